@@ -1,0 +1,1 @@
+"""Train and score a GraphCast-like emulator of NOAA's UFS Replay."""

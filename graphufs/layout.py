@@ -1,0 +1,162 @@
+"""Where things lie below the root folder, each named by the hash of what determines its content.
+
+Things that grow with time (prepared data, statistics) are hashed without their period. The `FORMATS` numbers are
+raised by hand when code changes what it writes; the hash then changes and old files are never taken for new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from graphufs.experiment import EMBEDDED, Experiment, Period, format_time
+
+FORMATS = {"world": 1, "data": 1, "statistics": 1, "run": 1, "forecasts": 1, "scores": 1}
+
+
+def digest(content: Any) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of `content` as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Layout:
+    """The folders and files of one experiment below one root."""
+
+    def __init__(self, experiment: Experiment, root: Path) -> None:
+        self.experiment = experiment
+        self.root = Path(root).expanduser().absolute()
+
+    def _source(self) -> dict[str, Any]:
+        source = self.experiment.data.source
+        place: dict[str, Any] = {"url": source.url, "component": source.component}
+        if source.url == EMBEDDED:
+            place |= {"world": source.world.model_dump(mode="json"), "world_format": FORMATS["world"]}
+        return place
+
+    def _data(self) -> dict[str, Any]:
+        data = self.experiment.data
+        variables = set(data.stored_variables)
+        if self.experiment.normalization.weights == "volume" and self.experiment.normalization.url is None:
+            variables.add(thickness_variable(data.source.component))
+        return {
+            "format": FORMATS["data"],
+            "source": self._source(),
+            "variables": sorted(variables),
+            "levels": sorted(data.levels),
+            "level_match": data.level_match,
+            "time_step": data.time_step,
+            # experiments whose stamps lie on the same hours share their data
+            "phase": (data.training.start - datetime(1970, 1, 1)) // timedelta(hours=1) % data.time_step,
+        }
+
+    def _statistics(self) -> dict[str, Any]:
+        normalization = self.experiment.normalization
+        return {
+            "format": FORMATS["statistics"],
+            "data": self._data(),
+            "weights": normalization.weights,
+            "url": normalization.url,
+            "tisr_period": self.experiment.data.tisr_period,
+        }
+
+    def _run(self) -> dict[str, Any]:
+        dumped = self.experiment.model_dump(mode="json", include={"data", "normalization", "model", "training"})
+        del dumped["data"]["evaluation"], dumped["data"]["allow_overlap"], dumped["data"]["source"]
+        dumped["normalization"].pop("storage_options")
+        statistics = self.experiment.statistics_period
+        return {
+            "format": FORMATS["run"],
+            "source": self._source(),
+            "statistics_period": str(statistics),
+            **dumped,
+        }
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hash of each product, by name."""
+        experiment = self.experiment
+        run = digest(self._run())
+        forecasts = digest(
+            {
+                "format": FORMATS["forecasts"],
+                "run": run,
+                "initial_times": [format_time(time) for time in experiment.initial_times],
+                "lead_time": experiment.forecast.lead_time,
+                "batch_size": experiment.forecast.batch_size,
+            }
+        )
+        scores = digest(
+            {
+                "format": FORMATS["scores"],
+                "forecasts": forecasts,
+                "climatology": str(experiment.climatology_period),
+                "window": experiment.evaluation.climatology_window,
+            }
+        )
+        return {
+            "world": digest({"format": FORMATS["world"], **experiment.data.source.world.model_dump(mode="json")}),
+            "data": digest(self._data()),
+            "statistics": digest(self._statistics()),
+            "run": run,
+            "forecasts": forecasts,
+            "scores": scores,
+        }
+
+    @property
+    def world(self) -> Path:
+        """The folder of the embedded world's store."""
+        return self.root / "worlds" / self.hashes["world"]
+
+    @property
+    def data(self) -> Path:
+        """The folder of the prepared data."""
+        return self.root / "data" / self.hashes["data"]
+
+    @property
+    def moments(self) -> Path:
+        """The folder of the statistics' mergeable moments, a file per segment of time."""
+        return self.root / "statistics" / self.hashes["statistics"] / "moments"
+
+    def statistics(self, period: Period | None = None) -> Path:
+        """The folder of the three statistics stores of a period."""
+        period = period or self.experiment.statistics_period
+        return self.root / "statistics" / self.hashes["statistics"] / str(period)
+
+    @property
+    def run(self) -> Path:
+        """The run folder: training's results and all that is made from them."""
+        return self.root / "runs" / self.experiment.name / self.hashes["run"]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the training's checkpoints."""
+        return self.run / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The training's metrics, a JSON object a line."""
+        return self.run / "metrics.jsonl"
+
+    @property
+    def forecasts(self) -> Path:
+        """The forecasts, in WeatherBench2's layout."""
+        return self.run / "forecasts" / f"{self.hashes['forecasts']}.zarr"
+
+    @property
+    def scores(self) -> Path:
+        """The scores of the forecasts and of the baselines, by initial time."""
+        return self.run / "scores" / f"{self.hashes['scores']}.zarr"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report on the scores."""
+        return self.run / "reports" / f"{self.hashes['scores']}.html"
+
+
+def thickness_variable(component: str) -> str:
+    """The layer thickness in a component's store: delz [m, negative] of fv3, ho [m] of mom6."""
+    return {"fv3": "delz", "mom6": "ho"}[component]
