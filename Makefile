@@ -1,0 +1,41 @@
+# `make demo` and `make test` each set up all they need. See README.md.
+ROOT ?= graphufs-root
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint benchmark lock clean
+
+help:          ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.job          ## Make .venv with the graphufs command
+setup-dev: .venv/.dev      ## The same with the test tools
+
+.venv/.dev: requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh dev
+	@touch $@ .venv/.job
+
+# Everything in job-cpu.lock is in dev.lock too, so a .venv made for the tests serves as it is.
+.venv/.job: requirements/job-cpu.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh job-cpu
+	@touch $@
+
+demo: .venv/.job           ## Train and score the demo emulator, and check it against its bar
+	@.venv/bin/python benchmarks/demo.py --root $(ROOT)
+
+test: .venv/.dev           ## Run the tests
+	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.dev           ## Check style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what else lies under benchmarks/
+	@.venv/bin/python benchmarks/demo.py --root $(ROOT) --seeds 0 1 2
+
+lock:                      ## Compile requirements/*.lock from pyproject.toml
+	@scripts/lock.sh
+
+clean:                     ## Remove the environment; what lies under $(ROOT) stays
+	rm -rf .venv .tools

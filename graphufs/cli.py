@@ -1,0 +1,217 @@
+"""The command line: `graphufs prepare | normalize | train | forecast | evaluate | report | run EXPERIMENT`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from graphufs import configuration
+from graphufs.console import Bars, polite_stop
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+from graphufs.layout import Layout
+from graphufs.steps import STEPS, run_step
+
+DONE, BAD_INPUT, STOPPED = 0, 2, 75
+
+app = App(
+    name="graphufs",
+    help="""Train and score a GraphCast-like emulator of NOAA's UFS Replay.
+
+    An experiment is one YAML file. `graphufs run experiments/demo.yaml` does everything from data to report; the
+    single steps do a part. What is done already is not done again, and anything may be interrupted: repeat the
+    command and it goes on.
+
+    Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped politely (repeat the command to go on).
+    """,
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """What every command on an experiment takes."""
+
+    root: Annotated[Path | None, Parameter(name="--root")] = None
+    """Folder for everything that is made. [default: $GRAPHUFS_ROOT, else ./graphufs-root]"""
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = ()
+    """Override a key of the experiment, as in --set training.batch_size=8. May be repeated."""
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False
+    """Print the result as JSON and nothing else on standard output."""
+
+    def folder(self) -> Path:
+        """The root folder asked for."""
+        return (self.root or Path(os.environ.get("GRAPHUFS_ROOT", "graphufs-root"))).expanduser().absolute()
+
+
+def run_steps(names: Sequence[str], experiment: Experiment, root: Path, *, as_json: bool = False) -> int:
+    """Run steps one after the other with progress on the terminal, and return the exit code."""
+    root.mkdir(parents=True, exist_ok=True)
+    # A restarted step finds its compiled programs again. JAX reads this when it is first imported.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache" / "jax"))
+    console = Console(stderr=True)
+    results: list[dict[str, Any]] = []
+    with polite_stop(console) as should_stop:
+        for name in names:
+            with Bars(console, name) as bars:
+                result = run_step(name, experiment, root, progress=bars, should_stop=should_stop)
+            results.append(result)
+            _tell(console, result)
+            if result["status"] == "stopped":
+                break
+    if as_json:
+        print(json.dumps(results, indent=2))
+    return STOPPED if results and results[-1]["status"] == "stopped" else DONE
+
+
+def _tell(console: Console, result: dict[str, Any]) -> None:
+    words = {"completed": "done", "unchanged": "was done already", "stopped": "stopped"}[result["status"]]
+    style = {"stopped": "yellow"}.get(result["status"], "green")
+    console.print(f"[{style}]{result['step']}[/] {words}", highlight=False)
+    for warning in result.get("warnings", ()):
+        console.print(f"  [yellow]{warning}[/]", highlight=False)
+
+
+@app.command
+def prepare(experiment: Path, *, options: Options | None = None) -> int:
+    """Read the source and write the training-ready data.
+
+    Copies the experiment's variables, levels and periods from the Replay store (or makes the embedded world) into one
+    packed store under ROOT/data. Resumes after an interruption; stamps with missing values are listed, never trained on.
+    """
+    return _steps(experiment, options, "prepare")
+
+
+@app.command
+def normalize(experiment: Path, *, options: Options | None = None) -> int:
+    """Compute mean, standard deviation and standard deviation of differences.
+
+    Written under ROOT/statistics as the three stores Replay users know. Needs `prepare`.
+    """
+    return _steps(experiment, options, "normalize")
+
+
+@app.command
+def train(experiment: Path, *, options: Options | None = None) -> int:
+    """Train the emulator, stage by stage.
+
+    Writes checkpoints and metrics.jsonl into the run folder and goes on from the last checkpoint. Needs `prepare` and
+    `normalize`.
+    """
+    return _steps(experiment, options, "train")
+
+
+@app.command
+def forecast(experiment: Path, *, options: Options | None = None) -> int:
+    """Roll the trained emulator out from every initial time.
+
+    Writes a zarr store in the layout WeatherBench2's own tools read. Needs `train`.
+    """
+    return _steps(experiment, options, "forecast")
+
+
+@app.command
+def evaluate(experiment: Path, *, options: Options | None = None) -> int:
+    """Score the forecasts against Replay, persistence and climatology, and print the table. Needs `forecast`."""
+    return _steps(experiment, options, "evaluate")
+
+
+@app.command
+def report(experiment: Path, *, options: Options | None = None) -> int:
+    """Write the one-page HTML report. Needs `evaluate`."""
+    return _steps(experiment, options, "report")
+
+
+@app.command
+def run(experiment: Path, *, options: Options | None = None) -> int:
+    """Do everything from data to report, skipping what is done."""
+    return _steps(experiment, options, *STEPS)
+
+
+@app.command
+def check(experiment: Path, *, options: Options | None = None) -> int:
+    """Look at an experiment and its source, and say what would go wrong before anything runs."""
+    options = options or Options()
+    loaded = configuration.load(experiment, options.set_)
+    from graphufs.replay.prepare import preflight
+
+    facts = preflight(loaded, options.folder())
+    if options.json_:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+    return DONE
+
+
+@app.command
+def show(experiment: Path, *, options: Options | None = None) -> int:
+    """Print the experiment with every default written out, and where its parts lie or will lie."""
+    options = options or Options()
+    loaded = configuration.load(experiment, options.set_)
+    layout = Layout(loaded, options.folder())
+    places = {
+        "data": layout.data,
+        "statistics": layout.statistics(),
+        "run": layout.run,
+        "forecasts": layout.forecasts,
+        "scores": layout.scores,
+        "report": layout.report,
+    }
+    if options.json_:
+        content = {"experiment": loaded.model_dump(mode="json"), "places": {k: str(v) for k, v in places.items()}}
+        print(json.dumps(content, indent=2))
+        return DONE
+    print(configuration.dump(loaded))
+    for name, place in places.items():
+        print(f"{name:<11} {'there  ' if place.exists() else 'not yet'}  {place}")
+    return DONE
+
+
+@app.command
+def schema() -> int:
+    """Print the JSON Schema of experiments."""
+    print(configuration.json_schema())
+    return DONE
+
+
+def _steps(path: Path, options: Options | None, *names: str) -> int:
+    options = options or Options()
+    experiment = configuration.load(path, options.set_)
+    root = options.folder()
+    code = run_steps(names, experiment, root, as_json=options.json_)
+    layout = Layout(experiment, root)
+    if code == DONE and not options.json_:
+        if "evaluate" in names:
+            from graphufs.weatherbench.table import print_table
+
+            print_table(layout.scores)
+        if "report" in names:
+            print(f"Report: {layout.report}")
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(arguments, result_action="return_value", exit_on_error=False)
+    except CycloptsError:  # told by cyclopts already
+        code = BAD_INPUT
+    except UserError as error:
+        Console(stderr=True).print(f"[red]error[/] {error}", highlight=False, soft_wrap=True)
+        code = BAD_INPUT
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code or DONE)
+
+
+if __name__ == "__main__":
+    main()

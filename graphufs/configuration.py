@@ -1,0 +1,155 @@
+"""Reading experiments: YAML, `--set` overrides, errors that name the key, and JSON Schema for forms."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as usual, except that times stay text and a key given twice is an error, not silently the last one."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise UserError(f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+    """Load an experiment from a YAML file, then apply overrides such as `training.batch_size=8`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or a key or value is not allowed: every such place is named.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
+    return parse(text, overrides, origin=str(path))
+
+
+def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "the experiment") -> Experiment:
+    """Like `load`, from YAML text."""
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin} is not YAML: {error}") from None
+    except UserError as error:
+        raise UserError(f"{origin}, {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{origin} holds no mapping of sections; see experiments/demo.yaml for one")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        raise UserError("\n".join([f"{origin} is not a valid experiment:", *_explain(error)])) from None
+
+
+def dump(experiment: Experiment) -> str:
+    """The experiment as YAML, every default written out."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+
+
+def json_schema() -> str:
+    """The JSON Schema of experiments."""
+    return json.dumps(Experiment.model_json_schema(), indent=2)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in the nested content; list items are addressed by number."""
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise UserError(f"--set {override}: write it as section.key=value, for example training.batch_size=8")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
+    place: Any = content
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(place, list):
+            if not part.isdigit() or int(part) >= len(place):
+                where = ".".join(path[:depth])
+                raise UserError(f"--set {override}: {where} is a list of {len(place)}; give a number below that")
+            if last:
+                place[int(part)] = value
+            else:
+                place = place[int(part)]
+        elif isinstance(place, dict):
+            if last:
+                place[part] = value
+            else:
+                if place.get(part) is None:
+                    place[part] = {}
+                place = place[part]
+        else:
+            raise UserError(f"--set {override}: {'.'.join(path[:depth])} is a value, not a section")
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """One line for each fault, with the nearest known key for an unknown one."""
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            near = _nearest(where, fault["loc"])
+            yield f"  {where}: unknown key; {f'did you mean {near}?' if near else 'see graphufs schema for all keys'}"
+        elif fault["type"] == "missing":
+            yield f"  {where}: is needed but not given"
+        elif fault["type"] == "value_error":
+            prefix = f"  {where}: " if where else "  "
+            yield prefix + str(fault["ctx"]["error"])
+        else:
+            yield f"  {where}: {fault['msg']} (got {fault['input']!r})"
+
+
+def _nearest(where: str, loc: Iterable[int | str]) -> str | None:
+    """The known key most like an unknown one: the same place first, then the same name anywhere."""
+    numbers = {str(part) for part in loc if isinstance(part, int)}
+    plain = ".".join(part for part in where.split(".") if part not in numbers)
+    known = list(_keys(Experiment))
+    parent = plain.rpartition(".")[0]
+    siblings = [key for key in known if key.rpartition(".")[0] == parent]
+    for candidates in (siblings, known):
+        if close := difflib.get_close_matches(plain, candidates, 1, 0.75):
+            return close[0]
+    leaves = {key.rpartition(".")[2]: key for key in reversed(known)}
+    close = difflib.get_close_matches(plain.rpartition(".")[2], leaves, 1, 0.6)
+    return leaves[close[0]] if close else None
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        yield prefix + name
+        for inner in _models(info.annotation):
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, tuple, list):
+        for inner in get_args(annotation):
+            yield from _models(inner)

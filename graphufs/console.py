@@ -1,0 +1,85 @@
+"""How a step shows itself to a person at a terminal: progress bars, and Ctrl-C as a polite request to stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from graphufs.steps import Event, ShouldStop
+
+LINE_INTERVAL = 15.0
+"""Seconds between two progress lines where the output is no terminal."""
+
+
+class Bars:
+    """Shows a step's events: a bar for each label on a terminal, now and then a line elsewhere (logs, CI)."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line: dict[str, float] = {}
+        self._progress = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]:>18}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[numbers]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        count = f"{event.done:,.0f}/{event.total:,.0f} {event.unit}".strip()
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
+        description = f"{self._title}: {event.label}"
+        if not self._console.is_terminal:
+            self._line(event, f"{description} {count}  {numbers}".rstrip())
+            return
+        if event.label not in self._tasks:
+            self._tasks[event.label] = self._progress.add_task(
+                description, total=event.total, count=count, numbers=numbers
+            )
+        self._progress.update(
+            self._tasks[event.label], completed=event.done, total=event.total, count=count, numbers=numbers
+        )
+
+    def _line(self, event: Event, text: str) -> None:
+        now = time.monotonic()
+        finished = event.done >= event.total
+        if finished or now - self._last_line.get(event.label, 0.0) >= LINE_INTERVAL:
+            self._last_line[event.label] = now
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def polite_stop(console: Console) -> Iterator[ShouldStop]:
+    """Turn SIGINT and SIGTERM into a `should_stop` that saves first; a second signal interrupts at once."""
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        console.print("Stopping after saving; once more to stop at once.", style="yellow")
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Replay data: where they come from and what is prepared from them."""

@@ -1,0 +1,128 @@
+"""Checkpoints: a folder for each, with everything that a forecast or the rest of the training needs.
+
+    <update>/meta.json      update, experiment, provenance, and the SHA-256 of the two files below
+             emulator.npz   parameters, statistics, grid and levels: all that a forecast needs
+             training.npz   the optimizer's state
+
+A folder appears by one rename after its content is on disk, so whatever has a checkpoint's name is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from graphufs.errors import UserError
+from graphufs.files import new_folder, remove_folder
+
+FORMAT = 1
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+    """The array leaves of a pytree as host copies, each named by its path below `prefix`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {prefix + jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
+
+
+def unflatten(like: Any, arrays: Arrays, prefix: str, origin: Path) -> Any:
+    """The pytree of the same structure as `like` with leaves from `arrays`.
+
+    Raises
+    ------
+    UserError
+        If a leaf is missing, unexpected, or of another shape or type.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [prefix + jax.tree_util.keystr(path) for path, _ in leaves]
+    stored = {name for name in arrays if name.startswith(prefix)}
+    if stored != set(names):
+        missing, unexpected = sorted(set(names) - stored)[:3], sorted(stored - set(names))[:3]
+        raise UserError(
+            f"the checkpoint {origin} belongs to another network: it lacks {missing or 'nothing'} and has "
+            f"{unexpected or 'nothing'} in excess; use the experiment it was made with"
+        )
+    restored = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        array = arrays[name]
+        if array.shape != jnp.shape(leaf) or array.dtype != jnp.result_type(leaf):
+            raise UserError(
+                f"the checkpoint {origin} belongs to another network: {name} is {array.dtype}{list(array.shape)}, "
+                f"expected {jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+            )
+        restored.append(jnp.asarray(array))
+    return jax.tree_util.tree_unflatten(structure, restored)
+
+
+def save(folder: Path, update: int, emulator: Arrays, training: Arrays, meta: dict[str, Any]) -> Path:
+    """Write the checkpoint after `update` updates and return its path."""
+    path = folder / f"{update:08d}"
+    with new_folder(path) as temporary:
+        digests = {}
+        for name, arrays in (("emulator.npz", emulator), ("training.npz", training)):
+            np.savez(temporary / name, **dict(arrays))  # type: ignore[arg-type]
+            digests[name] = _sha256(temporary / name)
+        content = {"format": FORMAT, "update": update, **meta, "sha256": digests}
+        (temporary / "meta.json").write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def updates(folder: Path) -> list[int]:
+    """The updates after which there is a checkpoint, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def prune(folder: Path, keep: set[int]) -> None:
+    """Remove all checkpoints but those to keep."""
+    for update in updates(folder):
+        if update not in keep:
+            remove_folder(folder / f"{update:08d}")
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The checkpoint's meta.json.
+
+    Raises
+    ------
+    UserError
+        If `path` is no checkpoint, or of a format this version does not read.
+    """
+    try:
+        meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no checkpoint: {error}; give a folder with meta.json and emulator.npz") from None
+    if meta.get("format") != FORMAT:
+        raise UserError(
+            f"the checkpoint {path} has format {meta.get('format')!r}; this version of graphufs reads {FORMAT}"
+        )
+    return meta
+
+
+def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one of the checkpoint's files, after comparing its SHA-256.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or not what was written.
+    """
+    file, expected = path / name, read_meta(path)["sha256"].get(name)
+    if not file.is_file() or _sha256(file) != expected:
+        raise UserError(f"{file} is damaged or missing; remove {path} and go on from an earlier checkpoint")
+    with np.load(file, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
