@@ -191,9 +191,10 @@ def _steps(path: Path, options: Options | None, *names: str) -> int:
     layout = Layout(experiment, root)
     if code == DONE and not options.json_:
         if "evaluate" in names:
-            from graphufs.weatherbench.table import print_table
+            from graphufs.weatherbench.scores import Scores
+            from graphufs.weatherbench.table import score_table
 
-            print_table(layout.scores)
+            Console().print(score_table(Scores.open(layout.scores)))
         if "report" in names:
             print(f"Report: {layout.report}")
     return code

@@ -172,6 +172,8 @@ class Normalization(Section):
     url: str | None = None
     """A folder with published mean_by_level, stddev_by_level and diffs_stddev_by_level stores, read instead."""
     storage_options: dict[str, Any] = {}
+    dask: str | None = None
+    """Address of a dask scheduler whose workers see the same files, such as tcp://host:8786; else threads are used."""
 
 
 class Model(Section):

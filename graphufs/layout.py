@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from graphufs.experiment import EMBEDDED, Experiment, Period, format_time
+from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment, Period, format_time
 
-FORMATS = {"world": 1, "data": 1, "statistics": 1, "run": 1, "forecasts": 1, "scores": 1}
+FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 1, "forecasts": 1, "scores": 1}
 
 
 def digest(content: Any) -> str:
@@ -60,13 +60,24 @@ class Layout:
             "data": self._data(),
             "weights": normalization.weights,
             "url": normalization.url,
+            "derived": sorted(set(DERIVED_FORCINGS) & {*self.experiment.data.inputs, *self.experiment.data.forcings}),
             "tisr_period": self.experiment.data.tisr_period,
+        }
+
+    def _climatology(self) -> dict[str, Any]:
+        return {
+            "format": FORMATS["climatology"],
+            "data": self._data(),
+            "variables": sorted(self.experiment.data.targets),
+            "period": str(self.experiment.climatology_period),
+            "window": self.experiment.evaluation.climatology_window,
         }
 
     def _run(self) -> dict[str, Any]:
         dumped = self.experiment.model_dump(mode="json", include={"data", "normalization", "model", "training"})
         del dumped["data"]["evaluation"], dumped["data"]["allow_overlap"], dumped["data"]["source"]
-        dumped["normalization"].pop("storage_options")
+        for name in ("storage_options", "dask"):
+            dumped["normalization"].pop(name)
         statistics = self.experiment.statistics_period
         return {
             "format": FORMATS["run"],
@@ -101,6 +112,7 @@ class Layout:
             "world": digest({"format": FORMATS["world"], **experiment.data.source.world.model_dump(mode="json")}),
             "data": digest(self._data()),
             "statistics": digest(self._statistics()),
+            "climatology": digest(self._climatology()),
             "run": run,
             "forecasts": forecasts,
             "scores": scores,
@@ -125,6 +137,11 @@ class Layout:
         """The folder of the three statistics stores of a period."""
         period = period or self.experiment.statistics_period
         return self.root / "statistics" / self.hashes["statistics"] / str(period)
+
+    @property
+    def climatology(self) -> Path:
+        """The folder of the climatology of the targets, and of what else is learnt from it."""
+        return self.root / "climatology" / self.hashes["climatology"]
 
     @property
     def run(self) -> Path:

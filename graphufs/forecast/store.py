@@ -78,14 +78,14 @@ def template(
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
     levels: Mapping[str, tuple[tuple[float, float], ...]],
-    attributes: Mapping[str, Any],
+    attributes_of_all: Mapping[str, Any],
 ) -> xr.Dataset:
     """An empty forecast dataset.
 
     Parameters
     ----------
     levels : for each Replay variable its (wanted, native) levels, empty for a surface variable.
-    attributes : global attributes, such as provenance.
+    attributes_of_all : global attributes, such as provenance.
     """
     pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
     coordinates: dict[str, Any] = {
@@ -97,16 +97,17 @@ def template(
     if pairs:
         coordinates["level"] = ("level", np.array([int(wanted) for wanted, _ in pairs]), {"units": "hPa"})
         coordinates["native_level"] = ("level", np.array([native for _, native in pairs]), {"units": "hPa"})
-    dataset = xr.Dataset(coords=coordinates, attrs={"layout": LAYOUT_SOURCE, **attributes})
+    dataset = xr.Dataset(coords=coordinates, attrs={"layout": LAYOUT_SOURCE, **attributes_of_all})
     shape = (len(initial_times), len(leads))
     for variable, of_variable in levels.items():
-        described = names.to_weatherbench(variable)
+        known = names.BY_REPLAY.get(variable)
         level = (len(of_variable),) if of_variable else ()
         dims = ("time", "prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")
         empty = np.broadcast_to(np.float32(np.nan), (*shape, *level, len(latitude), len(longitude)))
-        dataset[described.name] = (dims, empty, {"long_name": described.long_name, "units": described.units})
+        attributes = {"long_name": known.long_name, "units": known.units} if known else {"long_name": variable}
         if level:
-            dataset[described.name].attrs["vertical"] = "native model layers"
+            attributes["vertical"] = "native model layers"
+        dataset[names.weatherbench_name(variable)] = (dims, empty, attributes)
     return dataset
 
 

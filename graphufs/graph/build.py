@@ -12,9 +12,12 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.graph import features
 from graphufs.graph.grid2mesh import grid2mesh_edges, query_radius
-from graphufs.graph.icosphere import TriangularMesh, icosphere
+from graphufs.graph.icosphere import icosphere
 from graphufs.graph.mesh2grid import mesh2grid_edges
 from graphufs.graph.multimesh import multimesh_edges
+
+Connections = tuple[np.ndarray, np.ndarray]
+"""Senders and receivers of edges, int32 [edge] each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,36 +87,56 @@ def build_graph(
     if mesh_size < 0:
         raise UserError(f"mesh_size is {mesh_size}; it counts refinements of the icosahedron and cannot be negative")
     meshes = icosphere(mesh_size)
-    finest: TriangularMesh = meshes[-1]
+    finest = meshes[-1]
+    grid_xyz = features.positions(*features.spherical(*features.grid_points(latitude, longitude)))
+    return assemble_graph(
+        latitude,
+        longitude,
+        finest.vertices,
+        grid2mesh=grid2mesh_edges(grid_xyz, finest.vertices, query_radius(finest, radius_fraction)),
+        mesh=multimesh_edges(meshes),
+        mesh2grid=mesh2grid_edges(grid_xyz, finest),
+        mesh2grid_normalization=mesh2grid_normalization,
+    )
+
+
+def assemble_graph(
+    latitude: np.ndarray,
+    longitude: np.ndarray,
+    vertices: np.ndarray,
+    *,
+    grid2mesh: Connections,
+    mesh: Connections,
+    mesh2grid: Connections,
+    mesh2grid_normalization: float | None,
+) -> Graph:
+    """Compute the structural features of nodes and of given edges, (senders, receivers) int32 each.
+
+    Parameters
+    ----------
+    latitude, longitude : degrees, 1-D
+    vertices : float32 [mesh, 3], of the finest mesh
+    """
     grid_phi, grid_theta = features.spherical(*features.grid_points(latitude, longitude))
-    mesh_phi, mesh_theta = features.spherical(*features.vertex_coordinates(finest.vertices))
-    grid_xyz = features.positions(grid_phi, grid_theta)
+    mesh_phi, mesh_theta = features.spherical(*features.vertex_coordinates(vertices))
+    on_grid = features.positions(grid_phi, grid_theta), grid_phi, grid_theta
+    on_mesh = vertices, mesh_phi, mesh_theta
 
     def edges(
-        pair: tuple[np.ndarray, np.ndarray],
-        sender_xyz: np.ndarray,
-        receiver: tuple[np.ndarray, np.ndarray, np.ndarray],
-        normalization: float | None = None,
+        connections: Connections, sender_xyz: np.ndarray, receiver: tuple[np.ndarray, ...], scale: float | None = None
     ) -> Edges:
-        senders, receivers = pair
+        senders, receivers = connections
         xyz, phi, theta = (values[receivers] for values in receiver)
         relative = features.relative_positions(sender_xyz[senders], xyz, phi, theta)
-        return Edges(senders, receivers, features.edge_features(relative, normalization))
+        return Edges(senders, receivers, features.edge_features(relative, scale))
 
-    mesh = (finest.vertices, mesh_phi, mesh_theta)
-    radius = query_radius(finest, radius_fraction)
     return Graph(
         grid_shape=(len(latitude), len(longitude)),
         grid_features=features.node_features(grid_phi, grid_theta),
         mesh_features=features.node_features(mesh_phi, mesh_theta),
-        grid2mesh=edges(grid2mesh_edges(grid_xyz, finest.vertices, radius), grid_xyz, mesh),
-        mesh=edges(multimesh_edges(meshes), finest.vertices, mesh),
-        mesh2grid=edges(
-            mesh2grid_edges(grid_xyz, finest),
-            finest.vertices,
-            (grid_xyz, grid_phi, grid_theta),
-            mesh2grid_normalization,
-        ),
+        grid2mesh=edges(grid2mesh, on_grid[0], on_mesh),
+        mesh=edges(mesh, vertices, on_mesh),
+        mesh2grid=edges(mesh2grid, vertices, on_grid, mesh2grid_normalization),
     )
 
 

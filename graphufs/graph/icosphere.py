@@ -42,7 +42,9 @@ def icosahedron() -> TriangularMesh:
     for c1 in (1.0, -1.0):
         for c2 in (golden, -golden):
             corners += [(c1, c2, 0.0), (0.0, c1, c2), (c2, 0.0, c1)]
-    vertices = np.array(corners) / np.hypot(1, golden)
+    # float32 from here, as in the reference: the last bit of a vertex decides which grid points lie within a radius
+    vertices = np.array(corners, np.float32)
+    vertices /= np.linalg.norm([1.0, golden])
     # half the dihedral angle's complement: the turn that puts an edge's midpoint on the z axis
     angle = (np.pi - 2 * np.arcsin(golden / np.sqrt(3))) / 2
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
@@ -61,7 +63,8 @@ def refine(mesh: TriangularMesh) -> TriangularMesh:
     number = np.empty(len(first), np.int32)
     number[by_appearance] = np.arange(len(first), dtype=np.int32)
     midpoints = mesh.vertices[edges[first[by_appearance]]].mean(axis=1)
-    midpoints /= np.linalg.norm(midpoints, axis=-1, keepdims=True)
+    # one norm at a time: a sum over an axis rounds in another order than the reference's dot product of one vector
+    midpoints /= np.array([[np.linalg.norm(midpoint)] for midpoint in midpoints], np.float32)
     new = (old + number[which.ravel()]).astype(np.int32).reshape(-1, 3)
     (i1, i2, i3), (i12, i23, i31) = faces.T, new.T
     children = np.stack([(i1, i12, i31), (i12, i2, i23), (i31, i23, i3), (i12, i23, i31)])

@@ -60,19 +60,21 @@ class Samples:
 
     def window(self, initial_times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
         """The stamps [initial time, frame] of the windows around initial times."""
-        offsets = np.arange(1 - self.input_frames, self.rollout + 1) * self.data.step
+        offsets = np.arange(1 - self.input_frames, self.rollout + 1) * np.timedelta64(self.data.time_step, "h")
         return initial_times[:, None] + offsets
 
     def read(self, initial_times: NDArray[np.datetime64], cache: DerivedCache | None = None) -> Batch:
         """Read the samples of the given initial times as one batch."""
         stamps = self.window(initial_times)
         frames = self.data.read(stamps.ravel())
+        return Batch(frames.reshape(stamps.shape + frames.shape[1:]), self.derive(stamps, cache))
+
+    def derive(
+        self, stamps: NDArray[np.datetime64], cache: DerivedCache | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """The derived forcings at windows of stamps [batch, time]."""
         cache = cache or DerivedCache()
-        derived = {
-            name: np.stack([cache.get(self, name, window) for window in stamps], dtype=np.float32)
-            for name in self.derived
-        }
-        return Batch(frames.reshape(stamps.shape + frames.shape[1:]), derived)
+        return {name: np.stack([cache.get(self, name, window) for window in stamps]) for name in self.derived}
 
 
 class DerivedCache:

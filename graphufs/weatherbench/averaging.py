@@ -23,7 +23,7 @@ class SpatialMean:
         weights = np.asarray(weights, np.float64)
         self._weights = np.ascontiguousarray(weights.reshape(len(weights), -1).T)  # [point, region]
         self._sums = self._weights.sum(axis=0)
-        self._used = np.any(self._weights > 0, axis=1)
+        self._unused = np.flatnonzero(~np.any(self._weights > 0, axis=1))
         self.skipna = skipna
 
     @property
@@ -34,22 +34,29 @@ class SpatialMean:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """The means, float64 [..., region], of `values` [..., lat, lon], summed in float64."""
         leading = values.shape[:-2]
-        flat = values.reshape(-1, len(self._weights)).astype(np.float64)
+        rows = np.array(values.reshape(-1, len(self._weights)), np.float64)
+        if self._unused.size:
+            rows[:, self._unused] = 0.0
         with np.errstate(invalid="ignore"):
-            means = (flat @ self._weights) / self._sums
-        # NaN and infinity anywhere spoil the product, at points of weight 0 too: look closer at such rows only.
-        for row in np.flatnonzero(~np.isfinite(means).all(axis=1)):
-            means[row] = self._careful(flat[row])
+            means = (rows @ self._weights) / self._sums
+        # NaN or infinity at one point spoils the products of all regions: look closer at such rows only
+        spoilt = ~np.isfinite(means).all(axis=1)
+        if spoilt.any():
+            means[spoilt] = self._careful(rows[spoilt])
         return means.reshape(*leading, self.regions)
 
-    def _careful(self, row: np.ndarray) -> np.ndarray:
-        """The means, [region], of one row that holds NaN or infinity."""
-        weights = self._weights
-        missing = np.isnan(row)
-        products = np.where(weights > 0, np.where(missing, 0.0, row)[:, None], 0.0) * weights
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if self.skipna:
-                return products.sum(axis=0) / (weights * ~missing[:, None]).sum(axis=0)
-            means = products.sum(axis=0) / self._sums
-        means[np.any(missing[:, None] & (weights > 0), axis=0)] = np.nan
-        return means
+    def _careful(self, rows: np.ndarray) -> np.ndarray:
+        """The means, [row, region], of rows [row, point] that hold NaN or infinity."""
+        counted = (self._weights > 0).astype(np.float64)
+        missing = np.isnan(rows)
+        sums = np.where(np.isfinite(rows), rows, 0.0) @ self._weights
+        for infinity in (np.inf, -np.inf):  # both in one region add up to NaN, as they should
+            hit = (rows == infinity).astype(np.float64) @ counted > 0
+            with np.errstate(invalid="ignore"):
+                sums[hit] += infinity
+        if self.skipna:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                left = (~missing).astype(np.float64) @ self._weights
+                return np.where(left > 0, sums / left, np.nan)
+        sums[missing.astype(np.float64) @ counted > 0] = np.nan
+        return sums / self._sums

@@ -138,10 +138,10 @@ def insolation(geometry: Geometry, clock: Clock, step: float) -> jax.Array:
     return astronomy.SOLAR_CONSTANT * astronomy.distance_factor(clock.year) * cosine
 
 
-SLAB_HEAT_CAPACITY = 1.1e6
+SLAB_HEAT_CAPACITY = 5e5
 """Of the land [J/(m2 K)]."""
 
-SLAB_ABSORPTION = 0.45
+SLAB_ABSORPTION = 0.55
 """Part of the solar flux at the top of the atmosphere that heats the land."""
 
 

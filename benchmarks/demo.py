@@ -1,0 +1,73 @@
+"""The demo: train and score experiments/demo.yaml and compare the scores with the demo's bar.
+
+`make demo` runs one seed; `make benchmark` three, each another start of the network and another order of the samples
+(the world stays the same). The exit code is 0 where every seed passes and 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from graphufs import cli, configuration
+from graphufs.layout import Layout
+from graphufs.steps import STEPS
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the demo")
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    passed = []
+    for seed in options.seeds:
+        began = time.perf_counter()
+        experiment = configuration.load(EXPERIMENT, [*options.set, f"training.seed={seed}"])
+        root = options.root.absolute()
+        code = cli.run_steps(tuple(STEPS), experiment, root)
+        if code:
+            return code
+        layout = Layout(experiment, root)
+        passed.append(show(console, layout, seed))
+        seconds = time.perf_counter() - began
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        console.print(f"Seed {seed}: {seconds / 60:.1f} minutes, at most {memory:.1f} GiB of memory.")
+        console.print(f"Report: {layout.report}", soft_wrap=True)
+    return 0 if all(passed) else 1
+
+
+def show(console: Console, layout: Layout, seed: int) -> bool:
+    """Print the score table and the comparison with the bar; return whether the bar is met."""
+    from graphufs.weatherbench.bar import check
+    from graphufs.weatherbench.scores import Scores
+    from graphufs.weatherbench.table import score_table
+
+    scores = Scores.open(layout.scores)
+    console.print(score_table(scores))
+    criteria = check(scores)
+    table = Table("requirement", "value", "limit", "", title=f"The demo's bar, seed {seed}", title_justify="left")
+    for criterion in criteria:
+        verdict = "[green]pass[/]" if criterion.passed else "[red]FAIL[/]"
+        table.add_row(criterion.name, f"{criterion.value:.3g}", criterion.limit, verdict)
+    console.print(table)
+    passed = all(criterion.passed for criterion in criteria)
+    console.print(
+        "[green]The demo passes its bar.[/] The embedded world is idealised: this is not weather skill."
+        if passed
+        else "[red]The demo misses its bar.[/]"
+    )
+    return passed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Forecasting: the autoregressive rollout and the step that writes forecasts."""

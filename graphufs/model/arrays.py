@@ -1,0 +1,120 @@
+"""The graph in the order the network computes in: blocks of grid points, edges sorted by receiver, indices local.
+
+On a large grid the activations of grid points and of their edges do not fit a processor's cache, and in training not
+its memory. The network therefore goes through the grid in blocks of equal size; each block brings its own edges.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from graphufs.errors import UserError
+from graphufs.graph.build import Graph
+
+# Bytes of float32 activations of a block's mesh2grid edges: about the second-level cache of a CPU core; on an
+# accelerator large enough to fill it.
+_BLOCK_BYTES = {"cpu": 2**22}
+_BLOCK_BYTES_OTHERWISE = 2**28
+
+
+class EdgeArrays(eqx.Module):
+    """Senders and receivers int32 and features float32 [..., 4] of edges."""
+
+    senders: jax.Array
+    receivers: jax.Array
+    features: jax.Array
+
+
+class GraphArrays(eqx.Module):
+    """A Graph's arrays on the device. They are data, not parameters: pass them to jitted functions as an argument.
+
+    Attributes
+    ----------
+    grid_features : [block, point, 3]
+    mesh_features : [mesh, 3]
+    grid2mesh : [block, edge]; senders count within their block, receivers ascend and are the number of mesh nodes
+        (one past the last) where a block is padded to the length of the others
+    mesh : [edge], receivers ascend
+    mesh2grid_senders : [block, 3, point]
+    mesh2grid_features : [block, 3, point, 4]
+    """
+
+    grid_features: jax.Array
+    mesh_features: jax.Array
+    grid2mesh: EdgeArrays
+    mesh: EdgeArrays
+    mesh2grid_senders: jax.Array
+    mesh2grid_features: jax.Array
+
+    @staticmethod
+    def from_graph(graph: Graph, *, latent_size: int, blocks: int | None = None) -> GraphArrays:
+        """Arrange a graph for a network.
+
+        Parameters
+        ----------
+        latent_size : the network's, which decides how large a block may be
+        blocks : number of blocks; a divisor of the number of grid points. None chooses one for the device
+
+        Raises
+        ------
+        UserError
+            If `blocks` does not divide the number of grid points.
+        """
+        points, nodes = len(graph.grid_features), len(graph.mesh_features)
+        if blocks is None:
+            blocks = _choose_blocks(points, latent_size)
+        if points % blocks:
+            raise UserError(f"blocks is {blocks}, which does not divide the {points} grid points")
+        size = points // blocks
+        grid2mesh = graph.grid2mesh
+        starts = np.searchsorted(grid2mesh.senders, np.arange(0, points + 1, size))
+        longest = int(np.diff(starts).max())
+        senders = np.zeros((blocks, longest), np.int32)
+        receivers = np.full((blocks, longest), nodes, np.int32)
+        features = np.zeros((blocks, longest, 4), np.float32)
+        for block, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+            order = start + np.argsort(grid2mesh.receivers[start:stop], kind="stable")
+            senders[block, : stop - start] = grid2mesh.senders[order] - block * size
+            receivers[block, : stop - start] = grid2mesh.receivers[order]
+            features[block, : stop - start] = grid2mesh.features[order]
+        order = np.argsort(graph.mesh.receivers, kind="stable")
+        mesh = EdgeArrays(
+            jnp.asarray(graph.mesh.senders[order]),
+            jnp.asarray(graph.mesh.receivers[order]),
+            jnp.asarray(graph.mesh.features[order]),
+        )
+        corners = graph.mesh2grid.senders.reshape(blocks, size, 3)
+        corner_features = graph.mesh2grid.features.reshape(blocks, size, 3, 4)
+        return GraphArrays(
+            grid_features=jnp.asarray(graph.grid_features.reshape(blocks, size, 3)),
+            mesh_features=jnp.asarray(graph.mesh_features),
+            grid2mesh=EdgeArrays(jnp.asarray(senders), jnp.asarray(receivers), jnp.asarray(features)),
+            mesh=mesh,
+            mesh2grid_senders=jnp.asarray(np.ascontiguousarray(corners.transpose(0, 2, 1))),
+            mesh2grid_features=jnp.asarray(np.ascontiguousarray(corner_features.transpose(0, 2, 1, 3))),
+        )
+
+    @property
+    def blocks(self) -> int:
+        """The number of blocks."""
+        return self.grid_features.shape[0]
+
+    @property
+    def grid_nodes(self) -> int:
+        """The number of grid points."""
+        return self.grid_features.shape[0] * self.grid_features.shape[1]
+
+    @property
+    def mesh_nodes(self) -> int:
+        """The number of mesh nodes."""
+        return self.mesh_features.shape[0]
+
+
+def _choose_blocks(points: int, latent_size: int) -> int:
+    """The smallest divisor of the points that keeps a block within the device's size."""
+    limit = _BLOCK_BYTES.get(jax.default_backend(), _BLOCK_BYTES_OTHERWISE)
+    wanted = max(1, -(-points * 3 * latent_size * 4 // limit))
+    return next(blocks for blocks in range(wanted, points + 1) if points % blocks == 0)

@@ -1,0 +1,166 @@
+"""Layers: linear, layer normalization with its own derivative, and the multilayer perceptron all parts are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-5
+"""Added to the variance in layer normalization, as in Haiku."""
+
+
+class Linear(eqx.Module):
+    """x @ weight + bias for x [row, in], with weight [in, out] as DeepMind stores it."""
+
+    weight: jax.Array
+    bias: jax.Array
+
+    @staticmethod
+    def init(in_size: int, out_size: int, key: jax.Array) -> Linear:
+        """Weights from a normal distribution cut at 2 sigma, sigma = 1/sqrt(in_size) before the cut; zero bias."""
+        weight = jax.random.truncated_normal(key, -2.0, 2.0, (in_size, out_size)) / math.sqrt(in_size)
+        return Linear(weight, jnp.zeros(out_size))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return add_bias(matmul(x, self.weight), self.bias)
+
+
+class LayerNorm(eqx.Module):
+    """(x - mean) / sqrt(var + epsilon) * scale + offset over the last axis, with the biased variance."""
+
+    scale: jax.Array
+    offset: jax.Array
+
+    @staticmethod
+    def init(size: int) -> LayerNorm:
+        """Unit scale, zero offset."""
+        return LayerNorm(jnp.ones(size), jnp.zeros(size))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return layer_norm(x, self.scale, self.offset)
+
+
+# The derivatives below are written out because automatic ones cost a multiple on a CPU: they transpose large arrays
+# for the weights' gradients, add up columns in many small steps, and keep more arrays than needed.
+
+
+def _column_sums(x: jax.Array) -> jax.Array:
+    return (jnp.ones((1, x.shape[0]), x.dtype) @ x)[0]
+
+
+@jax.custom_vjp
+def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """x [row, in] @ weight [in, out]."""
+    return x @ weight
+
+
+def _matmul_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, Any]:
+    return x @ weight, (x, weight)
+
+
+def _matmul_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = saved
+    return g @ weight.T, jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x [row, out] + bias [out]."""
+    return x + bias
+
+
+add_bias.defvjp(lambda x, bias: (x + bias, None), lambda saved, g: (g, _column_sums(g)))
+
+
+@jax.custom_vjp
+def swish(x: jax.Array) -> jax.Array:
+    """x sigmoid(x); its derivative s + x s (1 - s), s = sigmoid(x), is computed from x, the only array kept."""
+    return x * jax.nn.sigmoid(x)
+
+
+def _swish_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    s = jax.nn.sigmoid(x)
+    return (g * (s + x * s * (1 - s)),)
+
+
+swish.defvjp(lambda x: (swish(x), x), _swish_backward)
+
+
+@jax.custom_vjp
+def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
+    """Layer normalization of x [row, L] with a derivative that reads x only twice.
+
+    With xh = (x - mean) r, r = 1/sqrt(var + epsilon) and g' = g * scale, the derivative of x is
+    r (g' - mean(g') - xh mean(g' xh)), those of scale and offset are the sums of g xh and g over all rows.
+    """
+    return _layer_norm_forward(x, scale, offset)[0]
+
+
+def _layer_norm_forward(x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, Any]:
+    mean = x.mean(-1, keepdims=True)
+    centred = x - mean
+    reciprocal = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)
+    return centred * reciprocal * scale + offset, (x, mean, reciprocal, scale)
+
+
+def _layer_norm_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, reciprocal, scale = saved
+    normal = (x - mean) * reciprocal
+    scaled = g * scale
+    along = (scaled * normal).mean(-1, keepdims=True)
+    dx = reciprocal * (scaled - scaled.mean(-1, keepdims=True) - normal * along)
+    return dx, _column_sums(g * normal), _column_sums(g)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+class MLP(eqx.Module):
+    """Hidden layers of Linear and swish, a last Linear, and (but for the network's output) a LayerNorm.
+
+    Its input is a concatenation [a, b, ...] in the formulas of GraphCast. Here the parts are never concatenated:
+    [a, b] @ W = a @ W[:A] + b @ W[A:], and a part that is gathered is multiplied before the gather:
+
+        y = mlp.finish(mlp.part(e, 0) + mlp.part(h, L)[senders])
+
+    All arrays are matrices [row, channel], which is what CPUs do fastest.
+    """
+
+    linears: tuple[Linear, ...]
+    norm: LayerNorm | None
+
+    @staticmethod
+    def init(
+        in_size: int, hidden_size: int, out_size: int, hidden_layers: int, key: jax.Array, *, norm: bool = True
+    ) -> MLP:
+        """Random weights for `hidden_layers` hidden layers."""
+        sizes = [in_size, *[hidden_size] * hidden_layers, out_size]
+        keys = jax.random.split(key, hidden_layers + 1)
+        linears = tuple(Linear.init(a, b, k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+        return MLP(linears, LayerNorm.init(out_size) if norm else None)
+
+    @property
+    def first(self) -> Linear:
+        """The layer that meets the input."""
+        return self.linears[0]
+
+    def part(self, x: jax.Array, start: int) -> jax.Array:
+        """The share of the first layer of the part x of the input that begins at column `start`; without the bias."""
+        return matmul(x, self.first.weight[start : start + x.shape[-1]])
+
+    def finish(self, z: jax.Array) -> jax.Array:
+        """What follows the first layer's matrix product z: its bias, the other layers, the normalization."""
+        z = add_bias(z, self.first.bias)
+        for linear in self.linears[1:]:
+            z = linear(swish(z))
+        return z if self.norm is None else self.norm(z)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.finish(self.part(x, 0))

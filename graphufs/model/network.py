@@ -1,0 +1,295 @@
+"""GraphCast's network: encode the grid onto the mesh, process on the mesh, decode back to the grid.
+
+    graph = build_graph(latitude, longitude, mesh_size=2)            # numpy, once
+    arrays = GraphArrays.from_graph(graph, latent_size=256)          # device arrays, not parameters
+    network = GraphCast.init(inputs=24, outputs=6, latent_size=256, message_steps=4, hidden_layers=1, key=key)
+    y = jax.jit(lambda network, arrays, x: network(x, arrays))(network, arrays, x)      # x [batch, grid, inputs]
+    edges = network.embed_edges(arrays)                              # depends on the parameters only
+    y = network(x, arrays, edges)                                    # as often as the parameters stay the same
+    gradients = jax.grad(lambda network: (network(x, arrays) ** 2).sum())(network)      # a GraphCast of gradients
+    state = optax.adamw(1e-3).init(network)                          # every leaf is a trainable float32 array
+
+The module is its parameters and nothing else: every leaf of the pytree is trainable, so that optimizers, gradients
+and checkpoints take it as it is. The graph is an argument. Formulas follow Lam et al. 2023
+(doi:10.1126/science.adi2336), supplement 3; the arrangement is for speed: first layers are split by part of their
+input (layers.MLP), what depends on parameters only is computed once (`embed_edges`), the grid is gone through in
+blocks that fit the cache and are recomputed when differentiated (arrays.GraphArrays).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from graphufs.model.arrays import GraphArrays
+from graphufs.model.layers import MLP
+
+
+class Encoder(eqx.Module):
+    """Grid to mesh: embed grid, mesh and edges, send one message along each edge, update both."""
+
+    embed_grid: MLP
+    embed_mesh: MLP
+    embed_edges: MLP
+    edges: MLP
+    mesh_nodes: MLP
+    grid_nodes: MLP
+
+
+class MessageStep(eqx.Module):
+    """One step of messages on the mesh, with its own parameters."""
+
+    edges: MLP
+    nodes: MLP
+
+
+class Processor(eqx.Module):
+    """Message steps on the multimesh."""
+
+    embed_edges: MLP
+    steps: tuple[MessageStep, ...]
+
+
+class Decoder(eqx.Module):
+    """Mesh to grid: one message from each corner of the containing face, then the output.
+
+    `mesh_nodes` changes nothing in the output. DeepMind's parameters have it and its optimizer decays it, so it is
+    kept for exchange.
+    """
+
+    embed_edges: MLP
+    edges: MLP
+    grid_nodes: MLP
+    mesh_nodes: MLP
+    output: MLP
+
+
+class EdgeEmbeddings(eqx.Module):
+    """All that depends on the parameters and the graph only.
+
+    Attributes
+    ----------
+    grid : [block, point, L], the grid features' share of the grid embedding's first layer
+    mesh_nodes : [mesh, L], embedded mesh nodes
+    grid2mesh : [block, edge, L], the edges' and receivers' share of the messages' first layer
+    mesh : [edge, L], embedded edges
+    mesh2grid : [block, 3 * point, L], the edges' share of the messages' first layer
+    """
+
+    grid: jax.Array
+    mesh_nodes: jax.Array
+    grid2mesh: jax.Array
+    mesh: jax.Array
+    mesh2grid: jax.Array
+
+
+class GraphCast(eqx.Module):
+    """The encode-process-decode network on one grid's normalised channels."""
+
+    encoder: Encoder
+    processor: Processor
+    decoder: Decoder
+
+    @staticmethod
+    def init(
+        *, inputs: int, outputs: int, latent_size: int, message_steps: int, hidden_layers: int, key: jax.Array
+    ) -> GraphCast:
+        """Random parameters, distributed as in the reference.
+
+        Parameters
+        ----------
+        inputs, outputs : channels of x and y
+        latent_size : width of all hidden layers and latent vectors
+        message_steps : steps on the mesh
+        hidden_layers : hidden layers of each MLP
+        key : JAX random key
+        """
+        size = latent_size
+        keys = iter(jax.random.split(key, 13 + 2 * message_steps))
+
+        def mlp(in_size: int, out_size: int = size, norm: bool = True) -> MLP:
+            return MLP.init(in_size, size, out_size, hidden_layers, next(keys), norm=norm)
+
+        return GraphCast(
+            Encoder(
+                embed_grid=mlp(inputs + 3),
+                embed_mesh=mlp(inputs + 3),
+                embed_edges=mlp(4),
+                edges=mlp(3 * size),
+                mesh_nodes=mlp(2 * size),
+                grid_nodes=mlp(size),
+            ),
+            Processor(
+                embed_edges=mlp(4),
+                steps=tuple(MessageStep(edges=mlp(3 * size), nodes=mlp(2 * size)) for _ in range(message_steps)),
+            ),
+            Decoder(
+                embed_edges=mlp(4),
+                edges=mlp(3 * size),
+                grid_nodes=mlp(2 * size),
+                mesh_nodes=mlp(size),
+                output=mlp(size, outputs, norm=False),
+            ),
+        )
+
+    @property
+    def latent_size(self) -> int:
+        """The width of the latent vectors."""
+        return self.encoder.embed_edges.linears[-1].weight.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        """The number of input channels."""
+        return self.encoder.embed_grid.first.weight.shape[0] - 3
+
+    @property
+    def outputs(self) -> int:
+        """The number of output channels."""
+        return self.decoder.output.linears[-1].weight.shape[1]
+
+    def embed_edges(self, graph: GraphArrays) -> EdgeEmbeddings:
+        """Compute what depends on parameters and graph only, for use in many calls or rollout steps."""
+        size, encoder, decoder = self.latent_size, self.encoder, self.decoder
+        # the mesh nodes have zeros where the grid has its input channels
+        mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(graph.mesh_features, self.inputs))
+        at_receivers = encoder.edges.part(mesh_nodes, 2 * size)
+
+        def embed(block: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            grid, grid2mesh, receivers, mesh2grid = block
+            return (
+                encoder.embed_grid.part(grid, self.inputs),
+                encoder.edges.part(encoder.embed_edges(grid2mesh), 0) + at_receivers.at[receivers].get(mode="clip"),
+                decoder.edges.part(decoder.embed_edges(mesh2grid), 0),
+            )
+
+        mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
+        blocks = (graph.grid_features, graph.grid2mesh.features, graph.grid2mesh.receivers, mesh2grid_features)
+        grid, grid2mesh, mesh2grid = _map_blocks(embed, blocks)
+        return EdgeEmbeddings(
+            grid=grid,
+            mesh_nodes=mesh_nodes,
+            grid2mesh=grid2mesh,
+            mesh=self.processor.embed_edges(graph.mesh.features),
+            mesh2grid=mesh2grid,
+        )
+
+    def __call__(self, x: jax.Array, graph: GraphArrays, edges: EdgeEmbeddings | None = None) -> jax.Array:
+        """Apply the network.
+
+        Parameters
+        ----------
+        x : [batch, grid, inputs], normalised
+        graph : of the grid
+        edges : `embed_edges(graph)` where already known
+
+        Returns
+        -------
+        y : [batch, grid, outputs], normalised
+        """
+        edges = self.embed_edges(graph) if edges is None else edges
+        batch = x.shape[0]
+        blocks = x.reshape(batch, graph.blocks, -1, x.shape[-1]).swapaxes(0, 1)
+        grid, mesh = self._encode(blocks.reshape(graph.blocks, -1, x.shape[-1]), batch, graph, edges)
+        mesh = self._process(mesh, batch, graph, edges)
+        y = self._decode(grid, mesh, batch, graph, edges)
+        return y.reshape(graph.blocks, batch, -1, y.shape[-1]).swapaxes(0, 1).reshape(*x.shape[:-1], -1)
+
+    # In what follows the samples of a batch lie one below the other: arrays are matrices of batch * nodes or
+    # batch * edges rows, and the node numbers of sample b are raised by b * nodes.
+
+    def _encode(
+        self, x: jax.Array, batch: int, graph: GraphArrays, edges: EdgeEmbeddings
+    ) -> tuple[jax.Array, jax.Array]:
+        """Latent grid [block, batch * point, L] and mesh [batch * mesh, L].
+
+        g = embed([x, grid features]);  m_e = MLP([embedded edge, g_sender, mesh_receiver]);
+        mesh += MLP([mesh, sum of m_e over incoming e]);  g += MLP(g).
+        """
+        size, encoder, points = self.latent_size, self.encoder, graph.grid_features.shape[1]
+
+        def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+            x, at_grid, at_edges, senders = block
+            grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid))
+            at_senders = _take(encoder.edges.part(grid, size), _stack_indices(senders, batch, points))
+            message = encoder.edges.finish(_add_static(at_senders, at_edges))
+            return grid + encoder.grid_nodes(grid), message
+
+        def body(total: jax.Array, block: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
+            grid, message = (messages if graph.blocks == 1 else jax.checkpoint(messages))(block[0])
+            return _add_rows(total, _stack_indices(block[1], batch, graph.mesh_nodes + 1), message), grid
+
+        blocks = ((x, edges.grid, edges.grid2mesh, graph.grid2mesh.senders), graph.grid2mesh.receivers)
+        # one more node a sample takes the messages of the edges that only pad a block
+        total = jnp.zeros((batch * (graph.mesh_nodes + 1), size), x.dtype)
+        if graph.blocks == 1:
+            total, grid = body(total, jax.tree.map(lambda a: a[0], blocks))
+            grid = grid[None]
+        else:
+            total, grid = jax.lax.scan(body, total, blocks)
+        total = total.reshape(batch, -1, size)[:, :-1].reshape(-1, size)
+        mesh, update = edges.mesh_nodes, encoder.mesh_nodes
+        mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)))
+        return grid, _add_static(mesh_update, mesh)
+
+    def _process(self, mesh: jax.Array, batch: int, graph: GraphArrays, edges: EdgeEmbeddings) -> jax.Array:
+        """m_e = MLP([edge, mesh_sender, mesh_receiver]);  mesh += MLP([mesh, sum of m_e]);  edge += m_e; repeated."""
+        size = self.latent_size
+        senders = _stack_indices(graph.mesh.senders, batch, graph.mesh_nodes)
+        receivers = _stack_indices(graph.mesh.receivers, batch, graph.mesh_nodes)
+        edge = edges.mesh
+        for step in self.processor.steps:
+            at_nodes = _take(step.edges.part(mesh, size), senders) + _take(step.edges.part(mesh, 2 * size), receivers)
+            message = step.edges.finish(_add_static(at_nodes, step.edges.part(edge, 0)))
+            total = _add_rows(jnp.zeros_like(mesh), receivers, message)
+            mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
+            edge = _add_static(message, edge)  # after the last step nobody reads it and the compiler drops it
+        return mesh
+
+    def _decode(
+        self, grid: jax.Array, mesh: jax.Array, batch: int, graph: GraphArrays, edges: EdgeEmbeddings
+    ) -> jax.Array:
+        """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
+        size, decoder, update = self.latent_size, self.decoder, self.decoder.grid_nodes
+        at_mesh = decoder.edges.part(mesh, size)
+
+        def decode(block: tuple[jax.Array, ...]) -> jax.Array:
+            grid, at_edges, senders = block
+            at_senders = _take(at_mesh, _stack_indices(senders.reshape(-1), batch, graph.mesh_nodes))
+            z = _add_static(at_senders, at_edges).reshape(batch, 3, -1, size)
+            z = z + decoder.edges.part(grid, 2 * size).reshape(batch, 1, -1, size)
+            total = decoder.edges.finish(z.reshape(-1, size)).reshape(batch, 3, -1, size).sum(1).reshape(-1, size)
+            grid = grid + update.finish(update.part(grid, 0) + update.part(total, size))
+            return decoder.output(grid)
+
+        return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders))
+
+
+def _map_blocks(function: Callable[[Any], Any], blocks: Any) -> Any:
+    """Apply `function` to each block in turn, recomputing it when differentiated; a single block directly."""
+    if jax.tree.leaves(blocks)[0].shape[0] == 1:
+        return jax.tree.map(lambda a: a[None], function(jax.tree.map(lambda a: a[0], blocks)))
+    return jax.lax.map(jax.checkpoint(function), blocks)
+
+
+def _stack_indices(indices: jax.Array, batch: int, nodes: int) -> jax.Array:
+    """Node numbers [batch * edge] in the stacked samples, from node numbers [edge] in one."""
+    return (indices + nodes * jnp.arange(batch, dtype=indices.dtype)[:, None]).reshape(-1)
+
+
+def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
+    """rows [batch * n, L] + static, [n, L] for all samples or [batch * n, L]."""
+    return (rows.reshape(-1, *static.shape) + static).reshape(rows.shape)
+
+
+def _take(rows: jax.Array, indices: jax.Array) -> jax.Array:
+    """rows[indices], where all indices are known to be valid."""
+    return rows.at[indices].get(mode="promise_in_bounds")
+
+
+def _add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
+    """Add each row to the row of `total` its ascending index names."""
+    return total.at[indices].add(rows, indices_are_sorted=True, mode="promise_in_bounds")

@@ -1,0 +1,1 @@
+"""Normalization: mean, standard deviation and standard deviation of differences, as mergeable sums."""

@@ -1,0 +1,188 @@
+"""Moments of one calendar month of prepared data: the unit that is computed, saved, and merged.
+
+A block owns the differences into its own frames, so it reads the frame before its first where that one counts too.
+What a block covers (its stamps, and which of them have a difference) is saved with it: a block is used again only
+where it covers exactly what is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from graphufs.files import fsync
+from graphufs.forcings import derived_forcing
+from graphufs.layout import thickness_variable
+from graphufs.normalization.accumulate import Accumulator
+from graphufs.normalization.moments import FieldMoments, Moments, State
+from graphufs.replay.channels import variable_slices
+from graphufs.replay.frames import PreparedData
+from graphufs.replay.grid import row_areas
+from graphufs.replay.times import by_month, hours, text
+
+READ_BYTES = 32 * 2**20
+"""Bytes of frames a thread reads at once."""
+
+Weights = Literal["none", "area", "volume"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the moments of any block are made of."""
+
+    weights: Weights
+    variables: tuple[str, ...]
+    derived: tuple[str, ...]
+    tisr_period: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Stamps of one month, datetime64[ns] sorted, and for each whether the difference to the stamp before counts."""
+
+    stamps: np.ndarray
+    paired: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """The file name, without suffix."""
+        joined = "joined" if self.paired[0] else "first"
+        return f"{text(self.stamps[0])}_{text(self.stamps[-1])}_{joined}"
+
+
+def plan_blocks(stamps: np.ndarray, time_step: int) -> list[Block]:
+    """Cut sorted stamps into months; a difference counts where the stamp one step before is among them."""
+    paired = np.isin(stamps - hours(time_step), stamps)
+    first = 0
+    blocks = []
+    for month in by_month(stamps):
+        blocks.append(Block(month, paired[first : first + month.size]))
+        first += month.size
+    return blocks
+
+
+def compute_block(data: PreparedData | str, block: Block, task: Task) -> State:
+    """Moments of all variables over a block.
+
+    Parameters
+    ----------
+    data
+        Prepared data, or their folder (for workers in other processes).
+    block, task
+        What to add up, and how.
+    """
+    if isinstance(data, str):
+        data = PreparedData.open(Path(data))
+    slices = variable_slices(data.channels)
+    accumulator = Accumulator(grid_rows(data, task.weights), layer_channels(data, task.weights))
+    for frame, before in _frames(data, block):
+        accumulator.update(frame, before)
+    moments = accumulator.moments()
+    state = {name: _part(moments, slices[name]) for name in task.variables}
+    return state | {name: derived_moments(data, name, block, task) for name in task.derived}
+
+
+def _frames(data: PreparedData, block: Block) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Each frame of a block with the one before it, or with None where the difference does not count."""
+    step = hours(data.time_step)
+    length = max(1, READ_BYTES // (4 * int(np.prod(data.frame_shape))))
+    buffer = np.empty((length + 1, *data.frame_shape), np.float32)  # row 0: the last frame of the read before
+    if block.paired[0]:
+        data.read(block.stamps[:1] - step, buffer[:1])
+    for first in range(0, block.stamps.size, length):
+        stamps = block.stamps[first : first + length]
+        data.read(stamps, buffer[1 : 1 + stamps.size])
+        for row in range(stamps.size):
+            yield buffer[1 + row], buffer[row] if block.paired[first + row] else None
+        buffer[0] = buffer[stamps.size]
+
+
+def grid_rows(data: PreparedData, weights: Weights) -> np.ndarray:
+    """The weight of each latitude row, float64 [lat]."""
+    if weights == "none":
+        return np.ones(data.latitude.size)
+    return row_areas(data.latitude, data.parent_latitude)
+
+
+def layer_channels(data: PreparedData, weights: Weights) -> np.ndarray:
+    """For each channel the channel of its layer's thickness, or -1 where area alone weights it; int64 [channel]."""
+    layer = np.full(len(data.channels), -1, np.int64)
+    if weights == "volume":
+        thickness = data.variable_slice(thickness_variable(data.component))
+        by_level = {data.channels[index].level: index for index in range(thickness.start, thickness.stop)}
+        for index, channel in enumerate(data.channels):
+            if channel.level is not None:
+                layer[index] = by_level[channel.level]
+    return layer
+
+
+def derived_moments(data: PreparedData, name: str, block: Block, task: Task) -> FieldMoments:
+    """Moments of a forcing computed from time and place, over the same stamps and differences as the data."""
+    before = block.stamps[:1] - hours(data.time_step)
+    stamps = np.concatenate([before, block.stamps])
+    values = derived_forcing(name, stamps, data.latitude, data.longitude, task.tisr_period)
+    area = grid_rows(data, task.weights) if values.shape[2] > 1 else np.ones(1)
+    accumulator = Accumulator(area, np.full(1, -1, np.int64))
+    for row, paired in enumerate(block.paired):
+        # within a month only the first stamp's neighbour may lie outside the block
+        previous = np.searchsorted(stamps, stamps[1 + row] - hours(data.time_step))
+        accumulator.update(values[1 + row], values[previous] if paired else None)
+    return accumulator.moments()
+
+
+def static_moments(data: PreparedData, name: str, weights: Weights) -> FieldMoments:
+    """Moments of a static field; it has no differences."""
+    accumulator = Accumulator(grid_rows(data, weights), np.full(1, -1, np.int64))
+    accumulator.update(data.static[name][None])
+    return accumulator.moments()
+
+
+def _part(moments: FieldMoments, channels: slice) -> FieldMoments:
+    parts = [
+        Moments(part.weight[channels], part.mean[channels], part.squares[channels])
+        for part in (moments.values, moments.differences)
+    ]
+    return FieldMoments(*parts)
+
+
+def save_block(path: Path, block: Block, state: State) -> None:
+    """Write a block's moments in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    arrays = {"stamps": block.stamps.astype(np.int64), "paired": block.paired}
+    for name, moments in state.items():
+        for kind in ("values", "differences"):
+            part: Moments = getattr(moments, kind)
+            arrays[f"{name}/{kind}"] = np.stack([part.weight, part.mean, part.squares])
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_block(path: Path, block: Block, names: Sequence[str]) -> State | None:
+    """A block's moments, if they are there, cover exactly this block and have all variables; else None."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            if not (
+                np.array_equal(saved["stamps"], block.stamps.astype(np.int64))
+                and np.array_equal(saved["paired"], block.paired)
+                and all(f"{name}/values" in saved for name in names)
+            ):
+                return None
+            return {
+                name: FieldMoments(*(Moments(*saved[f"{name}/{kind}"]) for kind in ("values", "differences")))
+                for name in names
+            }
+    except FileNotFoundError:
+        return None

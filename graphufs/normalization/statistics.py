@@ -1,0 +1,171 @@
+"""Statistics: what scales inputs and targets, and the three stores in which Replay users know them.
+
+A folder holds `mean_by_level.zarr`, `stddev_by_level.zarr` and `diffs_stddev_by_level.zarr`. A variable in them has no
+dimension, or its vertical one (pfull, with native values as coordinate), and keeps its attributes in Replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+from graphufs.replay.selection import check_names
+from graphufs.replay.source import clean_url, open_zarr
+from graphufs.replay.vertical import match_levels
+
+STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_std": "diffs_stddev_by_level.zarr"}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean, standard deviation and standard deviation of differences over the time step.
+
+    Attributes
+    ----------
+    mean, std, diffs_std
+        float64 [level] by variable; length 1 for variables without levels. `diffs_std` lacks static variables.
+    native
+        The native levels (hPa, or m in the ocean) by variable with levels, float64 [level].
+    vertical
+        The name of the vertical dimension by variable with levels.
+    """
+
+    mean: dict[str, np.ndarray]
+    std: dict[str, np.ndarray]
+    diffs_std: dict[str, np.ndarray]
+    native: dict[str, np.ndarray] = field(default_factory=dict)
+    vertical: dict[str, str] = field(default_factory=dict)
+
+    def save(
+        self,
+        folder: Path,
+        attributes: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the three stores into an existing folder.
+
+        Parameters
+        ----------
+        attributes
+            By kind (mean, std, diffs_std), then variable.
+        provenance
+            Attributes of all three stores.
+        """
+        for kind, store in STORES.items():
+            values: dict[str, np.ndarray] = getattr(self, kind)
+            dataset = xr.Dataset(attrs=dict(provenance or {}))
+            for name, array in sorted(values.items()):
+                notes = dict((attributes or {}).get(kind, {}).get(name, {}))
+                if name in self.vertical:
+                    dimension = self.vertical[name]
+                    dataset = dataset.assign_coords({dimension: (dimension, self.native[name])})
+                    dataset[name] = xr.DataArray(array, dims=(dimension,), attrs=notes)
+                else:
+                    dataset[name] = xr.DataArray(array[0], attrs=notes)
+            # Format 2 with consolidated metadata, as published: older tools read nothing newer.
+            dataset.to_zarr(folder / store, mode="w", zarr_format=2, consolidated=True)
+
+    @classmethod
+    def open(
+        cls,
+        folder_or_url: Path | str,
+        names: Iterable[str],
+        levels: Sequence[float] = (),
+        storage_options: Mapping[str, Any] | None = None,
+        level_match: Literal["nearest", "exact"] = "nearest",
+    ) -> Self:
+        """Read variables, and of those with levels the wanted ones, from stores of ours or published ones.
+
+        Parameters
+        ----------
+        names
+            Variables; each must have a mean and a standard deviation. Those without differences (static ones) are left
+            out of `diffs_std`.
+        levels
+            Wanted levels, in the order the arrays shall have.
+
+        Raises
+        ------
+        UserError
+            If a store, a variable or a level is not there.
+        """
+        place = clean_url(str(folder_or_url)).rstrip("/")
+        names = tuple(names)
+        native: dict[str, np.ndarray] = {}
+        vertical: dict[str, str] = {}
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for kind, store in STORES.items():
+            url = f"{place}/{store}"
+            dataset = open_zarr(url, storage_options or {}, what="the statistics")
+            if kind != "diffs_std":
+                check_names(names, map(str, dataset.data_vars), url)
+            found[kind] = {}
+            for name in names:
+                if name not in dataset.data_vars:
+                    continue
+                array = dataset[name]
+                if array.ndim == 0:
+                    found[kind][name] = np.array([array.values], np.float64).reshape(1)
+                    continue
+                dimension = _vertical(array, url)
+                own = dataset[dimension].values.astype(np.float64)
+                chosen = match_levels(own, levels, level_match, where=f"{name} of {url}")
+                found[kind][name] = array.values.astype(np.float64)[chosen]
+                native[name], vertical[name] = own[chosen], dimension
+        return cls(found["mean"], found["std"], found["diffs_std"], native, vertical)
+
+    def updated(self, other: Statistics) -> Statistics:
+        """The variables of both, those of `other` where both have one."""
+        return Statistics(
+            self.mean | other.mean,
+            self.std | other.std,
+            self.diffs_std | other.diffs_std,
+            self.native | other.native,
+            self.vertical | other.vertical,
+        )
+
+    def check(self, targets: Iterable[str], where: str) -> None:
+        """Refuse statistics that cannot scale: not finite, or a standard deviation of zero.
+
+        A standard deviation of differences of zero is refused only for `targets`, which are all it scales.
+
+        Raises
+        ------
+        UserError
+            Naming the variable, the level and the value.
+        """
+        scaled = set(targets)
+        for kind, what in (
+            ("mean", "mean"),
+            ("std", "standard deviation"),
+            ("diffs_std", "standard deviation of differences"),
+        ):
+            values: dict[str, np.ndarray] = getattr(self, kind)
+            if kind == "diffs_std" and scaled - values.keys():
+                raise UserError(f"{where} has no {what} of {', '.join(sorted(scaled - values.keys()))}")
+            for name, array in values.items():
+                if kind == "diffs_std" and name not in scaled:
+                    continue
+                bad = ~np.isfinite(array) if kind == "mean" else ~(np.isfinite(array) & (array > 0))
+                if bad.any():
+                    index = int(np.argmax(bad))
+                    level = f" at {self.native[name][index]:.7g}" if name in self.native else ""
+                    raise UserError(
+                        f"the {what} of {name}{level} over {where} is {array[index]:g}, which cannot scale anything; "
+                        "take the variable (or level) out of the experiment, or choose a longer normalization period"
+                    )
+
+
+def _vertical(array: xr.DataArray, url: str) -> str:
+    if array.ndim != 1 or array.dims[0] not in array.coords:
+        raise UserError(
+            f"{array.name} of {url} has the dimensions {array.dims}; statistics have none or one vertical dimension "
+            "with a coordinate"
+        )
+    return str(array.dims[0])

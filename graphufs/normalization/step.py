@@ -1,0 +1,280 @@
+"""The step `normalize`: moments month by month, merged into mean, standard deviation and that of differences.
+
+The moments of each month are saved as they are made. A killed step goes on after the last month, and another period
+computes only the months it adds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphufs.errors import Stopped, UserError
+from graphufs.experiment import DERIVED_FORCINGS, Experiment
+from graphufs.files import new_folder, write_json
+from graphufs.layout import Layout
+from graphufs.normalization.blocks import (
+    Block,
+    Task,
+    compute_block,
+    load_block,
+    plan_blocks,
+    save_block,
+    static_moments,
+)
+from graphufs.normalization.moments import FieldMoments, State, merge_states
+from graphufs.normalization.statistics import Statistics
+from graphufs.provenance import provenance
+from graphufs.replay.channels import variable_slices
+from graphufs.replay.frames import PreparedData
+from graphufs.replay.lock import locked
+from graphufs.replay.times import listing, stamps_in
+from graphufs.replay.vertical import same_level
+from graphufs.steps import Event, Progress, ShouldStop
+
+PROVENANCE = "provenance.json"
+DERIVED_DIMENSIONS = {
+    "day_progress_cos": ("time", "longitude"),
+    "day_progress_sin": ("time", "longitude"),
+    "toa_incident_solar_radiation": ("time", "latitude", "longitude"),
+    "year_progress_cos": ("time",),
+    "year_progress_sin": ("time",),
+}
+"""What the forcings computed from time and place depend on."""
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Make the statistics of the experiment's normalization period; see graphufs.steps.Run.
+
+    Raises
+    ------
+    UserError
+        If data are not prepared, published statistics do not fit, or a variable does not vary.
+    Stopped
+        After a polite stop; the months done are kept.
+    """
+    layout = Layout(experiment, root)
+    data = PreparedData.open(layout.data)
+    folder = layout.statistics()
+    wanted = stamps_in(experiment.statistics_period, data.time_step)
+    published = experiment.normalization.url is not None
+    stamps = wanted if published else _usable(data, wanted, experiment)
+    fingerprint = _fingerprint(stamps)
+    if _is_done(folder, fingerprint):
+        return _result(folder, "unchanged", stamps, wanted)
+
+    def waiting() -> None:
+        progress(Event("waiting for another process that makes the same statistics", 0, 1))
+
+    with locked(layout.moments, should_stop=should_stop, waiting=waiting):
+        if _is_done(folder, fingerprint):
+            return _result(folder, "unchanged", stamps, wanted)
+        blocks = plan_blocks(stamps, data.time_step)
+        task = _task(experiment, data)
+        state = _moments(experiment, layout, data, blocks, task, progress, should_stop)
+        if published:
+            statistics = _published(experiment, data).updated(_statistics(state, data))
+        else:
+            state |= {name: static_moments(data, name, task.weights) for name in data.static}
+            statistics = _statistics(state, data)
+        where = experiment.normalization.url or f"the period {experiment.statistics_period}"
+        statistics.check(experiment.data.targets, where)
+        origin = _origin(experiment, stamps)
+        with new_folder(folder) as temporary:
+            statistics.save(temporary, _attributes(experiment, data, statistics), origin)
+            write_json(temporary / PROVENANCE, origin | {"fingerprint": fingerprint, "stamps": int(stamps.size)})
+    return _result(folder, "completed", stamps, wanted)
+
+
+def _usable(data: PreparedData, wanted: np.ndarray, experiment: Experiment) -> np.ndarray:
+    absent = np.setdiff1d(wanted, np.union1d(data.stamps, data.missing))
+    if absent.size:
+        raise UserError(
+            f"{absent.size} stamps of the normalization period {experiment.statistics_period} are not prepared "
+            f"({listing(absent)}); run `graphufs prepare` with this experiment first"
+        )
+    stamps = wanted[data.usable(wanted)]
+    if not stamps.size:
+        raise UserError(f"the normalization period {experiment.statistics_period} has no usable stamp")
+    return stamps
+
+
+def _task(experiment: Experiment, data: PreparedData) -> Task:
+    """What to add up: everything prepared, and the forcings computed from time and place.
+
+    Those are always computed, also beside published statistics, since they depend on the experiment (tisr_period).
+    """
+    settings = experiment.data
+    derived = tuple(sorted({*settings.inputs, *settings.forcings} & set(DERIVED_FORCINGS)))
+    stored = () if experiment.normalization.url else data.variables
+    return Task(experiment.normalization.weights, stored, derived, settings.tisr_period)
+
+
+def _moments(
+    experiment: Experiment,
+    layout: Layout,
+    data: PreparedData,
+    blocks: list[Block],
+    task: Task,
+    progress: Progress,
+    should_stop: ShouldStop,
+) -> State:
+    """The moments of all blocks, merged in order of time whatever order they were computed in."""
+    for leftover in layout.moments.glob(".*.tmp"):
+        leftover.unlink()
+    names = (*task.variables, *task.derived)
+    states: list[State | None] = [
+        load_block(layout.moments / f"{block.name}.npz", block, names) if names else {} for block in blocks
+    ]
+    done = sum(state is not None for state in states)
+    progress(Event("adding up moments", done, len(blocks), "months"))
+    with _workers(experiment, data, task) as submit:
+        pending = {submit(blocks[i]): i for i, state in enumerate(states) if state is None}
+        while pending:
+            finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                index = pending.pop(future)
+                state = future.result()
+                save_block(layout.moments / f"{blocks[index].name}.npz", blocks[index], state)
+                states[index] = state
+                done += 1
+                progress(Event("adding up moments", done, len(blocks), "months"))
+            if should_stop() and pending:
+                for future in pending:
+                    future.cancel()
+                raise Stopped(f"stopped after {done} of {len(blocks)} months, which are kept")
+    merged: State = {}
+    for state in states:
+        merged = merge_states(merged, state or {})
+    return merged
+
+
+@contextmanager
+def _workers(
+    experiment: Experiment, data: PreparedData, task: Task
+) -> Iterator[Callable[[Block], Future[State]]]:
+    """What computes blocks: threads, or the workers of a dask scheduler that see the same file system."""
+    address = experiment.normalization.dask
+    if address is None:
+        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "normalize")
+        try:
+            yield lambda block: pool.submit(compute_block, data, block, task)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="30s")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no dask scheduler answers at {address} ({error}); start one, or leave normalization.dask out to use threads"
+        ) from error
+    with client, client.get_executor(pure=False) as executor:
+        yield lambda block: executor.submit(compute_block, str(data.folder), block, task)
+
+
+def _statistics(state: State, data: PreparedData) -> Statistics:
+    slices = variable_slices(data.channels)
+    mean, std, diffs_std, native, vertical = {}, {}, {}, {}, {}
+    for name, moments in state.items():
+        mean[name], std[name] = moments.values.finalize()
+        if name not in data.static:
+            diffs_std[name] = moments.differences.finalize()[1]
+        dimension = data.facts[name].vertical if name in data.facts else None
+        if dimension is not None:
+            native[name] = np.array([channel.native for channel in data.channels[slices[name]]], np.float64)
+            vertical[name] = dimension
+    return Statistics(mean, std, diffs_std, native, vertical)
+
+
+def _published(experiment: Experiment, data: PreparedData) -> Statistics:
+    """Published statistics of the stored variables, at the native levels of the data."""
+    normalization = experiment.normalization
+    url = str(normalization.url)
+    levels = sorted(experiment.data.levels)
+    names = (*data.variables, *data.static)
+    statistics = Statistics.open(url, names, levels, normalization.storage_options, experiment.data.level_match)
+    for name in data.variables:
+        channels = data.channels[data.variable_slice(name)]
+        for channel, level in zip(channels, statistics.native.get(name, ()), strict=False):
+            if channel.native is None or not same_level(level, channel.native):
+                raise UserError(
+                    f"the statistics of {name} at {url} are for the level {level:.7g}, but the data have "
+                    f"{channel.native}; use statistics of the same vertical grid"
+                )
+        if len(channels) != statistics.mean[name].size:
+            raise UserError(
+                f"the statistics of {name} at {url} have {statistics.mean[name].size} levels, the data {len(channels)}"
+            )
+    return statistics
+
+
+def _attributes(
+    experiment: Experiment, data: PreparedData, statistics: Statistics
+) -> dict[str, dict[str, dict[str, Any]]]:
+    period = experiment.statistics_period.model_dump(mode="json")
+    weights = {"none": "", "area": ", weighted by area", "volume": ", weighted by volume"}
+    suffix = "" if experiment.normalization.url else weights[experiment.normalization.weights]
+    operations = {
+        "mean": "average",
+        "std": "standard deviation",
+        "diffs_std": f"standard deviation of temporal {experiment.data.time_step} hour difference",
+    }
+    attributes: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, operation in operations.items():
+        attributes[kind] = {}
+        for name in getattr(statistics, kind):
+            facts = data.facts.get(name)
+            own = facts.dimensions if facts else DERIVED_DIMENSIONS[name]
+            dimensions = [dimension for dimension in own if not facts or dimension != facts.vertical]
+            attributes[kind][name] = {
+                **(facts.attributes if facts else {}),
+                "description": f"{operation} over {dimensions}{suffix}",
+                "stats_start_date": period["start"],
+                "stats_end_date": period["end"],
+            }
+    return attributes
+
+
+def _origin(experiment: Experiment, stamps: np.ndarray) -> dict[str, str]:
+    data = experiment.data
+    return {
+        "created_by": "graphufs normalize",
+        "source": experiment.normalization.url or data.source.url,
+        "component": data.source.component,
+        "period": str(experiment.statistics_period),
+        "time_step": f"{data.time_step}h",
+        "weights": experiment.normalization.weights if not experiment.normalization.url else "as published",
+        "tisr_period": f"{data.tisr_period}h",
+        "stamps_used": str(stamps.size),
+        **{name: str(value) for name, value in provenance().items() if name in ("created", "commit", "versions")},
+    }
+
+
+def _fingerprint(stamps: np.ndarray) -> str:
+    return hashlib.sha256(stamps.astype("datetime64[h]").astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def _is_done(folder: Path, fingerprint: str) -> bool:
+    try:
+        return bool(json.loads((folder / PROVENANCE).read_text())["fingerprint"] == fingerprint)
+    except FileNotFoundError:
+        return False
+
+
+def _result(folder: Path, status: str, stamps: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:
+    return {
+        "status": status,
+        "folder": str(folder),
+        "stamps": int(stamps.size),
+        "left_out": int(wanted.size - stamps.size),
+    }

@@ -1,0 +1,67 @@
+"""What a frame holds: channels, and facts on the variables they belong to.
+
+A frame is all time-varying data at one stamp, float32 [channel, lat, lon]: a channel for each surface variable and
+for each level of a variable with levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from graphufs.errors import UserError
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One horizontal field: a variable, and for one with levels the wanted level and the store's own value."""
+
+    variable: str
+    level: float | None = None
+    native: float | None = None
+
+
+@dataclass(frozen=True)
+class VariableFacts:
+    """What the source says about a variable: its dimensions, its vertical dimension if it has one, its attributes."""
+
+    dimensions: tuple[str, ...]
+    vertical: str | None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the variable changes with time."""
+        return "time" in self.dimensions
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON objects."""
+        return asdict(self) | {"dimensions": list(self.dimensions)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> VariableFacts:
+        """From what `to_json` gave."""
+        return cls(tuple(content["dimensions"]), content["vertical"], dict(content["attributes"]))
+
+
+def variable_slices(channels: Sequence[Channel]) -> dict[str, slice]:
+    """The channels of each variable; a variable's channels lie side by side."""
+    slices: dict[str, slice] = {}
+    for index, channel in enumerate(channels):
+        first = slices[channel.variable].start if channel.variable in slices else index
+        slices[channel.variable] = slice(first, index + 1)
+    return slices
+
+
+def slice_of(slices: dict[str, slice], variable: str) -> slice:
+    """The channels of one variable.
+
+    Raises
+    ------
+    UserError
+        If there is no such variable.
+    """
+    if variable not in slices:
+        raise UserError(f"the prepared data hold no time-varying variable {variable!r}; they have {', '.join(slices)}")
+    return slices[variable]

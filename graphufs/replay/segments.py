@@ -1,0 +1,192 @@
+"""Reading frames from a store, a few threads ahead, and writing them as a segment that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphufs.errors import Stopped, UserError
+from graphufs.files import new_folder
+from graphufs.replay.channels import variable_slices
+from graphufs.replay.manifest import SEGMENTS, Header, Segment, crc32
+from graphufs.replay.packed import PackedFrames, create
+from graphufs.replay.selection import Selection
+from graphufs.replay.source import ReplayStore
+from graphufs.replay.times import text
+
+READ_BYTES = 64 * 2**20
+"""Decoded bytes one read aims at: enough to make its overhead small, little enough to keep several in memory."""
+READING_BYTES = 1536 * 2**20
+"""Decoded bytes all reads in flight may take; stores with huge chunks are read with fewer threads."""
+READERS = 4
+SEGMENT_BYTES = 16 * 2**30
+"""Decoded bytes of the source a segment may cost: a kill loses minutes, also where a month would take hours."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Bytes to decode from the store: of one stamp's frame, and of the largest single chunk row."""
+
+    per_stamp: int
+    largest: int
+
+    @property
+    def readers(self) -> int:
+        """How many threads read at once."""
+        return max(1, min(READERS, READING_BYTES // max(1, self.largest)))
+
+    @property
+    def stamps_per_segment(self) -> int:
+        """How many stamps a segment may hold at most."""
+        return max(1, SEGMENT_BYTES // max(1, self.per_stamp))
+
+
+def costs(store: ReplayStore, selection: Selection) -> Costs:
+    """What reading the selection from the store costs."""
+    rows = {name: store.bytes_per_chunk_row(name, selection.levels.get(name)) for name in selection.varying}
+    per_stamp = sum(size // store.stamps_per_chunk(name) for name, size in rows.items())
+    return Costs(per_stamp, max(rows.values()))
+
+
+def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> list[tuple[str, slice]]:
+    """Cut the reading of `stamps` into (variable, rows): whole chunks of the store, about READ_BYTES decoded each."""
+    positions = np.searchsorted(store.times, stamps)
+    plan = []
+    for name in selection.varying:
+        chunk = positions // store.stamps_per_chunk(name)
+        most = max(1, READ_BYTES // store.bytes_per_chunk_row(name, selection.levels.get(name)))
+        first = 0
+        while first < stamps.size:
+            # all rows that fall into the next `most` distinct chunks
+            distinct = np.unique(chunk[first:])[:most]
+            last = int(np.searchsorted(chunk, distinct[-1], side="right"))
+            plan.append((name, slice(first, last)))
+            first = last
+    return plan
+
+
+def read_frames(
+    store: ReplayStore,
+    selection: Selection,
+    stamps: np.ndarray,
+    block: int,
+    *,
+    advance: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, frames [n, channel, lat, lon]) for each `block` of stamps, the next block being read meanwhile.
+
+    `advance` is told, as reads end, how many stamps' worth of data came. The frames belong to the caller until the
+    next turn but one.
+
+    Raises
+    ------
+    Stopped
+        If `should_stop()` turned true.
+    """
+    slices = variable_slices(selection.channels)
+    shape = (len(selection.channels), store.latitude.size, store.longitude.size)
+    buffers = [np.empty((min(block, stamps.size), *shape), np.float32) for _ in range(2 if stamps.size > block else 1)]
+
+    def read(name: str, rows: slice, into: np.ndarray, part: np.ndarray) -> float:
+        values = store.read(name, part[rows], selection.levels.get(name))
+        into[rows, slices[name]] = values if name in selection.levels else values[:, None]
+        channels = slices[name].stop - slices[name].start
+        return (rows.stop - rows.start) * channels / len(selection.channels)
+
+    blocks = [slice(first, min(first + block, stamps.size)) for first in range(0, stamps.size, block)]
+    pool = ThreadPoolExecutor(costs(store, selection).readers, "replay-read")
+
+    def submit(index: int) -> set[Future[float]]:
+        part, into = stamps[blocks[index]], buffers[index % len(buffers)]
+        return {pool.submit(read, name, rows, into, part) for name, rows in read_plan(store, selection, part)}
+
+    try:
+        current = submit(0)
+        for index, rows in enumerate(blocks):
+            upcoming = submit(index + 1) if index + 1 < len(blocks) else set()
+            while current:
+                done, current = wait(current, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    advance(future.result())
+                if should_stop():
+                    raise Stopped("stopped while reading; the segments committed so far are kept")
+            yield rows, buffers[index % len(buffers)][: rows.stop - rows.start]
+            current = upcoming
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which channels of which frames lack a finite value at a point where there must be one: bool [n, channel]."""
+    bad = np.empty(frames.shape[:2], bool)
+    everywhere = mask.all(axis=(1, 2))
+    for index, channel in np.ndindex(*bad.shape):
+        finite = np.isfinite(frames[index, channel])
+        bad[index, channel] = not (finite.all() if everywhere[channel] else finite[mask[channel]].all())
+    return bad
+
+
+def write_segment(
+    folder: Path,
+    store: ReplayStore,
+    selection: Selection,
+    header: Header,
+    mask: np.ndarray,
+    stamps: np.ndarray,
+    *,
+    advance: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> Segment:
+    """Read `stamps` from the store and write them as one segment of the prepared data in `folder`.
+
+    The segment is written under a temporary name, read back bit for bit, forced to disk and renamed. It counts once
+    the manifest lists it.
+
+    Raises
+    ------
+    UserError
+        If the disk is full, or the source cannot be read.
+    Stopped
+        If `should_stop()` turned true; nothing is left behind.
+    """
+    name = f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
+    path = folder / SEGMENTS / name
+    invalid: dict[str, list[str]] = {}
+    try:
+        with new_folder(path) as temporary:
+            frames, block = create(temporary, stamps, header.channels, header.latitude, header.longitude)
+            blocks = read_frames(store, selection, stamps, block, advance=advance, should_stop=should_stop)
+            for rows, values in blocks:
+                bad = missing_values(values, mask)
+                for row in np.flatnonzero(bad.any(axis=1)):
+                    names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
+                    invalid[text(stamps[rows][row])] = sorted(names)
+                frames[rows] = values
+                _verify(temporary, rows, values)
+            files = {
+                str(file.relative_to(temporary)): (file.stat().st_size, crc32(file))
+                for file in sorted(temporary.rglob("*"))
+                if file.is_file()
+            }
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(
+            f"no room left while writing {path} ({error.strerror}). Nothing half-written remains and the segments "
+            "committed so far are kept: free some space and repeat the command"
+        ) from error
+    return Segment(name, stamps, invalid, files)
+
+
+def _verify(folder: Path, rows: slice, written: np.ndarray) -> None:
+    found = np.empty_like(written)
+    PackedFrames(folder).start_read(rows.start, found).result()
+    if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
+        raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")

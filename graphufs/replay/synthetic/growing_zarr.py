@@ -1,0 +1,125 @@
+"""A zarr v2 store that grows along time in equal blocks and shows readers only what is committed.
+
+Written straight from the format's specification (zarr-specs.readthedocs.io, version 2): each chunk is one file, and one
+JSON document, `.zmetadata`, holds all shapes. A block's chunks are new files, so nothing committed is ever touched;
+replacing `.zmetadata` in one rename is the commit. A writer killed at any moment leaves chunks that no shape covers,
+which the next attempt overwrites. Only one writer at a time: the caller holds a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs import Blosc
+from numpy.typing import NDArray
+
+GROWING = "time"
+"""The dimension along which stores grow."""
+
+COMPRESSOR = Blosc(cname="zstd", clevel=5, shuffle=Blosc.BITSHUFFLE)
+METADATA = ".zmetadata"
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of the store: its name, the names of its dimensions, its dtype, and its attributes."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    dtype: np.dtype[Any]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def grows(self) -> bool:
+        """Whether the array has a time dimension (always its first)."""
+        return GROWING in self.dimensions
+
+    def metadata(self, sizes: Mapping[str, int], block: int) -> dict[str, Any]:
+        """The content of its `.zarray` where the dimensions have these sizes; one chunk a block."""
+        chunks = [block if name == GROWING else sizes[name] for name in self.dimensions]
+        return {
+            "zarr_format": 2,
+            "shape": [sizes[name] for name in self.dimensions],
+            "chunks": chunks,
+            "dtype": self.dtype.str,
+            "compressor": COMPRESSOR.get_config(),
+            "fill_value": "NaN" if self.dtype.kind == "f" else None,
+            "order": "C",
+            "filters": None,
+            "dimension_separator": "/",
+        }
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment it holds either its old or its new content, on the disk too."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def committed_length(path: Path) -> int:
+    """How many times are committed in the store at `path`; 0 where there is none."""
+    try:
+        content = (path / METADATA).read_text()
+    except FileNotFoundError:
+        return 0
+    return int(json.loads(content)["metadata"][f"{GROWING}/.zarray"]["shape"][0])
+
+
+class GrowingZarr:
+    """A store to write: its arrays, the sizes of the dimensions that do not grow, and its attributes.
+
+    `block` is the number of times in a block. Arrays that do not grow are written with the first block.
+    """
+
+    def __init__(
+        self, path: Path, arrays: tuple[Array, ...], sizes: Mapping[str, int], block: int, attributes: Mapping[str, Any]
+    ) -> None:
+        self.path = path
+        self._arrays = arrays
+        self._sizes = dict(sizes)
+        self._block = block
+        self._attributes = dict(attributes)
+
+    def write_block(self, index: int, values: Mapping[str, NDArray[Any]]) -> None:
+        """Write the chunks of block number `index`; readers do not see them before `commit(index + 1)`.
+
+        `values` holds every growing array's block and, for the first block, the arrays that do not grow.
+        """
+        for array in self._arrays:
+            if not array.grows and index:
+                continue
+            shape = tuple(self._block if name == GROWING else self._sizes[name] for name in array.dimensions)
+            value = np.ascontiguousarray(values[array.name], array.dtype)
+            if value.shape != shape:
+                raise ValueError(f"{array.name} has shape {value.shape} where the store has {shape}")
+            first = index if array.grows else 0
+            chunk = self.path.joinpath(array.name, str(first), *("0" for _ in shape[1:]))
+            chunk.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(chunk, COMPRESSOR.encode(value))
+
+    def commit(self, blocks: int) -> None:
+        """Let readers see the first `blocks` blocks, all written before."""
+        metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": self._attributes}
+        sizes = self._sizes | {GROWING: blocks * self._block}
+        for array in self._arrays:
+            metadata[f"{array.name}/.zarray"] = array.metadata(sizes, self._block)
+            metadata[f"{array.name}/.zattrs"] = {"_ARRAY_DIMENSIONS": list(array.dimensions), **array.attributes}
+        # The separate files serve readers without consolidated metadata; they may lead by this one block, which is
+        # whole already.
+        for name, content in metadata.items():
+            replace_file(self.path / name, _json(content))
+        replace_file(self.path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True).encode()

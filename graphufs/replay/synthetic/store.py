@@ -1,0 +1,233 @@
+"""`ensure_world`: the embedded world's Replay-like store, made as far as it is needed and extended later.
+
+The folder of a world holds `fv3.zarr`, `world.json` (what made it), `state-NNNNN.npz` (the model after the last
+committed block, from which it goes on) and `lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphufs.errors import Stopped, UserError
+from graphufs.experiment import World
+from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file
+from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
+from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
+
+if TYPE_CHECKING:
+    from graphufs.replay.synthetic.world import IdealisedWorld, WorldState
+
+STORE = "fv3.zarr"
+BLOCK = 40
+"""Stamps in a block (ten days): the unit of work, of commits and of the store's chunks."""
+
+TITLE = "An idealised world in the layout of UFS Replay"
+DESCRIPTION = (
+    "Output of an idealised general circulation model (the dinosaur dynamical core at T21 with eight sigma levels and "
+    "simple physics), laid out and named as UFS Replay. It is not weather of any date, and skill measured on it is "
+    "not weather skill. pfull is sigma times 1000 hPa at the layers' centres."
+)
+LARGEST_MASS_DRIFT = 20.0
+"""Departure of the global mean surface pressure [Pa] that no sound world shows."""
+
+LARGEST_WIND = 200.0
+"""Wind [m/s] that no sound world shows."""
+
+
+def ensure_world(
+    folder: Path,
+    world: World,
+    until: np.datetime64,
+    *,
+    progress: Progress = no_progress,
+    should_stop: ShouldStop = never_stop,
+) -> Path:
+    """Make or extend the store of a world so that it holds the stamps from WORLD_START to `until` at least.
+
+    It grows by whole blocks of ten days, each committed at once: a process killed at any moment loses at most the
+    block it was working on, and calling again gives the store an undisturbed call gives, bit for bit (with the same
+    package versions on the same kind of processor). Several processes may call at once; one works, the others wait.
+    JAX is imported only if there is something to compute.
+
+    Parameters
+    ----------
+    folder
+        The world's own folder, such as `Layout.world`; made if needed.
+    world
+        The world's configuration.
+    until
+        The last time that must be covered [UTC].
+    progress, should_stop
+        As for every step; stopping is possible between blocks.
+
+    Returns
+    -------
+    Path
+        The zarr store, `folder / "fv3.zarr"`.
+
+    Raises
+    ------
+    UserError
+        If `until` lies before WORLD_START, if the folder holds another world, or if the model became unstable.
+    Stopped
+        If `should_stop` turned true. All finished blocks are committed.
+    """
+    if until < WORLD_START:
+        raise UserError(
+            f"the embedded world begins at {WORLD_START}, but a period ends at {until}; choose periods after the start"
+        )
+    stamps = -int((WORLD_START - until) // STAMP) + 1
+    wanted = -(-stamps // BLOCK)
+    store = folder / STORE
+    if committed_length(store) < wanted * BLOCK:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_writer(folder, should_stop):
+            done = committed_length(store) // BLOCK
+            if done < wanted:
+                _extend(folder, world, done, wanted, progress, should_stop)
+    return store
+
+
+@contextlib.contextmanager
+def _only_writer(folder: Path, should_stop: ShouldStop) -> Iterator[None]:
+    """Hold the folder's lock, waiting for another process to finish; the system frees it when a process dies."""
+    with (folder / "lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if should_stop():
+                    raise Stopped("stopped while another process makes the embedded world") from None
+                time.sleep(0.2)
+        yield
+
+
+def _extend(
+    folder: Path, configuration: World, done: int, wanted: int, progress: Progress, should_stop: ShouldStop
+) -> None:
+    """Compute and commit the blocks number `done` to `wanted` - 1."""
+    from graphufs.replay.synthetic.start import START, initial_state
+    from graphufs.replay.synthetic.world import IdealisedWorld, arithmetic
+
+    provenance = _provenance(configuration)
+    _claim(folder, provenance)
+    with arithmetic():
+        model = IdealisedWorld()
+        state = _load_state(folder, done) if done else initial_state(model, configuration.seed)
+        store = GrowingZarr(folder / STORE, ARRAYS, _sizes(model), BLOCK, _attributes(provenance))
+        days = BLOCK * STAMP / np.timedelta64(1, "D")
+        for block in range(done, wanted):
+            if should_stop():
+                raise Stopped(f"stopped after {block * days:.0f} days of the embedded world, all of them kept")
+            progress(Event("embedded world", block * days, wanted * days, "simulated days"))
+            state, fields = model.run(state, START + block * BLOCK * STAMP, BLOCK)
+            _write_block(folder, store, model, block, state, {name: np.asarray(x) for name, x in fields.items()})
+        progress(Event("embedded world", wanted * days, wanted * days, "simulated days"))
+
+
+def _write_block(
+    folder: Path,
+    store: GrowingZarr,
+    model: IdealisedWorld,
+    block: int,
+    state: WorldState,
+    fields: dict[str, NDArray[np.float32]],
+) -> None:
+    """Write a block, then the state it ends with, then commit; drop the state it began from."""
+    geometry = model.geometry
+    _check(block, fields, model.area, model.mean_surface_pressure)
+    fields["hgtsfc"] = np.broadcast_to(geometry.height, fields["pressfc"].shape)
+    values = block_values(block * BLOCK, fields)
+    if block == 0:
+        longitude, latitude = model.axes
+        pressure = geometry.sigma.ravel() * 1000
+        values |= static_values(longitude, latitude, pressure, geometry.land, geometry.height)
+    store.write_block(block, values)
+    buffer = io.BytesIO()
+    np.savez(buffer, **state.as_arrays())
+    replace_file(_state_file(folder, block + 1), buffer.getvalue())
+    store.commit(block + 1)
+    _state_file(folder, block).unlink(missing_ok=True)
+
+
+def _check(block: int, fields: dict[str, NDArray[np.float32]], area: NDArray[np.float32], mass: float) -> None:
+    """Refuse a block that is not physical: an unstable model must not become training data."""
+    when = f"days {block * BLOCK // 4} to {(block + 1) * BLOCK // 4} of the embedded world"
+    advice = "choose another data.source.world.seed, and please report it"
+    broken = sorted(name for name, values in fields.items() if not np.isfinite(values).all())
+    if broken:
+        raise UserError(f"{', '.join(broken)} became infinite within {when}; {advice}")
+    drift = float(np.abs((fields["pressfc"].astype(np.float64) * area).sum(axis=(1, 2)) - mass).max())
+    if drift > LARGEST_MASS_DRIFT:
+        raise UserError(
+            f"the mean surface pressure is off by {drift:.1f} Pa within {when}, more than {LARGEST_MASS_DRIFT} Pa; "
+            f"{advice}"
+        )
+    wind = float(max(np.abs(fields["ugrd"]).max(), np.abs(fields["vgrd"]).max()))
+    if wind > LARGEST_WIND:
+        raise UserError(f"winds reach {wind:.0f} m/s within {when}, more than {LARGEST_WIND:.0f} m/s; {advice}")
+
+
+def _state_file(folder: Path, blocks: int) -> Path:
+    return folder / f"state-{blocks:05d}.npz"
+
+
+def _load_state(folder: Path, blocks: int) -> WorldState:
+    from graphufs.replay.synthetic.world import WorldState
+
+    path = _state_file(folder, blocks)
+    if not path.exists():
+        raise UserError(f"{path} is missing, so the world cannot go on from there; remove {folder} to make it anew")
+    with np.load(path) as arrays:
+        return WorldState.from_arrays(dict(arrays))
+
+
+def _sizes(model: IdealisedWorld) -> dict[str, int]:
+    longitudes, latitudes = model.geometry.land.shape
+    return {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
+
+
+def _provenance(configuration: World) -> dict[str, Any]:
+    """What made a world: its configuration and the versions of the packages that compute it."""
+    packages = ("graphufs", "dinosaur", "jax", "jaxlib", "numpy")
+    return {
+        "world": configuration.model_dump(mode="json"),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _attributes(provenance: dict[str, Any]) -> dict[str, Any]:
+    """The store's own attributes."""
+    return {
+        "title": TITLE,
+        "description": DESCRIPTION,
+        "source": "graphufs.replay.synthetic",
+        "configuration": json.dumps(provenance["world"], sort_keys=True),
+        "versions": json.dumps(provenance["versions"], sort_keys=True),
+    }
+
+
+def _claim(folder: Path, provenance: dict[str, Any]) -> None:
+    """Note in world.json what makes the world, or refuse to go on with another one."""
+    path = folder / "world.json"
+    if not path.exists():
+        content = {"title": TITLE, "description": DESCRIPTION, **provenance}
+        replace_file(path, json.dumps(content, indent=1).encode())
+        return
+    made = json.loads(path.read_text())["world"]
+    if made != provenance["world"]:
+        raise UserError(
+            f"{folder} holds the world {made}, not {provenance['world']}; choose another folder or remove this one"
+        )

@@ -1,0 +1,1 @@
+"""The report: what an experiment achieved, on one HTML page that needs nothing else."""

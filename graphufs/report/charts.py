@@ -1,0 +1,145 @@
+"""Line charts: scores by lead time, and the loss through training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from graphufs.report.style import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
+from graphufs.report.training_log import TrainingLog
+from graphufs.weatherbench.display import forecast_name
+from graphufs.weatherbench.fields import Channel
+from graphufs.weatherbench.scores import Scores
+
+SIZE = (4.3, 2.75)
+"""Inches: of one chart, three to a row on a wide page and one on a phone."""
+
+
+def rmse_chart(scores: Scores, channel: Channel) -> str:
+    """RMSE by lead of the emulator and the baselines, as SVG."""
+    unit = scores.unit(channel)
+    with drawing(f"rmse {channel}"):
+        figure, axes = _axes()
+        for name in scores.forecasts:
+            values = scores.values("rmse", name, channel) * unit.scale
+            _line(axes, name, scores.lead_hours, values)
+        axes.set_ylim(bottom=0)
+        _lead_axis(axes, scores)
+        axes.set_ylabel(f"RMSE ({unit.name})" if unit.name else "RMSE")
+        axes.set_title(scores.channel_name(channel))
+        return to_svg(figure, f"RMSE of {scores.channel_name(channel)} by lead time, emulator and baselines")
+
+
+def acc_chart(scores: Scores, channel: Channel) -> str:
+    """Anomaly correlation by lead, as SVG; climatology has none."""
+    with drawing(f"acc {channel}"):
+        figure, axes = _axes()
+        lowest = 0.0
+        for name in scores.forecasts:
+            values = scores.values("acc", name, channel)
+            if name != "climatology" and np.isfinite(values).any():
+                _line(axes, name, scores.lead_hours, values)
+                lowest = min(lowest, float(np.nanmin(values)))
+        axes.axhline(0.6, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.text(0.995, 0.61, "0.6", color=MUTED, size=8, ha="right", va="bottom", transform=axes.get_yaxis_transform())
+        axes.set_ylim(min(0.0, lowest * 1.05), 1.02)
+        _lead_axis(axes, scores)
+        axes.set_ylabel("anomaly correlation (1)")
+        axes.set_title(scores.channel_name(channel))
+        return to_svg(figure, f"Anomaly correlation of {scores.channel_name(channel)} by lead time")
+
+
+def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
+    """The emulator's variability over the truth's by lead, a line a target, as SVG."""
+    with drawing("activity"):
+        figure, axes = _axes()
+        axes.axhline(1.0, color=TEXT, linewidth=0.9)
+        shades = np.linspace(1.0, 0.35, len(channels))
+        dashes: list[tuple[float, ...]] = [(), (5, 2), (1.5, 1.5), (5, 1.5, 1, 1.5)]
+        ends = []
+        for position, channel in enumerate(channels):
+            ratio = scores.values("forecast_activity", "emulator", channel) / scores.values(
+                "truth_activity", "emulator", channel
+            )
+            style = (0, dashes[position % len(dashes)]) if position % len(dashes) else "-"
+            axes.plot(
+                scores.lead_hours / 24, ratio, color=colour("emulator"), alpha=shades[position], linestyle=style,
+                label=scores.channel_name(channel), linewidth=1.6,
+            )  # fmt: skip
+            ends.append(ratio)
+        values = np.concatenate(ends)
+        values = values[np.isfinite(values)]
+        if values.size:
+            axes.set_ylim(min(0.75, values.min() - 0.05), min(max(1.25, values.max() + 0.05), 4))
+        _lead_axis(axes, scores)
+        axes.set_ylabel("standard deviation / truth's (1)")
+        axes.set_title("Variability of the forecasts")
+        figure.set_size_inches(SIZE[0] * 1.45, SIZE[1])
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6, borderaxespad=0)
+        return to_svg(figure, "Variability of the emulator's forecasts relative to the truth by lead time")
+
+
+def loss_chart(log: TrainingLog) -> str:
+    """Training and validation loss by update, stages marked, as SVG."""
+    with drawing("loss"):
+        figure, axes = _axes((9.0, 3.0))
+        axes.plot(log.updates, log.losses, color=colour("emulator"), linewidth=0.6, alpha=0.3)
+        axes.plot(log.updates, log.smoothed, color=colour("emulator"), linewidth=2.0, label="training (running mean)")
+        if log.validation_updates.size:
+            axes.plot(
+                log.validation_updates, log.validation_losses, color=colour("persistence"), linewidth=1.2, marker="o",
+                markersize=4.5, label="validation",
+            )  # fmt: skip
+        both = np.concatenate([log.losses, log.validation_losses])
+        if (both[np.isfinite(both)] > 0).all():
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leading(value) in (2, 5) else ""))
+            axes.tick_params(axis="y", which="minor", labelsize=8, labelcolor=MUTED, length=2)
+        for start, name in log.stages:
+            axes.axvline(start, color=GRID, linewidth=1)
+            axes.text(
+                start, 1.0, f" {name}", transform=axes.get_xaxis_transform(), color=MUTED, size=8.5, va="bottom"
+            )
+        axes.set_xlim(log.updates[0], max(log.updates[-1], log.updates[0] + 1))
+        axes.set_xlabel("update")
+        axes.set_ylabel("loss (normalised mean square)")
+        axes.legend(loc="upper right")
+        return to_svg(figure, "Training and validation loss by update")
+
+
+def legend(scores: Scores) -> list[tuple[str, str, str]]:
+    """For each forecast its name, colour on the page and SVG dash pattern: one legend for all charts."""
+    entries = []
+    for name in scores.forecasts:
+        line = LINES[name]
+        entries.append((forecast_name(name), line.colour, " ".join(f"{dash * line.width:g}" for dash in line.dashes)))
+    return entries
+
+
+def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _line(axes: Axes, name: str, hours: np.ndarray, values: np.ndarray) -> None:
+    line = LINES[name]
+    style = (0, line.dashes) if line.dashes else "-"
+    order = 3 if name == "emulator" else 2
+    axes.plot(hours / 24, values, color=colour(line.colour), linestyle=style, linewidth=line.width, zorder=order)
+
+
+def _lead_axis(axes: Axes, scores: Scores) -> None:
+    last = float(scores.lead_hours.max()) / 24
+    axes.set_xlim(0, last)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlabel("lead time (days)")
+
+
+def _leading(value: float) -> int:
+    """The first digit of a number."""
+    return int(f"{value:e}"[0]) if value > 0 else 0

@@ -1,0 +1,131 @@
+"""Maps: forecast, truth and error of one case at a few leads, as SVG with the fields as embedded images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, Colormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from graphufs.report.style import drawing, to_svg
+from graphufs.weatherbench.display import lead_name
+from graphufs.weatherbench.fields import Channel
+from graphufs.weatherbench.layout import Grid
+from graphufs.weatherbench.scores import Scores
+
+DEPARTURES = frozenset({"surface_pressure"})
+"""Shown as departures from climatology: their fields show the mountains and hide the weather."""
+
+DIVERGING = frozenset({"u_component_of_wind", "v_component_of_wind", "10m_u_component_of_wind", "10m_v_component_of_wind"})
+"""Shown in colours around zero."""
+
+BANDS = 14
+"""About how many colours a map has: bands read like contours, and compress well."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A forecast and its truth at a few leads: [lead, channel, lat, lon] each."""
+
+    initial_time: np.datetime64
+    leads: list[np.timedelta64]
+    forecast: np.ndarray
+    truth: np.ndarray
+    climatology: np.ndarray
+
+
+def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.ndarray | None) -> str:
+    """Maps of one channel: a row for each lead, with the forecast, the truth and the error.
+
+    Parameters
+    ----------
+    scores
+        For names and units.
+    case
+        The fields.
+    position
+        The channel's position in the fields.
+    grid
+        Where the fields lie.
+    land
+        Land fraction [lat, lon], whose outline is drawn; none where not given.
+    """
+    channel = scores.channels[position]
+    unit = scores.unit(channel)
+    forecast, truth = (part[:, position].astype(np.float64) * unit.scale for part in (case.forecast, case.truth))
+    error = forecast - truth
+    departure = channel.variable in DEPARTURES
+    if departure:
+        normal = case.climatology[:, position] * unit.scale
+        forecast, truth = forecast - normal, truth - normal
+    colours, norm = _scale(np.stack([forecast, truth]), centred=departure or channel.variable in DIVERGING)
+    error_colours, error_norm = _scale(error, centred=True)
+    rows = len(case.leads)
+    with drawing(f"map {channel}"):
+        figure = Figure(figsize=(10.4, 1.62 * rows + 0.95), layout="constrained")
+        axes = figure.subplots(rows, 3, squeeze=False, sharex=True, sharey=True)
+        titles = ("Forecast", "Truth (Replay)", "Error, forecast − truth")
+        for row, lead in enumerate(case.leads):
+            for column, field in enumerate((forecast[row], truth[row], error[row])):
+                chosen = (error_colours, error_norm) if column == 2 else (colours, norm)
+                _map(axes[row, column], field, grid, land, *chosen)
+                if row == 0:
+                    axes[row, column].set_title(titles[column])
+            axes[row, 0].set_ylabel(f"{lead_name(lead)}\nlatitude")
+        for column in range(3):
+            axes[-1, column].set_xlabel("longitude")
+        what = f"{'departure from climatology ' if departure else ''}({unit.name})"
+        for columns, chosen, label in (
+            (axes[:, :2], (colours, norm), what),
+            (axes[:, 2], (error_colours, error_norm), f"({unit.name})"),
+        ):
+            mappable = matplotlib.cm.ScalarMappable(norm=chosen[1], cmap=chosen[0])
+            bar = figure.colorbar(
+                mappable, ax=columns, location="bottom", aspect=40 if columns.ndim > 1 else 20, pad=0.01, shrink=0.7,
+                extend="both",
+            )  # fmt: skip
+            bar.set_label(label)
+            bar.outline.set_linewidth(0)  # type: ignore[operator]
+            bar.ax.grid(False)
+        leads = ", ".join(lead_name(lead) for lead in case.leads)
+        return to_svg(figure, f"Maps of {scores.channel_name(channel)}: forecast, truth and error after {leads}")
+
+
+def _scale(values: np.ndarray, *, centred: bool) -> tuple[Colormap, BoundaryNorm]:
+    """Colours and bands that cover all but the extreme half percent at both ends."""
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (-1.0, 1.0)
+    if centred:
+        high = max(abs(low), abs(high))
+        low = -high
+    if high - low <= 0:
+        low, high = low - 0.5, high + 0.5
+    bounds = MaxNLocator(nbins=BANDS, steps=[1, 2, 2.5, 5, 10], symmetric=centred).tick_values(low, high)
+    colours = matplotlib.colormaps["RdBu_r" if centred else "viridis"].with_extremes(bad="#9a9a9a")
+    return colours, BoundaryNorm(bounds, colours.N, extend="both")
+
+
+def _map(
+    axes: Axes, field: np.ndarray, grid: Grid, land: np.ndarray | None, colours: Colormap, norm: BoundaryNorm
+) -> None:
+    edges = (_edges(grid.longitude), np.clip(_edges(grid.latitude), -90, 90))
+    axes.pcolormesh(*edges, np.ma.masked_invalid(field), cmap=colours, norm=norm, rasterized=True)
+    if land is not None and land.min() < 0.5 < land.max():
+        axes.contour(grid.longitude, grid.latitude, land, levels=[0.5], colors="black", linewidths=0.6, alpha=0.75)
+    axes.grid(False)
+    axes.set_aspect("equal")
+    axes.set_xlim(edges[0][0], edges[0][-1])
+    axes.set_ylim(-90, 90)
+    axes.set_xticks([0, 90, 180, 270], ["0°", "90°E", "180°", "90°W"])
+    axes.set_yticks([-60, 0, 60], ["60°S", "0°", "60°N"])
+    axes.tick_params(length=2)
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Cell edges midway between centres, the outer ones as far out as the next ones are in."""
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])

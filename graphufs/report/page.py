@@ -1,0 +1,192 @@
+"""The page: everything about one experiment's scores put into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from graphufs import configuration
+from graphufs.experiment import EMBEDDED, Experiment, Period
+from graphufs.replay.frames import PreparedData
+from graphufs.replay.times import listing, stamps_in
+from graphufs.report import charts, summary
+from graphufs.report.maps import Case, case_map
+from graphufs.report.training_log import TrainingLog
+from graphufs.weatherbench.display import lead_name, number
+from graphufs.weatherbench.layout import Grid
+from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.table import shown_leads
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page is made of. `case` and `log` may be missing; the page then says so."""
+
+    experiment: Experiment
+    scores: Scores
+    prepared: PreparedData
+    grid: Grid
+    case: Case | None
+    case_lead: np.timedelta64
+    log: TrainingLog | None
+    metrics_path: Path
+    land: np.ndarray | None
+
+
+def render(content: Content, key: str) -> str:
+    """The page as HTML; `key` is put into its head and says what it was made from."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((files("graphufs.report") / "page.html.j2").read_text())
+    experiment, scores = content.experiment, content.scores
+    attributes = scores.dataset.attrs
+    maps: list[tuple[str, Markup]] = []
+    if content.case is not None:
+        for position, channel in enumerate(scores.channels):
+            figure = case_map(scores, content.case, position, content.grid, content.land)
+            maps.append((scores.channel_name(channel), Markup(figure)))
+    return template.render(
+        key=key,
+        name=experiment.name,
+        description=experiment.description,
+        subtitle=_subtitle(content),
+        embedded=experiment.data.source.url == EMBEDDED,
+        cautions=_cautions(content),
+        tiles=summary.tiles(scores),
+        climatology=str(attributes["climatology_period"]).replace("..", " to "),
+        legend=charts.legend(scores),
+        rmse_figures=[Markup(charts.rmse_chart(scores, channel)) for channel in scores.channels],
+        acc_figures=[Markup(charts.acc_chart(scores, channel)) for channel in scores.channels],
+        activity_figure=Markup(charts.activity_chart(scores, scores.channels)),
+        leads=[lead_name(lead) for lead in shown_leads(scores)],
+        rows=summary.rows(scores),
+        maps=maps,
+        no_maps="The forecasts are no longer there, so there are no maps. The scores above do not depend on them.",
+        case_time="" if content.case is None else _minute(content.case.initial_time),
+        case_lead=lead_name(content.case_lead),
+        initial_times=len(scores.initial_times),
+        land=content.land is not None,
+        loss_figure=None if content.log is None else Markup(charts.loss_chart(content.log)),
+        training="" if content.log is None else _training(content.log),
+        metrics_path=content.metrics_path,
+        provenance=_provenance(content),
+        configuration=configuration.dump(experiment),
+        version=attributes["provenance"]["versions"].get("graphufs", ""),
+    )
+
+
+def _minute(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]")).replace("T", " ")
+
+
+def _subtitle(content: Content) -> str:
+    grid = content.grid.shape
+    source = content.experiment.data.source.url
+    return (
+        f"Truth: UFS Replay, {'the embedded idealised world' if source == EMBEDDED else source} · "
+        f"{grid[1]} × {grid[0]} grid points · {len(content.scores.channels)} targets · "
+        f"time step {content.experiment.data.time_step} h"
+    )
+
+
+def _cautions(content: Content) -> list[str]:
+    """What a reader must know before believing the scores."""
+    attributes, experiment = content.scores.dataset.attrs, content.experiment
+    cautions = []
+    if experiment.data.allow_overlap:
+        names = " and ".join(experiment.data.allow_overlap)
+        cautions.append(
+            f"The {names} period overlaps the evaluation period, as the experiment allows: the scores are not independent."
+        )
+    dependent = len(content.scores.initial_times) - attributes["independent_initial_times"]
+    if dependent:
+        cautions.append(
+            f"{dependent} of the {len(content.scores.initial_times)} forecasts use or verify on times of the training or "
+            "validation period."
+        )
+    if excluded := attributes["excluded_initial_times"]:
+        times = ", ".join(list(excluded)[:5]) + (f" and {len(excluded) - 5} more" if len(excluded) > 5 else "")
+        cautions.append(f"{len(excluded)} initial times are left out for want of a usable truth: {times}.")
+    if days := attributes["climatology_days_without_data"]:
+        cautions.append(
+            f"The climatology period has no data within the window of {days} days of the year; there the nearest day's "
+            "mean stands in. Climatology and anomaly scores mean little."
+        )
+    channels = content.scores.channels
+    if any(not np.isfinite(content.scores.values("rmse", "emulator", channel)).all() for channel in channels):
+        cautions.append("Some forecasts are not finite: the emulator is unstable at the leads without a score.")
+    return cautions
+
+
+def _training(log: TrainingLog) -> str:
+    parts = [f"{log.updates[-1]:,} updates"]
+    if log.validation_losses.size:
+        parts.append(f"final validation loss {number(float(log.validation_losses[-1]))}")
+    if log.speed is not None:
+        parts.append(f"{number(log.speed)} samples a second")
+    if log.waiting is not None:
+        parts.append(f"{log.waiting:.1%} of the time waiting for data")
+    return ", ".join(parts) + "."
+
+
+def _provenance(content: Content) -> list[tuple[str, str]]:
+    experiment, attributes = content.experiment, content.scores.dataset.attrs
+    data = experiment.data
+    made = attributes["provenance"]
+    levels = ", ".join(f"{wanted} → {native:.6g}" for wanted, native in attributes["native_levels"].items() if native)
+    rows = [
+        ("Source", "the embedded idealised world, seed " + str(data.source.world.seed))
+        if data.source.url == EMBEDDED
+        else ("Source", data.source.url),
+        ("Training period", _period(data.training)),
+        ("Validation period", _period(data.validation)),
+        ("Forecast period", _period(experiment.forecast_period)),
+        (
+            "Statistics",
+            f"read from {experiment.normalization.url}"
+            if experiment.normalization.url
+            else f"{_period(experiment.statistics_period)}, weights {experiment.normalization.weights}",
+        ),
+        (
+            "Climatology",
+            f"{str(attributes['climatology_period']).replace('..', ' to ')}, {attributes['climatology_frames']} frames, "
+            f"explicit with a triangular window of {attributes['climatology_window_days']} days",
+        ),
+        ("Initial times", _initial_times(content)),
+        ("Grid", str(attributes["grid"])),
+        ("Vertical", str(attributes["vertical"]) + (f" ({attributes['level_units']}: {levels})" if levels else "")),
+        ("Metrics", f"{attributes['convention']} conventions, area-weighted over the globe"),
+        *_gaps(content.prepared, experiment.periods),
+        ("Hashes", ", ".join(f"{name} {value}" for name, value in attributes["hashes"].items())),
+        ("Scored", f"{made['created']}, code {made.get('commit') or 'outside a checkout'}, Python {made['python']}"),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())),
+    ]
+    return [(label, value) for label, value in rows]
+
+
+def _initial_times(content: Content) -> str:
+    times = content.scores.initial_times
+    return (
+        f"{len(times)}, every {content.experiment.forecast.every} h from {_minute(times[0])} to {_minute(times[-1])}; "
+        f"{content.scores.dataset.attrs['independent_initial_times']} of them outside training and validation"
+    )
+
+
+def _period(period: Period) -> str:
+    return str(period).replace("..", " to ")
+
+
+def _gaps(prepared: PreparedData, periods: dict[str, Period]) -> Sequence[tuple[str, str]]:
+    """Stamps of the experiment's periods that the source lacks, and those left out for NaN."""
+    wanted = np.unique(np.concatenate([stamps_in(period, prepared.time_step) for period in periods.values()]))
+    missing = np.intersect1d(prepared.missing, wanted)
+    flawed = np.intersect1d(prepared.stamps[~prepared.valid], wanted)
+    return [
+        ("Missing stamps", f"{missing.size} of {wanted.size}" + (f": {listing(missing)}" if missing.size else "")),
+        ("Stamps with NaN", f"{flawed.size} of {wanted.size}" + (f": {listing(flawed)}" if flawed.size else "")),
+    ]

@@ -1,0 +1,103 @@
+"""The step `report`: the scores of an experiment as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphufs import configuration
+from graphufs.errors import Stopped
+from graphufs.experiment import Experiment
+from graphufs.files import write_text
+from graphufs.layout import Layout, digest
+from graphufs.replay.frames import PreparedData
+from graphufs.report import training_log
+from graphufs.report.maps import Case
+from graphufs.report.page import Content, render
+from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.weatherbench.climatology_store import Climatology
+from graphufs.weatherbench.layout import Forecasts, Grid, open_zarr
+from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.scoring import FORECAST
+from graphufs.weatherbench.truth import PreparedTruth
+
+FORMAT = 1
+"""Raised when the page's making changes, so that old pages are made anew."""
+
+MAP_LEADS = tuple(np.timedelta64(hours, "h") for hours in (24, 72, 120, 240))
+TYPICAL_LEAD = np.timedelta64(72, "h")
+LAND = "land_static"
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Write the report; see graphufs.steps.Run.
+
+    Raises
+    ------
+    UserError
+        If there are no scores yet.
+    """
+    layout = Layout(experiment, root)
+    scores = Scores.open(layout.scores)
+    key = _key(experiment, layout, scores)
+    if layout.report.is_file() and f'content="{key}"' in layout.report.read_text()[:2000]:
+        return {"status": "unchanged", "report": str(layout.report)}
+    progress(Event("report", 0, 2, "parts"))
+    prepared = PreparedData.open(layout.data)
+    grid = Grid(prepared.latitude, prepared.longitude)
+    lead = TYPICAL_LEAD if TYPICAL_LEAD in scores.leads else scores.leads[len(scores.leads) // 2]
+    case = None
+    if layout.forecasts.is_dir():
+        forecasts = Forecasts.open(layout.forecasts, {channel.variable for channel in scores.channels})
+        climatology = Climatology(open_zarr(layout.climatology / "climatology.zarr"), scores.channels, grid)
+        truth = PreparedTruth(prepared, scores.channels, grid)
+        case = _case(typical_time(scores, lead), forecasts, truth, climatology)
+    if should_stop():
+        raise Stopped("stopped before drawing; nothing was written")
+    progress(Event("report", 1, 2, "parts"))
+    content = Content(
+        experiment=experiment,
+        scores=scores,
+        prepared=prepared,
+        grid=grid,
+        case=case,
+        case_lead=lead,
+        log=training_log.read(layout.metrics),
+        metrics_path=layout.metrics,
+        land=prepared.static.get(LAND),
+    )
+    write_text(layout.report, render(content, key))
+    progress(Event("report", 2, 2, "parts"))
+    return {"status": "completed", "report": str(layout.report), "bytes": layout.report.stat().st_size}
+
+
+def typical_time(scores: Scores, lead: np.timedelta64) -> np.datetime64:
+    """The initial time whose error at `lead` is the median: RMSE over its mean, averaged over the targets."""
+    at = int(np.flatnonzero(scores.leads == lead)[0])
+    errors = scores.states()[FORECAST].by_initial_time(["rmse"])["rmse"][:, at, :, 0]
+    relative = (errors / errors.mean(axis=0)).mean(axis=1)
+    order = np.argsort(relative)  # NaN last
+    return scores.initial_times[order[(len(order) - 1) // 2]]
+
+
+def _case(time: np.datetime64, forecasts: Forecasts, truth: PreparedTruth, climatology: Climatology) -> Case:
+    there = [position for position, lead in enumerate(forecasts.leads) if lead in MAP_LEADS]
+    chosen = there or [len(forecasts.leads) - 1]
+    stamps = time + forecasts.leads[chosen]
+    order = truth.grid.orientation(forecasts.grid, "the forecast store")
+    return Case(
+        time,
+        list(forecasts.leads[chosen]),
+        forecasts.read(time)[chosen][..., order, :],
+        truth.read(stamps),
+        climatology.read(stamps),
+    )
+
+
+def _key(experiment: Experiment, layout: Layout, scores: Scores) -> str:
+    """What determines the page: the scores, the whole experiment, the training log, and how pages are made."""
+    log = layout.metrics.stat().st_size if layout.metrics.is_file() else None
+    states = scores.checksums
+    return digest({"format": FORMAT, "experiment": configuration.dump(experiment), "scores": states, "log": log})

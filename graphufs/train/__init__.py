@@ -1,0 +1,1 @@
+"""Training: the loss, its gradients, and the trainer."""

@@ -1,0 +1,149 @@
+"""Channels: how the variables and levels of a dataset line up as one axis of a plain array.
+
+Scoring works on arrays [..., channel, lat, lon] with one channel for each variable and level; datasets in
+WeatherBench2's layout keep a variable's levels on a dimension of their own. This module goes from one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+
+
+class Channel(NamedTuple):
+    """A variable at a level (None for a surface variable), in WeatherBench2's names."""
+
+    variable: str
+    level: float | None = None
+
+    def __str__(self) -> str:
+        return self.variable if self.level is None else f"{self.variable} {self.level:g}"
+
+
+def channels_of(
+    dataset: xr.Dataset, variables: Iterable[str] | None = None, levels: Iterable[float] | None = None
+) -> tuple[Channel, ...]:
+    """The channels of a dataset, by variable and level, both ascending.
+
+    Parameters
+    ----------
+    dataset
+        In WeatherBench2's layout.
+    variables
+        The variables wanted; where not given, all that lie on latitude and longitude.
+    levels
+        The levels wanted; where not given, all.
+
+    Raises
+    ------
+    UserError
+        If a variable or level is not there.
+    """
+    there = sorted(str(name) for name, array in dataset.items() if {"latitude", "longitude"} <= set(array.dims))
+    names = there if variables is None else sorted(set(variables))
+    if lacking := [name for name in names if name not in there]:
+        raise UserError(f"no variable {', '.join(lacking)}; there are {', '.join(there) or 'none on a grid'}")
+    channels: list[Channel] = []
+    for name in names:
+        if "level" not in dataset[name].dims:
+            channels.append(Channel(name))
+            continue
+        values = sorted(float(value) for value in dataset["level"].values)
+        wanted = values if levels is None else sorted(set(map(float, levels)))
+        if lacking_levels := [f"{level:g}" for level in wanted if level not in values]:
+            raise UserError(
+                f"{name} has no level {', '.join(lacking_levels)}; its levels are {', '.join(f'{v:g}' for v in values)}"
+            )
+        channels += [Channel(name, level) for level in wanted]
+    return tuple(channels)
+
+
+def pack(dataset: xr.Dataset, channels: Sequence[Channel], leading: Sequence[str]) -> np.ndarray:
+    """The values of a dataset as one array.
+
+    Parameters
+    ----------
+    dataset
+        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable that
+        lacks a leading dimension is repeated along it.
+    channels
+        What to take, in this order.
+    leading
+        Names of the dimensions in front.
+
+    Returns
+    -------
+    np.ndarray
+        float32 [*leading, channel, lat, lon].
+    """
+    sizes = {**dict(dataset.sizes)}
+    shape = [*(sizes[name] for name in leading), len(channels), sizes["latitude"], sizes["longitude"]]
+    packed = np.empty(shape, np.float32)
+    at: dict[str, list[tuple[int, float | None]]] = {}
+    for position, channel in enumerate(channels):
+        at.setdefault(channel.variable, []).append((position, channel.level))
+    for name, places in at.items():
+        array = dataset[name]
+        if missing := {dim: sizes[dim] for dim in leading if dim not in array.dims}:
+            array = array.expand_dims(missing)
+        if "level" not in array.dims:
+            packed[..., places[0][0], :, :] = array.transpose(*leading, "latitude", "longitude").values
+            continue
+        positions = [position for position, _ in places]
+        where = [index_of_level(dataset, level) for _, level in places]
+        values = array.isel(level=where).transpose(*leading, "level", "latitude", "longitude").values
+        packed[..., positions, :, :] = values
+    return packed
+
+
+def index_of_level(dataset: xr.Dataset, level: float | None) -> int:
+    """The position of a level in the dataset's `level` coordinate."""
+    return int(np.flatnonzero(dataset["level"].values.astype(np.float64) == level)[0])
+
+
+def unpack(
+    values: np.ndarray, channels: Sequence[Channel], dims: Sequence[str]
+) -> tuple[dict[str, tuple[tuple[str, ...], np.ndarray]], np.ndarray]:
+    """The variables of an array with a channel axis, ready for `xr.Dataset`.
+
+    Parameters
+    ----------
+    values
+        With the axes `dims`, one of which is "channel".
+    channels
+        The channels along that axis.
+    dims
+        The names of the axes.
+
+    Returns
+    -------
+    tuple
+        For each variable its dimensions ("channel" replaced by "level", or gone for a surface variable) and values;
+        and the levels, ascending, the same for all variables. Where a variable lacks a level, it is NaN there.
+    """
+    axis = list(dims).index("channel")
+    levels = np.array(sorted({channel.level for channel in channels if channel.level is not None}))
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    for position, (name, level) in enumerate(channels):
+        piece = values.take(position, axis=axis)
+        if level is None:
+            variables[name] = (tuple(dim for dim in dims if dim != "channel"), piece)
+            continue
+        if name not in variables:
+            shape = [*values.shape[:axis], len(levels), *values.shape[axis + 1 :]]
+            whole = np.full(shape, np.nan, values.dtype)
+            variables[name] = (tuple("level" if dim == "channel" else dim for dim in dims), whole)
+        target = variables[name][1]
+        target[(slice(None),) * axis + (int(np.searchsorted(levels, level)),)] = piece
+    return variables, levels
+
+
+def level_coordinate(levels: np.ndarray) -> np.ndarray:
+    """Levels as WeatherBench2 writes them: whole numbers of hPa as int32; others stay as they are."""
+    whole = np.all(levels == np.round(levels))
+    return levels.astype(np.int32) if whole else levels

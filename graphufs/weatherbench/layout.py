@@ -1,0 +1,212 @@
+"""WeatherBench2's zarr layout: opening forecasts with checks that name each defect, and writing stores whole.
+
+Forecasts have the dimensions (time, prediction_timedelta, [level], latitude, longitude) in any order, `time` being
+the initial time. Observations have (time, [level], latitude, longitude).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+from graphufs.files import new_folder
+from graphufs.weatherbench.fields import Channel, channels_of, pack
+
+TOLERANCE = 1e-3
+"""Degrees by which the coordinates of two grids may differ and still be the same grid (as in WeatherBench2)."""
+
+LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
+"""How leads and other durations are stored. xarray adds the attribute dtype="timedelta64[ns]", without which newer
+versions read plain integers."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A latitude-longitude grid in degrees, latitude ascending or descending, longitude from 0 to 360."""
+
+    latitude: np.ndarray
+    longitude: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of latitudes and of longitudes."""
+        return len(self.latitude), len(self.longitude)
+
+    @property
+    def description(self) -> str:
+        """The grid in a few words, as it is recorded with every score."""
+        lat = self.latitude
+        return f"{len(self.longitude)}x{len(lat)}, latitude {lat[0]:.4f} to {lat[-1]:.4f}, unchanged (no regridding)"
+
+    def orientation(self, other: Grid, name: str) -> slice:
+        """The slice that brings latitudes of fields on `other` into this grid's order.
+
+        Raises
+        ------
+        UserError
+            If the two are different grids.
+        """
+        if self.shape == other.shape:
+            for order in (slice(None), slice(None, None, -1)):
+                if np.allclose(self.latitude, other.latitude[order], rtol=0, atol=TOLERANCE) and np.allclose(
+                    self.longitude, other.longitude, rtol=0, atol=TOLERANCE
+                ):
+                    return order
+        raise UserError(
+            f"{name} lies on another grid ({_outline(other)}) than the forecasts ({_outline(self)}); "
+            "bring both to the same grid before scoring"
+        )
+
+
+def _outline(grid: Grid) -> str:
+    lat, lon = grid.latitude, grid.longitude
+    return f"{len(lon)}x{len(lat)}, latitude {lat[0]:g}..{lat[-1]:g}, longitude {lon[0]:g}..{lon[-1]:g}"
+
+
+def grid_of(dataset: xr.Dataset, origin: str) -> Grid:
+    """The grid of a dataset in WeatherBench2's layout.
+
+    Raises
+    ------
+    UserError
+        If latitude or longitude are missing or not as the layout has them.
+    """
+    for name in ("latitude", "longitude"):
+        if name not in dataset.coords:
+            raise UserError(
+                f"{origin} has no coordinate {name}; its dimensions are {', '.join(map(str, dataset.dims))}. Rename "
+                "them to WeatherBench2's names"
+            )
+    latitude = dataset["latitude"].values.astype(np.float64)
+    longitude = dataset["longitude"].values.astype(np.float64)
+    if not (np.all(np.diff(latitude) > 0) or np.all(np.diff(latitude) < 0)):
+        raise UserError(f"the latitudes of {origin} neither rise nor fall throughout; sort them")
+    if np.any(longitude < 0) or np.any(longitude >= 360) or not np.all(np.diff(longitude) > 0):
+        raise UserError(
+            f"the longitudes of {origin} run from {longitude[0]:g} to {longitude[-1]:g}; WeatherBench2 needs them "
+            "ascending within 0 to 360: roll the grid"
+        )
+    return Grid(latitude, longitude)
+
+
+class Forecasts:
+    """Forecasts in WeatherBench2's layout, read one initial time at a time.
+
+    Parameters
+    ----------
+    dataset
+        The store, opened lazily.
+    origin
+        What to call it in messages.
+    variables, levels
+        What to score; where not given, everything there.
+
+    Raises
+    ------
+    UserError
+        If the dataset deviates from the layout: the message names the defect.
+    """
+
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        origin: str = "the forecast store",
+        variables: Iterable[str] | None = None,
+        levels: Iterable[float] | None = None,
+    ) -> None:
+        for name in ("time", "prediction_timedelta"):
+            if name not in dataset.coords or dataset[name].dims != (name,):
+                raise UserError(
+                    f"{origin} has no dimension {name} with a coordinate; its dimensions are "
+                    f"{', '.join(map(str, dataset.dims))}. Forecasts need time (the initial time) and prediction_timedelta"
+                )
+        if dataset["time"].dtype.kind != "M":
+            raise UserError(f"time of {origin} holds {dataset['time'].dtype}, not times; store it with CF units")
+        if dataset["prediction_timedelta"].dtype.kind != "m":
+            raise UserError(
+                f"prediction_timedelta of {origin} reads as {dataset['prediction_timedelta'].dtype}, not as durations: "
+                'give it the attributes units="hours" and dtype="timedelta64[ns]"'
+            )
+        self.dataset = dataset
+        self.origin = origin
+        self.grid = grid_of(dataset, origin)
+        self.channels: tuple[Channel, ...] = channels_of(dataset, variables, levels)
+        self.initial_times = dataset["time"].values.astype("datetime64[ns]")
+        self.leads = dataset["prediction_timedelta"].values.astype("timedelta64[ns]")
+        for name, values in (("initial time", self.initial_times), ("lead time", self.leads)):
+            if len(np.unique(values)) < len(values):
+                raise UserError(f"{origin} holds the same {name} more than once")
+
+    @classmethod
+    def open(
+        cls, path: Path | str, variables: Iterable[str] | None = None, levels: Iterable[float] | None = None
+    ) -> Forecasts:
+        """Open a forecast store."""
+        return cls(open_zarr(path), str(path), variables, levels)
+
+    @property
+    def vertical(self) -> str:
+        """What the levels are: pressure levels, unless the store says otherwise."""
+        level = [channel for channel in self.channels if channel.level is not None]
+        if not level:
+            return "surface only"
+        places = [self.dataset[level[0].variable].attrs, self.dataset["level"].attrs, self.dataset.attrs]
+        return next((str(attrs["vertical"]) for attrs in places if "vertical" in attrs), "pressure levels")
+
+    def attributes(self, variable: str) -> dict[str, Any]:
+        """A variable's attributes, such as its unit."""
+        return dict(self.dataset[variable].attrs)
+
+    def read(self, initial_time: np.datetime64) -> np.ndarray:
+        """The forecasts from one initial time, float32 [lead, channel, lat, lon]."""
+        where = int(np.flatnonzero(self.initial_times == np.datetime64(initial_time, "ns"))[0])
+        return pack(self.dataset.isel(time=where), self.channels, ["prediction_timedelta"])
+
+
+def open_zarr(path: Path | str, group: str | None = None) -> xr.Dataset:
+    """Open a zarr store (a group of it) lazily and without dask.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    try:
+        return xr.open_zarr(path, group=group, chunks=None, consolidated=None)
+    except (FileNotFoundError, KeyError) as error:
+        raise UserError(f"there is no zarr store at {path} ({type(error).__name__}); make it first") from None
+
+
+def write_zarr(
+    path: Path, groups: Mapping[str | None, xr.Dataset], chunks: Mapping[str, Mapping[str, int]] | None = None
+) -> None:
+    """Write a zarr v2 store with consolidated metadata, which appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where. A store already there is replaced.
+    groups
+        The dataset of each group; None is the root.
+    chunks
+        For each variable the chunk length along some dimensions; other dimensions are one chunk.
+    """
+    with new_folder(path) as temporary:
+        for group, dataset in groups.items():
+            encoding: dict[str, dict[str, Any]] = {}
+            for name, array in dataset.variables.items():
+                wanted = (chunks or {}).get(str(name), {})
+                encoding[str(name)] = {"chunks": tuple(wanted.get(str(d), n) for d, n in array.sizes.items())}
+                if array.dtype.kind == "m":
+                    encoding[str(name)] |= LEAD_ENCODING
+                elif array.dtype.kind == "M":
+                    encoding[str(name)] |= {"units": "hours since 1970-01-01", "dtype": "int64"}
+            dataset.drop_encoding().to_zarr(
+                temporary, group=group, mode="a", zarr_format=2, consolidated=True, encoding=encoding
+            )

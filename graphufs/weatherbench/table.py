@@ -1,0 +1,82 @@
+"""The score table: RMSE of the emulator and its baselines at chosen leads, with ratios, 80 columns wide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from graphufs.weatherbench.bar import Criterion
+from graphufs.weatherbench.display import forecast_name, lead_name, number
+from graphufs.weatherbench.fields import Channel
+from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.scoring import FORECAST
+
+LEADS = tuple(np.timedelta64(hours, "h") for hours in (6, 24, 48, 72, 120, 240))
+"""The leads shown, where they were scored: 6 hours, 1, 2, 3, 5 and 10 days."""
+
+SHORT_NAMES = {"damped_persistence": "Damped pers."}
+
+
+def shown_leads(scores: Scores, leads: Sequence[np.timedelta64] = LEADS) -> list[np.timedelta64]:
+    """Those of `leads` that were scored; all that were scored (at most six) where none of them was."""
+    there = [lead for lead in leads if lead in scores.leads]
+    return there or list(scores.leads[np.linspace(0, len(scores.leads) - 1, min(6, len(scores.leads))).astype(int)])
+
+
+def score_table(scores: Scores) -> RenderableType:
+    """The table for a terminal: for each target the RMSE of all forecasts, and the emulator's ratio to each baseline."""
+    leads = shown_leads(scores)
+    heading = Text(f"RMSE over {scores.dataset.attrs['initial_times']} initial times, and behind each baseline's the ")
+    heading.append("emulator's ratio to it").append(" (below 1: the emulator is better)")
+    parts: list[RenderableType] = [heading]
+    for position, channel in enumerate(scores.channels):
+        parts.append(_of_channel(scores, channel, leads, show_header=position == 0))
+    return Group(*parts)
+
+
+def _of_channel(scores: Scores, channel: Channel, leads: Sequence[np.timedelta64], *, show_header: bool) -> Table:
+    shown = scores.unit(channel)
+    title = Text(scores.channel_name(channel) + (f" ({shown.name})" if shown.name else ""), style="bold")
+    table = Table(title=title, title_justify="left", box=None, show_header=show_header, padding=(0, 1, 0, 0))
+    table.add_column("", width=13, no_wrap=True)
+    for lead in leads:
+        table.add_column(lead_name(lead) + " " * 5, justify="right", width=10, no_wrap=True)
+    for forecast in scores.forecasts:
+        cells = []
+        for lead in leads:
+            cell = Text(number(scores.at("rmse", forecast, channel, lead) * shown.scale))
+            if forecast == FORECAST:
+                cell.append(" " * 5)
+            else:
+                ratio = scores.ratio(FORECAST, forecast, channel, lead)
+                cell.append(f" {_short(ratio):>4}", style="green" if ratio < 1 else "red")
+            cells.append(cell)
+        table.add_row(SHORT_NAMES.get(forecast, forecast_name(forecast)), *cells)
+    return table
+
+
+def _short(ratio: float) -> str:
+    """A ratio in four characters."""
+    if math.isnan(ratio):
+        return "–"
+    return f"{ratio:.2f}"[-4:] if ratio < 9.995 else f"{ratio:.0f}" if ratio < 999.5 else ">999"
+
+
+def bar_table(criteria: Sequence[Criterion]) -> RenderableType:
+    """The demo's bar for a terminal: what was found, what is wanted, and the verdict."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("the demo's bar", width=56)
+    table.add_column("found", justify="right", width=6)
+    table.add_column("wanted", justify="right", width=7)
+    table.add_column("", width=6)
+    for name, value, limit, passed in criteria:
+        found = f"{value:.0f}" if limit.startswith(">=") and value >= 2 else "–" if math.isnan(value) else f"{value:.2f}"
+        table.add_row(name, found, limit, Text("pass", "green") if passed else Text("FAIL", "bold red"))
+    failed = sum(not criterion.passed for criterion in criteria)
+    verdict = "passed" if not failed else f"FAILED: {failed} of {len(criteria)} requirements are not met"
+    return Group(table, Text(f"The demo's bar is {verdict}.", "bold green" if not failed else "bold red"))

@@ -1,0 +1,155 @@
+"""Truth: the fields forecasts are scored against, read by valid time from whatever holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+from graphufs.replay.variables import weatherbench_name, weatherbench_scale
+from graphufs.weatherbench.fields import Channel, channels_of, pack
+from graphufs.weatherbench.layout import Grid, grid_of
+
+if TYPE_CHECKING:
+    from graphufs.replay.frames import PreparedData
+
+
+class Truth(Protocol):
+    """Fields of some channels at many times, on one grid."""
+
+    channels: tuple[Channel, ...]
+    grid: Grid
+    mask: np.ndarray
+    """bool [channel, lat, lon]: False at points that have no value at any time, as land in ocean fields."""
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """The times there are usable fields for, datetime64[ns], ascending."""
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon], on `grid`; UserError where one is absent."""
+
+
+class DatasetTruth:
+    """Truth from a dataset in WeatherBench2's observation layout: (time, [level], latitude, longitude).
+
+    Parameters
+    ----------
+    dataset
+        The observations.
+    channels
+        What to read; where not given, everything there.
+    grid
+        The grid to bring latitudes to; where not given, the dataset's own.
+    """
+
+    def __init__(
+        self, dataset: xr.Dataset, channels: Sequence[Channel] | None = None, grid: Grid | None = None
+    ) -> None:
+        own = grid_of(dataset, "the truth")
+        self._dataset = dataset
+        self.grid = grid or own
+        self._order = self.grid.orientation(own, "the truth")
+        self.channels = require_channels(channels_of(dataset), channels)
+        self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
+        times = dataset["time"].values.astype("datetime64[ns]")
+        order = np.argsort(times, kind="stable")
+        self._stamps, self._positions = times[order], order
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """The times in the dataset, ascending."""
+        return self._stamps
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        wanted = np.asarray(stamps, "datetime64[ns]")
+        where = np.searchsorted(self._stamps, wanted)
+        found = where < len(self._stamps)
+        found[found] = self._stamps[where[found]] == wanted[found]
+        if not found.all():
+            raise UserError(f"the truth has no fields at {wanted[~found][0].astype('datetime64[h]')}")
+        part = self._dataset.isel(time=self._positions[where])
+        return pack(part, self.channels, ["time"])[..., self._order, :]
+
+
+def require_channels(
+    there: Sequence[Channel], wanted: Sequence[Channel] | None, origin: str = "the truth"
+) -> tuple[Channel, ...]:
+    """The wanted channels; all that are there where none are named.
+
+    Raises
+    ------
+    UserError
+        If one is not there.
+    """
+    if wanted is None:
+        return tuple(there)
+    if lacking := [str(channel) for channel in wanted if channel not in there]:
+        raise UserError(
+            f"{origin} lacks {', '.join(lacking)}, which the forecasts have; it has {', '.join(map(str, there))}"
+        )
+    return tuple(wanted)
+
+
+class PreparedTruth:
+    """Truth from the prepared data of an experiment, in WeatherBench2's names and units.
+
+    Times at which one of these channels' variables had NaN where it must not are left out of `stamps`.
+
+    Parameters
+    ----------
+    prepared
+        The prepared data.
+    channels
+        What to read.
+    grid
+        The grid to bring latitudes to; where not given, the data's own.
+    """
+
+    def __init__(self, prepared: PreparedData, channels: Sequence[Channel], grid: Grid | None = None) -> None:
+        own = Grid(prepared.latitude, prepared.longitude)
+        self.grid = grid or own
+        self._order = self.grid.orientation(own, "the prepared data")
+        self._prepared = prepared
+        there = [Channel(weatherbench_name(channel.variable), channel.level) for channel in prepared.channels]
+        self.channels = require_channels(there, channels, "the prepared data")
+        self._positions = [there.index(channel) for channel in self.channels]
+        scales = [weatherbench_scale(prepared.channels[position].variable) for position in self._positions]
+        self._scales = None if set(scales) == {1.0} else np.array(scales, np.float32)[:, None, None]
+        self.mask = prepared.mask[self._positions][:, self._order]
+        used = {prepared.channels[position].variable for position in self._positions}
+        self.flawed = np.array(
+            sorted(stamp for stamp, names in prepared.invalid.items() if used & set(names)), "datetime64[ns]"
+        )
+        """The times left out for their NaN."""
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """The times with usable fields, ascending."""
+        return np.setdiff1d(self._prepared.stamps, self.flawed)
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        frames = self._prepared.read(np.asarray(stamps, "datetime64[ns]"))
+        fields = frames[:, self._positions, self._order]
+        return fields if self._scales is None else fields * self._scales
+
+
+class FrameWindow:
+    """Reads frames by time and keeps those of the last request, so that overlapping requests read each frame once."""
+
+    def __init__(self, read: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._read = read
+        self._frames: dict[np.datetime64, np.ndarray] = {}
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The frames at `stamps`, [time, ...]; a time may come more than once."""
+        wanted = list(stamps)
+        if new := sorted(set(wanted) - set(self._frames)):
+            self._frames |= dict(zip(new, self._read(np.array(new)), strict=True))
+        self._frames = {stamp: self._frames[stamp] for stamp in set(wanted)}
+        return np.stack([self._frames[stamp] for stamp in wanted])

@@ -1,0 +1,8 @@
+"""Compute an experiment's normalization statistics: `python jobs/calc_normalization.py [EXPERIMENT]`, p0 by default."""
+
+import sys
+
+from jobs import entry
+
+if __name__ == "__main__":
+    sys.exit(entry.run("Compute normalization statistics.", ("prepare", "normalize")))

@@ -1,0 +1,8 @@
+"""Train the emulator of an experiment: `python jobs/run_training.py [EXPERIMENT]`, p0 by default."""
+
+import sys
+
+from jobs import entry
+
+if __name__ == "__main__":
+    sys.exit(entry.run("Train the emulator.", ("prepare", "normalize", "train")))

@@ -1,0 +1,50 @@
+"""The tiny experiment, run once a session, for every test that needs real data or a trained emulator."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from graphufs import configuration
+from graphufs.experiment import Experiment
+from graphufs.steps import STEPS, run_step
+
+TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """The experiment of experiments/tiny.yaml."""
+    return configuration.load(TINY)
+
+
+@pytest.fixture(scope="session")
+def normalized_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment) -> Path:
+    """A root in which tiny's data and statistics are there. Not to be written to: take `copy_of_root`."""
+    root = tmp_path_factory.mktemp("normalized")
+    for step in ("prepare", "normalize"):
+        assert run_step(step, tiny, root)["status"] == "completed"
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment, normalized_root: Path) -> Path:
+    """A root in which all steps of tiny are done. Not to be written to: take `copy_of_root`."""
+    root = tmp_path_factory.mktemp("finished") / "root"
+    shutil.copytree(normalized_root, root)
+    for step in STEPS:
+        run_step(step, tiny, root)
+    return root
+
+
+@pytest.fixture
+def copy_of_root(tmp_path: Path) -> Callable[[Path], Path]:
+    """A function that copies a root for a test to work in."""
+
+    def copy(root: Path) -> Path:
+        return Path(shutil.copytree(root, tmp_path / "copy"))
+
+    return copy

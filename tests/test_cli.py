@@ -1,0 +1,100 @@
+"""The command line as a person meets it: help, exit codes, JSON, interruption, doing nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from graphufs.layout import Layout
+from graphufs.steps import STEPS
+from tests.conftest import TINY
+
+
+def graphufs(*arguments, **options):
+    command = [sys.executable, "-m", "graphufs.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_help_names_every_step():
+    shown = graphufs("--help").stdout
+    assert all(step in shown for step in STEPS)
+
+
+@pytest.mark.parametrize("arguments", [("trian", TINY), ("train",), ("train", TINY, "--no-such-option")])
+def test_a_wrong_command_line_is_bad_input(arguments):
+    assert graphufs(*arguments).returncode == 2
+
+
+def test_bad_input_is_one_clear_message_and_leaves_nothing(tmp_path):
+    result = graphufs("run", TINY, "--set", "training.batchsize=8", "--root", tmp_path / "root")
+    assert result.returncode == 2
+    assert "training.batchsize: unknown key; did you mean training.batch_size?" in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "root").exists()
+
+
+def test_a_step_without_its_input_says_what_to_run_first(tmp_path):
+    result = graphufs("train", TINY, "--root", tmp_path)
+    assert result.returncode == 2 and "graphufs prepare" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_run_on_finished_work_repeats_nothing_and_prints_the_table(finished_root):
+    result = graphufs("run", TINY, "--root", finished_root)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("was done already") == len(STEPS)
+    assert "persistence" in result.stdout and "Report:" in result.stdout
+
+
+def test_results_come_as_json(finished_root):
+    result = graphufs("run", TINY, "--root", finished_root, "--json")
+    steps = json.loads(result.stdout)
+    assert [step["step"] for step in steps] == list(STEPS)
+    assert {step["status"] for step in steps} == {"unchanged"}
+
+
+def test_show_prints_every_default_and_every_place(tiny, finished_root):
+    result = graphufs("show", TINY, "--root", finished_root)
+    assert "mesh2grid_normalization: 0.618" in result.stdout
+    assert str(Layout(tiny, finished_root).report) in result.stdout and "not yet" not in result.stdout
+
+
+def test_check_tells_what_the_source_holds(finished_root):
+    result = graphufs("check", TINY, "--root", finished_root, "--json")
+    assert result.returncode == 0 and json.loads(result.stdout)
+    result = graphufs("check", TINY, "--root", finished_root, "--set", "data.inputs=[pressfc, tmp3m]")
+    assert result.returncode == 2 and "tmp3m" in result.stderr
+
+
+def test_an_interrupt_saves_and_the_repeated_command_goes_on(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    long = "training.stages=[{name: one, updates: 4000}]"
+    arguments = ["train", str(TINY), "--root", str(root), "--set", long, "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "graphufs.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 200
+        while not list(root.glob("runs/tiny/*/checkpoints/0*")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert json.loads(out)[0]["status"] == "stopped"
+    last = max(int(path.name) for path in root.glob("runs/tiny/*/checkpoints/0*"))
+    assert 0 < last < 4000
+
+
+def test_the_entry_scripts_of_the_prototype_run_any_experiment(finished_root):
+    for script in ("run_training.py", "calc_normalization.py"):
+        path = TINY.parents[1] / "jobs" / script
+        result = subprocess.run(
+            [sys.executable, path, TINY, "--root", finished_root], capture_output=True, text=True, env=os.environ
+        )
+        assert result.returncode == 0, result.stderr
+        assert "was done already" in result.stderr
+        assert "p0" in subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True).stdout
