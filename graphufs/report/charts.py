@@ -15,7 +15,7 @@ from graphufs.weatherbench.display import forecast_name
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores
 
-SIZE = (4.3, 2.75)
+SIZE = (3.9, 2.6)
 """Inches: of one chart, three to a row on a wide page and one on a phone."""
 
 
@@ -45,7 +45,8 @@ def acc_chart(scores: Scores, channel: Channel) -> str:
                 _line(axes, name, scores.lead_hours, values)
                 lowest = min(lowest, float(np.nanmin(values)))
         axes.axhline(0.6, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
-        axes.text(0.995, 0.61, "0.6", color=MUTED, size=8, ha="right", va="bottom", transform=axes.get_yaxis_transform())
+        inside = axes.get_yaxis_transform()
+        axes.text(0.995, 0.61, "0.6", color=MUTED, size=8, ha="right", va="bottom", transform=inside)
         axes.set_ylim(min(0.0, lowest * 1.05), 1.02)
         _lead_axis(axes, scores)
         axes.set_ylabel("anomaly correlation (1)")
@@ -78,7 +79,7 @@ def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
         _lead_axis(axes, scores)
         axes.set_ylabel("standard deviation / truth's (1)")
         axes.set_title("Variability of the forecasts")
-        figure.set_size_inches(SIZE[0] * 1.45, SIZE[1])
+        figure.set_size_inches(8.2, 2.9)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6, borderaxespad=0)
         return to_svg(figure, "Variability of the emulator's forecasts relative to the truth by lead time")
 
@@ -86,7 +87,7 @@ def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
 def loss_chart(log: TrainingLog) -> str:
     """Training and validation loss by update, stages marked, as SVG."""
     with drawing("loss"):
-        figure, axes = _axes((9.0, 3.0))
+        figure, axes = _axes((8.6, 2.9))
         axes.plot(log.updates, log.losses, color=colour("emulator"), linewidth=0.6, alpha=0.3)
         axes.plot(log.updates, log.smoothed, color=colour("emulator"), linewidth=2.0, label="training (running mean)")
         if log.validation_updates.size:
@@ -98,13 +99,11 @@ def loss_chart(log: TrainingLog) -> str:
         if (both[np.isfinite(both)] > 0).all():
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leading(value) in (2, 5) else ""))
+            axes.yaxis.set_minor_formatter(FuncFormatter(_minor_label))
             axes.tick_params(axis="y", which="minor", labelsize=8, labelcolor=MUTED, length=2)
         for start, name in log.stages:
             axes.axvline(start, color=GRID, linewidth=1)
-            axes.text(
-                start, 1.0, f" {name}", transform=axes.get_xaxis_transform(), color=MUTED, size=8.5, va="bottom"
-            )
+            axes.text(start, 1.0, f" {name}", transform=axes.get_xaxis_transform(), color=MUTED, size=8.5, va="bottom")
         axes.set_xlim(log.updates[0], max(log.updates[-1], log.updates[0] + 1))
         axes.set_xlabel("update")
         axes.set_ylabel("loss (normalised mean square)")
@@ -134,12 +133,16 @@ def _line(axes: Axes, name: str, hours: np.ndarray, values: np.ndarray) -> None:
 
 
 def _lead_axis(axes: Axes, scores: Scores) -> None:
-    last = float(scores.lead_hours.max()) / 24
-    axes.set_xlim(0, last)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel("lead time (days)")
+    days = float(scores.lead_hours.max()) / 24
+    axes.set_xlim(0, days)
+    if days < 3:
+        axes.set_xticks(np.arange(0, days * 24 + 1, 6 if days <= 1.5 else 12) / 24)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 24:g}"))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlabel("lead time (hours)" if days < 3 else "lead time (days)")
 
 
-def _leading(value: float) -> int:
-    """The first digit of a number."""
-    return int(f"{value:e}"[0]) if value > 0 else 0
+def _minor_label(value: float, position: int | None) -> str:
+    """The label between powers of ten: 2 and 5 only, or labels would touch."""
+    return f"{value:g}" if value > 0 and f"{value:e}"[0] in "25" else ""

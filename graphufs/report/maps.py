@@ -11,16 +11,17 @@ from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from graphufs.report.style import drawing, to_svg
+from graphufs.report.style import TEXT, drawing, to_svg
 from graphufs.weatherbench.display import lead_name
-from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.scores import Scores
 
 DEPARTURES = frozenset({"surface_pressure"})
 """Shown as departures from climatology: their fields show the mountains and hide the weather."""
 
-DIVERGING = frozenset({"u_component_of_wind", "v_component_of_wind", "10m_u_component_of_wind", "10m_v_component_of_wind"})
+DIVERGING = frozenset(
+    {"u_component_of_wind", "v_component_of_wind", "10m_u_component_of_wind", "10m_v_component_of_wind"}
+)
 """Shown in colours around zero."""
 
 BANDS = 14
@@ -66,7 +67,7 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
     error_colours, error_norm = _scale(error, centred=True)
     rows = len(case.leads)
     with drawing(f"map {channel}"):
-        figure = Figure(figsize=(10.4, 1.62 * rows + 0.95), layout="constrained")
+        figure = Figure(figsize=(9.4, 1.46 * rows + 0.95), layout="constrained")
         axes = figure.subplots(rows, 3, squeeze=False, sharex=True, sharey=True)
         titles = ("Forecast", "Truth (Replay)", "Error, forecast − truth")
         for row, lead in enumerate(case.leads):
@@ -75,21 +76,19 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
                 _map(axes[row, column], field, grid, land, *chosen)
                 if row == 0:
                     axes[row, column].set_title(titles[column])
-            axes[row, 0].set_ylabel(f"{lead_name(lead)}\nlatitude")
-        for column in range(3):
-            axes[-1, column].set_xlabel("longitude")
-        what = f"{'departure from climatology ' if departure else ''}({unit.name})"
-        for columns, chosen, label in (
-            (axes[:, :2], (colours, norm), what),
-            (axes[:, 2], (error_colours, error_norm), f"({unit.name})"),
+            axes[row, 0].set_ylabel(f"after {lead_name(lead)}", color=TEXT, weight="bold", size=9.5)
+        what = f"{'departure from climatology, ' if departure else ''}{unit.name or 'no unit'}"
+        for columns, width, chosen, label in (
+            (axes[:, :2], 2, (colours, norm), what),
+            (axes[:, 2], 1, (error_colours, error_norm), unit.name or "no unit"),
         ):
             mappable = matplotlib.cm.ScalarMappable(norm=chosen[1], cmap=chosen[0])
             bar = figure.colorbar(
-                mappable, ax=columns, location="bottom", aspect=40 if columns.ndim > 1 else 20, pad=0.01, shrink=0.7,
-                extend="both",
+                mappable, ax=columns, location="bottom", aspect=width * 20, pad=0.01, shrink=0.7, extend="both",
+                ticks=_ticks(chosen[1].boundaries, 3 + 3 * width),
             )  # fmt: skip
             bar.set_label(label)
-            bar.outline.set_linewidth(0)  # type: ignore[operator]
+            bar.outline.set_linewidth(0)
             bar.ax.grid(False)
         leads = ", ".join(lead_name(lead) for lead in case.leads)
         return to_svg(figure, f"Maps of {scores.channel_name(channel)}: forecast, truth and error after {leads}")
@@ -107,6 +106,12 @@ def _scale(values: np.ndarray, *, centred: bool) -> tuple[Colormap, BoundaryNorm
     bounds = MaxNLocator(nbins=BANDS, steps=[1, 2, 2.5, 5, 10], symmetric=centred).tick_values(low, high)
     colours = matplotlib.colormaps["RdBu_r" if centred else "viridis"].with_extremes(bad="#9a9a9a")
     return colours, BoundaryNorm(bounds, colours.N, extend="both")
+
+
+def _ticks(bounds: np.ndarray, most: int) -> np.ndarray:
+    """At most about `most` of the bounds, evenly, the middle one among them."""
+    stride = -(-len(bounds) // most)
+    return bounds[(len(bounds) // 2) % stride :: stride]
 
 
 def _map(

@@ -58,7 +58,7 @@ def render(content: Content, key: str) -> str:
         embedded=experiment.data.source.url == EMBEDDED,
         cautions=_cautions(content),
         tiles=summary.tiles(scores),
-        climatology=str(attributes["climatology_period"]).replace("..", " to "),
+        climatology=_words(attributes["climatology_period"]),
         legend=charts.legend(scores),
         rmse_figures=[Markup(charts.rmse_chart(scores, channel)) for channel in scores.channels],
         acc_figures=[Markup(charts.acc_chart(scores, channel)) for channel in scores.channels],
@@ -88,7 +88,7 @@ def _subtitle(content: Content) -> str:
     grid = content.grid.shape
     source = content.experiment.data.source.url
     return (
-        f"Truth: UFS Replay, {'the embedded idealised world' if source == EMBEDDED else source} · "
+        f"Truth: {'the embedded idealised world' if source == EMBEDDED else f'UFS Replay, {source}'} · "
         f"{grid[1]} × {grid[0]} grid points · {len(content.scores.channels)} targets · "
         f"time step {content.experiment.data.time_step} h"
     )
@@ -101,21 +101,22 @@ def _cautions(content: Content) -> list[str]:
     if experiment.data.allow_overlap:
         names = " and ".join(experiment.data.allow_overlap)
         cautions.append(
-            f"The {names} period overlaps the evaluation period, as the experiment allows: the scores are not independent."
+            f"The {names} period overlaps the evaluation period, as the experiment allows: the scores are not "
+            "independent."
         )
     dependent = len(content.scores.initial_times) - attributes["independent_initial_times"]
     if dependent:
         cautions.append(
-            f"{dependent} of the {len(content.scores.initial_times)} forecasts use or verify on times of the training or "
-            "validation period."
+            f"{dependent} of the {len(content.scores.initial_times)} forecasts use or verify on times of the training "
+            "or validation period."
         )
     if excluded := attributes["excluded_initial_times"]:
         times = ", ".join(list(excluded)[:5]) + (f" and {len(excluded) - 5} more" if len(excluded) > 5 else "")
-        cautions.append(f"{len(excluded)} initial times are left out for want of a usable truth: {times}.")
+        cautions.append(f"{len(excluded)} initial times have no forecast or no usable truth and are left out: {times}.")
     if days := attributes["climatology_days_without_data"]:
         cautions.append(
-            f"The climatology period has no data within the window of {days} days of the year; there the nearest day's "
-            "mean stands in. Climatology and anomaly scores mean little."
+            f"For {days} of the scored days of the year the climatology has no data within its window; the nearest "
+            "day's mean stands in. Scores that involve the climatology mean little."
         )
     channels = content.scores.channels
     if any(not np.isfinite(content.scores.values("rmse", "emulator", channel)).all() for channel in channels):
@@ -143,19 +144,19 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Source", "the embedded idealised world, seed " + str(data.source.world.seed))
         if data.source.url == EMBEDDED
         else ("Source", data.source.url),
-        ("Training period", _period(data.training)),
-        ("Validation period", _period(data.validation)),
-        ("Forecast period", _period(experiment.forecast_period)),
+        ("Training period", _words(data.training)),
+        ("Validation period", _words(data.validation)),
+        ("Forecast period", _words(experiment.forecast_period)),
         (
             "Statistics",
             f"read from {experiment.normalization.url}"
             if experiment.normalization.url
-            else f"{_period(experiment.statistics_period)}, weights {experiment.normalization.weights}",
+            else f"{_words(experiment.statistics_period)}, weights {experiment.normalization.weights}",
         ),
         (
             "Climatology",
-            f"{str(attributes['climatology_period']).replace('..', ' to ')}, {attributes['climatology_frames']} frames, "
-            f"explicit with a triangular window of {attributes['climatology_window_days']} days",
+            f"{_words(attributes['climatology_period'])}, {attributes['climatology_frames']} frames, explicit with a "
+            f"triangular window of {attributes['climatology_window_days']} days",
         ),
         ("Initial times", _initial_times(content)),
         ("Grid", str(attributes["grid"])),
@@ -177,7 +178,7 @@ def _initial_times(content: Content) -> str:
     )
 
 
-def _period(period: Period) -> str:
+def _words(period: Period | str) -> str:
     return str(period).replace("..", " to ")
 
 

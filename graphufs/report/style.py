@@ -47,7 +47,7 @@ TEXT, MUTED, GRID = _STAND_INS["text"], _STAND_INS["muted"], _STAND_INS["grid"]
 
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 9.5,
     "text.color": TEXT,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
@@ -83,7 +83,8 @@ def colour(name: str) -> str:
 @contextmanager
 def drawing(identity: str) -> Iterator[None]:
     """Matplotlib's settings while a figure is drawn and saved; `identity` keeps ids apart on the page."""
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": identity}):
+    settings: Any = _SETTINGS | {"svg.hashsalt": identity}
+    with matplotlib.rc_context(settings):
         yield
 
 
@@ -93,7 +94,8 @@ def to_svg(figure: Figure, alternative: str) -> str:
     Call it within `drawing`.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", dpi=110, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class TrainingLog:
         width = max(1, len(self.losses) // 50)
         out = np.empty_like(self.losses)
         edges = [0, *(int(np.searchsorted(self.updates, start)) for start, _ in self.stages[1:]), len(self.losses)]
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             sums = np.concatenate([[0.0], np.cumsum(self.losses[first:last])])
             ends = np.arange(1, last - first + 1)
             starts = np.maximum(0, ends - width)

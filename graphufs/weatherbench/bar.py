@@ -30,7 +30,7 @@ class Criterion(NamedTuple):
 
 @dataclass(frozen=True)
 class RatioLimit:
-    """The RMSE over a baseline's, at a lead, of the worst target or in the mean over targets, must not exceed a limit."""
+    """What the RMSE over a baseline's may be at a lead, for the worst target or in the mean over targets."""
 
     baseline: str
     hours: int

@@ -54,7 +54,7 @@ def triangular_sum(values: np.ndarray, half: int) -> np.ndarray:
     def box(padded: np.ndarray) -> np.ndarray:
         running = np.cumsum(padded, axis=0)
         sums = running[half - 1 :].copy()
-        sums[1:] -= running[: -half]
+        sums[1:] -= running[:-half]
         return sums
 
     length = len(values)

@@ -52,7 +52,7 @@ def forecast_name(forecast: str) -> str:
 
 
 def channel_name(channel: Channel, vertical: str = "pressure levels", level_units: str = "hPa") -> str:
-    """A channel's name for people, such as "Temperature, 500 hPa" or, on native layers, "Temperature, layer ~500 hPa"."""
+    """A channel's name for people, such as "Temperature, 500 hPa", or "layer ~500 hPa" on native layers."""
     known = BY_WEATHERBENCH.get(channel.variable)
     name = known.long_name if known else channel.variable.replace("_", " ")
     name = name[:1].upper() + name[1:]

@@ -124,7 +124,8 @@ class Forecasts:
             if name not in dataset.coords or dataset[name].dims != (name,):
                 raise UserError(
                     f"{origin} has no dimension {name} with a coordinate; its dimensions are "
-                    f"{', '.join(map(str, dataset.dims))}. Forecasts need time (the initial time) and prediction_timedelta"
+                    f"{', '.join(map(str, dataset.dims))}. Forecasts need time (the initial time) and "
+                    "prediction_timedelta"
                 )
         if dataset["time"].dtype.kind != "M":
             raise UserError(f"time of {origin} holds {dataset['time'].dtype}, not times; store it with CF units")
@@ -165,7 +166,7 @@ class Forecasts:
 
     def read(self, initial_time: np.datetime64) -> np.ndarray:
         """The forecasts from one initial time, float32 [lead, channel, lat, lon]."""
-        where = int(np.flatnonzero(self.initial_times == np.datetime64(initial_time, "ns"))[0])
+        where = int(np.flatnonzero(self.initial_times == initial_time)[0])
         return pack(self.dataset.isel(time=where), self.channels, ["prediction_timedelta"])
 
 

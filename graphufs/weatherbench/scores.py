@@ -210,12 +210,14 @@ class Scores:
                         for hours, value in zip(
                             self.lead_hours, self.values(metric, forecast, channel, region), strict=True
                         ):
-                            row = [forecast, metric, region, channel.variable, level, f"{hours:g}", f"{value:.8g}", units]
-                            writer.writerow(row)
+                            labels = [forecast, metric, region, channel.variable, level]
+                            writer.writerow([*labels, f"{hours:g}", f"{value:.8g}", units])
         return text.getvalue()
 
 
-def _dataset(values: np.ndarray, channels: tuple[Channel, ...], dims: list[str], coordinates: dict[str, Any]) -> xr.Dataset:
+def _dataset(
+    values: np.ndarray, channels: tuple[Channel, ...], dims: list[str], coordinates: dict[str, Any]
+) -> xr.Dataset:
     variables, levels = unpack(values, channels, dims)
     if levels.size:
         coordinates = coordinates | {"level": level_coordinate(levels)}

@@ -25,7 +25,7 @@ FORECAST = "emulator"
 """The name of the scored forecasts next to the baselines."""
 
 BLOCK_POINTS = 2**17
-"""Grid points evaluated together: with temporaries that fit the cache, a pass over 240x121 takes under half the time."""
+"""Grid points evaluated together: with temporaries that fit the cache, 240x121 takes under half the time."""
 
 
 def spatial_means(truth: Truth, *, skipna: bool = False) -> list[SpatialMean]:
@@ -67,7 +67,7 @@ def usable_initial_times(
         else:
             usable.append(time)
     if not usable:
-        reason = "".join(f": {text(time)}, for one, lacks the truth at {text(at)}" for time, at in [*excluded.items()][:1])
+        reason = "".join(f": {text(time)}, say, lacks the truth at {text(at)}" for time, at in [*excluded.items()][:1])
         raise UserError(
             f"none of the {len(initial_times)} initial times can be scored{reason}. Prepare the data of the whole "
             "forecast period, or check that forecasts and truth lie on the same hours"

@@ -55,7 +55,7 @@ class ScoreState:
         UserError
             If they have another shape, or the initial time is there already with other values.
         """
-        time = np.datetime64(initial_time, "ns")
+        time = initial_time.astype("datetime64[ns]")
         averages = np.asarray(averages, np.float64)
         if averages.shape != self.axes.shape:
             raise UserError(f"averages of shape {averages.shape} do not fit a state of shape {self.axes.shape}")
@@ -92,7 +92,7 @@ class ScoreState:
         """The state of some of the initial times."""
         part = ScoreState(self.axes)
         for time in initial_times:
-            part.update(time, self._averages[np.datetime64(time, "ns")])
+            part.update(time, self._averages[time.astype("datetime64[ns]")])
         return part
 
     def stacked(self) -> np.ndarray:

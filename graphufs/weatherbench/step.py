@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
@@ -20,10 +21,12 @@ from graphufs.files import write_json
 from graphufs.layout import Layout, digest
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
+from graphufs.replay.lock import locked
 from graphufs.replay.times import stamps_in, text
 from graphufs.replay.variables import weatherbench_name
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.weatherbench.baselines import baselines, lag_correlation
+from graphufs.weatherbench.climatology import day_of_year
 from graphufs.weatherbench.climatology_store import Climatology, write_store
 from graphufs.weatherbench.layout import Forecasts, open_zarr
 from graphufs.weatherbench.scores import Scores
@@ -50,6 +53,16 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     if not layout.forecasts.is_dir():
         raise UserError(f"no forecasts at {layout.forecasts}; run `graphufs forecast` with this experiment first")
 
+    def waiting() -> None:
+        progress(Event("waiting for another process that evaluates with the same climatology", 0, 1))
+
+    with locked(layout.climatology, should_stop=should_stop, waiting=waiting):
+        scores = _evaluate(experiment, layout, progress, should_stop)
+        scores.write(layout.scores)
+    return _result("completed", layout, scores)
+
+
+def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should_stop: ShouldStop) -> Scores:
     def report(label: str, unit: str) -> Callable[[int, int], None]:
         def tell(done: int, total: int) -> None:
             progress(Event(label, done, total, unit))
@@ -86,13 +99,16 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     climatology = Climatology(dataset, forecasts.channels, forecasts.grid)
     correlation = _lag_correlation(experiment, layout, truth, climatology, forecasts.leads, report)
     usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, truth.stamps)
+    wanted = np.array(experiment.initial_times, "datetime64[ns]")
+    unusable = {text(time): f"no usable truth at {text(at)}" for time, at in excluded.items()}
+    unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
     states = score(
         forecasts, truth, climatology, usable, baselines(correlation), after_each=report("scores", "initial times")
     )
     attributes = {
         "independent_initial_times": _independent(experiment, usable),
-        "excluded_initial_times": {text(time): f"no usable truth at {text(at)}" for time, at in excluded.items()},
-        "truth": f"UFS Replay, {experiment.data.source.url}",
+        "excluded_initial_times": dict(sorted(unusable.items())),
+        "truth": f"the prepared Replay data themselves, from {experiment.data.source.url}",
         "grid": forecasts.grid.description,
         "vertical": forecasts.vertical,
         "level_units": VERTICAL_UNITS[prepared.component],
@@ -100,13 +116,11 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         "climatology_period": str(experiment.climatology_period),
         "climatology_window_days": experiment.evaluation.climatology_window,
         "climatology_frames": dataset.attrs["frames"],
-        "climatology_days_without_data": int((~dataset["covered"].values).any(axis=0).sum()),
+        "climatology_days_without_data": _days_without_data(dataset, usable, forecasts.leads),
         "hashes": layout.hashes,
         "provenance": provenance(),
     }
-    scores = Scores.from_states(states, attributes, {name: forecasts.attributes(name) for name in targets})
-    scores.write(layout.scores)
-    return _result("completed", layout, scores)
+    return Scores.from_states(states, attributes, {name: forecasts.attributes(name) for name in targets})
 
 
 def _lag_correlation(
@@ -135,15 +149,19 @@ def _lag_correlation(
     return correlation
 
 
+def _days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
+    """How many of the scored days of the year the climatology has no data for within its window."""
+    days = np.unique(day_of_year(initial_times[:, None] + leads))
+    return int((~climatology["covered"].values).any(axis=0)[days - 1].sum())
+
+
 def _independent(experiment: Experiment, initial_times: np.ndarray) -> int:
     """How many forecasts use and verify on no time of the training and validation periods."""
     before = timedelta(hours=(experiment.data.input_frames - 1) * experiment.data.time_step)
     after = timedelta(hours=experiment.forecast.lead_time)
     seen = (experiment.data.training, experiment.data.validation)
     times = initial_times.astype("datetime64[s]").tolist()
-    return sum(
-        all(time + after < period.start or time - before > period.end for period in seen) for time in times
-    )
+    return sum(all(time + after < period.start or time - before > period.end for period in seen) for time in times)
 
 
 def _result(status: str, layout: Layout, scores: Scores) -> dict[str, Any]:
@@ -152,8 +170,10 @@ def _result(status: str, layout: Layout, scores: Scores) -> dict[str, Any]:
     worst: dict[str, dict[str, float | None]] = {}
     for baseline in scores.forecasts:
         if baseline != FORECAST:
-            ratios = [[scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels] for lead in leads]
-            worst[baseline] = {hour: _json(np.max(row)) for hour, row in zip(hours, ratios, strict=True)}
+            worst[baseline] = {
+                hour: _json(np.max([scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels]))
+                for hour, lead in zip(hours, leads, strict=True)
+            }
     return {
         "status": status,
         "scores": str(layout.scores),

@@ -29,7 +29,7 @@ def shown_leads(scores: Scores, leads: Sequence[np.timedelta64] = LEADS) -> list
 
 
 def score_table(scores: Scores) -> RenderableType:
-    """The table for a terminal: for each target the RMSE of all forecasts, and the emulator's ratio to each baseline."""
+    """The table for a terminal: for each target the RMSE of all forecasts, and the emulator's ratio to baselines."""
     leads = shown_leads(scores)
     heading = Text(f"RMSE over {scores.dataset.attrs['initial_times']} initial times, and behind each baseline's the ")
     heading.append("emulator's ratio to it").append(" (below 1: the emulator is better)")
@@ -75,7 +75,7 @@ def bar_table(criteria: Sequence[Criterion]) -> RenderableType:
     table.add_column("wanted", justify="right", width=7)
     table.add_column("", width=6)
     for name, value, limit, passed in criteria:
-        found = f"{value:.0f}" if limit.startswith(">=") and value >= 2 else "–" if math.isnan(value) else f"{value:.2f}"
+        found = "–" if math.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.2f}"
         table.add_row(name, found, limit, Text("pass", "green") if passed else Text("FAIL", "bold red"))
     failed = sum(not criterion.passed for criterion in criteria)
     verdict = "passed" if not failed else f"FAILED: {failed} of {len(criteria)} requirements are not met"

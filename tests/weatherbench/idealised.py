@@ -102,7 +102,8 @@ def write_source(path: Path, stamps: np.ndarray, flawed: tuple[str, ...] = (), m
 
 def period(start: str, end: str) -> np.ndarray:
     """Six-hourly stamps, both ends included."""
-    return np.arange(np.datetime64(start, "ns"), np.datetime64(end, "ns") + np.timedelta64(1, "ns"), np.timedelta64(6, "h"))
+    step = np.timedelta64(6, "h")
+    return np.arange(np.datetime64(start, "ns"), np.datetime64(end, "ns") + step, step)
 
 
 ALL_STAMPS = np.concatenate([period("1994-01-01T00", "1995-03-31T18"), period("1995-06-01T00", "1995-06-02T18")])
@@ -168,5 +169,5 @@ def write_metrics(experiment: Experiment, root: Path) -> None:
         event = {"event": "update", "stage": stage, "update": update, "loss": loss, "learning_rate": 1e-3}
         lines.append(event | {"samples_per_second": 20.0, "waiting": 0.01})
         if update % 100 == 0:
-            lines.append({"event": "validation", "update": update, "loss": loss * 1.1, "loss_by_variable": {"tmp": 0.1}})
+            lines.append({"event": "validation", "update": update, "loss": loss * 1.1})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
