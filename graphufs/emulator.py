@@ -18,7 +18,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import xarray as xr
@@ -32,6 +31,7 @@ from graphufs.forecast.store import template
 from graphufs.graph.build import build_graph
 from graphufs.layout import Layout
 from graphufs.model.channels import ChannelMap
+from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.normalized import Stepper
 from graphufs.normalization.statistics import Statistics
@@ -199,13 +199,12 @@ class ReplayEmulator:
 
     @cached_property
     def _predict(self) -> Any:
-        @eqx.filter_jit
         def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
             inputs, targets, forcings = self.fields(batch)
             steps = next(iter(targets.values())).shape[1]
             return rollout(network, stepper, inputs, forcings, steps=steps)
 
-        return predict
+        return jit(predict)
 
     def forecast(self, data: PreparedData, initial_times: Sequence[np.datetime64], steps: int) -> xr.Dataset:
         """Forecasts from prepared data as a dataset in WeatherBench2's layout.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,13 @@ import pytest
 from graphufs import configuration
 from graphufs.experiment import Experiment
 from graphufs.steps import STEPS, run_step
+
+# The tests compile the same few programs again and again; JAX reads these when it is first imported, here and in the
+# processes the tests start.
+COMPILED = tempfile.TemporaryDirectory(prefix="graphufs-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 

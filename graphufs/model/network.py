@@ -191,66 +191,65 @@ class GraphCast(eqx.Module):
         y : [batch, grid, outputs], normalised
         """
         edges = self.embed_edges(graph) if edges is None else edges
-        batch = x.shape[0]
-        blocks = x.reshape(batch, graph.blocks, -1, x.shape[-1]).swapaxes(0, 1)
-        grid, mesh = self._encode(blocks.reshape(graph.blocks, -1, x.shape[-1]), batch, graph, edges)
-        mesh = self._process(mesh, batch, graph, edges)
-        y = self._decode(grid, mesh, batch, graph, edges)
-        return y.reshape(graph.blocks, batch, -1, y.shape[-1]).swapaxes(0, 1).reshape(*x.shape[:-1], -1)
+        samples = x.shape[0]
+        # [block, point * sample, channel]
+        rows = x.swapaxes(0, 1).reshape(graph.blocks, -1, x.shape[-1])
+        grid, mesh = self._encode(rows, samples, graph, edges)
+        mesh = self._process(mesh, samples, graph, edges)
+        y = self._decode(grid, mesh, samples, graph, edges)
+        return y.reshape(-1, samples, y.shape[-1]).swapaxes(0, 1)
 
-    # In what follows the samples of a batch lie one below the other: arrays are matrices of batch * nodes or
-    # batch * edges rows, and the node numbers of sample b are raised by b * nodes.
+    # In what follows the samples of a batch lie side by side: an array is a matrix of node * sample (or edge * sample)
+    # rows to a layer, and one of node rows, each with all its samples, to a gather or a sum over edges.
 
     def _encode(
-        self, x: jax.Array, batch: int, graph: GraphArrays, edges: EdgeEmbeddings
+        self, x: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings
     ) -> tuple[jax.Array, jax.Array]:
-        """Latent grid [block, batch * point, L] and mesh [batch * mesh, L].
+        """Latent grid [block, point * sample, L] and mesh [mesh * sample, L].
 
         g = embed([x, grid features]);  m_e = MLP([embedded edge, g_sender, mesh_receiver]);
         mesh += MLP([mesh, sum of m_e over incoming e]);  g += MLP(g).
         """
-        size, encoder, points = self.latent_size, self.encoder, graph.grid_features.shape[1]
+        size, encoder = self.latent_size, self.encoder
 
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             x, at_grid, at_edges, senders = block
             grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid))
-            at_senders = _take(encoder.edges.part(grid, size), _stack_indices(senders, batch, points))
+            at_senders = _take(encoder.edges.part(grid, size), senders, samples)
             message = encoder.edges.finish(_add_static(at_senders, at_edges))
             return grid + encoder.grid_nodes(grid), message
 
         def body(total: jax.Array, block: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
             grid, message = (messages if graph.blocks == 1 else jax.checkpoint(messages))(block[0])
-            return _add_rows(total, _stack_indices(block[1], batch, graph.mesh_nodes + 1), message), grid
+            return _add_rows(total, block[1], message, samples), grid
 
         blocks = ((x, edges.grid, edges.grid2mesh, graph.grid2mesh.senders), graph.grid2mesh.receivers)
-        # one more node a sample takes the messages of the edges that only pad a block
-        total = jnp.zeros((batch * (graph.mesh_nodes + 1), size), x.dtype)
+        # one more node takes the messages of the edges that only pad a block
+        total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), x.dtype)
         if graph.blocks == 1:
             total, grid = body(total, jax.tree.map(lambda a: a[0], blocks))
             grid = grid[None]
         else:
             total, grid = jax.lax.scan(body, total, blocks)
-        total = total.reshape(batch, -1, size)[:, :-1].reshape(-1, size)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)))
+        mesh_update = update.finish(_add_static(update.part(total[:-samples], size), update.part(mesh, 0)))
         return grid, _add_static(mesh_update, mesh)
 
-    def _process(self, mesh: jax.Array, batch: int, graph: GraphArrays, edges: EdgeEmbeddings) -> jax.Array:
+    def _process(self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings) -> jax.Array:
         """m_e = MLP([edge, mesh_sender, mesh_receiver]);  mesh += MLP([mesh, sum of m_e]);  edge += m_e; repeated."""
-        size = self.latent_size
-        senders = _stack_indices(graph.mesh.senders, batch, graph.mesh_nodes)
-        receivers = _stack_indices(graph.mesh.receivers, batch, graph.mesh_nodes)
+        size, senders, receivers = self.latent_size, graph.mesh.senders, graph.mesh.receivers
         edge = edges.mesh
         for step in self.processor.steps:
-            at_nodes = _take(step.edges.part(mesh, size), senders) + _take(step.edges.part(mesh, 2 * size), receivers)
-            message = step.edges.finish(_add_static(at_nodes, step.edges.part(edge, 0)))
-            total = _add_rows(jnp.zeros_like(mesh), receivers, message)
+            at_senders = _take(step.edges.part(mesh, size), senders, samples)
+            at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
+            message = step.edges.finish(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)))
+            total = _add_rows(jnp.zeros_like(mesh), receivers, message, samples)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
             edge = _add_static(message, edge)  # after the last step nobody reads it and the compiler drops it
         return mesh
 
     def _decode(
-        self, grid: jax.Array, mesh: jax.Array, batch: int, graph: GraphArrays, edges: EdgeEmbeddings
+        self, grid: jax.Array, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings
     ) -> jax.Array:
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
         size, decoder, update = self.latent_size, self.decoder, self.decoder.grid_nodes
@@ -258,10 +257,9 @@ class GraphCast(eqx.Module):
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
-            at_senders = _take(at_mesh, _stack_indices(senders.reshape(-1), batch, graph.mesh_nodes))
-            z = _add_static(at_senders, at_edges).reshape(batch, 3, -1, size)
-            z = z + decoder.edges.part(grid, 2 * size).reshape(batch, 1, -1, size)
-            total = decoder.edges.finish(z.reshape(-1, size)).reshape(batch, 3, -1, size).sum(1).reshape(-1, size)
+            z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
+            z = z + decoder.edges.part(grid, 2 * size)
+            total = decoder.edges.finish(z.reshape(-1, size)).reshape(z.shape).sum(0)
             grid = grid + update.finish(update.part(grid, 0) + update.part(total, size))
             return decoder.output(grid)
 
@@ -275,21 +273,19 @@ def _map_blocks(function: Callable[[Any], Any], blocks: Any) -> Any:
     return jax.lax.map(jax.checkpoint(function), blocks)
 
 
-def _stack_indices(indices: jax.Array, batch: int, nodes: int) -> jax.Array:
-    """Node numbers [batch * edge] in the stacked samples, from node numbers [edge] in one."""
-    return (indices + nodes * jnp.arange(batch, dtype=indices.dtype)[:, None]).reshape(-1)
-
-
 def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
-    """rows [batch * n, L] + static, [n, L] for all samples or [batch * n, L]."""
-    return (rows.reshape(-1, *static.shape) + static).reshape(rows.shape)
+    """rows [n * sample, L] + static, [n, L] for all samples or [n * sample, L]."""
+    return (rows.reshape(static.shape[0], -1, static.shape[1]) + static[:, None]).reshape(rows.shape)
 
 
-def _take(rows: jax.Array, indices: jax.Array) -> jax.Array:
-    """rows[indices], where all indices are known to be valid."""
-    return rows.at[indices].get(mode="promise_in_bounds")
+def _take(rows: jax.Array, nodes: jax.Array, samples: int) -> jax.Array:
+    """Rows [n * sample, L] of `nodes` [n] from rows [node * sample, L]; all node numbers are known to be valid."""
+    wide = rows.reshape(rows.shape[0] // samples, -1)
+    return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1])
 
 
-def _add_rows(total: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
-    """Add each row to the row of `total` its ascending index names."""
-    return total.at[indices].add(rows, indices_are_sorted=True, mode="promise_in_bounds")
+def _add_rows(total: jax.Array, nodes: jax.Array, rows: jax.Array, samples: int) -> jax.Array:
+    """Add rows [n * sample, L] to those of `nodes` [n, ascending] in total [node * sample, L]."""
+    wide = total.reshape(total.shape[0] // samples, -1)
+    added = rows.reshape(rows.shape[0] // samples, -1)
+    return wide.at[nodes].add(added, indices_are_sorted=True, mode="promise_in_bounds").reshape(total.shape)

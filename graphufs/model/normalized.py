@@ -83,12 +83,17 @@ class Stepper(eqx.Module):
             If a statistic or mask does not fit its variable, or a standard deviation is not positive.
         """
         names = {*channels.input_variables, *channels.forcing_variables, *channels.target_variables}
+        residual = set(channels.input_variables) & set(channels.target_variables)
         scales = {
             kind: {
                 name: jnp.asarray(_levels(kind, name, values[name], channels.levels(name)), jnp.float32)
-                for name in sorted(names & set(values))
+                for name in sorted(needed & set(values))
             }
-            for kind, values in (("mean", mean), ("std", std), ("diffs_std", diffs_std))
+            for kind, values, needed in (
+                ("mean", mean, names),
+                ("std", std, names),
+                ("diffs_std", diffs_std, residual),
+            )
         }
         chosen = {name: np.asarray(mask, bool) for name, mask in sorted((masks or {}).items()) if name in names}
         for name, mask in chosen.items():
@@ -112,8 +117,12 @@ class Stepper(eqx.Module):
         self, network: GraphCast, inputs: Arrays, forcings: Arrays, edges: EdgeEmbeddings | None = None
     ) -> dict[str, jax.Array]:
         """The network's output as it is, normalised, [batch, 1, level, lat, lon] by target."""
-        x = self.channels.stack(self._normalize(inputs), self._normalize(forcings), self.grid_shape)
-        return self.channels.unstack(network(x, self.graph, edges), self.grid_shape)
+        y = network(self.stack(inputs, forcings), self.graph, edges)
+        return self.channels.unstack(y, self.grid_shape)
+
+    def stack(self, inputs: Arrays, forcings: Arrays) -> jax.Array:
+        """What the network reads: normalised channels [batch, grid, channel]."""
+        return self.channels.stack(self._normalize(inputs), self._normalize(forcings), self.grid_shape)
 
     def to_physical(self, outputs: Arrays, inputs: Arrays) -> dict[str, jax.Array]:
         """Predictions in physical units from the network's outputs and the inputs they belong to."""

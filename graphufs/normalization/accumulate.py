@@ -9,12 +9,9 @@ import numpy as np
 
 from graphufs.normalization.moments import FieldMoments, Moments
 
-SUMS = 6
-"""Columns of the sums: weight, first and second power of shifted values, then the same of shifted differences."""
-
 
 # Not plain fastmath: that would let the compiler assume that there are no NaN.
-@numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
 def _add_values(x: Any, thickness: Any, layer: Any, area: Any, shift: Any, sums: Any) -> None:
     """Add one frame's values; x [P, lat, lon], layer [P] the thickness channel or -1, area [lat], sums [P, 3]."""
     for p in range(x.shape[0]):
@@ -42,7 +39,7 @@ def _add_values(x: Any, thickness: Any, layer: Any, area: Any, shift: Any, sums:
         sums[p, 2] += second
 
 
-@numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
 def _add_differences(
     x: Any, before: Any, thickness: Any, thickness_before: Any, layer: Any, area: Any, shift: Any, sums: Any
 ) -> None:
@@ -111,13 +108,14 @@ class Accumulator:
         nothing = np.zeros(self._layer.size)
         parts = []
         for sums, shift in ((self._values, self._shift), (self._differences, self._difference_shift)):
-            parts.append(Moments.from_shifted_sums(*sums.T, nothing if shift is None else shift))
+            weight, first, second = sums.T
+            parts.append(Moments.from_shifted_sums(weight, first, second, nothing if shift is None else shift))
         return FieldMoments(*parts)
 
 
 def _rough_mean(frame: np.ndarray) -> np.ndarray:
-    """Something near each channel's mean: what values are shifted by, so that their squares do not cancel."""
+    """A float32 value near each channel's mean, as float64 [channel]: see Moments.reference."""
     flat = frame.reshape(frame.shape[0], -1).astype(np.float64)
     finite = np.isfinite(flat)
-    total = np.where(finite, flat, 0.0).sum(axis=1)
-    return np.asarray(total / np.maximum(finite.sum(axis=1), 1))
+    mean = np.where(finite, flat, 0.0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)
+    return mean.astype(np.float32).astype(np.float64)

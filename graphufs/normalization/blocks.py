@@ -41,7 +41,7 @@ class Task:
     tisr_period: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """Stamps of one month, datetime64[ns] sorted, and for each whether the difference to the stamp before counts."""
 
@@ -78,12 +78,13 @@ def compute_block(data: PreparedData | str, block: Block, task: Task) -> State:
     """
     if isinstance(data, str):
         data = PreparedData.open(Path(data))
-    slices = variable_slices(data.channels)
-    accumulator = Accumulator(grid_rows(data, task.weights), layer_channels(data, task.weights))
-    for frame, before in _frames(data, block):
-        accumulator.update(frame, before)
-    moments = accumulator.moments()
-    state = {name: _part(moments, slices[name]) for name in task.variables}
+    state: State = {}
+    if task.variables:
+        accumulator = Accumulator(grid_rows(data, task.weights), layer_channels(data, task.weights))
+        for frame, before in _frames(data, block):
+            accumulator.update(frame, before)
+        moments, slices = accumulator.moments(), variable_slices(data.channels)
+        state = {name: moments.part(slices[name]) for name in task.variables}
     return state | {name: derived_moments(data, name, block, task) for name in task.derived}
 
 
@@ -142,14 +143,6 @@ def static_moments(data: PreparedData, name: str, weights: Weights) -> FieldMome
     return accumulator.moments()
 
 
-def _part(moments: FieldMoments, channels: slice) -> FieldMoments:
-    parts = [
-        Moments(part.weight[channels], part.mean[channels], part.squares[channels])
-        for part in (moments.values, moments.differences)
-    ]
-    return FieldMoments(*parts)
-
-
 def save_block(path: Path, block: Block, state: State) -> None:
     """Write a block's moments in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,11 +150,10 @@ def save_block(path: Path, block: Block, state: State) -> None:
     arrays = {"stamps": block.stamps.astype(np.int64), "paired": block.paired}
     for name, moments in state.items():
         for kind in ("values", "differences"):
-            part: Moments = getattr(moments, kind)
-            arrays[f"{name}/{kind}"] = np.stack([part.weight, part.mean, part.squares])
+            arrays[f"{name}/{kind}"] = getattr(moments, kind).to_array()
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -22,7 +22,7 @@ from graphufs.replay.vertical import match_levels
 STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_std": "diffs_stddev_by_level.zarr"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Mean, standard deviation and standard deviation of differences over the time step.
 

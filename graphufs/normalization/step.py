@@ -30,7 +30,7 @@ from graphufs.normalization.blocks import (
     save_block,
     static_moments,
 )
-from graphufs.normalization.moments import FieldMoments, State, merge_states
+from graphufs.normalization.moments import State, merge_states
 from graphufs.normalization.statistics import Statistics
 from graphufs.provenance import provenance
 from graphufs.replay.channels import variable_slices
@@ -41,6 +41,7 @@ from graphufs.replay.vertical import same_level
 from graphufs.steps import Event, Progress, ShouldStop
 
 PROVENANCE = "provenance.json"
+DASK_TIMEOUT = "30s"
 DERIVED_DIMENSIONS = {
     "day_progress_cos": ("time", "longitude"),
     "day_progress_sin": ("time", "longitude"),
@@ -142,9 +143,9 @@ def _moments(
             finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
                 index = pending.pop(future)
-                state = future.result()
-                save_block(layout.moments / f"{blocks[index].name}.npz", blocks[index], state)
-                states[index] = state
+                computed = future.result()
+                save_block(layout.moments / f"{blocks[index].name}.npz", blocks[index], computed)
+                states[index] = computed
                 done += 1
                 progress(Event("adding up moments", done, len(blocks), "months"))
             if should_stop() and pending:
@@ -158,9 +159,7 @@ def _moments(
 
 
 @contextmanager
-def _workers(
-    experiment: Experiment, data: PreparedData, task: Task
-) -> Iterator[Callable[[Block], Future[State]]]:
+def _workers(experiment: Experiment, data: PreparedData, task: Task) -> Iterator[Callable[[Block], Future[State]]]:
     """What computes blocks: threads, or the workers of a dask scheduler that see the same file system."""
     address = experiment.normalization.dask
     if address is None:
@@ -173,10 +172,11 @@ def _workers(
     from distributed import Client
 
     try:
-        client = Client(address, timeout="30s")
+        client = Client(address, timeout=DASK_TIMEOUT)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no dask scheduler answers at {address} ({error}); start one, or leave normalization.dask out to use threads"
+            f"no dask scheduler answers at {address} ({error}); start one, or leave out normalization.dask to use "
+            "threads"
         ) from error
     with client, client.get_executor(pure=False) as executor:
         yield lambda block: executor.submit(compute_block, str(data.folder), block, task)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from graphufs.errors import UserError
 from graphufs.replay.channels import Channel
 from graphufs.replay.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
 

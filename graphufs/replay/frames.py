@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import tensorstore
-import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.experiment import Period
 from graphufs.replay.channels import Channel, VariableFacts, slice_of, variable_slices
-from graphufs.replay.dataset import to_dataset
 from graphufs.replay.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.replay.packed import PackedFrames, new_context
 from graphufs.replay.static import read_static
-from graphufs.replay.times import hours, listing, stamps_in
+from graphufs.replay.times import hours, instant, listing, stamps_in
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Initial times whose whole window can be used, and how many others cannot, by reason.
 
@@ -34,7 +36,7 @@ class Samples:
     stamps: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedData:
     """The frames `prepare` wrote. A snapshot: segments committed after opening are not seen. Safe across threads.
 
@@ -108,7 +110,7 @@ class PreparedData:
         )
         order = np.argsort(stamps)
         invalid = {stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items()}
-        flawed = np.array([np.datetime64(stamp, "ns") for stamp in invalid], "datetime64[ns]")
+        flawed = np.array(list(invalid), "datetime64[ns]")
         return cls(
             folder=folder,
             channels=header.channels,
@@ -182,7 +184,7 @@ class PreparedData:
         edges = [0, *breaks.tolist(), stamps.size] if stamps.size else [0]
         reads = [
             self._segments[places[first, 0]].start_read(int(places[first, 1]), out[first:last])
-            for first, last in zip(edges[:-1], edges[1:], strict=True)
+            for first, last in pairwise(edges)
         ]
         for pending in reads:
             pending.result()
@@ -234,10 +236,12 @@ class PreparedData:
 
     def window(self, initial: np.datetime64, frames: int, rollout: int) -> np.ndarray:
         """The stamps of a sample's window, datetime64[ns] [frames + rollout]."""
-        return np.datetime64(initial, "ns") + np.arange(1 - frames, rollout + 1) * hours(self.time_step)
+        return instant(initial) + np.arange(1 - frames, rollout + 1) * hours(self.time_step)
 
     def to_dataset(self, stamps: np.ndarray, variables: Sequence[str] | None = None) -> xr.Dataset:
         """Frames in WeatherBench2's names, units and layout; see graphufs.replay.dataset."""
+        from graphufs.replay.dataset import to_dataset  # xarray takes a second to import, and training needs none
+
         return to_dataset(self, stamps, self.variables if variables is None else variables)
 
 

@@ -19,7 +19,7 @@ from graphufs.errors import UserError
 from graphufs.files import write_json
 from graphufs.layout import FORMATS
 from graphufs.replay.channels import Channel, VariableFacts
-from graphufs.replay.times import from_runs, instant, text, to_runs
+from graphufs.replay.times import from_runs, text, to_runs
 
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"
@@ -27,7 +27,7 @@ STATIC = "static.zarr"
 CRC_BLOCK = 1 << 22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """A committed stretch of frames: one folder, never changed again.
 
@@ -55,7 +55,7 @@ class Segment:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Header:
     """What all segments have in common."""
 
@@ -82,7 +82,7 @@ class Header:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Manifest:
     """The header and the committed segments of one folder of prepared data."""
 
@@ -161,7 +161,9 @@ class Manifest:
             tuple(Channel(*channel) for channel in content["channels"]),
             tuple(content["static"]),
             {name: VariableFacts.from_json(facts) for name, facts in content["variables"].items()},
-            *(np.array(content[name], np.float64) for name in ("latitude", "longitude", "parent_latitude")),
+            np.array(content["latitude"], np.float64),
+            np.array(content["longitude"], np.float64),
+            np.array(content["parent_latitude"], np.float64),
             content["provenance"],
         )
         segments = tuple(
@@ -173,7 +175,7 @@ class Manifest:
             )
             for segment in content["segments"]
         )
-        missing = np.array([instant(stamp) for stamp in content["missing"]], "datetime64[ns]")
+        missing = np.array(content["missing"], "datetime64[ns]")
         return cls(header, segments, missing)
 
 

@@ -254,10 +254,7 @@ def _result(folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new:
         raise UserError(f"{folder} vanished while it was being prepared; repeat the command")
     asked = {text(stamp) for stamp in wanted}
     invalid = {
-        stamp: names
-        for segment in manifest.segments
-        for stamp, names in segment.invalid.items()
-        if stamp in asked
+        stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items() if stamp in asked
     }
     missing = np.setdiff1d(wanted, manifest.stamps)
     by_variable = Counter(name for names in invalid.values() for name in names)

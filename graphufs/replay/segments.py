@@ -126,10 +126,10 @@ def read_frames(
 def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Which channels of which frames lack a finite value at a point where there must be one: bool [n, channel]."""
     bad = np.empty(frames.shape[:2], bool)
-    everywhere = mask.all(axis=(1, 2))
+    everywhere = [bool(there.all()) for there in mask]
     for index, channel in np.ndindex(*bad.shape):
-        finite = np.isfinite(frames[index, channel])
-        bad[index, channel] = not (finite.all() if everywhere[channel] else finite[mask[channel]].all())
+        values = frames[index, channel]
+        bad[index, channel] = not np.isfinite(values if everywhere[channel] else values[mask[channel]]).all()
     return bad
 
 

@@ -83,8 +83,7 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
                 native, wanted, experiment.data.level_match, where=f"{name} of {store.url} ({vertical})"
             )
             channels += [
-                Channel(name, level, float(native[index]))
-                for level, index in zip(wanted, levels[name], strict=True)
+                Channel(name, level, float(native[index])) for level, index in zip(wanted, levels[name], strict=True)
             ]
     if not channels:
         raise UserError("none of the experiment's variables changes with time; nothing could be predicted")

@@ -222,7 +222,7 @@ def open_zarr(url: str, storage_options: Mapping[str, Any], *, what: str) -> xr.
     UserError
         If it cannot be opened.
     """
-    options = {"storage_options": dict(storage_options)} if is_remote(url) and storage_options else {}
+    options: dict[str, Any] = {"storage_options": dict(storage_options)} if is_remote(url) and storage_options else {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
@@ -230,7 +230,8 @@ def open_zarr(url: str, storage_options: Mapping[str, Any], *, what: str) -> xr.
     # Each cloud client raises its own classes, which share no base below Exception.
     except Exception as error:
         hint = (
-            "; a public bucket needs storage_options {token: anon} for gs:// and {anon: true} for s3://"
+            "; check the address and the network. A public bucket needs storage_options {token: anon} for gs:// and "
+            "{anon: true} for s3://"
             if is_remote(url)
             else ""
         )
@@ -252,7 +253,7 @@ def open_store(url: str, component: str, storage_options: Mapping[str, Any] | No
     decoded = xr.decode_cf(
         raw,
         mask_and_scale={str(name): variable.dtype.kind == "f" for name, variable in raw.variables.items()},  # type: ignore[arg-type]
-        decode_times={str(name): name == "time" for name in raw.variables},  # type: ignore[arg-type]
+        decode_times={str(name): name == "time" for name in raw.variables},
         decode_timedelta=False,
         decode_coords=False,
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import zarr
 
 from graphufs.errors import UserError
 from graphufs.replay.manifest import Header
-from graphufs.replay.selection import Selection
-from graphufs.replay.source import ReplayStore
+
+if TYPE_CHECKING:  # a reader needs neither, nor xarray
+    from graphufs.replay.selection import Selection
+    from graphufs.replay.source import ReplayStore
 
 MASK = "mask"
 LOOKS = 5

@@ -15,7 +15,8 @@ NAMES_SHOWN = 5
 
 def instant(time: datetime | np.datetime64 | str) -> np.datetime64:
     """A time as datetime64[ns]."""
-    return np.datetime64(time, "ns")
+    stamp: np.datetime64 = np.array([time], "datetime64[ns]")[0]
+    return stamp
 
 
 def hours(count: int) -> np.timedelta64:
@@ -43,7 +44,7 @@ def union(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def text(stamp: np.datetime64) -> str:
     """The spelling of a stamp in files and messages: 1994-01-01T06."""
-    return str(np.datetime64(stamp, "h"))
+    return str(stamp.astype("datetime64[h]"))
 
 
 def listing(stamps: Sequence[np.datetime64] | np.ndarray) -> str:

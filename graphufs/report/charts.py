@@ -14,6 +14,7 @@ from graphufs.report.training_log import TrainingLog
 from graphufs.weatherbench.display import forecast_name
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.scoring import FORECAST
 
 SIZE = (3.9, 2.6)
 """Inches: of one chart, three to a row on a wide page and one on a phone."""
@@ -35,13 +36,13 @@ def rmse_chart(scores: Scores, channel: Channel) -> str:
 
 
 def acc_chart(scores: Scores, channel: Channel) -> str:
-    """Anomaly correlation by lead, as SVG; climatology has none."""
+    """Anomaly correlation by lead, as SVG; climatology has none, and damped persistence that of persistence."""
     with drawing(f"acc {channel}"):
         figure, axes = _axes()
         lowest = 0.0
         for name in scores.forecasts:
             values = scores.values("acc", name, channel)
-            if name != "climatology" and np.isfinite(values).any():
+            if name in (FORECAST, "persistence") and np.isfinite(values).any():
                 _line(axes, name, scores.lead_hours, values)
                 lowest = min(lowest, float(np.nanmin(values)))
         axes.axhline(0.6, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
@@ -57,7 +58,7 @@ def acc_chart(scores: Scores, channel: Channel) -> str:
 def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
     """The emulator's variability over the truth's by lead, a line a target, as SVG."""
     with drawing("activity"):
-        figure, axes = _axes()
+        figure, axes = _axes((8.2, 2.9), right=2.6)
         axes.axhline(1.0, color=TEXT, linewidth=0.9)
         shades = np.linspace(1.0, 0.35, len(channels))
         dashes: list[tuple[float, ...]] = [(), (5, 2), (1.5, 1.5), (5, 1.5, 1, 1.5)]
@@ -79,7 +80,6 @@ def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
         _lead_axis(axes, scores)
         axes.set_ylabel("standard deviation / truth's (1)")
         axes.set_title("Variability of the forecasts")
-        figure.set_size_inches(8.2, 2.9)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6, borderaxespad=0)
         return to_svg(figure, "Variability of the emulator's forecasts relative to the truth by lead time")
 
@@ -120,9 +120,12 @@ def legend(scores: Scores) -> list[tuple[str, str, str]]:
     return entries
 
 
-def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
+def _axes(size: tuple[float, float] = SIZE, right: float = 0.1) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; margins in inches, as matplotlib's own layout takes as long as the drawing."""
+    left, bottom, top = 0.54, 0.46, 0.27
+    box = (left / size[0], bottom / size[1], 1 - (left + right) / size[0], 1 - (bottom + top) / size[1])
+    figure = Figure(figsize=size)
+    return figure, figure.add_axes(box)
 
 
 def _line(axes: Axes, name: str, hours: np.ndarray, values: np.ndarray) -> None:

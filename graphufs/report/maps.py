@@ -65,33 +65,62 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
         forecast, truth = forecast - normal, truth - normal
     colours, norm = _scale(np.stack([forecast, truth]), centred=departure or channel.variable in DIVERGING)
     error_colours, error_norm = _scale(error, centred=True)
-    rows = len(case.leads)
+    what = f"{'departure from climatology, ' if departure else ''}{unit.name or 'no unit'}"
     with drawing(f"map {channel}"):
-        figure = Figure(figsize=(9.4, 1.46 * rows + 0.95), layout="constrained")
-        axes = figure.subplots(rows, 3, squeeze=False, sharex=True, sharey=True)
+        figure, axes = _panels(len(case.leads))
         titles = ("Forecast", "Truth (Replay)", "Error, forecast − truth")
         for row, lead in enumerate(case.leads):
             for column, field in enumerate((forecast[row], truth[row], error[row])):
                 chosen = (error_colours, error_norm) if column == 2 else (colours, norm)
-                _map(axes[row, column], field, grid, land, *chosen)
+                _map(axes[row][column], field, grid, land, *chosen)
+                axes[row][column].tick_params(labelleft=column == 0, labelbottom=row == len(case.leads) - 1)
                 if row == 0:
-                    axes[row, column].set_title(titles[column])
-            axes[row, 0].set_ylabel(f"after {lead_name(lead)}", color=TEXT, weight="bold", size=9.5)
-        what = f"{'departure from climatology, ' if departure else ''}{unit.name or 'no unit'}"
-        for columns, width, chosen, label in (
-            (axes[:, :2], 2, (colours, norm), what),
-            (axes[:, 2], 1, (error_colours, error_norm), unit.name or "no unit"),
-        ):
-            mappable = matplotlib.cm.ScalarMappable(norm=chosen[1], cmap=chosen[0])
-            bar = figure.colorbar(
-                mappable, ax=columns, location="bottom", aspect=width * 20, pad=0.01, shrink=0.7, extend="both",
-                ticks=_ticks(chosen[1].boundaries, 3 + 3 * width),
-            )  # fmt: skip
-            bar.set_label(label)
-            bar.outline.set_linewidth(0)
-            bar.ax.grid(False)
+                    axes[row][column].set_title(titles[column])
+            axes[row][0].set_ylabel(f"after {lead_name(lead)}", color=TEXT, weight="bold", size=9.5)
+        _colour_bar(figure, axes[-1][0], axes[-1][1], colours, norm, what)
+        _colour_bar(figure, axes[-1][2], axes[-1][2], error_colours, error_norm, unit.name or "no unit")
         leads = ", ".join(lead_name(lead) for lead in case.leads)
         return to_svg(figure, f"Maps of {scores.channel_name(channel)}: forecast, truth and error after {leads}")
+
+
+def _panels(rows: int) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with rows of three maps twice as wide as high, room for labels left, and for colour bars below.
+
+    Placed by hand, in inches: matplotlib's own layout takes as long as the drawing.
+    """
+    width, height, across, down = 2.72, 1.36, 0.2, 0.12
+    left, right, top, bottom = 0.72, 0.08, 0.28, 0.82
+    size = (left + 3 * width + 2 * across + right, bottom + rows * height + (rows - 1) * down + top)
+    figure = Figure(figsize=size)
+    axes = [
+        [
+            figure.add_axes(
+                (
+                    (left + column * (width + across)) / size[0],
+                    (bottom + (rows - 1 - row) * (height + down)) / size[1],
+                    width / size[0],
+                    height / size[1],
+                )
+            )
+            for column in range(3)
+        ]
+        for row in range(rows)
+    ]
+    return figure, axes
+
+
+def _colour_bar(figure: Figure, first: Axes, last: Axes, colours: Colormap, norm: BoundaryNorm, label: str) -> None:
+    """Draw a colour bar below the panels from `first` to `last`."""
+    height = figure.get_size_inches()[1]
+    start, end = first.get_position().x0, last.get_position().x1
+    inset = (end - start) * 0.15
+    place = figure.add_axes((start + inset, 0.44 / height, end - start - 2 * inset, 0.1 / height))
+    ticks = _ticks(norm.boundaries, 5 if first is last else 9)
+    mappable = matplotlib.cm.ScalarMappable(norm=norm, cmap=colours)
+    bar = figure.colorbar(mappable, cax=place, orientation="horizontal", extend="both", ticks=ticks)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0)
+    place.grid(False)
 
 
 def _scale(values: np.ndarray, *, centred: bool) -> tuple[Colormap, BoundaryNorm]:
@@ -122,7 +151,6 @@ def _map(
     if land is not None and land.min() < 0.5 < land.max():
         axes.contour(grid.longitude, grid.latitude, land, levels=[0.5], colors="black", linewidths=0.6, alpha=0.75)
     axes.grid(False)
-    axes.set_aspect("equal")
     axes.set_xlim(edges[0][0], edges[0][-1])
     axes.set_ylim(-90, 90)
     axes.set_xticks([0, 90, 180, 270], ["0°", "90°E", "180°", "90°W"])

@@ -112,7 +112,9 @@ def _cautions(content: Content) -> list[str]:
         )
     if excluded := attributes["excluded_initial_times"]:
         times = ", ".join(list(excluded)[:5]) + (f" and {len(excluded) - 5} more" if len(excluded) > 5 else "")
-        cautions.append(f"{len(excluded)} initial times have no forecast or no usable truth and are left out: {times}.")
+        cautions.append(
+            f"Initial times left out for want of a forecast or of a usable truth, {len(excluded)}: {times}."
+        )
     if days := attributes["climatology_days_without_data"]:
         cautions.append(
             f"For {days} of the scored days of the year the climatology has no data within its window; the nearest "
@@ -125,7 +127,7 @@ def _cautions(content: Content) -> list[str]:
 
 
 def _training(log: TrainingLog) -> str:
-    parts = [f"{log.updates[-1]:,} updates"]
+    parts = [f"{log.updates[-1]:,} update{'s' if log.updates[-1] > 1 else ''}"]
     if log.validation_losses.size:
         parts.append(f"final validation loss {number(float(log.validation_losses[-1]))}")
     if log.speed is not None:

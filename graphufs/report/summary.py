@@ -57,15 +57,15 @@ def tiles(scores: Scores) -> list[Tile]:
         )
     horizons = [lead_beaten(scores, "climatology", channel) for channel in scores.channels]
     if None in horizons:
-        made.append(Tile("–", "climatology beaten for", "some target's climatology is no better bar at any lead"))
+        made.append(Tile("–", "climatology beaten for", "the climatology has no score for some target"))
     else:
         shortest = min(hours for hours in horizons if hours is not None)
         longest = max(hours for hours in horizons if hours is not None)
-        whole = "all " if shortest >= scores.lead_hours.max() else ""
         low, high = (lead_name(np.timedelta64(int(hours), "h")) for hours in (shortest, longest))
-        made.append(
-            Tile(f"{whole}{low}", "climatology beaten for", f"worst of {len(horizons)} targets; the best for {high}")
-        )
+        note = f"worst of {len(horizons)} targets; the best for {high}"
+        if shortest >= scores.lead_hours.max():
+            low, note = f"all {low}", f"by all {len(horizons)} targets"
+        made.append(Tile(low, "climatology beaten for", note))
     count = len(scores.initial_times)
     first, last = (str(scores.initial_times[at].astype("datetime64[D]")) for at in (0, -1))
     made.append(Tile(str(count), "initial times", f"{first} to {last}, up to {lead_name(scores.leads.max())} each"))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ import optax
 from numpy.typing import NDArray
 
 from graphufs.emulator import ReplayEmulator
+from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.normalized import Stepper
 from graphufs.train.loader import Batch, DerivedCache, Samples
@@ -68,7 +68,7 @@ class Objective:
 
     def update(self, state: State, batch: Batch) -> tuple[State, Outcome]:
         """Take one step. The state given is used up: its memory is taken for the new one."""
-        result: tuple[State, Outcome] = self._update((self.emulator.stepper, self.weights, batch), state)
+        result: tuple[State, Outcome] = self._update(state, self.emulator.stepper, self.weights, batch)
         return result
 
     def losses(self, network: GraphCast, batch: Batch) -> NDArray[np.float32]:
@@ -77,27 +77,24 @@ class Objective:
 
     @cached_property
     def _update(self) -> Any:
-        @eqx.filter_jit(donate="all-except-first")
-        def update(given: tuple[Stepper, LossWeights, Batch], state: State) -> tuple[State, Outcome]:
-            stepper, weights, batch = given
+        def update(state: State, stepper: Stepper, weights: LossWeights, batch: Batch) -> tuple[State, Outcome]:
             inputs, targets, forcings = self.emulator.fields(batch)
             (loss, by_variable), gradients = batch_loss_and_grads(
                 state.network, stepper, weights, inputs, targets, forcings
             )
             updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.network)
             network = optax.apply_updates(state.network, updates)
-            return State(network, optimizer), Outcome(loss, by_variable, optax.global_norm(gradients))
+            return State(network, optimizer), Outcome(loss, by_variable, optax.tree.norm(gradients))
 
-        return update
+        return jit(update, donate_argnums=0)
 
     @cached_property
     def _losses(self) -> Any:
-        @eqx.filter_jit
         def losses(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> jax.Array:
             inputs, targets, forcings = self.emulator.fields(batch)
             return sample_losses(network, stepper, weights, inputs, targets, forcings)[0]
 
-        return losses
+        return jit(losses)
 
 
 def mean_loss(objective: Objective, network: GraphCast, samples: Samples, batch_size: int) -> float:

@@ -111,18 +111,31 @@ def explicit_climatology(
     blocks = [slice(i, min(i + at_once, len(truth.channels))) for i in range(0, len(truth.channels), at_once)]
     covered = np.empty((len(hours), DAYS), bool)
     done = 0
+
+    def advance(frames: int) -> None:
+        nonlocal done
+        done += frames
+        progress(done, len(stamps) * len(blocks))
+
     for position, hour in enumerate(hours):
         of_hour = stamps[hour_of_day(stamps) == hour]
         for block in blocks:
-            sums = _DaySums(truth, block)
-            for year in np.unique(of_hour.astype("datetime64[Y]")):
-                of_year = of_hour[of_hour.astype("datetime64[Y]") == year]
-                sums.add_year(of_year, gaps)
-                done += len(of_year)
-                progress(done, len(stamps) * len(blocks))
-            mean, covered[position] = sums.smoothed(window // 2)
+            mean, covered[position] = _smoothed_days(truth, of_hour, block, window // 2, gaps, advance)
             write(position, block, mean)
+            del mean  # before the next sums take their place
     return hours, covered
+
+
+def _smoothed_days(
+    truth: Truth, stamps: np.ndarray, channels: slice, half: int, gaps: Gaps, advance: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean by day, float32 [366, channel, lat, lon], and where it has data, for the stamps of one hour."""
+    sums = _DaySums(truth, channels)
+    for year in np.unique(stamps.astype("datetime64[Y]")):
+        of_year = stamps[stamps.astype("datetime64[Y]") == year]
+        sums.add_year(of_year, gaps)
+        advance(len(of_year))
+    return sums.smoothed(half)
 
 
 class _DaySums:

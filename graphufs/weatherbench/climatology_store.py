@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import xarray as xr
 import zarr
@@ -15,7 +14,7 @@ import zarr
 from graphufs.errors import UserError
 from graphufs.files import new_folder
 from graphufs.weatherbench.climatology import DAYS, Gaps, day_of_year, explicit_climatology, hour_of_day
-from graphufs.weatherbench.fields import Channel, channels_of, index_of_level, level_coordinate, pack, unpack
+from graphufs.weatherbench.fields import Channel, channels_of, level_coordinate, pack, unpack
 from graphufs.weatherbench.layout import Grid, grid_of
 from graphufs.weatherbench.truth import Truth, require_channels
 
@@ -25,7 +24,7 @@ CHUNK_BYTES = 2**20
 
 def days_per_block(grid: Grid) -> int:
     """Days that are stored in one chunk and read at once."""
-    return min(61, max(1, CHUNK_BYTES // (4 * grid.shape[0] * grid.shape[1])))
+    return min(31, max(1, CHUNK_BYTES // (4 * grid.shape[0] * grid.shape[1])))
 
 
 def in_memory(truth: Truth, stamps: np.ndarray, *, window: int = 61, gaps: Gaps = "skip") -> xr.Dataset:
@@ -55,10 +54,8 @@ def write_store(
     A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
     """
     hours = np.unique(hour_of_day(stamps))
-    template = _template(truth, hours).assign_attrs(attributes)
-    encoding = {name: {"chunks": array.data.chunksize} for name, array in template.data_vars.items()}
     with new_folder(path) as temporary:
-        template.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True, compute=False, encoding=encoding)
+        levels = _create(temporary, truth, hours, attributes)
         group = zarr.open_group(temporary, mode="r+", use_consolidated=False)
 
         def write(hour: int, channels: slice, part: np.ndarray) -> None:
@@ -67,10 +64,11 @@ def write_store(
                 if channel.level is None:
                     array[hour] = part[:, position]  # type: ignore[index]
                 else:
-                    array[hour, :, index_of_level(template, channel.level)] = part[:, position]  # type: ignore[index]
+                    array[hour, :, levels.index(channel.level)] = part[:, position]  # type: ignore[index]
 
         _, covered = explicit_climatology(truth, stamps, write, window=window, gaps=gaps, progress=progress)
         group["covered"][:] = covered  # type: ignore[index]
+        zarr.consolidate_metadata(str(temporary), zarr_format=2)
 
 
 def _dataset(
@@ -81,18 +79,26 @@ def _dataset(
     return xr.Dataset(variables, _coordinates(levels, grid, hours, covered))
 
 
-def _template(truth: Truth, hours: np.ndarray) -> xr.Dataset:
-    """The dataset as it will be, its values lazy, in the chunks of the store."""
-    levels = np.array(sorted({channel.level for channel in truth.channels if channel.level is not None}))
+def _create(path: Path, truth: Truth, hours: np.ndarray, attributes: Mapping[str, Any]) -> list[float]:
+    """Create the store with its coordinates and empty variables; return its levels."""
+    levels = sorted({channel.level for channel in truth.channels if channel.level is not None})
+    coordinates = _coordinates(np.array(levels), truth.grid, hours, np.zeros((len(hours), DAYS), bool))
+    xr.Dataset(coords=coordinates, attrs=dict(attributes)).to_zarr(path, zarr_format=2, consolidated=False)
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
     sizes = {"hour": len(hours), "dayofyear": DAYS, "level": len(levels)}
     sizes |= {"latitude": truth.grid.shape[0], "longitude": truth.grid.shape[1]}
     chunks = sizes | {"hour": 1, "dayofyear": days_per_block(truth.grid), "level": 1}
-    variables = {}
-    for name, level in truth.channels:
+    for name, level in dict(truth.channels).items():
         dims = [dim for dim in sizes if dim != "level" or level is not None]
-        shape, chunk = tuple(sizes[dim] for dim in dims), tuple(chunks[dim] for dim in dims)
-        variables[name] = (dims, dask.array.full(shape, np.nan, dtype=np.float32, chunks=chunk))
-    return xr.Dataset(variables, _coordinates(levels, truth.grid, hours, np.zeros((len(hours), DAYS), bool)))
+        group.create_array(
+            name,
+            shape=tuple(sizes[dim] for dim in dims),
+            chunks=tuple(chunks[dim] for dim in dims),
+            dtype="float32",
+            fill_value=np.nan,
+            attributes={"_ARRAY_DIMENSIONS": dims},
+        )
+    return levels
 
 
 def _coordinates(levels: np.ndarray, grid: Grid, hours: np.ndarray, covered: np.ndarray) -> dict[str, Any]:
@@ -168,7 +174,7 @@ class Climatology:
             days = slice(block * self._block_days, (block + 1) * self._block_days)
             part = pack(self._dataset.isel(dayofyear=days), self._channels, ["hour", "dayofyear"])
             self._blocks[block] = part[..., self._order, :]
-            while len(self._blocks) > span // self._block_days + 3:
+            while len(self._blocks) > span // self._block_days + 2:
                 self._blocks.popitem(last=False)
         self._blocks.move_to_end(block)
         return self._blocks[block]

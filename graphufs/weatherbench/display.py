@@ -72,7 +72,7 @@ def number(value: float) -> str:
     """A number with three significant digits and no exponent where that reads well; a dash where there is none."""
     if not np.isfinite(value):
         return "–" if np.isnan(value) else "∞"
-    magnitude = abs(value)
+    magnitude = abs(float(f"{value:.2e}"))  # rounded first, or 9.999 would be shown as 10.00
     if magnitude and (magnitude >= 1e6 or magnitude < 1e-3):
         return f"{value:.2e}"
     decimals = 2 if magnitude == 0 else max(0, 2 - int(np.floor(np.log10(magnitude))))

@@ -102,10 +102,10 @@ class Forecasts:
     ----------
     dataset
         The store, opened lazily.
-    origin
-        What to call it in messages.
     variables, levels
         What to score; where not given, everything there.
+    origin
+        What to call the store in messages.
 
     Raises
     ------
@@ -116,9 +116,9 @@ class Forecasts:
     def __init__(
         self,
         dataset: xr.Dataset,
-        origin: str = "the forecast store",
         variables: Iterable[str] | None = None,
         levels: Iterable[float] | None = None,
+        origin: str = "the forecast store",
     ) -> None:
         for name in ("time", "prediction_timedelta"):
             if name not in dataset.coords or dataset[name].dims != (name,):
@@ -149,7 +149,7 @@ class Forecasts:
         cls, path: Path | str, variables: Iterable[str] | None = None, levels: Iterable[float] | None = None
     ) -> Forecasts:
         """Open a forecast store."""
-        return cls(open_zarr(path), str(path), variables, levels)
+        return cls(open_zarr(path), variables, levels, str(path))
 
     @property
     def vertical(self) -> str:

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -20,11 +18,19 @@ from graphufs.forecast.rollout import rollout
 from graphufs.graph import assemble_graph, build_graph
 from graphufs.graph.icosphere import icosphere
 from graphufs.model.channels import ChannelMap
+from graphufs.model.compile import jit
 from graphufs.model.deepmind import from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
 from graphufs.model.normalized import Stepper
-from graphufs.train.loss import LossWeights, batch_loss_and_grads, latitude_weights, level_weights, loss_and_diagnostics
+from graphufs.train.loss import LossWeights, batch_loss_and_grads, latitude_weights, level_weights
 
+STEP_GRADIENTS = jit(lambda network, *args: batch_loss_and_grads(network, *args, samples_at_once=len_of(args[-2])))
+ROLLOUT_GRADIENTS = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1, remat=True))
 CANONICAL = ("batch", "time", "level", "lat", "lon")
+
+
+def len_of(arrays: dict[str, Any]) -> int:
+    """The number of samples."""
+    return max(array.shape[0] for array in arrays.values())
 
 
 class Case:
@@ -120,19 +126,29 @@ class Case:
         )
 
     @cached_property
+    def forward_results(self) -> tuple[Any, Any, Any]:
+        """The network's input and output and the prediction of one step."""
+
+        def forward(network: Any, stepper: Any, inputs: Any, forcings: Any) -> tuple[Any, Any, Any]:
+            x = stepper.stack(inputs, forcings)
+            return x, network(x, stepper.graph), stepper(network, inputs, forcings)
+
+        return jit(forward)(self.network, self.stepper(), self.inputs, self.first_targets()[1])
+
+    @cached_property
     def step_results(self) -> tuple[Any, Any, Any]:
-        """Loss, diagnostics and gradients of one step."""
+        """Loss, diagnostics and gradients of one step: the way of a small grid, all samples at once."""
         targets, forcings = self.first_targets()
-        (loss, diagnostics), gradients = jax.jit(batch_loss_and_grads)(
+        (loss, diagnostics), gradients = STEP_GRADIENTS(
             self.network, self.stepper(), self.weights, self.inputs, targets, forcings
         )
         return loss, diagnostics, to_deepmind(gradients)
 
     @cached_property
     def rollout_results(self) -> tuple[Any, Any, Any]:
-        """Loss, diagnostics and gradients of the rollout over all lead times."""
-        (loss, diagnostics), gradients = jax.jit(batch_loss_and_grads)(
-            self.network, self.stepper(), self.weights, self.inputs, self.targets, self.forcings
+        """The same of the whole rollout: the way of a large grid, in blocks, one sample after the other."""
+        (loss, diagnostics), gradients = ROLLOUT_GRADIENTS(
+            self.network, self.stepper(len(self.latitude)), self.weights, self.inputs, self.targets, self.forcings
         )
         return loss, diagnostics, to_deepmind(gradients)
 
@@ -220,33 +236,21 @@ def test_channels_are_in_the_references_order(case: Case) -> None:
 
 
 def test_stacked_normalised_inputs_are_the_references(case: Case) -> None:
-    stepper = case.stepper()
-    _, forcings = case.first_targets()
-    x = stepper.channels.stack(stepper._normalize(case.inputs), stepper._normalize(forcings), stepper.grid_shape)
     expected = case.file("step")["cap/x_stacked"].swapaxes(0, 1)
-    np.testing.assert_allclose(x, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(case.forward_results[0], expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("blocks", [1, "several"])
-def test_the_networks_output_is_the_references(case: Case, blocks: int | str) -> None:
-    stepper = case.stepper(1 if blocks == 1 else len(case.longitude))
-    step = case.file("step")
-    y = jax.jit(lambda network, graph, x: network(x, graph))(
-        case.network, stepper.graph, jnp.asarray(step["cap/x_stacked"].swapaxes(0, 1))
-    )
-    expected = step["cap/y_stacked"].swapaxes(0, 1)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
+def test_the_networks_output_is_the_references(case: Case) -> None:
+    expected = case.file("step")["cap/y_stacked"].swapaxes(0, 1)
+    np.testing.assert_allclose(case.forward_results[1], expected, rtol=0, atol=5e-6 * np.abs(expected).max())
 
 
 def test_one_step_is_the_references(case: Case) -> None:
-    _, forcings = case.first_targets()
-    predict = jax.jit(lambda network, stepper, inputs, forcings: stepper(network, inputs, forcings))
-    prediction = predict(case.network, case.stepper(), case.inputs, forcings)
-    assert_fields_close(prediction, case.expected_fields("step"), 1e-5)
+    assert_fields_close(case.forward_results[2], case.expected_fields("step"), 1e-5)
 
 
 def test_the_rollout_is_the_references(case: Case) -> None:
-    predictions = jax.jit(rollout)(case.network, case.stepper(), case.inputs, case.forcings)
+    predictions = jit(rollout)(case.network, case.stepper(), case.inputs, case.forcings)
     assert_fields_close(predictions, case.expected_fields("rollout"), 1e-4)
 
 
@@ -297,37 +301,17 @@ def test_adamw_takes_the_references_path(case: Case) -> None:
         adamw["lr"], b1=adamw["b1"], b2=adamw["b2"], eps=adamw["eps"], weight_decay=adamw["weight_decay"]
     )
 
-    @jax.jit
-    def update(network: Any, state: Any, stepper: Any, weights: Any, data: Any) -> tuple[Any, Any, Any]:
-        (loss, _), gradients = batch_loss_and_grads(network, stepper, weights, *data)
+    @jit
+    def update(network: Any, state: Any, gradients: Any) -> tuple[Any, Any]:
         updates, state = optimizer.update(gradients, state, network)
-        return optax.apply_updates(network, updates), state, loss
+        return optax.apply_updates(network, updates), state
 
-    network, state, losses = case.network, optimizer.init(case.network), []
-    stepper = case.stepper()
+    network, state, losses, stepper = case.network, optimizer.init(case.network), [], case.stepper()
     for _ in case.file("step")["adamw_losses"]:
-        network, state, loss = update(network, state, stepper, case.weights, (case.inputs, targets, forcings))
+        (loss, _), gradients = STEP_GRADIENTS(network, stepper, case.weights, case.inputs, targets, forcings)
+        network, state = update(network, state, gradients)
         losses.append(float(loss))
     np.testing.assert_allclose(losses, case.file("step")["adamw_losses"], rtol=1e-4)
-
-
-def test_blocks_and_samples_one_by_one_change_nothing(case: Case) -> None:
-    targets, forcings = case.first_targets()
-    stepper = case.stepper(blocks=len(case.longitude))
-    (loss, _), gradients = jax.jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1))(
-        case.network, stepper, case.weights, case.inputs, targets, forcings
-    )
-    np.testing.assert_allclose(loss, case.file("step")["loss"], rtol=1e-5)
-    expected = case.file("grads")
-    for key, value in to_deepmind(gradients).items():
-        assert np.abs(value - expected[key]).max() <= 1e-4 * np.abs(expected[key]).max(), key
-
-
-def test_rematerialised_steps_give_the_same_loss(case: Case) -> None:
-    loss, _ = jax.jit(lambda *args: loss_and_diagnostics(*args, remat=True))(
-        case.network, case.stepper(), case.weights, case.inputs, case.targets, case.forcings
-    )
-    np.testing.assert_allclose(loss, case.file("rollout")["loss"], rtol=1e-5)
 
 
 def test_parameters_make_the_round_trip_through_our_modules_exactly(case: Case) -> None:

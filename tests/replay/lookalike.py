@@ -57,7 +57,7 @@ STATIC = ("hgtsfc_static", "land_static")
 
 @cache
 def hybrid_levels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ak [Pa] and bk at the 128 interfaces, and pfull [hPa] of the 127 layers, exactly as in the UFS."""
+    """Coefficients ak [Pa] and bk at the 128 interfaces and pfull [hPa] of the 127 layers, exactly as in the UFS."""
     found = importlib.util.find_spec("dinosaur")
     assert found is not None and found.submodule_search_locations
     table = Path(found.submodule_search_locations[0]) / "data" / "ufs127_hybrid_levels.csv"
@@ -345,8 +345,6 @@ def build_ocean(
             "lon": ("lon", longitude),
         },
     )
-    encoding = {
-        name: {"chunks": (1, *dataset[name].shape[1:])} for name in ("temp", "so", "ho", "SSH")
-    }
+    encoding = {name: {"chunks": (1, *dataset[name].shape[1:])} for name in ("temp", "so", "ho", "SSH")}
     dataset.to_zarr(path, mode="w", zarr_format=2, consolidated=True, encoding=encoding)
     return path

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
@@ -147,8 +147,8 @@ class PickyFileSystem(MemoryFileSystem):
     """Opens only for who brings the token of the public bucket."""
 
     protocol = "picky"
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
 
     def __init__(self, *args: Any, token: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

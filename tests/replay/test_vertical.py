@@ -39,7 +39,7 @@ def test_nearest_refuses_a_level_more_than_a_tenth_away() -> None:
 
 
 def test_two_wanted_levels_that_mean_one_native_level_are_refused() -> None:
-    with pytest.raises(UserError, match="500, 505 all mean the level 505.65"):
+    with pytest.raises(UserError, match=r"500, 505 all mean the level 505\.65"):
         match_levels(hybrid_levels()[2], (500, 505))
 
 

@@ -24,7 +24,7 @@ SCALES = {"pressfc": (9.9e4, 900.0), "tmp": (270.0, 3.0), "ugrd10m": (2.0, 4.0)}
 
 
 def experiment(source: Path, **overrides: Any) -> Experiment:
-    """An experiment on the store: 1994 to train, spring 1995 to evaluate."""
+    """An experiment on the store: the first months of 1994 to train, those of 1995 to evaluate."""
     settings = [f"{key}={value}" for key, value in overrides.items()]
     text = f"""
 name: idealised
@@ -33,7 +33,7 @@ data:
   inputs: [pressfc, tmp, ugrd10m, land_static]
   targets: [pressfc, tmp, ugrd10m]
   levels: [500, 1000]
-  training: {{start: 1994-01-01T00, end: 1994-12-31T18}}
+  training: {{start: 1994-01-01T00, end: 1994-04-30T18}}
   evaluation: {{start: 1995-01-01T00, end: 1995-03-31T18}}
   validation: {{start: 1995-06-01T00, end: 1995-06-02T18}}
 training:
@@ -106,7 +106,13 @@ def period(start: str, end: str) -> np.ndarray:
     return np.arange(np.datetime64(start, "ns"), np.datetime64(end, "ns") + step, step)
 
 
-ALL_STAMPS = np.concatenate([period("1994-01-01T00", "1995-03-31T18"), period("1995-06-01T00", "1995-06-02T18")])
+ALL_STAMPS = np.concatenate(
+    [
+        period("1994-01-01T00", "1994-04-30T18"),
+        period("1995-01-01T00", "1995-03-31T18"),
+        period("1995-06-01T00", "1995-06-02T18"),
+    ]
+)
 
 
 def prepared_root(folder: Path, **flaws: Any) -> tuple[Experiment, Path]:

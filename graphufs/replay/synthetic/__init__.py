@@ -9,13 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphufs.replay.synthetic.store import WORLD_START as WORLD_START
+    from graphufs.replay.synthetic.replay_layout import WORLD_START as WORLD_START
     from graphufs.replay.synthetic.store import ensure_world as ensure_world
 
 __all__ = ["WORLD_START", "ensure_world"]
 
+_HOMES = {"WORLD_START": "replay_layout", "ensure_world": "store"}
+
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("graphufs.replay.synthetic.store"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

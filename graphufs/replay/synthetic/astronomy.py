@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 SOLAR_CONSTANT = 1361.0
@@ -23,7 +24,7 @@ YEAR_DAYS = 365.25
 
 
 def year_angle(times: NDArray[np.datetime64]) -> NDArray[np.float32]:
-    """2 pi times the fraction of its calendar year that has passed at each time."""
+    """Return 2 pi times the fraction of its calendar year that has passed at each time."""
     years = times.astype("datetime64[Y]")
     start = years.astype("datetime64[s]")
     length = (years + 1).astype("datetime64[s]") - start
@@ -32,13 +33,13 @@ def year_angle(times: NDArray[np.datetime64]) -> NDArray[np.float32]:
 
 
 def day_angle(times: NDArray[np.datetime64]) -> NDArray[np.float32]:
-    """2 pi times the fraction of its UTC day that has passed at each time."""
+    """Return 2 pi times the fraction of its UTC day that has passed at each time."""
     fraction = (times.astype("datetime64[s]") - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
     return np.asarray(2 * np.pi * fraction, np.float32)
 
 
 def season(year: jax.Array, lag_days: float) -> jax.Array:
-    """A sine over the year [-1, 1] that peaks `lag_days` after the northern summer solstice."""
+    """Return a sine over the year, within [-1, 1], that peaks `lag_days` after the northern summer solstice."""
     return jnp.sin(year - 2 * jnp.pi * (EQUINOX_DAY + lag_days) / YEAR_DAYS)
 
 
@@ -52,25 +53,23 @@ def distance_factor(year: jax.Array) -> jax.Array:
     return 1 + 0.0334 * jnp.cos(year - 2 * jnp.pi * PERIHELION_DAY / YEAR_DAYS)
 
 
-def _sunset(latitude: jax.Array, sun: jax.Array) -> jax.Array:
+def _sunset(latitude: ArrayLike, sun: jax.Array) -> jax.Array:
     """Hour angle of sunset: 0 in the polar night, pi in the polar day."""
     return jnp.arccos(jnp.clip(-jnp.tan(latitude) * jnp.tan(sun), -1.0, 1.0))
 
 
-def daily_mean_cosine(latitude: jax.Array, year: jax.Array) -> jax.Array:
+def daily_mean_cosine(latitude: ArrayLike, year: jax.Array) -> jax.Array:
     """Daily mean of max(0, cos z) for the zenith angle z, with the declination d and the sunset hour angle h0.
 
     (h0 sin(lat) sin(d) + cos(lat) cos(d) sin(h0)) / pi; Hartmann, Global Physical Climatology (1994), eq. 2.17.
     """
     sun = declination(year)
     sunset = _sunset(latitude, sun)
-    return (
-        sunset * jnp.sin(latitude) * jnp.sin(sun) + jnp.cos(latitude) * jnp.cos(sun) * jnp.sin(sunset)
-    ) / jnp.pi
+    return (sunset * jnp.sin(latitude) * jnp.sin(sun) + jnp.cos(latitude) * jnp.cos(sun) * jnp.sin(sunset)) / jnp.pi
 
 
 def mean_cosine(
-    latitude: jax.Array, longitude: jax.Array, year: jax.Array, start: jax.Array, length: float
+    latitude: ArrayLike, longitude: ArrayLike, year: jax.Array, start: jax.Array, length: float
 ) -> jax.Array:
     """Mean of max(0, cos z) over the interval of day angle from `start` to `start + length`, exactly.
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 GROWING = "time"
 """The dimension along which stores grow."""
 
-COMPRESSOR = Blosc(cname="zstd", clevel=5, shuffle=Blosc.BITSHUFFLE)
+COMPRESSOR = Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE)
 METADATA = ".zmetadata"
 
 
@@ -41,7 +41,7 @@ class Array:
         return GROWING in self.dimensions
 
     def metadata(self, sizes: Mapping[str, int], block: int) -> dict[str, Any]:
-        """The content of its `.zarray` where the dimensions have these sizes; one chunk a block."""
+        """Return the content of its `.zarray` where the dimensions have these sizes; one chunk a block."""
         chunks = [block if name == GROWING else sizes[name] for name in self.dimensions]
         return {
             "zarr_format": 2,

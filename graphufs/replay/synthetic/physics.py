@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from graphufs.replay.synthetic import astronomy
@@ -70,7 +71,7 @@ class Clock(NamedTuple):
     day: jax.Array
 
 
-def saturation_humidity(temperature: jax.Array, pressure: jax.Array) -> jax.Array:
+def saturation_humidity(temperature: jax.Array, pressure: ArrayLike) -> jax.Array:
     """Specific humidity at saturation over water [kg/kg], with Bolton's vapour pressure.
 
     Bolton, Mon. Wea. Rev. 108 (1980), 1046-1053, eq. 10. The denominator is kept positive where the vapour pressure
@@ -175,9 +176,7 @@ def _exchange_rate(geometry: Geometry) -> NDArray[Any]:
     return np.maximum(0.0, (geometry.sigma - 0.75) / 0.25) ** 1.5 / (2 * DAY)
 
 
-def heat(
-    geometry: Geometry, year: jax.Array, step: float, columns: Columns, surface: jax.Array
-) -> jax.Array:
+def heat(geometry: Geometry, year: jax.Array, step: float, columns: Columns, surface: jax.Array) -> jax.Array:
     """Temperature after radiation and the exchange with the surface, each an implicit Euler step.
 
     Radiation relaxes at 1/30 to 1/5 per day (Held and Suarez' k_T with a faster interior). Surface air, brought up dry

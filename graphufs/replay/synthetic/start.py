@@ -30,7 +30,7 @@ SEED_AMPLITUDE = 2e-2
 
 
 def initial_state(world: IdealisedWorld, seed: int) -> WorldState:
-    """The state at START of the world with this seed.
+    """Return the state at START of the world with this seed.
 
     Seed 0 is the spun-up state itself. Another seed adds random vorticity as large as the weather's to it, and runs
     the 20 days up to START. Small disturbances would take months to grow here. After these 20 days, the anomalies of
@@ -48,13 +48,13 @@ def initial_state(world: IdealisedWorld, seed: int) -> WorldState:
 
 
 def spun_up_state() -> WorldState:
-    """The state that ships with the package."""
-    with (resources.files(__package__) / STATE_FILE).open("rb") as file, np.load(file) as arrays:
-        return WorldState.from_arrays(dict(arrays))
+    """Load the state that ships with the package."""
+    with (resources.files(__package__) / STATE_FILE).open("rb") as file:
+        return WorldState.load(file)
 
 
 def spin_up(world: IdealisedWorld, seed: int) -> WorldState:
-    """The state at START after a spin-up from rest."""
+    """Return the state at START after a spin-up from rest."""
     return _run_until_start(world, world.cold_start(SPIN_UP_START, seed), SPIN_UP_START)
 
 
@@ -67,9 +67,8 @@ def _run_until_start(world: IdealisedWorld, state: WorldState, time: np.datetime
 
 def main() -> None:
     """Write the state file into the package's folder."""
-    with arithmetic():
-        arrays = spin_up(IdealisedWorld(), seed=0).as_arrays()
-    np.savez(Path(__file__).with_name(STATE_FILE), **arrays)
+    with arithmetic(), Path(__file__).with_name(STATE_FILE).open("wb") as file:
+        spin_up(IdealisedWorld(), seed=0).save(file)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphufs.replay.synthetic.world import IdealisedWorld, WorldState
 
 STORE = "fv3.zarr"
+NOTE = "world.json"
 BLOCK = 40
 """Stamps in a block (ten days): the unit of work, of commits and of the store's chunks."""
 
@@ -90,6 +91,7 @@ def ensure_world(
     stamps = -int((WORLD_START - until) // STAMP) + 1
     wanted = -(-stamps // BLOCK)
     store = folder / STORE
+    _check_same_world(folder, world)
     if committed_length(store) < wanted * BLOCK:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_writer(folder, should_stop):
@@ -119,18 +121,18 @@ def _extend(
 ) -> None:
     """Compute and commit the blocks number `done` to `wanted` - 1."""
     from graphufs.replay.synthetic.start import START, initial_state
-    from graphufs.replay.synthetic.world import IdealisedWorld, arithmetic
+    from graphufs.replay.synthetic.world import arithmetic, shared_model
 
     provenance = _provenance(configuration)
-    _claim(folder, provenance)
+    _claim(folder, configuration, provenance)
     with arithmetic():
-        model = IdealisedWorld()
+        model = shared_model()
         state = _load_state(folder, done) if done else initial_state(model, configuration.seed)
         store = GrowingZarr(folder / STORE, ARRAYS, _sizes(model), BLOCK, _attributes(provenance))
-        days = BLOCK * STAMP / np.timedelta64(1, "D")
+        days = float(BLOCK * STAMP / np.timedelta64(1, "D"))
         for block in range(done, wanted):
             if should_stop():
-                raise Stopped(f"stopped after {block * days:.0f} days of the embedded world, all of them kept")
+                raise Stopped(f"stopped after {block * days:.0f} days of the embedded world; they are kept")
             progress(Event("embedded world", block * days, wanted * days, "simulated days"))
             state, fields = model.run(state, START + block * BLOCK * STAMP, BLOCK)
             _write_block(folder, store, model, block, state, {name: np.asarray(x) for name, x in fields.items()})
@@ -145,7 +147,7 @@ def _write_block(
     state: WorldState,
     fields: dict[str, NDArray[np.float32]],
 ) -> None:
-    """Write a block, then the state it ends with, then commit; drop the state it began from."""
+    """Write a block, then the state it ends with, then commit; drop the states of before."""
     geometry = model.geometry
     _check(block, fields, model.area, model.mean_surface_pressure)
     fields["hgtsfc"] = np.broadcast_to(geometry.height, fields["pressfc"].shape)
@@ -156,19 +158,22 @@ def _write_block(
         values |= static_values(longitude, latitude, pressure, geometry.land, geometry.height)
     store.write_block(block, values)
     buffer = io.BytesIO()
-    np.savez(buffer, **state.as_arrays())
-    replace_file(_state_file(folder, block + 1), buffer.getvalue())
+    state.save(buffer)
+    end = _state_file(folder, block + 1)
+    replace_file(end, buffer.getvalue())
     store.commit(block + 1)
-    _state_file(folder, block).unlink(missing_ok=True)
+    for earlier in folder.glob("state-*.npz"):
+        if earlier != end:
+            earlier.unlink()
 
 
 def _check(block: int, fields: dict[str, NDArray[np.float32]], area: NDArray[np.float32], mass: float) -> None:
-    """Refuse a block that is not physical: an unstable model must not become training data."""
+    """Raise UserError if a block is not physical: an unstable model must not become training data."""
     when = f"days {block * BLOCK // 4} to {(block + 1) * BLOCK // 4} of the embedded world"
     advice = "choose another data.source.world.seed, and please report it"
     broken = sorted(name for name, values in fields.items() if not np.isfinite(values).all())
     if broken:
-        raise UserError(f"{', '.join(broken)} became infinite within {when}; {advice}")
+        raise UserError(f"{', '.join(broken)} is not finite everywhere within {when}; {advice}")
     drift = float(np.abs((fields["pressfc"].astype(np.float64) * area).sum(axis=(1, 2)) - mass).max())
     if drift > LARGEST_MASS_DRIFT:
         raise UserError(
@@ -190,8 +195,8 @@ def _load_state(folder: Path, blocks: int) -> WorldState:
     path = _state_file(folder, blocks)
     if not path.exists():
         raise UserError(f"{path} is missing, so the world cannot go on from there; remove {folder} to make it anew")
-    with np.load(path) as arrays:
-        return WorldState.from_arrays(dict(arrays))
+    with path.open("rb") as file:
+        return WorldState.load(file)
 
 
 def _sizes(model: IdealisedWorld) -> dict[str, int]:
@@ -200,7 +205,7 @@ def _sizes(model: IdealisedWorld) -> dict[str, int]:
 
 
 def _provenance(configuration: World) -> dict[str, Any]:
-    """What made a world: its configuration and the versions of the packages that compute it."""
+    """Tell what made a world: its configuration and the versions of the packages that compute it."""
     packages = ("graphufs", "dinosaur", "jax", "jaxlib", "numpy")
     return {
         "world": configuration.model_dump(mode="json"),
@@ -209,7 +214,7 @@ def _provenance(configuration: World) -> dict[str, Any]:
 
 
 def _attributes(provenance: dict[str, Any]) -> dict[str, Any]:
-    """The store's own attributes."""
+    """Return the store's own attributes."""
     return {
         "title": TITLE,
         "description": DESCRIPTION,
@@ -219,15 +224,20 @@ def _attributes(provenance: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _claim(folder: Path, provenance: dict[str, Any]) -> None:
+def _check_same_world(folder: Path, configuration: World) -> None:
+    path = folder / NOTE
+    if path.exists():
+        made = json.loads(path.read_text())["world"]
+        if made != configuration.model_dump(mode="json"):
+            raise UserError(
+                f"{folder} holds the world {made}, not {configuration.model_dump(mode='json')}; choose another folder "
+                "or remove this one"
+            )
+
+
+def _claim(folder: Path, configuration: World, provenance: dict[str, Any]) -> None:
     """Note in world.json what makes the world, or refuse to go on with another one."""
-    path = folder / "world.json"
-    if not path.exists():
+    _check_same_world(folder, configuration)
+    if not (folder / NOTE).exists():
         content = {"title": TITLE, "description": DESCRIPTION, **provenance}
-        replace_file(path, json.dumps(content, indent=1).encode())
-        return
-    made = json.loads(path.read_text())["world"]
-    if made != provenance["world"]:
-        raise UserError(
-            f"{folder} holds the world {made}, not {provenance['world']}; choose another folder or remove this one"
-        )
+        replace_file(folder / NOTE, json.dumps(content, indent=1).encode())

@@ -8,9 +8,10 @@ alone is not smoothed. The dry mass is put back to its constant each step. An ho
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from dinosaur import time_integration as integration
 from dinosaur.units import SimUnits
 from numpy.typing import NDArray
 
+from graphufs.errors import UserError
 from graphufs.replay.synthetic import astronomy, geography, physics
 from graphufs.replay.synthetic.physics import Clock, Columns, Geometry
 
@@ -42,39 +44,57 @@ class WorldState:
     dynamics: primitive_equations.State
     land_temperature: jax.Array
 
-    def as_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The state as named NumPy arrays, complete: `from_arrays` gives back the very same bits."""
-        return {
-            "vorticity": np.asarray(self.dynamics.vorticity),
-            "divergence": np.asarray(self.dynamics.divergence),
-            "temperature_variation": np.asarray(self.dynamics.temperature_variation),
-            "log_surface_pressure": np.asarray(self.dynamics.log_surface_pressure),
-            "humidity": np.asarray(self.dynamics.tracers["humidity"]),
-            "land_temperature": np.asarray(self.land_temperature),
-        }
+    def save(self, file: IO[bytes]) -> None:
+        """Write the state in NumPy's npz format, complete: `load` gives back the very same bits."""
+        np.savez(
+            file,
+            vorticity=self.dynamics.vorticity,
+            divergence=self.dynamics.divergence,
+            temperature_variation=self.dynamics.temperature_variation,
+            log_surface_pressure=self.dynamics.log_surface_pressure,
+            humidity=self.dynamics.tracers["humidity"],
+            land_temperature=self.land_temperature,
+        )
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[np.float32]]) -> WorldState:
-        """The state that `as_arrays` took apart."""
-        dynamics = primitive_equations.State(
-            jnp.asarray(arrays["vorticity"]),
-            jnp.asarray(arrays["divergence"]),
-            jnp.asarray(arrays["temperature_variation"]),
-            jnp.asarray(arrays["log_surface_pressure"]),
-            {"humidity": jnp.asarray(arrays["humidity"])},
-        )
-        return cls(dynamics, jnp.asarray(arrays["land_temperature"]))
+    def load(cls, file: IO[bytes]) -> WorldState:
+        """Read a state that `save` wrote."""
+        with np.load(file) as arrays:
+            dynamics = primitive_equations.State(
+                jnp.asarray(arrays["vorticity"]),
+                jnp.asarray(arrays["divergence"]),
+                jnp.asarray(arrays["temperature_variation"]),
+                jnp.asarray(arrays["log_surface_pressure"]),
+                {"humidity": jnp.asarray(arrays["humidity"])},
+            )
+            return cls(dynamics, jnp.asarray(arrays["land_temperature"]))
 
 
 @contextlib.contextmanager
 def arithmetic() -> Iterator[None]:
-    """Run on the CPU in single precision, whatever the caller uses: the same seed is then the same world."""
-    with jax.enable_x64(False), jax.default_device(jax.devices("cpu")[0]):
+    """Run on the CPU in single precision, whatever the caller uses: the same seed is then the same world.
+
+    Raises
+    ------
+    UserError
+        If JAX was told not to use the CPU.
+    """
+    try:
+        device = jax.devices("cpu")[0]
+    except RuntimeError as error:
+        raise UserError(
+            f"the embedded world is computed on the CPU, which JAX does not offer here ({error}); "
+            "unset JAX_PLATFORMS or add cpu to it"
+        ) from error
+    with jax.enable_x64(False), jax.default_device(device):
         yield
 
 
 class IdealisedWorld:
-    """The model: its grid, its orography and the functions that start and advance it. Use within `arithmetic()`."""
+    """The model: its grid, its orography and the functions that start and advance it. Use within `arithmetic()`.
+
+    Making one takes a second and its first run is compiled for several; `shared_model` makes one a process.
+    """
 
     def __init__(self) -> None:
         self._units = SimUnits.from_si()
@@ -108,15 +128,13 @@ class IdealisedWorld:
         equations = primitive_equations.PrimitiveEquationsSigma(
             np.full(vertical.layers, REFERENCE_TEMPERATURE), np.asarray(orography) * metre, coordinates, self._units
         )
-        step = integration.imex_rk_sil3(
-            equations, float(self._units.nondimensionalize(self._seconds * scales.units.s))
-        )
+        step = integration.imex_rk_sil3(equations, float(self._units.nondimensionalize(self._seconds * scales.units.s)))
         diffusion = integration.horizontal_diffusion_step_filter(self._grid, self._seconds, DIFFUSION_TIME, order=3)
         self._advance_dynamics = integration.step_with_filters(step, [diffusion])
         self._run = jax.jit(self._run_stamps)
 
     def _orography(self, longitude: NDArray[Any], latitude: NDArray[Any]) -> jax.Array:
-        """The mountains [m] in spectral space, tapered by exp(-4 (l/L)^4) so that they do not ring over the sea."""
+        """Return the mountains [m] in spectral space, tapered by exp(-4 (l/L)^4) against ringing over the sea."""
         heights = self._grid.to_modal(geography.mountains(longitude, latitude).astype(np.float32))
         _, total_wavenumber = self._grid.modal_axes
         taper = np.exp(-4.0 * (total_wavenumber / total_wavenumber.max()) ** 4)
@@ -128,10 +146,10 @@ class IdealisedWorld:
         return physics.REFERENCE_PRESSURE * np.exp(-self.geometry.height.astype(np.float64) / scale_height)
 
     def cold_start(self, time: np.datetime64, seed: int) -> WorldState:
-        """The atmosphere in radiative equilibrium, at rest but for random vorticity of wavenumbers 3 to 12."""
+        """Return the atmosphere in radiative equilibrium, at rest but for random vorticity of wavenumbers 3 to 12."""
         geometry = self.geometry
         year = jnp.asarray(astronomy.year_angle(np.array(time)))
-        pressure = self._resting_surface_pressure()[None].astype(np.float32)
+        pressure = jnp.asarray(self._resting_surface_pressure()[None], jnp.float32)
         temperature = physics.equilibrium_temperature(geometry, year, pressure)
         saturation = physics.saturation_humidity(temperature, geometry.sigma * pressure)
         vorticity = self.random_vorticity(np.random.default_rng(seed), 2e-2)
@@ -162,7 +180,7 @@ class IdealisedWorld:
         """
         steps = start + STEP * np.arange(stamps * STEPS_PER_STAMP).reshape(stamps, STEPS_PER_STAMP)
         ends = start + STEP * STEPS_PER_STAMP * np.arange(1, stamps + 1)
-        clocks = Clock(astronomy.year_angle(steps), astronomy.day_angle(steps))
+        clocks = Clock(jnp.asarray(astronomy.year_angle(steps)), jnp.asarray(astronomy.day_angle(steps)))
         result: tuple[WorldState, dict[str, jax.Array]] = self._run(state, clocks, astronomy.year_angle(ends))
         return result
 
@@ -185,13 +203,11 @@ class IdealisedWorld:
         dynamics = self._advance_dynamics(state.dynamics)
         columns = self._columns(dynamics)
         sunshine = physics.insolation(geometry, clock, seconds)
-        land = physics.warm_land(
-            geometry, clock, seconds, state.land_temperature, columns.temperature[-1:], sunshine
-        )
+        land = physics.warm_land(geometry, clock, seconds, state.land_temperature, columns.temperature[-1:], sunshine)
         surface = physics.surface_temperature(geometry, clock.year, land)
         temperature = physics.heat(geometry, clock.year, seconds, columns, surface)
         humidity, rain = physics.moisten(geometry, seconds, columns, temperature, surface)
-        slowing = physics.drag(geometry, seconds) - 1
+        slowing = jnp.asarray(physics.drag(geometry, seconds) - 1)
         increments = self._increments(
             slowing * columns.u, slowing * columns.v, temperature - columns.temperature, humidity - columns.humidity
         )
@@ -204,7 +220,7 @@ class IdealisedWorld:
         return WorldState(dynamics, land), (sunshine, rain)
 
     def _columns(self, dynamics: primitive_equations.State) -> Columns:
-        """The state on the grid, in SI units."""
+        """Return the state on the grid, in SI units."""
         u, v = spherical_harmonic.vor_div_to_uv_nodal(self._grid, dynamics.vorticity, dynamics.divergence)
         return Columns(
             u=u / self._speed,
@@ -214,8 +230,10 @@ class IdealisedWorld:
             surface_pressure=physics.REFERENCE_PRESSURE * jnp.exp(self._grid.to_nodal(dynamics.log_surface_pressure)),
         )
 
-    def _increments(self, u: jax.Array, v: jax.Array, temperature: jax.Array, humidity: jax.Array) -> Any:
-        """The spectral increments of winds [m/s], temperature [K] and humidity given on the grid."""
+    def _increments(
+        self, u: jax.Array, v: jax.Array, temperature: jax.Array, humidity: jax.Array
+    ) -> primitive_equations.State:
+        """Return the spectral increments of winds [m/s], temperature [K] and humidity given on the grid."""
         cos_latitude = np.cos(self.geometry.latitude)
         wind = tuple(self._grid.to_modal(x * self._speed / cos_latitude) for x in (u, v))
         increment = self._grid.to_modal(temperature)
@@ -228,7 +246,7 @@ class IdealisedWorld:
         )
 
     def _instantaneous_fields(self, state: WorldState, year: jax.Array) -> dict[str, jax.Array]:
-        """The fields at one instant, named as in Replay."""
+        """Return the fields at one instant, named as in Replay."""
         geometry = self.geometry
         columns = self._columns(state.dynamics)
         pressure = columns.surface_pressure[0]
@@ -249,9 +267,7 @@ class IdealisedWorld:
             "tmpsfc": surface,
             "tmp2m": near_surface,
             # up to 2 m along the profile that evaporation aims at
-            "spfh2m": jnp.minimum(
-                humidity[-1] * lowest_sigma**-3, physics.saturation_humidity(near_surface, pressure)
-            ),
+            "spfh2m": jnp.minimum(humidity[-1] * lowest_sigma**-3, physics.saturation_humidity(near_surface, pressure)),
             "ugrd10m": columns.u[-1] * slowing,
             "vgrd10m": columns.v[-1] * slowing,
             "land": jnp.where(geometry.land > 0.5, 1.0, jnp.where(ice > 0.5, 2.0, 0.0)),
@@ -268,3 +284,9 @@ def _height_thickness(temperature: jax.Array) -> jax.Array:
     logarithms = np.concatenate([[2.0], np.log(interfaces[2:] / interfaces[1:-1])])
     factor = -physics.GAS_CONSTANT / physics.GRAVITY * logarithms
     return temperature * factor[:, None, None].astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def shared_model() -> IdealisedWorld:
+    """Make the process's model, so that extending a world repeatedly compiles once. It holds no state."""
+    return IdealisedWorld()
