@@ -75,7 +75,7 @@ def bar_table(criteria: Sequence[Criterion]) -> RenderableType:
     table.add_column("wanted", justify="right", width=7)
     table.add_column("", width=6)
     for name, value, limit, passed in criteria:
-        found = "–" if math.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+        found = "–" if math.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.3f}"
         table.add_row(name, found, limit, Text("pass", "green") if passed else Text("FAIL", "bold red"))
     failed = sum(not criterion.passed for criterion in criteria)
     verdict = "passed" if not failed else f"FAILED: {failed} of {len(criteria)} requirements are not met"

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 GROWING = "time"
 """The dimension along which stores grow."""
 
-COMPRESSOR = Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE)
+# A chunk is one Blosc block (up to 4 MiB): threads would place several in whatever order they finish.
+COMPRESSOR = Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE, blocksize=2**22)
 METADATA = ".zmetadata"
 
 
@@ -114,8 +115,7 @@ class GrowingZarr:
         for array in self._arrays:
             metadata[f"{array.name}/.zarray"] = array.metadata(sizes, self._block)
             metadata[f"{array.name}/.zattrs"] = {"_ARRAY_DIMENSIONS": list(array.dimensions), **array.attributes}
-        # The separate files serve readers without consolidated metadata; they may lead by this one block, which is
-        # whole already.
+        # The separate files serve readers without consolidated metadata. Such readers may see a whole block early.
         for name, content in metadata.items():
             replace_file(self.path / name, _json(content))
         replace_file(self.path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
