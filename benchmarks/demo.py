@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from graphufs import cli, configuration
 from graphufs.layout import Layout
@@ -50,21 +49,17 @@ def show(console: Console, layout: Layout, seed: int) -> bool:
     """Print the score table and the comparison with the bar; return whether the bar is met."""
     from graphufs.weatherbench.bar import check
     from graphufs.weatherbench.scores import Scores
-    from graphufs.weatherbench.table import score_table
+    from graphufs.weatherbench.table import bar_table, score_table
 
     scores = Scores.open(layout.scores)
-    console.print(score_table(scores))
     criteria = check(scores)
-    table = Table("requirement", "value", "limit", "", title=f"The demo's bar, seed {seed}", title_justify="left")
-    for criterion in criteria:
-        verdict = "[green]pass[/]" if criterion.passed else "[red]FAIL[/]"
-        table.add_row(criterion.name, f"{criterion.value:.3g}", criterion.limit, verdict)
-    console.print(table)
+    console.print(score_table(scores))
+    console.print(bar_table(criteria))
     passed = all(criterion.passed for criterion in criteria)
     console.print(
-        "[green]The demo passes its bar.[/] The embedded world is idealised: this is not weather skill."
+        f"[green]Seed {seed} passes the demo's bar.[/] The embedded world is idealised: this is not weather skill."
         if passed
-        else "[red]The demo misses its bar.[/]"
+        else f"[red]Seed {seed} misses the demo's bar.[/]"
     )
     return passed
 

@@ -85,7 +85,8 @@ def prepare(experiment: Path, *, options: Options | None = None) -> int:
     """Read the source and write the training-ready data.
 
     Copies the experiment's variables, levels and periods from the Replay store (or makes the embedded world) into one
-    packed store under ROOT/data. Resumes after an interruption; stamps with missing values are listed, never trained on.
+    packed store under ROOT/data. Resumes after an interruption; stamps with missing values are listed and never trained
+    on.
     """
     return _steps(experiment, options, "prepare")
 

@@ -1,12 +1,12 @@
 """ReplayEmulator: experiment, domain, statistics and network together make forecasts.
 
-    emulator = ReplayEmulator.from_yaml("experiments/demo.yaml", root="graphufs-root")   # untrained
-    emulator.load_normalization()
-    for batch in emulator.get_training_batches():
-        inputs, targets, forcings = emulator.fields(batch)
+emulator = ReplayEmulator.from_yaml("experiments/demo.yaml", root="graphufs-root")   # untrained
+emulator.load_normalization()
+for batch in emulator.get_training_batches():
+inputs, targets, forcings = emulator.fields(batch)
 
-    emulator = ReplayEmulator.from_checkpoint("graphufs-root/runs/demo/<hash>/checkpoints/<update>")
-    dataset = emulator.forecast(data, [np.datetime64("1995-01-01T06")], steps=40)
+emulator = ReplayEmulator.from_checkpoint("graphufs-root/runs/demo/<hash>/checkpoints/<update>")
+dataset = emulator.forecast(data, [np.datetime64("1995-01-01T06")], steps=40)
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class ReplayEmulator:
         return replace(self, statistics=Statistics.open(folder, names, sorted(data.levels)))
 
     def get_training_batches(self, stage: int = 0, epochs: int = 1) -> Iterator[Batch]:
-        """The shuffled batches of a training stage, read ahead; `fields` sorts one into inputs, targets and forcings."""
+        """The shuffled batches of a training stage, read ahead; `fields` sorts one into inputs, targets, forcings."""
         if self.root is None:
             raise UserError("an emulator from a checkpoint has no training data; make it with from_yaml")
         data = PreparedData.open(Layout(self.experiment, self.root).data)
@@ -237,7 +237,9 @@ class ReplayEmulator:
 
 def in_weatherbench_units(predictions: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     """Predictions under WeatherBench2's names and in its units."""
-    return {weatherbench_name(name): values * np.float32(weatherbench_scale(name)) for name, values in predictions.items()}
+    return {
+        weatherbench_name(name): values * np.float32(weatherbench_scale(name)) for name, values in predictions.items()
+    }
 
 
 def training_samples(experiment: Experiment, data: PreparedData, stage: int) -> Samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -71,18 +70,3 @@ def remove_folder(path: Path) -> None:
         trash = path.with_name(f".{path.name}.{os.getpid()}.trash")
         os.rename(path, trash)
         shutil.rmtree(trash)
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` for this process; another one that wants it waits.
-
-    The operating system frees the lock when the process ends, however it ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)

@@ -68,8 +68,8 @@ STEPS: dict[str, Step] = {
             ("prepare",),
         ),
         Step("train", "Train the emulator, stage by stage.", "graphufs.train.trainer", ("prepare", "normalize")),
-        Step("forecast", "Roll the trained emulator out from every initial time.", "graphufs.forecast.step", ("train",)),
-        Step("evaluate", "Score the forecasts against Replay and the baselines.", "graphufs.weatherbench.step", ("forecast",)),
+        Step("forecast", "Roll the emulator out from every initial time.", "graphufs.forecast.step", ("train",)),
+        Step("evaluate", "Score forecasts and baselines against Replay.", "graphufs.weatherbench.step", ("forecast",)),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
     )
 }

@@ -21,10 +21,11 @@ MEMORY_GIB = 16
 
 PROGRAM = """
 import json, resource, sys
+from pathlib import Path
 from graphufs.cli import run_steps
 from graphufs import configuration
-path, root, overrides = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-code = run_steps(["prepare", "normalize", "train", "forecast"], configuration.load(path, overrides), __import__("pathlib").Path(root))
+experiment = configuration.load(sys.argv[1], json.loads(sys.argv[3]))
+code = run_steps(["prepare", "normalize", "train", "forecast"], experiment, Path(sys.argv[2]))
 print(json.dumps({"code": code, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 """
 

@@ -1,7 +1,7 @@
 """The autoregressive rollout: each step's prediction becomes an input of the next; shared by training and forecasting.
 
-    predictions = rollout(network, stepper, inputs, forcings)                 # [batch, steps, level, lat, lon]
-    predictions, inputs = rollout_from(network, stepper, inputs, forcings)    # ... and the inputs to go on from
+predictions = rollout(network, stepper, inputs, forcings)                 # [batch, steps, level, lat, lon]
+predictions, inputs = rollout_from(network, stepper, inputs, forcings)    # ... and the inputs to go on from
 """
 
 from __future__ import annotations

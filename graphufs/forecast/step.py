@@ -14,9 +14,9 @@ from graphufs.errors import Stopped, UserError
 from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.forecast.store import ForecastWriter
 from graphufs.layout import Layout
+from graphufs.lock import locked
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.lock import locked
 from graphufs.replay.times import listing
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.train import checkpoint
@@ -68,7 +68,7 @@ def finished_checkpoint(layout: Layout) -> Path:
     """
     updates = checkpoint.updates(layout.checkpoints)
     if not updates:
-        raise UserError(f"there is no checkpoint in {layout.checkpoints}; run `graphufs train` with this experiment first")
+        raise UserError(f"no checkpoint in {layout.checkpoints}; run `graphufs train` with this experiment first")
     path = layout.checkpoints / f"{updates[-1]:08d}"
     total = checkpoint.read_meta(path)["total"]
     if updates[-1] < total:

@@ -54,7 +54,7 @@ def _column_sums(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x [row, in] @ weight [in, out]."""
+    """X [row, in] @ weight [in, out]."""
     return x @ weight
 
 
@@ -72,7 +72,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [row, out] + bias [out]."""
+    """X [row, out] + bias [out]."""
     return x + bias
 
 
@@ -81,7 +81,7 @@ add_bias.defvjp(lambda x, bias: (x + bias, None), lambda saved, g: (g, _column_s
 
 @jax.custom_vjp
 def swish(x: jax.Array) -> jax.Array:
-    """x sigmoid(x); its derivative s + x s (1 - s), s = sigmoid(x), is computed from x, the only array kept."""
+    """X sigmoid(x); its derivative s + x s (1 - s), s = sigmoid(x), is computed from x, the only array kept."""
     return x * jax.nn.sigmoid(x)
 
 

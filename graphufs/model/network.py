@@ -238,24 +238,14 @@ class GraphCast(eqx.Module):
     def _process(self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings) -> jax.Array:
         """m_e = MLP([edge, mesh_sender, mesh_receiver]);  mesh += MLP([mesh, sum of m_e]);  edge += m_e; repeated."""
         size, senders, receivers = self.latent_size, graph.mesh.senders, graph.mesh.receivers
-        import os
         edge = edges.mesh
-        if os.environ.get("SCAN"):
-            edge = jnp.repeat(edge[:, None], samples, 1).reshape(-1, size)
-        def body(carry, step):
-            mesh, edge = carry
+        for step in self.processor.steps:
             at_senders = _take(step.edges.part(mesh, size), senders, samples)
             at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
             message = step.edges.finish(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)))
             total = _add_rows(jnp.zeros_like(mesh), receivers, message, samples)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
             edge = _add_static(message, edge)  # after the last step nobody reads it and the compiler drops it
-            return (mesh, edge), None
-        if os.environ.get("SCAN"):
-            (mesh, _), _ = jax.lax.scan(body, (mesh, edge), jax.tree.map(lambda *x: jnp.stack(x), *self.processor.steps))
-        else:
-            for step in self.processor.steps:
-                (mesh, edge), _ = body((mesh, edge), step)
         return mesh
 
     def _decode(

@@ -21,6 +21,7 @@ from graphufs.errors import Stopped, UserError
 from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.files import new_folder, write_json
 from graphufs.layout import Layout
+from graphufs.lock import locked
 from graphufs.normalization.blocks import (
     Block,
     Task,
@@ -35,7 +36,6 @@ from graphufs.normalization.statistics import Statistics
 from graphufs.provenance import provenance
 from graphufs.replay.channels import variable_slices
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.lock import locked
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.vertical import same_level
 from graphufs.steps import Event, Progress, ShouldStop

@@ -59,7 +59,7 @@ class Domain:
         )
 
     def masks(self, data: Data) -> dict[str, NDArray[np.bool_]]:
-        """bool [level, lat, lon] of the experiment's variables that do not exist everywhere."""
+        """Bool [level, lat, lon] of the experiment's variables that do not exist everywhere."""
         masks = {name: self.mask[part] for name, part in self.slices.items() if name in data.stored_variables}
         return {name: mask for name, mask in masks.items() if not mask.all()}
 

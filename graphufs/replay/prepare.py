@@ -18,9 +18,9 @@ from graphufs.errors import Stopped, UserError
 from graphufs.experiment import EMBEDDED, Experiment
 from graphufs.files import new_folder, remove_folder
 from graphufs.layout import Layout
+from graphufs.lock import locked
 from graphufs.provenance import provenance
 from graphufs.replay.grid import parent_latitudes
-from graphufs.replay.lock import locked
 from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest
 from graphufs.replay.outline import embedded_outline
 from graphufs.replay.segments import costs, write_segment

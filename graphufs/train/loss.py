@@ -68,7 +68,7 @@ def _outer_bound(latitude: float, step: float) -> float:
 
 
 def level_weights(levels: np.ndarray) -> np.ndarray:
-    """p / mean(p), float64 [level]."""
+    """P / mean(p), float64 [level]."""
     levels = np.asarray(levels, np.float64)
     return levels / levels.mean()
 

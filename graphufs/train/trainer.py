@@ -1,8 +1,7 @@
-"""The step `train`: updates stage by stage, with validation, checkpoints and metrics; goes on from the last checkpoint."""
+"""The step `train`: updates stage by stage, validated and saved as it goes, from the last checkpoint to the end."""
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -17,9 +16,9 @@ from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
 from graphufs.files import write_text
 from graphufs.layout import Layout
+from graphufs.lock import locked
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.lock import locked
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.train import checkpoint, metrics
 from graphufs.train.loader import BatchLoader, Samples
@@ -101,8 +100,8 @@ def _plan(experiment: Experiment, data: PreparedData) -> list[Plan]:
         samples = training_samples(experiment, data, index)
         if len(samples.initial_times) < size:
             raise UserError(
-                f"stage {stage.name!r} has {len(samples.initial_times)} valid samples in the training period, fewer than "
-                f"one batch of {size}; `graphufs prepare` lists the stamps left out"
+                f"stage {stage.name!r} has {len(samples.initial_times)} valid samples in the training period, fewer "
+                f"than one batch of {size}; `graphufs prepare` lists the stamps left out"
             )
         loaders.append(BatchLoader(samples, size, (seed, index)))
     stages = experiment.training.stages
@@ -194,7 +193,7 @@ class _Session:
         self.progress(Event(f"stage {plan.name}", done - plan.first, plan.updates, "updates", shown))
 
     def _refuse(self, first: int, plan: Plan, losses: np.ndarray, norms: list[float]) -> None:
-        bad = next(i for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)) if not math.isfinite(loss + norm))
+        bad = int(np.argmin(np.isfinite(losses) & np.isfinite(norms)))
         times = plan.loader.initial_times(first - plan.first + bad)
         last = checkpoint.updates(self.layout.checkpoints)
         raise UserError(

@@ -19,9 +19,9 @@ from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
 from graphufs.files import write_json
 from graphufs.layout import Layout, digest
+from graphufs.lock import locked
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.lock import locked
 from graphufs.replay.times import stamps_in, text
 from graphufs.replay.variables import weatherbench_name
 from graphufs.steps import Event, Progress, ShouldStop
@@ -152,7 +152,8 @@ def _lag_correlation(
 def _days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
     """How many of the scored days of the year the climatology has no data for within its window."""
     days = np.unique(day_of_year(initial_times[:, None] + leads))
-    return int((~climatology["covered"].values).any(axis=0)[days - 1].sum())
+    covered = climatology["covered"].values[:, days - 1]
+    return int((~covered).any(axis=0).sum())
 
 
 def _independent(experiment: Experiment, initial_times: np.ndarray) -> int:

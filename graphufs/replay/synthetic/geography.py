@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LAND_FILE = "land_128x64.txt"
-"""Land fraction in sixteenths-of-a-cell hexadecimal digits (0 sea, f land): a line a latitude from south to north,
-2.8125 degrees apart starting at 88.59375 S; a digit a longitude eastwards from Greenwich. Drawn once from the GLOBE
-elevation data (NOAA National Geophysical Data Center, public domain)."""
+"""The land fraction in fifteenths, a hexadecimal digit a cell: 0 is all sea, f all land. A line is a latitude, from
+88.59375 S northwards every 2.8125 degrees; a digit is a longitude, from Greenwich eastwards every 2.8125 degrees.
+Averaged once from the land mask of GLOBE (NOAA National Geophysical Data Center, 1999, public domain)."""
 
 
 class Range(NamedTuple):
