@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         with np.load(path, allow_pickle=False) as file:
             flat = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{os.fspath(path)} is no readable npz file: {error}") from error
     parameters = {key.removeprefix("params:"): value for key, value in flat.items() if key.startswith("params:")}
     if not parameters:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+Module = TypeVar("Module", bound=eqx.Module)
 
 EPSILON = 1e-5
 """Added to the variance in layer normalization, as in Haiku."""
@@ -20,10 +23,9 @@ class Linear(eqx.Module):
     bias: jax.Array
 
     @staticmethod
-    def init(in_size: int, out_size: int, key: jax.Array) -> Linear:
-        """Weights from a normal distribution cut at 2 sigma, sigma = 1/sqrt(in_size) before the cut; zero bias."""
-        weight = jax.random.truncated_normal(key, -2.0, 2.0, (in_size, out_size)) / math.sqrt(in_size)
-        return Linear(weight, jnp.zeros(out_size))
+    def zeros(in_size: int, out_size: int) -> Linear:
+        """Zero weight and bias, to be filled by `randomize`."""
+        return Linear(jnp.zeros((in_size, out_size)), jnp.zeros(out_size))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return add_bias(matmul(x, self.weight), self.bias)
@@ -36,7 +38,7 @@ class LayerNorm(eqx.Module):
     offset: jax.Array
 
     @staticmethod
-    def init(size: int) -> LayerNorm:
+    def identity(size: int) -> LayerNorm:
         """Unit scale, zero offset."""
         return LayerNorm(jnp.ones(size), jnp.zeros(size))
 
@@ -137,14 +139,11 @@ class MLP(eqx.Module):
     norm: LayerNorm | None
 
     @staticmethod
-    def init(
-        in_size: int, hidden_size: int, out_size: int, hidden_layers: int, key: jax.Array, *, norm: bool = True
-    ) -> MLP:
-        """Random weights for `hidden_layers` hidden layers."""
+    def zeros(in_size: int, hidden_size: int, out_size: int, hidden_layers: int, *, norm: bool = True) -> MLP:
+        """Zero weights for `hidden_layers` hidden layers, to be filled by `randomize`."""
         sizes = [in_size, *[hidden_size] * hidden_layers, out_size]
-        keys = jax.random.split(key, hidden_layers + 1)
-        linears = tuple(Linear.init(a, b, k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
-        return MLP(linears, LayerNorm.init(out_size) if norm else None)
+        linears = tuple(Linear.zeros(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        return MLP(linears, LayerNorm.identity(out_size) if norm else None)
 
     @property
     def first(self) -> Linear:
@@ -164,3 +163,22 @@ class MLP(eqx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.finish(self.part(x, 0))
+
+
+def randomize(module: Module, key: jax.Array) -> Module:
+    """Fill all weights (the leaves with two axes) as Haiku does by default; leave the other leaves.
+
+    They come from a normal distribution cut at 2 sigma, where sigma before the cut is 1/sqrt(inputs). All numbers are
+    drawn at once: one compiled program instead of one for each shape.
+    """
+    leaves, tree = jax.tree.flatten(module)
+    sizes = [leaf.size if leaf.ndim == 2 else 0 for leaf in leaves]
+    numbers = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
+    if not isinstance(numbers, jax.core.Tracer):  # as in jax.eval_shape, where there are no numbers to cut
+        numbers = np.asarray(numbers)
+    stops = np.cumsum(sizes)
+    filled = [
+        jnp.asarray(numbers[stop - size : stop].reshape(leaf.shape) / math.sqrt(leaf.shape[0])) if size else leaf
+        for leaf, size, stop in zip(leaves, sizes, stops, strict=True)
+    ]
+    return jax.tree.unflatten(tree, filled)

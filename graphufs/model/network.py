@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from graphufs.model.arrays import GraphArrays
-from graphufs.model.layers import MLP
+from graphufs.model.layers import MLP, randomize
 
 
 class Encoder(eqx.Module):
@@ -109,12 +109,11 @@ class GraphCast(eqx.Module):
         key : JAX random key
         """
         size = latent_size
-        keys = iter(jax.random.split(key, 13 + 2 * message_steps))
 
         def mlp(in_size: int, out_size: int = size, norm: bool = True) -> MLP:
-            return MLP.init(in_size, size, out_size, hidden_layers, next(keys), norm=norm)
+            return MLP.zeros(in_size, size, out_size, hidden_layers, norm=norm)
 
-        return GraphCast(
+        network = GraphCast(
             Encoder(
                 embed_grid=mlp(inputs + 3),
                 embed_mesh=mlp(inputs + 3),
@@ -135,6 +134,7 @@ class GraphCast(eqx.Module):
                 output=mlp(size, outputs, norm=False),
             ),
         )
+        return randomize(network, key)
 
     @property
     def latent_size(self) -> int:

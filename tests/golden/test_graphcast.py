@@ -103,7 +103,7 @@ class Case:
     def network(self) -> Any:
         return from_deepmind(self.file("params"))
 
-    def stepper(self, blocks: int = 1) -> Stepper:
+    def stepper(self) -> Stepper:
         return Stepper.build(
             self.channels,
             self.graph,
@@ -111,7 +111,7 @@ class Case:
             std=self.statistics("std"),
             diffs_std=self.statistics("diffstd"),
             latent_size=self.config["latent_size"],
-            blocks=blocks,
+            blocks=1,
         )
 
     @cached_property
@@ -146,9 +146,9 @@ class Case:
 
     @cached_property
     def rollout_results(self) -> tuple[Any, Any, Any]:
-        """The same of the whole rollout: the way of a large grid, in blocks, one sample after the other."""
+        """The same of the whole rollout: one sample after the other, steps recomputed."""
         (loss, diagnostics), gradients = ROLLOUT_GRADIENTS(
-            self.network, self.stepper(len(self.latitude)), self.weights, self.inputs, self.targets, self.forcings
+            self.network, self.stepper(), self.weights, self.inputs, self.targets, self.forcings
         )
         return loss, diagnostics, to_deepmind(gradients)
 

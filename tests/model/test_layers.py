@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from graphufs.model.layers import MLP, Linear, add_bias, layer_norm, matmul, swish
+from graphufs.model.layers import MLP, Linear, add_bias, layer_norm, matmul, randomize, swish
 
 
 def numbers(*shape: int, seed: int = 0) -> jax.Array:
@@ -43,7 +43,7 @@ def test_value_and_derivatives_are_those_of_the_formula(
 
 
 def test_parts_of_the_first_layer_add_up_to_the_concatenated_input() -> None:
-    mlp = MLP.init(9, 6, 4, 2, jax.random.key(0))
+    mlp = randomize(MLP.zeros(9, 6, 4, 2), jax.random.key(0))
     a, b = numbers(5, 2), numbers(5, 7, seed=1)
     split = mlp.finish(mlp.part(a, 0) + mlp.part(b, 2))
     np.testing.assert_allclose(split, mlp(jnp.concatenate([a, b], axis=1)), atol=1e-5)
@@ -51,6 +51,6 @@ def test_parts_of_the_first_layer_add_up_to_the_concatenated_input() -> None:
 
 
 def test_initial_weights_are_cut_at_two_sigma_of_the_inverse_root_of_the_inputs() -> None:
-    weight = np.asarray(Linear.init(400, 500, jax.random.key(1)).weight)
+    weight = np.asarray(randomize(Linear.zeros(400, 500), jax.random.key(1)).weight)
     assert np.abs(weight).max() <= 2 / 20
     assert weight.std() == pytest.approx(0.8796 / 20, rel=0.01)  # a normal distribution cut at 2 sigma
