@@ -47,7 +47,7 @@ def test_run_on_finished_work_repeats_nothing_and_prints_the_table(finished_root
     result = graphufs("run", TINY, "--root", finished_root)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("was done already") == len(STEPS)
-    assert "persistence" in result.stdout and "Report:" in result.stdout
+    assert "Persistence" in result.stdout and "Report:" in result.stdout
 
 
 def test_results_come_as_json(finished_root):

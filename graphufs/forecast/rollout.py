@@ -118,9 +118,7 @@ def scan_steps(
     return kept, {**moving, **static}
 
 
-def advance(
-    inputs: Arrays, prediction: Arrays, forcings: Arrays, *, strict: bool = True
-) -> dict[str, jax.Array]:
+def advance(inputs: Arrays, prediction: Arrays, forcings: Arrays, *, strict: bool = True) -> dict[str, jax.Array]:
     """The inputs of the next step: the oldest time dropped, the predicted or forcing one appended.
 
     `inputs` hold the variables that depend on time. Where not `strict`, those known at no later time are left out.

@@ -95,7 +95,9 @@ def template(
         "longitude": ("longitude", longitude, {"units": "degrees_east"}),
     }
     if pairs:
-        coordinates["level"] = ("level", np.array([int(wanted) for wanted, _ in pairs]), {"units": "hPa"})
+        wanted = np.array([wanted for wanted, _ in pairs])
+        whole = wanted.astype(np.int64)  # as WeatherBench2 has them, where nothing is lost
+        coordinates["level"] = ("level", whole if (whole == wanted).all() else wanted, {"units": "hPa"})
         coordinates["native_level"] = ("level", np.array([native for _, native in pairs]), {"units": "hPa"})
     dataset = xr.Dataset(coords=coordinates, attrs={"layout": LAYOUT_SOURCE, **attributes_of_all})
     shape = (len(initial_times), len(leads))
@@ -120,5 +122,6 @@ def _create(path: Path, dataset: xr.Dataset) -> None:
     encoding["time"] = {"units": "hours since 1970-01-01", "dtype": "int64"}
     # xarray adds the attribute dtype: timedelta64[ns], without which readers take the numbers for plain integers.
     encoding["prediction_timedelta"] = {"units": "hours", "dtype": "int64"}
-    lazy = dataset.chunk({"time": 1})
+    # Only the variables are lazy, and so left unwritten by compute=False; coordinates are written now.
+    lazy = dataset.assign({name: variable.chunk({"time": 1}) for name, variable in dataset.data_vars.items()})
     lazy.to_zarr(path, mode="w", zarr_format=2, consolidated=True, compute=False, encoding=encoding)

@@ -93,7 +93,7 @@ def build_graph(
         latitude,
         longitude,
         finest.vertices,
-        grid2mesh=grid2mesh_edges(grid_xyz, finest.vertices, query_radius(finest, radius_fraction)),
+        grid2mesh=grid2mesh_edges(grid_xyz, finest.vertices, float(query_radius(finest, radius_fraction))),
         mesh=multimesh_edges(meshes),
         mesh2grid=mesh2grid_edges(grid_xyz, finest),
         mesh2grid_normalization=mesh2grid_normalization,

@@ -12,7 +12,8 @@ import numpy as np
 
 _ICOSAHEDRON_FACES = (
     (0, 1, 2), (0, 6, 1), (8, 0, 2), (8, 4, 0), (3, 8, 2), (3, 2, 7), (7, 2, 1), (0, 4, 6), (4, 11, 6), (6, 11, 5),
-    (1, 5, 7), (4, 10, 11), (4, 8, 10), (10, 8, 3), (10, 3, 9), (11, 10, 9), (11, 9, 5), (5, 9, 7), (9, 3, 7), (1, 6, 5),
+    (1, 5, 7), (4, 10, 11), (4, 8, 10), (10, 8, 3), (10, 3, 9), (11, 10, 9), (11, 9, 5), (5, 9, 7), (9, 3, 7),
+    (1, 6, 5),
 )  # fmt: skip
 
 
@@ -58,7 +59,9 @@ def refine(mesh: TriangularMesh) -> TriangularMesh:
     """
     faces, old = mesh.faces, len(mesh.vertices)
     edges = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
-    _, first, which = np.unique(edges[:, 0].astype(np.int64) * old + edges[:, 1], return_index=True, return_inverse=True)
+    _, first, which = np.unique(
+        edges[:, 0].astype(np.int64) * old + edges[:, 1], return_index=True, return_inverse=True
+    )
     by_appearance = np.argsort(first)
     number = np.empty(len(first), np.int32)
     number[by_appearance] = np.arange(len(first), dtype=np.int32)

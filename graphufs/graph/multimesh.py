@@ -1,4 +1,4 @@
-"""The multimesh: the finest icosphere's vertices joined by the edges of all levels, so that messages go far in a step."""
+"""The multimesh: the finest icosphere's vertices, joined by the edges of all levels so that messages go far."""
 
 from __future__ import annotations
 

@@ -108,7 +108,9 @@ class ChannelMap:
 
     def levels(self, variable: str) -> int:
         """The number of levels of a variable."""
-        return 1 + max(slot.level for slot in (*self.inputs, *self.forcings, *self.outputs) if slot.variable == variable)
+        return 1 + max(
+            slot.level for slot in (*self.inputs, *self.forcings, *self.outputs) if slot.variable == variable
+        )
 
     def stack(self, inputs: Arrays, forcings: Arrays, grid_shape: tuple[int, int]) -> jax.Array:
         """Canonical inputs and forcings of one target time -> x [batch, grid, input_size].

@@ -166,7 +166,7 @@ def _mlp_from(prefix: str, parameters: Mapping[str, Any], used: set[str]) -> MLP
         used.add(key)
         return jnp.asarray(parameters[key])
 
-    linears = []
+    linears: list[Linear] = []
     while not linears or f"{prefix}_mlp/~/linear_{len(linears)}:w" in parameters:
         layer = f"{prefix}_mlp/~/linear_{len(linears)}"
         linears.append(Linear(take(f"{layer}:w"), take(f"{layer}:b")))

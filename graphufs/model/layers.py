@@ -173,9 +173,9 @@ def randomize(module: Module, key: jax.Array) -> Module:
     """
     leaves, tree = jax.tree.flatten(module)
     sizes = [leaf.size if leaf.ndim == 2 else 0 for leaf in leaves]
-    numbers = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
-    if not isinstance(numbers, jax.core.Tracer):  # as in jax.eval_shape, where there are no numbers to cut
-        numbers = np.asarray(numbers)
+    numbers: Any = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
+    if not isinstance(numbers, jax.core.Tracer):
+        numbers = np.asarray(numbers)  # numpy cuts them without compiling; under jax.eval_shape there are none
     stops = np.cumsum(sizes)
     filled = [
         jnp.asarray(numbers[stop - size : stop].reshape(leaf.shape) / math.sqrt(leaf.shape[0])) if size else leaf

@@ -192,6 +192,9 @@ class GraphCast(eqx.Module):
         """
         edges = self.embed_edges(graph) if edges is None else edges
         samples = x.shape[0]
+        if samples > 1 and graph.blocks > 1 and jax.default_backend() == "cpu":
+            # a block of one sample fills the cache already
+            return jax.lax.map(lambda sample: self(sample[None], graph, edges)[0], x)
         # [block, point * sample, channel]
         rows = x.swapaxes(0, 1).reshape(graph.blocks, -1, x.shape[-1])
         grid, mesh = self._encode(rows, samples, graph, edges)
@@ -274,7 +277,7 @@ def _map_blocks(function: Callable[[Any], Any], blocks: Any) -> Any:
 
 
 def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
-    """rows [n * sample, L] + static, [n, L] for all samples or [n * sample, L]."""
+    """Rows [n * sample, L] + static, [n, L] for all samples or [n * sample, L]."""
     return (rows.reshape(static.shape[0], -1, static.shape[1]) + static[:, None]).reshape(rows.shape)
 
 

@@ -210,9 +210,7 @@ def loss_and_diagnostics(
     remat: bool | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The batch's loss and diagnostics by target: the means of `sample_losses`."""
-    loss, diagnostics = sample_losses(
-        network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat
-    )
+    loss, diagnostics = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
     return loss.mean(), {name: error.mean() for name, error in diagnostics.items()}
 
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import CHANNELS, graph, network
 
 from graphufs.errors import UserError
 from graphufs.graph import build_graph
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
+from tests.model.small import CHANNELS, graph, network
 
 APPLY = jit(lambda network, arrays, x: network(x, arrays))
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import STATISTICS, network, samples, stepper
 
 from graphufs.errors import UserError
 from graphufs.model.compile import jit
+from tests.model.small import STATISTICS, network, samples, stepper
 
 PREDICT = jit(lambda network, stepper, inputs, forcings: stepper(network, inputs, forcings))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import CHANNELS, network, samples, stepper
 
 from graphufs.errors import UserError
 from graphufs.forecast.rollout import advance, rollout, rollout_from
 from graphufs.model.compile import jit
+from tests.model.small import CHANNELS, network, samples, stepper
 
 PREDICT = jit(lambda network, stepper, inputs, forcings: stepper(network, inputs, forcings))
 ROLLOUT = jit(rollout_from)

@@ -21,6 +21,7 @@ import xarray as xr
 
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import World
+from graphufs.lock import LOCK
 from graphufs.replay.synthetic import WORLD_START, astronomy, ensure_world, geography, growing_zarr, physics, store
 from graphufs.replay.synthetic.replay_layout import LEVEL_FIELDS, SURFACE_FIELDS
 from graphufs.replay.synthetic.start import START
@@ -108,7 +109,7 @@ def copy(tmp_path: Path) -> Callable[[Path], Path]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files of a world but its lock, by relative path."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -386,7 +387,7 @@ def test_a_second_process_waits_for_the_first_and_takes_its_world(
     folder.mkdir()
     monkeypatch.setattr(store, "_extend", lambda *arguments: pytest.fail("computed what the other process had made"))
     results: list[Path] = []
-    with (folder / "lock").open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Stopped, match="another process"):
             ensure_world(folder, World(), DAYS_20, should_stop=lambda: True)

@@ -1,18 +1,14 @@
 """`ensure_world`: the embedded world's Replay-like store, made as far as it is needed and extended later.
 
 The folder of a world holds `fv3.zarr`, `world.json` (what made it), `state-NNNNN.npz` (the model after the last
-committed block, from which it goes on) and `lock`.
+committed block, from which it goes on) and `.lock`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import importlib.metadata
 import io
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +17,7 @@ from numpy.typing import NDArray
 
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import World
+from graphufs.lock import locked
 from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
 from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
@@ -93,27 +90,12 @@ def ensure_world(
     store = folder / STORE
     _check_same_world(folder, world)
     if committed_length(store) < wanted * BLOCK:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _only_writer(folder, should_stop):
+        waiting = Event("waiting for another process that makes the same world", 0, 1)
+        with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
             done = committed_length(store) // BLOCK
             if done < wanted:
                 _extend(folder, world, done, wanted, progress, should_stop)
     return store
-
-
-@contextlib.contextmanager
-def _only_writer(folder: Path, should_stop: ShouldStop) -> Iterator[None]:
-    """Hold the folder's lock, waiting for another process to finish; the system frees it when a process dies."""
-    with (folder / "lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if should_stop():
-                    raise Stopped("stopped while another process makes the embedded world") from None
-                time.sleep(0.2)
-        yield
 
 
 def _extend(
