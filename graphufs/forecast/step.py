@@ -15,6 +15,7 @@ from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.forecast.store import ForecastWriter
 from graphufs.layout import Layout
 from graphufs.lock import locked
+from graphufs.model.memory import keep_freed_memory
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing
@@ -53,6 +54,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             return {"status": "unchanged", **result}
         if not usable.size:
             raise UserError(f"none of the {len(excluded)} initial times has all its input frames and forcings")
+        keep_freed_memory()
         emulator = ReplayEmulator.from_checkpoint(path)
         _forecast(emulator, data, usable, steps, layout, progress, should_stop)
         return {"status": "completed", **result}

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import optax
 
+from graphufs import configuration
 from graphufs.emulator import ReplayEmulator, training_samples
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
 from graphufs.files import write_text
 from graphufs.layout import Layout
 from graphufs.lock import locked
+from graphufs.model.memory import keep_freed_memory
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import Event, Progress, ShouldStop
@@ -63,6 +65,7 @@ def _train(experiment: Experiment, layout: Layout, progress: Progress, should_st
     there = checkpoint.updates(layout.checkpoints)
     if there and there[-1] >= total:
         return {"status": "unchanged", **_result(layout, total)}
+    keep_freed_memory()
     emulator = ReplayEmulator.from_experiment(experiment, layout.root).load_normalization()
     rate = _rate(experiment, plans)
     objective = Objective(emulator, optimizer(experiment.training.optimizer, rate))
@@ -71,8 +74,6 @@ def _train(experiment: Experiment, layout: Layout, progress: Progress, should_st
         done = there[-1]
         state = _restore(layout.checkpoints / f"{done:08d}", state)
     else:
-        from graphufs import configuration
-
         write_text(layout.run / "experiment.yaml", configuration.dump(experiment))
     session = _Session(layout, objective, rate, metrics.MetricsFile(layout.metrics, done), total, progress)
     validation = data.samples(experiment.data.validation, experiment.data.input_frames, 1)
