@@ -40,7 +40,8 @@ def rollout(
     steps : how many; needed only where there are no forcings
     edges : `network.embed_edges(stepper.graph)` where already known
     remat : recompute each step when differentiated, so that memory does not grow with the steps' activations.
-        None: where the graph is in several blocks
+        None: where the graph is in several blocks, and on CPUs, where it is faster too (193 against 267 ms for four
+        steps of the demo)
 
     Raises
     ------
@@ -96,7 +97,8 @@ def scan_steps(
     moving = {name: array for name, array in inputs.items() if name in stepper.channels.input_variables}
     moving = {name: array for name, array in moving.items() if name not in static}
     edges = network.embed_edges(stepper.graph) if edges is None else edges
-    remat = stepper.graph.blocks > 1 if remat is None else remat
+    if remat is None:
+        remat = stepper.graph.blocks > 1 or jax.default_backend() == "cpu"
 
     def step(moving: dict[str, jax.Array], now: tuple[dict[str, jax.Array], Any]) -> tuple[dict[str, jax.Array], Any]:
         forcing, extra = now

@@ -56,7 +56,7 @@ def _column_sums(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """X [row, in] @ weight [in, out]."""
+    """The product of x [row, in] and weight [in, out]."""
     return x @ weight
 
 
@@ -74,7 +74,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """X [row, out] + bias [out]."""
+    """The sum of x [row, out] and bias [out]."""
     return x + bias
 
 
@@ -83,7 +83,7 @@ add_bias.defvjp(lambda x, bias: (x + bias, None), lambda saved, g: (g, _column_s
 
 @jax.custom_vjp
 def swish(x: jax.Array) -> jax.Array:
-    """X sigmoid(x); its derivative s + x s (1 - s), s = sigmoid(x), is computed from x, the only array kept."""
+    """Swish, x s with s = sigmoid(x). Its derivative s + x s (1 - s) is computed from x, the only array kept."""
     return x * jax.nn.sigmoid(x)
 
 

@@ -3,7 +3,7 @@
     graph = build_graph(latitude, longitude, mesh_size=2)            # numpy, once
     arrays = GraphArrays.from_graph(graph, latent_size=256)          # device arrays, not parameters
     network = GraphCast.init(inputs=24, outputs=6, latent_size=256, message_steps=4, hidden_layers=1, key=key)
-    y = jax.jit(lambda network, arrays, x: network(x, arrays))(network, arrays, x)      # x [batch, grid, inputs]
+    y = jit(lambda network, arrays, x: network(x, arrays))(network, arrays, x)          # x [batch, grid, inputs]
     edges = network.embed_edges(arrays)                              # depends on the parameters only
     y = network(x, arrays, edges)                                    # as often as the parameters stay the same
     gradients = jax.grad(lambda network: (network(x, arrays) ** 2).sum())(network)      # a GraphCast of gradients

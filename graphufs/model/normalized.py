@@ -3,7 +3,7 @@
     channels = ChannelMap.build(inputs, targets, forcings, levels={"tmp": 3}, input_frames=2, static={"land_static"})
     stepper = Stepper.build(channels, graph, mean=..., std=..., diffs_std=..., latent_size=256)
     network = GraphCast.init(inputs=channels.input_size, outputs=channels.output_size, ..., key=key)
-    predict = jax.jit(lambda network, stepper, inputs, forcings: stepper(network, inputs, forcings))
+    predict = jit(lambda network, stepper, inputs, forcings: stepper(network, inputs, forcings))  # model.compile.jit
     prediction = predict(network, stepper, inputs, forcings)       # dict of [batch, 1, level, lat, lon]
     edges = network.embed_edges(stepper.graph)                     # once for many steps with the same parameters
     prediction = stepper(network, inputs, forcings, edges)
