@@ -122,16 +122,17 @@ def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tm
             "data.source.world.seed=4",
         )
     }
+    everything = ["climatology", "data", "forecasts", "run", "scores", "statistics"]
     assert changed == {
-        "data.levels=[100, 500]": ["data", "forecasts", "run", "scores", "statistics"],
-        "data.training.end=1994-01-10T12": ["forecasts", "run", "scores"],
+        "data.levels=[100, 500]": everything,
+        "data.training.end=1994-01-10T12": ["climatology", "forecasts", "run", "scores"],
         "normalization.weights=area": ["forecasts", "run", "scores", "statistics"],
-        "normalization.weights=volume": ["data", "forecasts", "run", "scores", "statistics"],
+        "normalization.weights=volume": everything,
         "training.seed=3": ["forecasts", "run", "scores"],
         "forecast.every=6h": ["forecasts", "scores"],
-        "evaluation.climatology_window=7": ["scores"],
+        "evaluation.climatology_window=7": ["climatology", "scores"],
         "description=other words": [],
-        "data.source.world.seed=4": ["data", "forecasts", "run", "scores", "statistics", "world"],
+        "data.source.world.seed=4": [*everything, "world"],
     }
 
 
