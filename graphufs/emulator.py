@@ -1,9 +1,9 @@
 """ReplayEmulator: experiment, domain, statistics and network together make forecasts.
 
 emulator = ReplayEmulator.from_yaml("experiments/demo.yaml", root="graphufs-root")   # untrained
-emulator.load_normalization()
+emulator = emulator.load_normalization()
 for batch in emulator.get_training_batches():
-inputs, targets, forcings = emulator.fields(batch)
+    inputs, targets, forcings = emulator.fields(batch)
 
 emulator = ReplayEmulator.from_checkpoint("graphufs-root/runs/demo/<hash>/checkpoints/<update>")
 dataset = emulator.forecast(data, [np.datetime64("1995-01-01T06")], steps=40)

@@ -83,7 +83,7 @@ class PreparedData:
     _segments: tuple[PackedFrames, ...] = field(repr=False)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path | str) -> Self:
         """Open a folder of prepared data.
 
         Raises
@@ -91,6 +91,7 @@ class PreparedData:
         UserError
             If nothing was prepared there, or a committed file was damaged since.
         """
+        folder = Path(folder)
         manifest = Manifest.read(folder)
         if manifest is None or not manifest.segments:
             raise UserError(f"no prepared data in {folder}; run `graphufs prepare` with this experiment first")
