@@ -68,7 +68,7 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
     what = f"{'departure from climatology, ' if departure else ''}{unit.name or 'no unit'}"
     with drawing(f"map {channel}"):
         figure, axes = _panels(len(case.leads))
-        titles = ("Forecast", "Truth (Replay)", "Error, forecast − truth")
+        titles = ("Forecast", "Truth", "Error, forecast − truth")
         for row, lead in enumerate(case.leads):
             for column, field in enumerate((forecast[row], truth[row], error[row])):
                 chosen = (error_colours, error_norm) if column == 2 else (colours, norm)
