@@ -6,10 +6,13 @@ JAX nor xarray nor numpy, so that the control plane can read experiments.
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
+
+from graphufs.section import Hours, Section, Time, format_time
+from graphufs.training_settings import Training
 
 EMBEDDED = "embedded"
 """The source URL that stands for the idealised world this package makes itself."""
@@ -22,58 +25,6 @@ DERIVED_FORCINGS = (
     "year_progress_sin",
 )
 """Variables computed from time and place, found in no store (graphufs.forcings)."""
-
-
-def _parse_time(value: Any) -> Any:
-    if isinstance(value, datetime):
-        parsed = value
-    elif isinstance(value, date):
-        parsed = datetime(value.year, value.month, value.day)
-    elif isinstance(value, str):
-        try:
-            parsed = datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is no time; write it like 1994-01-01T06") from None
-    else:
-        raise ValueError(f"{value!r} is no time; write it like 1994-01-01T06")
-    if parsed.tzinfo is not None:
-        raise ValueError(f"{value!r} names a time zone; times are UTC, written without one")
-    if parsed.minute or parsed.second or parsed.microsecond:
-        raise ValueError(f"{value!r} is not a full hour")
-    return parsed
-
-
-def _parse_hours(value: Any) -> Any:
-    if isinstance(value, str):
-        number, unit = value[:-1].strip(), value[-1:]
-        if unit not in ("h", "d") or not number.isdigit():
-            raise ValueError(f"{value!r} is no duration; write it like 6h or 10d")
-        return int(number) * (24 if unit == "d" else 1)
-    return value
-
-
-def format_time(time: datetime) -> str:
-    """The spelling of a time used in files and folder names: 1994-01-01T06."""
-    return time.strftime("%Y-%m-%dT%H")
-
-
-Time = Annotated[
-    datetime,
-    BeforeValidator(_parse_time, json_schema_input_type=str),
-    PlainSerializer(format_time, return_type=str),
-]
-Hours = Annotated[
-    int,
-    BeforeValidator(_parse_hours, json_schema_input_type=str | int),
-    PlainSerializer(lambda hours: f"{hours}h", return_type=str),
-    Field(gt=0),
-]
-
-
-class Section(BaseModel):
-    """A part of an experiment: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Period(Section):
@@ -115,6 +66,14 @@ class Source(Section):
     world: World = World()
 
 
+class Transform(Section):
+    """A function applied to a variable before it is normalised, and undone in forecasts."""
+
+    function: Literal["log"] = "log"
+    floor: float = Field(1e-10, gt=0)
+    """Values below are taken as this before the logarithm."""
+
+
 class Data(Section):
     """Which variables, levels and times."""
 
@@ -132,6 +91,8 @@ class Data(Section):
     time_step: Hours = 6
     input_frames: int = Field(2, ge=1)
     """How many past frames the network sees, the initial time included."""
+    transforms: dict[str, Transform] = {}
+    """By variable, as in {spfh: {function: log}}; its statistics are those of the transformed field."""
     tisr_period: Hours = 1
     """The hours ending at the stamp over which toa_incident_solar_radiation is integrated."""
     training: Period
@@ -153,6 +114,9 @@ class Data(Section):
         derived = sorted(set(self.targets) & set(DERIVED_FORCINGS))
         if derived:
             raise ValueError(f"{', '.join(derived)} is computed from time and place and cannot be a target")
+        strange = sorted(set(self.transforms) - set(self.stored_variables))
+        if strange:
+            raise ValueError(f"data.transforms names {', '.join(strange)}, which is no variable read from the store")
         return self
 
     @property
@@ -190,77 +154,6 @@ class Model(Section):
     """Length that scales the mesh2grid edge features; null takes the longest such edge."""
 
 
-class LearningRate(Section):
-    """The learning rate over the updates of a stage."""
-
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """`linear` runs from start to peak over the whole stage; `cosine` warms up, then falls to end."""
-    peak: float = Field(1e-3, gt=0)
-    start: float = Field(0.0, ge=0)
-    end: float = Field(0.0, ge=0)
-    warmup_updates: int = Field(0, ge=0)
-
-
-class Stage(Section):
-    """A part of the training with its own length, rollout and learning rate."""
-
-    name: str
-    updates: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1)
-    rollout: int = Field(1, ge=1)
-    """Autoregressive steps the loss is averaged over."""
-    learning_rate: LearningRate = LearningRate()
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.updates is None) == (self.epochs is None):
-            raise ValueError(f"stage {self.name!r} needs either updates or epochs")
-        if self.updates and self.learning_rate.warmup_updates > self.updates:
-            raise ValueError(f"stage {self.name!r} warms up for longer than its {self.updates} updates")
-        return self
-
-
-class Optimizer(Section):
-    """AdamW with clipping by the gradient's global norm."""
-
-    b1: float = Field(0.9, ge=0, lt=1)
-    b2: float = Field(0.95, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
-    clip: float | None = Field(32.0, gt=0)
-
-
-class Loss(Section):
-    """Weights of the mean squared error of normalised targets."""
-
-    latitude_weights: bool = True
-    level_weights: bool = True
-    """Proportional to pressure."""
-    variable_weights: dict[str, float] = {}
-    """Weights by target; the others count 1."""
-
-
-class Training(Section):
-    """How the network is trained."""
-
-    seed: int = Field(0, ge=0)
-    batch_size: int = Field(16, ge=1)
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    optimizer: Optimizer = Optimizer()
-    loss: Loss = Loss()
-    validate_every: int = Field(500, ge=1)
-    """Updates between two passes over the validation period."""
-    checkpoint_every: int = Field(500, ge=1)
-    """Updates between two checkpoints."""
-
-    @model_validator(mode="after")
-    def _stage_names_differ(self) -> Self:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise ValueError(f"stages need different names, got {names}")
-        return self
-
-
 class Forecast(Section):
     """Which forecasts are made."""
 
@@ -271,6 +164,8 @@ class Forecast(Section):
     lead_time: Hours = 240
     batch_size: int = Field(8, ge=1)
     """Initial times computed together."""
+    checkpoint: Literal["last", "best"] = "last"
+    """`best` takes the checkpoint with the best score of training.validation_forecasts."""
 
 
 class Evaluation(Section):
@@ -353,10 +248,39 @@ class Experiment(Section):
                     f"{step}h steps from the training period's start {format_time(origin)}"
                 )
         self._check_samples()
-        unknown = sorted(set(self.training.loss.variable_weights) - set(self.data.targets))
-        if unknown:
-            raise ValueError(f"training.loss.variable_weights names {', '.join(unknown)}, no target of the experiment")
+        self._check_loss()
+        self._check_validation_forecasts()
         return self
+
+    def _check_loss(self) -> None:
+        loss = self.training.loss
+        for key, names in (("variable_weights", loss.variable_weights), ("channel_weights", loss.channel_weights)):
+            if unknown := sorted(set(names) - set(self.data.targets)):
+                raise ValueError(f"training.loss.{key} names {', '.join(unknown)}, no target of the experiment")
+        for name, weights in loss.channel_weights.items():
+            if strange := sorted(set(weights) - set(self.data.levels)):
+                raise ValueError(
+                    f"training.loss.channel_weights.{name} names level {', '.join(f'{level:g}' for level in strange)}; "
+                    f"data.levels has {', '.join(f'{level:g}' for level in self.data.levels)}"
+                )
+
+    def _check_validation_forecasts(self) -> None:
+        wanted = self.training.validation_forecasts
+        if wanted is None:
+            if self.forecast.checkpoint == "best":
+                raise ValueError("forecast.checkpoint is best, but without training.validation_forecasts none is known")
+            return
+        if wanted.lead_time % self.data.time_step:
+            raise ValueError(
+                f"training.validation_forecasts.lead_time of {wanted.lead_time}h is no multiple of data.time_step, "
+                f"{self.data.time_step}h"
+            )
+        hours = (self.data.input_frames - 1) * self.data.time_step + wanted.lead_time
+        if self.data.validation.start + timedelta(hours=hours) > self.data.validation.end:
+            raise ValueError(
+                f"the validation period {self.data.validation} is shorter than the {hours}h of one of the "
+                "training.validation_forecasts with its input frames"
+            )
 
     def _check_overlaps(self) -> None:
         evaluation = self.data.evaluation

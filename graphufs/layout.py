@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment, Period, format_time
+from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment, Period
+from graphufs.section import format_time
 
-FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 1, "forecasts": 1, "scores": 1}
+FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
 
 
 def digest(content: Any) -> str:
@@ -61,6 +62,7 @@ class Layout:
             "weights": normalization.weights,
             "url": normalization.url,
             "derived": sorted(set(DERIVED_FORCINGS) & {*self.experiment.data.inputs, *self.experiment.data.forcings}),
+            "transforms": self.experiment.data.model_dump(mode="json")["transforms"],
             "tisr_period": self.experiment.data.tisr_period,
         }
 
@@ -78,6 +80,10 @@ class Layout:
         del dumped["data"]["evaluation"], dumped["data"]["allow_overlap"], dumped["data"]["source"]
         for name in ("storage_options", "dask"):
             dumped["normalization"].pop(name)
+        training = dumped["training"]
+        for name in ("tracking", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints"):
+            training.pop(name)  # these change nothing in what is learnt
+        training["compute"] = {"precision": training["compute"]["precision"]}
         statistics = self.experiment.statistics_period
         return {
             "format": FORMATS["run"],
@@ -98,6 +104,7 @@ class Layout:
                 "initial_times": [format_time(time) for time in experiment.initial_times],
                 "lead_time": experiment.forecast.lead_time,
                 "batch_size": experiment.forecast.batch_size,
+                "checkpoint": experiment.forecast.checkpoint,
             }
         )
         scores = digest(

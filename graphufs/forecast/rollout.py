@@ -96,7 +96,7 @@ def scan_steps(
     static = {name: inputs[name] for name in stepper.channels.static_variables if name in inputs}
     moving = {name: array for name, array in inputs.items() if name in stepper.channels.input_variables}
     moving = {name: array for name, array in moving.items() if name not in static}
-    edges = network.embed_edges(stepper.graph) if edges is None else edges
+    edges = stepper.embed_edges(network) if edges is None else edges
     if remat is None:
         remat = stepper.graph.blocks > 1 or jax.default_backend() == "cpu"
 

@@ -120,6 +120,10 @@ class Stepper(eqx.Module):
         y = network(self.stack(inputs, forcings), self.graph, edges)
         return self.channels.unstack(y, self.grid_shape)
 
+    def embed_edges(self, network: GraphCast) -> EdgeEmbeddings:
+        """What depends on the parameters only, for many steps with the same ones."""
+        return network.embed_edges(self.graph)
+
     def stack(self, inputs: Arrays, forcings: Arrays) -> jax.Array:
         """What the network reads: normalised channels [batch, grid, channel]."""
         return self.channels.stack(self._normalize(inputs), self._normalize(forcings), self.grid_shape)

@@ -242,7 +242,7 @@ def batch_loss_and_grads(
     at_once = samples_at_once or (1 if jax.default_backend() == "cpu" else batch)
     if batch % at_once:
         raise UserError(f"samples_at_once is {at_once}, which does not divide the batch of {batch}")
-    edges, pull_edges = jax.vjp(lambda network: network.embed_edges(stepper.graph), network)
+    edges, pull_edges = jax.vjp(stepper.embed_edges, network)
 
     def gradients(samples: tuple[Arrays, Arrays, Arrays]) -> Any:
         def loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, dict[str, jax.Array]]:

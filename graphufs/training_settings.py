@@ -1,0 +1,155 @@
+"""The `training` section of an experiment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from graphufs.section import Hours, Section
+
+
+class LearningRate(Section):
+    """The learning rate over the updates of a stage."""
+
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """`linear` runs from start to peak over the whole stage; `cosine` warms up, then falls to end."""
+    peak: float = Field(1e-3, gt=0)
+    start: float = Field(0.0, ge=0)
+    end: float = Field(0.0, ge=0)
+    warmup_updates: int = Field(0, ge=0)
+
+
+class Optimizer(Section):
+    """AdamW with clipping by the gradient's global norm."""
+
+    b1: float = Field(0.9, ge=0, lt=1)
+    b2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    clip: float | None = Field(32.0, gt=0)
+
+
+class Stage(Section):
+    """A part of the training with its own length, rollout, learning rate and optimizer."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
+    updates: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    rollout: int = Field(1, ge=1)
+    """Autoregressive steps the loss is averaged over."""
+    learning_rate: LearningRate = LearningRate()
+    optimizer: Optimizer | None = None
+    """The optimizer of this stage; where not given, that of the training. Its moments go on from stage to stage."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.updates is None) == (self.epochs is None):
+            raise ValueError(f"stage {self.name!r} needs either updates or epochs")
+        if self.updates and self.learning_rate.warmup_updates > self.updates:
+            raise ValueError(f"stage {self.name!r} warms up for longer than its {self.updates} updates")
+        return self
+
+
+class Loss(Section):
+    """Weights of the mean squared error of normalised targets."""
+
+    latitude_weights: bool = True
+    level_weights: bool = True
+    """Proportional to pressure."""
+    variable_weights: dict[str, float] = {}
+    """Weights by target; the others count 1."""
+    channel_weights: dict[str, dict[float, Annotated[float, Field(ge=0)]]] = {}
+    """Further factors by target and wanted level, as in {tmp: {500: 2.0}}; the others count 1."""
+
+
+class Divergence(Section):
+    """When a loss counts as diverged, and what is done then."""
+
+    factor: float | None = Field(10.0, gt=1)
+    """A loss above this many times the median of the last ones has diverged; null looks for NaN and infinity only."""
+    window: int = Field(100, ge=5)
+    """How many losses, of the same stage, the median is taken over; until there are as many, nothing has diverged."""
+    rollbacks: int = Field(0, ge=0, le=10)
+    """How often training goes back to its last checkpoint by itself, with a lower rate; 0 stops at once."""
+    rate_factor: float = Field(0.5, gt=0, lt=1)
+    """What all later learning rates are multiplied by at each rollback."""
+
+
+class ValidationForecasts(Section):
+    """Short forecasts over the validation period, made and scored while training."""
+
+    every: int = Field(ge=1)
+    """Updates between two sets of forecasts; one more is made at the end of each stage."""
+    initial_times: int = Field(8, ge=1)
+    """How many, spread evenly over the validation period."""
+    lead_time: Hours = 72
+
+
+class Compute(Section):
+    """How an update is computed. But for the precision, nothing here changes what is learnt beyond rounding."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's activations. Parameters, statistics and loss are float32 always."""
+    rematerialize: Literal["auto", "nothing", "steps", "blocks", "everything"] = "auto"
+    """What is computed again for the gradient instead of kept: each step of a rollout, each block of grid points, both
+    or nothing. `auto` does what is fastest on a CPU; elsewhere, what long rollouts need."""
+    device_batch_size: int | None = Field(None, ge=1)
+    """Samples a device computes at once; the rest of the batch follows, gradients summed. Where not given, one on a
+    CPU, elsewhere the most that fit the memory."""
+    devices: int | None = Field(None, ge=1)
+    """Devices of this machine that share a batch; where not given, as many as divide it."""
+    deterministic: bool = False
+    """Only operations that give the same bits each time, on a GPU too (slower there)."""
+
+
+class Tracking(Section):
+    """Where metrics go besides metrics.jsonl."""
+
+    mlflow: bool = False
+    """Log to MLflow: the server MLFLOW_TRACKING_URI names, else the folder ROOT/mlflow."""
+    experiment: str | None = None
+    """The name of the MLflow experiment; where not given, this experiment's."""
+
+
+class Training(Section):
+    """How the network is trained."""
+
+    seed: int = Field(0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    """Samples of one update, over all devices: device_batch_size x accumulation x devices."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    optimizer: Optimizer = Optimizer()
+    loss: Loss = Loss()
+    average: float | None = Field(None, gt=0, lt=1)
+    """Decay of the exponential moving average of the parameters, which validation and forecasts then use."""
+    init_from: str | None = None
+    """Weights to start from: a checkpoint folder, or a file in DeepMind's npz format."""
+    divergence: Divergence = Divergence()
+    compute: Compute = Compute()
+    tracking: Tracking = Tracking()
+    validate_every: int = Field(500, ge=1)
+    """Updates between two passes over the validation period."""
+    validation_forecasts: ValidationForecasts | None = None
+    checkpoint_every: int = Field(500, ge=1)
+    """Updates between two checkpoints."""
+    checkpoint_minutes: float | None = Field(15.0, gt=0)
+    """The longest time between two checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many of the last are kept. The best and the last of each stage are kept besides."""
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need different names, got {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        part = (self.compute.device_batch_size or 1) * (self.compute.devices or 1)
+        if self.batch_size % part:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of compute.device_batch_size x compute.devices = {part}"
+            )
+        return self
