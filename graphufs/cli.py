@@ -15,12 +15,12 @@ from rich.console import Console
 
 from graphufs import configuration
 from graphufs.console import Bars, polite_stop
-from graphufs.errors import UserError
+from graphufs.errors import Diverged, UserError
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
 from graphufs.steps import STEPS, run_step
 
-DONE, BAD_INPUT, STOPPED = 0, 2, 75
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 app = App(
     name="graphufs",
@@ -35,6 +35,9 @@ app = App(
 )
 
 
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Options:
@@ -44,12 +47,22 @@ class Options:
     """Folder for everything that is made. [default: $GRAPHUFS_ROOT, else ./graphufs-root]"""
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = ()
     """Override a key of the experiment, as in --set training.batch_size=8. May be repeated."""
+    init_from: Annotated[Path | None, Parameter(name="--init-from")] = None
+    """Start the training from these weights: a checkpoint folder, or a file in DeepMind's npz format. Another training
+    than without: name it to `forecast`, `evaluate` and `report` too, or write it as training.init_from in the file."""
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False
     """Print the result as JSON and nothing else on standard output."""
 
     def folder(self) -> Path:
         """The root folder asked for."""
         return (self.root or Path(os.environ.get("GRAPHUFS_ROOT", "graphufs-root"))).expanduser().absolute()
+
+    def load(self, path: Path) -> Experiment:
+        """The experiment at `path` with the overrides asked for."""
+        overrides = list(self.set_)
+        if self.init_from is not None:  # JSON is YAML: any path survives
+            overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
+        return configuration.load(path, overrides)
 
 
 def run_steps(names: Sequence[str], experiment: Experiment, root: Path, *, as_json: bool = False) -> int:
@@ -141,7 +154,7 @@ def run(experiment: Path, *, options: Options | None = None) -> int:
 def check(experiment: Path, *, options: Options | None = None) -> int:
     """Look at an experiment and its source, and say what would go wrong before anything runs."""
     options = options or Options()
-    loaded = configuration.load(experiment, options.set_)
+    loaded = options.load(experiment)
     from graphufs.replay.prepare import preflight
 
     facts = preflight(loaded, options.folder())
@@ -157,7 +170,7 @@ def check(experiment: Path, *, options: Options | None = None) -> int:
 def show(experiment: Path, *, options: Options | None = None) -> int:
     """Print the experiment with every default written out, and where its parts lie or will lie."""
     options = options or Options()
-    loaded = configuration.load(experiment, options.set_)
+    loaded = options.load(experiment)
     layout = Layout(loaded, options.folder())
     places = {
         "data": layout.data,
@@ -178,6 +191,36 @@ def show(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
+def crosscheck(checkpoint: Path, *, seed: int = 0, json_: Json = False) -> int:
+    """Compare a checkpoint's network with DeepMind's own on the same input, channel by channel.
+
+    Needs DeepMind's package. Exit code 1: the two differ.
+    """
+    from graphufs.crosscheck import crosscheck as against_official
+
+    result = against_official(checkpoint, seed)
+    if json_:
+        print(json.dumps(result.to_json(), indent=2))
+    else:
+        Console().print(result.table())
+    return DONE if result.agrees else FAILED
+
+
+@app.command
+def export(checkpoint: Path, file: Path, *, license: str = "", json_: Json = False) -> int:
+    """Write a checkpoint's parameters as one file in DeepMind's npz format (its statistics are not part of it)."""
+    from graphufs.emulator import ReplayEmulator
+    from graphufs.export import export as write
+
+    written = write(ReplayEmulator.from_checkpoint(checkpoint), file, license)
+    if json_:
+        print(json.dumps({"model_config": written.model_config, "task_config": written.task_config}, indent=2))
+    else:
+        print(f"{file}: {written.description}")
+    return DONE
+
+
+@app.command
 def schema() -> int:
     """Print the JSON Schema of experiments."""
     print(configuration.json_schema())
@@ -186,7 +229,7 @@ def schema() -> int:
 
 def _steps(path: Path, options: Options | None, *names: str) -> int:
     options = options or Options()
-    experiment = configuration.load(path, options.set_)
+    experiment = options.load(path)
     root = options.folder()
     code = run_steps(names, experiment, root, as_json=options.json_)
     layout = Layout(experiment, root)
@@ -209,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_INPUT
     except UserError as error:
         Console(stderr=True).print(f"[red]error[/] {error}", highlight=False, soft_wrap=True)
-        code = BAD_INPUT
+        code = FAILED if isinstance(error, Diverged) else BAD_INPUT
     except KeyboardInterrupt:
         code = 130
     sys.exit(code or DONE)

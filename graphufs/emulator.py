@@ -40,11 +40,15 @@ from graphufs.replay.frames import PreparedData
 from graphufs.replay.variables import weatherbench_name, weatherbench_scale
 from graphufs.train import checkpoint
 from graphufs.train.loader import Batch, BatchLoader, Samples
+from graphufs.transforms import apply, statistics_names, undo
 
 STATISTICS = ("mean", "std", "diffs_std")
 
 Fields = dict[str, Any]
 """Arrays [batch, time, level, lat, lon] by variable, where an axis of length 1 stands for all."""
+
+REMAT_BLOCKS = {"auto": None, "nothing": False, "steps": False, "blocks": True, "everything": True}
+"""Whether blocks of grid points are computed again for the gradient, by training.compute.rematerialize."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class ReplayEmulator:
     experiment : its configuration
     domain : grid, channels and static fields
     network : the parameters
-    statistics : what scales inputs and outputs; None until `load_normalization`
+    statistics : what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
+        until `load_normalization`
     root : the folder its experiment works in; None for one from a checkpoint
     """
 
@@ -129,7 +134,8 @@ class ReplayEmulator:
             raise UserError(f"there are no statistics in {folder}; run `graphufs normalize` with this experiment first")
         names = sorted({*data.inputs, *data.targets, *data.forcings})
         # channels are sorted by level, so are the statistics
-        return replace(self, statistics=Statistics.open(folder, names, sorted(data.levels)))
+        stored_as = statistics_names(data.transforms, names)
+        return replace(self, statistics=Statistics.open(folder, names, sorted(data.levels), stored_as=stored_as))
 
     def get_training_batches(self, stage: int = 0, epochs: int = 1) -> Iterator[Batch]:
         """The shuffled batches of a training stage, read ahead; `fields` sorts one into inputs, targets, forcings."""
@@ -155,7 +161,7 @@ class ReplayEmulator:
         UserError
             If the statistics are not loaded.
         """
-        statistics, model = self._normalized(), self.experiment.model
+        statistics, model, compute = self._normalized(), self.experiment.model, self.experiment.training.compute
         graph = build_graph(
             self.domain.latitude,
             self.domain.longitude,
@@ -171,28 +177,41 @@ class ReplayEmulator:
             diffs_std=statistics.diffs_std,
             latent_size=model.latent_size,
             masks=self.domain.masks(self.experiment.data),
+            precision=compute.precision,
+            remat_blocks=REMAT_BLOCKS[compute.rematerialize],
         )
+
+    def with_network(self, network: GraphCast) -> ReplayEmulator:
+        """This emulator with other parameters; what is compiled and on the device already is shared."""
+        other = replace(self, network=network)
+        for name in ("channels", "stepper", "_predict"):
+            other.__dict__[name] = getattr(self, name)
+        return other
 
     def fields(self, batch: Batch) -> tuple[Fields, Fields, Fields]:
         """Inputs, targets and forcings of a batch; works on host arrays and inside jit.
 
-        Inputs have `input_frames` times (static ones a single one), targets and forcings the times after them.
+        Inputs have `input_frames` times (static ones a single one), targets and forcings the times after them. They are
+        what network, rollout and loss are about: variables named in data.transforms transformed, all others in
+        physical units.
         """
         data = self.experiment.data
         frames, now = data.input_frames, slice(0, data.input_frames)
         stored = {name: batch.frames[:, :, part] for name, part in self.domain.slices.items()}
         everything = {**stored, **batch.derived}
         static = {name: field[None, None, None] for name, field in self.domain.static.items()}
+        everything, static = apply(data.transforms, everything), apply(data.transforms, static)
         inputs = {name: static[name] if name in static else everything[name][:, now] for name in data.inputs}
         targets = {name: everything[name][:, frames:] for name in data.targets}
         forcings = {name: everything[name][:, frames:] for name in data.forcings}
         return inputs, targets, forcings
 
     def predict(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Roll out over the times after the batch's input frames, in physical units.
+        """Roll out over the times after the batch's input frames; what comes back is in physical units.
 
-        Returns [batch, steps, level, lat, lon] by target. Of the frames after the input frames only the forcings are
-        looked at. A window of one such frame is a single step.
+        The state the rollout carries is that of `fields`; transforms are undone at the end. Returns
+        [batch, steps, level, lat, lon] by target. Of the frames after the input frames only the forcings are looked at.
+        A window of one such frame is a single step.
         """
         predictions = self._predict(self.network, self.stepper, batch)
         return {name: np.asarray(values) for name, values in predictions.items()}
@@ -202,7 +221,7 @@ class ReplayEmulator:
         def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
             inputs, targets, forcings = self.fields(batch)
             steps = next(iter(targets.values())).shape[1]
-            return rollout(network, stepper, inputs, forcings, steps=steps)
+            return undo(self.experiment.data.transforms, rollout(network, stepper, inputs, forcings, steps=steps))
 
         return jit(predict)
 

@@ -70,8 +70,8 @@ class Transform(Section):
     """A function applied to a variable before it is normalised, and undone in forecasts."""
 
     function: Literal["log"] = "log"
-    floor: float = Field(1e-10, gt=0)
-    """Values below are taken as this before the logarithm."""
+    floor: float = Field(1e-10, ge=1.2e-38)
+    """Values below are taken as this before the logarithm; a smaller one would be 0 in float32."""
 
 
 class Data(Section):

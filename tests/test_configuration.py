@@ -50,9 +50,34 @@ def test_p0_is_the_published_prototype():
     ]
 
 
+def test_the_curriculum_is_the_published_one():
+    training = configuration.load(EXPERIMENTS / "graphcast_curriculum.yaml").training
+    first, *others = training.stages
+    assert first.updates == 300_000 and first.rollout == 1
+    assert first.learning_rate.model_dump() == {
+        "schedule": "cosine", "peak": 1e-3, "start": 0.0, "end": 0.0, "warmup_updates": 1000,
+    }  # fmt: skip
+    assert [stage.rollout for stage in others] == list(range(2, 13))
+    assert {(stage.updates, stage.learning_rate.schedule, stage.learning_rate.peak) for stage in others} == {
+        (1000, "constant", 3e-7)
+    }
+    assert training.batch_size == 32
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("forecast.checkpoint=best", "without training.validation_forecasts none is known"),
+        ("training.validation_forecasts={every: 5, lead_time: 4h}", "lead_time of 4h is no multiple of data.time_step"),
+        ("training.validation_forecasts={every: 5, lead_time: 20d}", "shorter than the 486h of one of the"),
+        ("training.loss.channel_weights={tmp: {850: 2.0}}", "channel_weights.tmp names level 850; data.levels has 500"),
+        ("training.loss.channel_weights={spfh: {500: 2.0}}", "channel_weights names spfh, no target"),
+        ("training.loss.channel_weights={tmp: {500: -1}}", "greater than or equal to 0"),
+        ("training.compute={device_batch_size: 3}", "no multiple of compute.device_batch_size x compute.devices = 3"),
+        ("training.compute.precision=float16", "'float32' or 'bfloat16'"),
+        ("training.average=1.0", "less than 1"),
+        ("data.transforms={spfh: {}}", "data.transforms names spfh, which is no variable read from the store"),
+        ("training.stages.0.name=a/b", "should match pattern"),
         ("data.time_stepp=6h", "data.time_stepp: unknown key; did you mean data.time_step?"),
         ("trianing.batch_size=3", "trianing: unknown key; did you mean training?"),
         ("batch_size=4", "batch_size: unknown key; did you mean training.batch_size?"),
@@ -120,6 +145,12 @@ def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tm
             "evaluation.climatology_window=7",
             "description=other words",
             "data.source.world.seed=4",
+            "data.transforms={tmp: {}}",
+            "training.average=0.99",
+            "training.compute.precision=bfloat16",
+            "training.compute={devices: 2, rematerialize: everything, deterministic: true}",
+            "training.checkpoint_minutes=3",
+            "training.tracking.mlflow=true",
         )
     }
     everything = ["climatology", "data", "forecasts", "run", "scores", "statistics"]
@@ -133,6 +164,12 @@ def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tm
         "evaluation.climatology_window=7": ["climatology", "scores"],
         "description=other words": [],
         "data.source.world.seed=4": [*everything, "world"],
+        "data.transforms={tmp: {}}": ["forecasts", "run", "scores", "statistics"],
+        "training.average=0.99": ["forecasts", "run", "scores"],
+        "training.compute.precision=bfloat16": ["forecasts", "run", "scores"],
+        "training.compute={devices: 2, rematerialize: everything, deterministic: true}": [],
+        "training.checkpoint_minutes=3": [],
+        "training.tracking.mlflow=true": [],
     }
 
 

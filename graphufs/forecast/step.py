@@ -22,10 +22,11 @@ from graphufs.replay.times import listing
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.train import checkpoint
 from graphufs.train.loader import Batch, Samples
+from graphufs.train.position import Position
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
-    """Make the forecasts of an experiment with its last checkpoint.
+    """Make the forecasts of an experiment with its last or best checkpoint.
 
     Initial times whose input frames (or forcings read from the store) are missing or flawed are left out and named.
 
@@ -61,21 +62,25 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 
 
 def finished_checkpoint(layout: Layout) -> Path:
-    """The last checkpoint of a finished training.
+    """The checkpoint of a finished training that the experiment's forecasts are made with, the last or the best.
 
     Raises
     ------
     UserError
         If there is none, or the training was interrupted.
     """
-    updates = checkpoint.updates(layout.checkpoints)
-    if not updates:
+    path = checkpoint.last(layout.checkpoints)
+    if path is None:
         raise UserError(f"no checkpoint in {layout.checkpoints}; run `graphufs train` with this experiment first")
-    path = layout.checkpoints / f"{updates[-1]:08d}"
-    total = checkpoint.read_meta(path)["total"]
-    if updates[-1] < total:
-        raise UserError(f"the training stands at {updates[-1]} of {total} updates; `graphufs train` finishes it")
-    return path
+    meta = checkpoint.read_meta(path)
+    if meta["update"] < meta["total"]:
+        raise UserError(
+            f"the training stands at {meta['update']} of {meta['total']} updates; `graphufs train` finishes it"
+        )
+    best = Position.from_meta(meta).best
+    if layout.experiment.forecast.checkpoint == "last" or best is None:
+        return path
+    return checkpoint.place(layout.checkpoints, best.update)
 
 
 def initial_times(

@@ -50,23 +50,29 @@ class LayerNorm(eqx.Module):
 # for the weights' gradients, add up columns in many small steps, and keep more arrays than needed.
 
 
+# Parameters are float32 always. Activations may be bfloat16: a parameter is then rounded where it is read, while its
+# gradient, a sum over many rows, is added up and handed on in float32.
+
+
 def _column_sums(x: jax.Array) -> jax.Array:
-    return (jnp.ones((1, x.shape[0]), x.dtype) @ x)[0]
+    ones = jnp.ones((1, x.shape[0]), x.dtype)
+    return jnp.dot(ones, x, preferred_element_type=jnp.float32)[0]
 
 
 @jax.custom_vjp
 def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """The product of x [row, in] and weight [in, out]."""
-    return x @ weight
+    """The product of x [row, in] and weight [in, out], in the precision of x."""
+    return x @ weight.astype(x.dtype)
 
 
 def _matmul_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, Any]:
-    return x @ weight, (x, weight)
+    return matmul(x, weight), (x, weight)
 
 
 def _matmul_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = saved
-    return g @ weight.T, jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+    by_weight = jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=weight.dtype)
+    return g @ weight.astype(g.dtype).T, by_weight
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -74,22 +80,24 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """The sum of x [row, out] and bias [out]."""
-    return x + bias
+    """The sum of x [row, out] and bias [out], in the precision of x."""
+    return x + bias.astype(x.dtype)
 
 
-add_bias.defvjp(lambda x, bias: (x + bias, None), lambda saved, g: (g, _column_sums(g)))
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), lambda saved, g: (g, _column_sums(g)))
 
 
 @jax.custom_vjp
 def swish(x: jax.Array) -> jax.Array:
     """Swish, x s with s = sigmoid(x). Its derivative s + x s (1 - s) is computed from x, the only array kept."""
-    return x * jax.nn.sigmoid(x)
+    wide = x.astype(jnp.float32)
+    return (wide * jax.nn.sigmoid(wide)).astype(x.dtype)
 
 
 def _swish_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    s = jax.nn.sigmoid(x)
-    return (g * (s + x * s * (1 - s)),)
+    wide = x.astype(jnp.float32)
+    s = jax.nn.sigmoid(wide)
+    return ((g * (s + wide * s * (1 - s))).astype(x.dtype),)
 
 
 swish.defvjp(lambda x: (swish(x), x), _swish_backward)
@@ -97,7 +105,7 @@ swish.defvjp(lambda x: (swish(x), x), _swish_backward)
 
 @jax.custom_vjp
 def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
-    """Layer normalization of x [row, L] with a derivative that reads x only twice.
+    """Layer normalization of x [row, L], computed in float32, with a derivative that reads x only twice.
 
     With xh = (x - mean) r, r = 1/sqrt(var + epsilon) and g' = g * scale, the derivative of x is
     r (g' - mean(g') - xh mean(g' xh)), those of scale and offset are the sums of g xh and g over all rows.
@@ -106,19 +114,21 @@ def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
 
 
 def _layer_norm_forward(x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, Any]:
-    mean = x.mean(-1, keepdims=True)
-    centred = x - mean
+    wide = x.astype(jnp.float32)
+    mean = wide.mean(-1, keepdims=True)
+    centred = wide - mean
     reciprocal = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)
-    return centred * reciprocal * scale + offset, (x, mean, reciprocal, scale)
+    return (centred * reciprocal * scale + offset).astype(x.dtype), (x, mean, reciprocal, scale)
 
 
 def _layer_norm_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, reciprocal, scale = saved
-    normal = (x - mean) * reciprocal
-    scaled = g * scale
+    wide = g.astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * reciprocal
+    scaled = wide * scale
     along = (scaled * normal).mean(-1, keepdims=True)
     dx = reciprocal * (scaled - scaled.mean(-1, keepdims=True) - normal * along)
-    return dx, _column_sums(g * normal), _column_sums(g)
+    return dx.astype(x.dtype), _column_sums(wide * normal), _column_sums(g)
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)

@@ -151,62 +151,79 @@ class GraphCast(eqx.Module):
         """The number of output channels."""
         return self.decoder.output.linears[-1].weight.shape[1]
 
-    def embed_edges(self, graph: GraphArrays) -> EdgeEmbeddings:
-        """Compute what depends on parameters and graph only, for use in many calls or rollout steps."""
+    def embed_edges(
+        self, graph: GraphArrays, dtype: jax.typing.DTypeLike = jnp.float32, *, remat: bool | None = None
+    ) -> EdgeEmbeddings:
+        """Compute what depends on parameters and graph only, for use in many calls or rollout steps.
+
+        `dtype` is that of the network's x, `remat` as in calling it.
+        """
         size, encoder, decoder = self.latent_size, self.encoder, self.decoder
         # the mesh nodes have zeros where the grid has its input channels
-        mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(graph.mesh_features, self.inputs))
-        at_receivers = encoder.edges.part(mesh_nodes, 2 * size)
+        mesh_features = graph.mesh_features.astype(dtype)
+        mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(mesh_features, self.inputs))
+        # float32, as in _take; edges that only pad a block have a receiver past the last
+        at_receivers = encoder.edges.part(mesh_nodes, 2 * size).astype(jnp.float32)
 
         def embed(block: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             grid, grid2mesh, receivers, mesh2grid = block
             return (
                 encoder.embed_grid.part(grid, self.inputs),
-                encoder.edges.part(encoder.embed_edges(grid2mesh), 0) + at_receivers.at[receivers].get(mode="clip"),
+                encoder.edges.part(encoder.embed_edges(grid2mesh), 0)
+                + at_receivers.at[receivers].get(mode="clip").astype(dtype),
                 decoder.edges.part(decoder.embed_edges(mesh2grid), 0),
             )
 
         mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
-        blocks = (graph.grid_features, graph.grid2mesh.features, graph.grid2mesh.receivers, mesh2grid_features)
-        grid, grid2mesh, mesh2grid = _map_blocks(embed, blocks)
+        grid_features, grid2mesh_features, mesh2grid_features, mesh_features = (
+            features.astype(dtype)
+            for features in (graph.grid_features, graph.grid2mesh.features, mesh2grid_features, graph.mesh.features)
+        )
+        blocks = (grid_features, grid2mesh_features, graph.grid2mesh.receivers, mesh2grid_features)
+        grid, grid2mesh, mesh2grid = _map_blocks(embed, blocks, remat)
         return EdgeEmbeddings(
             grid=grid,
             mesh_nodes=mesh_nodes,
             grid2mesh=grid2mesh,
-            mesh=self.processor.embed_edges(graph.mesh.features),
+            mesh=self.processor.embed_edges(mesh_features),
             mesh2grid=mesh2grid,
         )
 
-    def __call__(self, x: jax.Array, graph: GraphArrays, edges: EdgeEmbeddings | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, graph: GraphArrays, edges: EdgeEmbeddings | None = None, *, remat: bool | None = None
+    ) -> jax.Array:
         """Apply the network.
 
         Parameters
         ----------
-        x : [batch, grid, inputs], normalised
+        x : [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
+            Sums of messages and what layer normalization computes are float32 inside in any case
         graph : of the grid
-        edges : `embed_edges(graph)` where already known
+        edges : `embed_edges(graph, x.dtype)` where already known
+        remat : compute each block's activations again when differentiated instead of keeping them. None: where there
+            are several blocks; True: a single one too
 
         Returns
         -------
-        y : [batch, grid, outputs], normalised
+        y : [batch, grid, outputs], normalised, as precise as x
         """
-        edges = self.embed_edges(graph) if edges is None else edges
+        edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]
         if samples > 1 and graph.blocks > 1 and jax.default_backend() == "cpu":
             # a block of one sample fills the cache already
-            return jax.lax.map(lambda sample: self(sample[None], graph, edges)[0], x)
+            return jax.lax.map(lambda sample: self(sample[None], graph, edges, remat=remat)[0], x)
         # [block, point * sample, channel]
         rows = x.swapaxes(0, 1).reshape(graph.blocks, -1, x.shape[-1])
-        grid, mesh = self._encode(rows, samples, graph, edges)
+        grid, mesh = self._encode(rows, samples, graph, edges, remat)
         mesh = self._process(mesh, samples, graph, edges)
-        y = self._decode(grid, mesh, samples, graph, edges)
+        y = self._decode(grid, mesh, samples, graph, edges, remat)
         return y.reshape(-1, samples, y.shape[-1]).swapaxes(0, 1)
 
     # In what follows the samples of a batch lie side by side: an array is a matrix of node * sample (or edge * sample)
     # rows to a layer, and one of node rows, each with all its samples, to a gather or a sum over edges.
 
     def _encode(
-        self, x: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings
+        self, x: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings, remat: bool | None
     ) -> tuple[jax.Array, jax.Array]:
         """Latent grid [block, point * sample, L] and mesh [mesh * sample, L].
 
@@ -222,20 +239,23 @@ class GraphCast(eqx.Module):
             message = encoder.edges.finish(_add_static(at_senders, at_edges))
             return grid + encoder.grid_nodes(grid), message
 
+        of_block = _remat(messages, graph.blocks, remat)
+
         def body(total: jax.Array, block: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
-            grid, message = (messages if graph.blocks == 1 else jax.checkpoint(messages))(block[0])
+            grid, message = of_block(block[0])
             return _add_rows(total, block[1], message, samples), grid
 
         blocks = ((x, edges.grid, edges.grid2mesh, graph.grid2mesh.senders), graph.grid2mesh.receivers)
         # one more node takes the messages of the edges that only pad a block
-        total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), x.dtype)
+        total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), jnp.float32)
         if graph.blocks == 1:
             total, grid = body(total, jax.tree.map(lambda a: a[0], blocks))
             grid = grid[None]
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        mesh_update = update.finish(_add_static(update.part(total[:-samples], size), update.part(mesh, 0)))
+        total = total[:-samples].astype(x.dtype)
+        mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)))
         return grid, _add_static(mesh_update, mesh)
 
     def _process(self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings) -> jax.Array:
@@ -246,13 +266,19 @@ class GraphCast(eqx.Module):
             at_senders = _take(step.edges.part(mesh, size), senders, samples)
             at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
             message = step.edges.finish(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)))
-            total = _add_rows(jnp.zeros_like(mesh), receivers, message, samples)
+            total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples).astype(mesh.dtype)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
             edge = _add_static(message, edge)  # after the last step nobody reads it and the compiler drops it
         return mesh
 
     def _decode(
-        self, grid: jax.Array, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings
+        self,
+        grid: jax.Array,
+        mesh: jax.Array,
+        samples: int,
+        graph: GraphArrays,
+        edges: EdgeEmbeddings,
+        remat: bool | None,
     ) -> jax.Array:
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
         size, decoder, update = self.latent_size, self.decoder, self.decoder.grid_nodes
@@ -266,14 +292,21 @@ class GraphCast(eqx.Module):
             grid = grid + update.finish(update.part(grid, 0) + update.part(total, size))
             return decoder.output(grid)
 
-        return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders))
+        return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders), remat)
 
 
-def _map_blocks(function: Callable[[Any], Any], blocks: Any) -> Any:
-    """Apply `function` to each block in turn, recomputing it when differentiated; a single block directly."""
-    if jax.tree.leaves(blocks)[0].shape[0] == 1:
+def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:
+    """`function` so that it is computed again when differentiated, where `remat` (see GraphCast's call) says so."""
+    return jax.checkpoint(function) if (blocks > 1 if remat is None else remat) else function
+
+
+def _map_blocks(function: Callable[[Any], Any], blocks: Any, remat: bool | None) -> Any:
+    """Apply `function` to each block in turn; to a single block directly."""
+    count = jax.tree.leaves(blocks)[0].shape[0]
+    function = _remat(function, count, remat)
+    if count == 1:
         return jax.tree.map(lambda a: a[None], function(jax.tree.map(lambda a: a[0], blocks)))
-    return jax.lax.map(jax.checkpoint(function), blocks)
+    return jax.lax.map(function, blocks)
 
 
 def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
@@ -283,12 +316,13 @@ def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
 
 def _take(rows: jax.Array, nodes: jax.Array, samples: int) -> jax.Array:
     """Rows [n * sample, L] of `nodes` [n] from rows [node * sample, L]; all node numbers are known to be valid."""
-    wide = rows.reshape(rows.shape[0] // samples, -1)
-    return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1])
+    # float32, so that the derivative, which sums over all that took a row, is
+    wide = rows.reshape(rows.shape[0] // samples, -1).astype(jnp.float32)
+    return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1]).astype(rows.dtype)
 
 
 def _add_rows(total: jax.Array, nodes: jax.Array, rows: jax.Array, samples: int) -> jax.Array:
     """Add rows [n * sample, L] to those of `nodes` [n, ascending] in total [node * sample, L]."""
     wide = total.reshape(total.shape[0] // samples, -1)
-    added = rows.reshape(rows.shape[0] // samples, -1)
+    added = rows.reshape(rows.shape[0] // samples, -1).astype(total.dtype)
     return wide.at[nodes].add(added, indices_are_sorted=True, mode="promise_in_bounds").reshape(total.shape)

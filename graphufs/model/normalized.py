@@ -16,6 +16,7 @@ everything else; both are arguments of jitted functions, and gradients are taken
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -46,6 +47,9 @@ class Stepper(eqx.Module):
     masks : bool [level, lat, lon] by variable, False where the variable never exists (an ocean variable on land).
         There inputs are 0 after normalisation and predictions keep what the last input holds (NaN), or are NaN.
         A NaN anywhere else is bad data and spreads, so that it is noticed.
+    precision : of the network's activations. Parameters, statistics, normalised inputs and outputs, what is added to
+        the last input, and the loss are float32 always; so are the gradients
+    remat_blocks : whether a block's activations are computed again for the gradient, see GraphCast's call
     """
 
     channels: ChannelMap = eqx.field(static=True)
@@ -55,6 +59,8 @@ class Stepper(eqx.Module):
     std: dict[str, jax.Array]
     diffs_std: dict[str, jax.Array]
     masks: dict[str, jax.Array]
+    precision: Literal["float32", "bfloat16"] = eqx.field(static=True, default="float32")
+    remat_blocks: bool | None = eqx.field(static=True, default=None)
 
     @staticmethod
     def build(
@@ -67,6 +73,8 @@ class Stepper(eqx.Module):
         latent_size: int,
         masks: Mapping[str, np.ndarray] | None = None,
         blocks: int | None = None,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        remat_blocks: bool | None = None,
     ) -> Stepper:
         """Bring graph and statistics onto the device.
 
@@ -76,6 +84,7 @@ class Stepper(eqx.Module):
         latent_size : the network's
         masks : bool [level, lat, lon] by variable, for variables that do not exist everywhere
         blocks : see GraphArrays.from_graph
+        precision, remat_blocks : see the attributes
 
         Raises
         ------
@@ -104,6 +113,8 @@ class Stepper(eqx.Module):
             grid_shape=graph.grid_shape,
             graph=GraphArrays.from_graph(graph, latent_size=latent_size, blocks=blocks),
             masks={name: jnp.asarray(mask) for name, mask in chosen.items() if not mask.all()},
+            precision=precision,
+            remat_blocks=remat_blocks,
             **scales,
         )
 
@@ -116,13 +127,14 @@ class Stepper(eqx.Module):
     def apply(
         self, network: GraphCast, inputs: Arrays, forcings: Arrays, edges: EdgeEmbeddings | None = None
     ) -> dict[str, jax.Array]:
-        """The network's output as it is, normalised, [batch, 1, level, lat, lon] by target."""
-        y = network(self.stack(inputs, forcings), self.graph, edges)
-        return self.channels.unstack(y, self.grid_shape)
+        """The network's output as it is, normalised, float32 [batch, 1, level, lat, lon] by target."""
+        x = self.stack(inputs, forcings).astype(self.precision)
+        y = network(x, self.graph, edges, remat=self.remat_blocks)
+        return self.channels.unstack(y.astype(jnp.float32), self.grid_shape)
 
     def embed_edges(self, network: GraphCast) -> EdgeEmbeddings:
-        """What depends on the parameters only, for many steps with the same ones."""
-        return network.embed_edges(self.graph)
+        """What depends on the parameters only, in this precision, for many steps with the same ones."""
+        return network.embed_edges(self.graph, self.precision, remat=self.remat_blocks)
 
     def stack(self, inputs: Arrays, forcings: Arrays) -> jax.Array:
         """What the network reads: normalised channels [batch, grid, channel]."""

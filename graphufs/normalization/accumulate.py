@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 
+from graphufs.experiment import Transform
 from graphufs.normalization.moments import FieldMoments, Moments
+from graphufs.transforms import forward
 
 
 # Not plain fastmath: that would let the compiler assume that there are no NaN.
@@ -78,9 +81,12 @@ class Accumulator:
     layer
         int64 [channel], for each channel the channel that holds the thickness of its layer [m, either sign], or -1 to
         weight by area alone.
+    transforms
+        What to apply to which channels before they are added up. Thickness is taken as it is in the frame.
     """
 
-    def __init__(self, area: np.ndarray, layer: np.ndarray) -> None:
+    def __init__(self, area: np.ndarray, layer: np.ndarray, transforms: Sequence[tuple[slice, Transform]] = ()) -> None:
+        self._transforms = tuple(transforms)
         self._area = np.ascontiguousarray(area, np.float64)
         self._layer = np.ascontiguousarray(layer, np.int64)
         count = self._layer.size
@@ -93,15 +99,26 @@ class Accumulator:
 
         NaN (land in an ocean frame) counts nothing.
         """
+        values = self._transformed(frame)
         if self._shift is None:
-            self._shift = _rough_mean(frame)
-        _add_values(frame, frame, self._layer, self._area, self._shift, self._values)
+            self._shift = _rough_mean(values)
+        _add_values(values, frame, self._layer, self._area, self._shift, self._values)
         if before is not None:
+            earlier = self._transformed(before)
             if self._difference_shift is None:
-                self._difference_shift = _rough_mean(frame.astype(np.float64) - before)
+                self._difference_shift = _rough_mean(values.astype(np.float64) - earlier)
             _add_differences(
-                frame, before, frame, before, self._layer, self._area, self._difference_shift, self._differences
+                values, earlier, frame, before, self._layer, self._area, self._difference_shift, self._differences
             )
+
+    def _transformed(self, frame: np.ndarray) -> np.ndarray:
+        """The frame itself, or a copy in float64 with some channels transformed."""
+        if not self._transforms:
+            return frame
+        values = frame.astype(np.float64)
+        for channels, transform in self._transforms:
+            values[channels] = forward(transform, values[channels])
+        return values
 
     def moments(self) -> FieldMoments:
         """The moments of all frames added so far, [channel]."""

@@ -8,13 +8,14 @@ where it covers exactly what is wanted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from graphufs.experiment import Transform
 from graphufs.files import fsync
 from graphufs.forcings import derived_forcing
 from graphufs.layout import thickness_variable
@@ -33,12 +34,13 @@ Weights = Literal["none", "area", "volume"]
 
 @dataclass(frozen=True)
 class Task:
-    """What the moments of any block are made of."""
+    """What the moments of any block are made of: those of variables with a transform, of the transformed field."""
 
     weights: Weights
     variables: tuple[str, ...]
     derived: tuple[str, ...]
     tisr_period: int
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +82,12 @@ def compute_block(data: PreparedData | str, block: Block, task: Task) -> State:
         data = PreparedData.open(Path(data))
     state: State = {}
     if task.variables:
-        accumulator = Accumulator(grid_rows(data, task.weights), layer_channels(data, task.weights))
+        slices = variable_slices(data.channels)
+        transforms = [(slices[name], transform) for name, transform in task.transforms.items() if name in slices]
+        accumulator = Accumulator(grid_rows(data, task.weights), layer_channels(data, task.weights), transforms)
         for frame, before in _frames(data, block):
             accumulator.update(frame, before)
-        moments, slices = accumulator.moments(), variable_slices(data.channels)
+        moments = accumulator.moments()
         state = {name: moments.part(slices[name]) for name in task.variables}
     return state | {name: derived_moments(data, name, block, task) for name in task.derived}
 
@@ -136,9 +140,10 @@ def derived_moments(data: PreparedData, name: str, block: Block, task: Task) -> 
     return accumulator.moments()
 
 
-def static_moments(data: PreparedData, name: str, weights: Weights) -> FieldMoments:
+def static_moments(data: PreparedData, name: str, task: Task) -> FieldMoments:
     """Moments of a static field; it has no differences."""
-    accumulator = Accumulator(grid_rows(data, weights), np.full(1, -1, np.int64))
+    transforms = [(slice(0, 1), task.transforms[name])] if name in task.transforms else []
+    accumulator = Accumulator(grid_rows(data, task.weights), np.full(1, -1, np.int64), transforms)
     accumulator.update(data.static[name][None])
     return accumulator.moments()
 

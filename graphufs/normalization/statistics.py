@@ -1,7 +1,8 @@
 """Statistics: what scales inputs and targets, and the three stores in which Replay users know them.
 
 A folder holds `mean_by_level.zarr`, `stddev_by_level.zarr` and `diffs_stddev_by_level.zarr`. A variable in them has no
-dimension, or its vertical one (pfull, with native values as coordinate), and keeps its attributes in Replay.
+dimension, or its vertical one (pfull, with native values as coordinate), and keeps its attributes in Replay. Of a
+variable with a transform (graphufs.transforms) they hold the statistics of the transformed field, as `log_<name>`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Statistics:
         folder: Path,
         attributes: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
         provenance: Mapping[str, str] | None = None,
+        stored_as: Mapping[str, str] | None = None,
     ) -> None:
         """Write the three stores into an existing folder.
 
@@ -56,18 +58,21 @@ class Statistics:
             By kind (mean, std, diffs_std), then variable.
         provenance
             Attributes of all three stores.
+        stored_as
+            Names in the stores by variable, where they are others (graphufs.transforms.statistics_names).
         """
         for kind, store in STORES.items():
             values: dict[str, np.ndarray] = getattr(self, kind)
             dataset = xr.Dataset(attrs=dict(provenance or {}))
             for name, array in sorted(values.items()):
                 notes = dict((attributes or {}).get(kind, {}).get(name, {}))
+                stored = (stored_as or {}).get(name, name)
                 if name in self.vertical:
                     dimension = self.vertical[name]
                     dataset = dataset.assign_coords({dimension: (dimension, self.native[name])})
-                    dataset[name] = xr.DataArray(array, dims=(dimension,), attrs=notes)
+                    dataset[stored] = xr.DataArray(array, dims=(dimension,), attrs=notes)
                 else:
-                    dataset[name] = xr.DataArray(array[0], attrs=notes)
+                    dataset[stored] = xr.DataArray(array[0], attrs=notes)
             # Format 2 with consolidated metadata, as published: older tools read nothing newer.
             dataset.to_zarr(folder / store, mode="w", zarr_format=2, consolidated=True)
 
@@ -79,6 +84,7 @@ class Statistics:
         levels: Sequence[float] = (),
         storage_options: Mapping[str, Any] | None = None,
         level_match: Literal["nearest", "exact"] = "nearest",
+        stored_as: Mapping[str, str] | None = None,
     ) -> Self:
         """Read variables, and of those with levels the wanted ones, from stores of ours or published ones.
 
@@ -89,14 +95,17 @@ class Statistics:
             out of `diffs_std`.
         levels
             Wanted levels, in the order the arrays shall have.
+        stored_as
+            Names in the stores by variable, where they are others: {"spfh": "log_spfh"}.
 
         Raises
         ------
         UserError
-            If a store, a variable or a level is not there.
+            If a store, a variable or a level is not there; also if of a variable stored under another name only the
+            plain statistics are.
         """
         place = clean_url(str(folder_or_url)).rstrip("/")
-        names = tuple(names)
+        stored = {name: (stored_as or {}).get(name, name) for name in names}
         native: dict[str, np.ndarray] = {}
         vertical: dict[str, str] = {}
         found: dict[str, dict[str, np.ndarray]] = {}
@@ -104,18 +113,19 @@ class Statistics:
             url = f"{place}/{store}"
             dataset = open_zarr(url, storage_options or {}, what="the statistics")
             if kind != "diffs_std":
-                check_names(names, map(str, dataset.data_vars), url)
+                _check_transformed(stored, dataset, url)
+                check_names(stored.values(), map(str, dataset.data_vars), url)
             found[kind] = {}
-            for name in names:
-                if name not in dataset.data_vars:
+            for name, in_store in stored.items():
+                if in_store not in dataset.data_vars:
                     continue
-                array = dataset[name]
+                array = dataset[in_store]
                 if array.ndim == 0:
                     found[kind][name] = np.array([array.values], np.float64).reshape(1)
                     continue
                 dimension = _vertical(array, url)
                 own = dataset[dimension].values.astype(np.float64)
-                chosen = match_levels(own, levels, level_match, where=f"{name} of {url}")
+                chosen = match_levels(own, levels, level_match, where=f"{in_store} of {url}")
                 found[kind][name] = array.values.astype(np.float64)[chosen]
                 native[name], vertical[name] = own[chosen], dimension
         return cls(found["mean"], found["std"], found["diffs_std"], native, vertical)
@@ -160,6 +170,16 @@ class Statistics:
                         f"the {what} of {name}{level} over {where} is {array[index]:g}, which cannot scale anything; "
                         "take the variable (or level) out of the experiment, or choose a longer normalization period"
                     )
+
+
+def _check_transformed(stored: Mapping[str, str], dataset: xr.Dataset, url: str) -> None:
+    """Refuse to look for other variables where only the statistics of the plain one are there."""
+    for name, in_store in stored.items():
+        if in_store not in dataset.data_vars and name in dataset.data_vars:
+            raise UserError(
+                f"{url} has statistics of {name} but none of its transformed field, {in_store}, which data.transforms "
+                f"asks for; leave out normalization.url, so that they are computed, or data.transforms.{name}"
+            )
 
 
 def _vertical(array: xr.DataArray, url: str) -> str:

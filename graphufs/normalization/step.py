@@ -39,6 +39,7 @@ from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.vertical import same_level
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.transforms import statistics_attributes, statistics_names
 
 PROVENANCE = "provenance.json"
 DASK_TIMEOUT = "30s"
@@ -84,13 +85,14 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         if published:
             statistics = _published(experiment, data).updated(_statistics(state, data))
         else:
-            state |= {name: static_moments(data, name, task.weights) for name in data.static}
+            state |= {name: static_moments(data, name, task) for name in data.static}
             statistics = _statistics(state, data)
         where = experiment.normalization.url or f"the period {experiment.statistics_period}"
         statistics.check(experiment.data.targets, where)
         origin = _origin(experiment, stamps)
         with new_folder(folder) as temporary:
-            statistics.save(temporary, _attributes(experiment, data, statistics), origin)
+            stored_as = statistics_names(experiment.data.transforms, statistics.mean)
+            statistics.save(temporary, _attributes(experiment, data, statistics), origin, stored_as)
             write_json(temporary / PROVENANCE, origin | {"fingerprint": fingerprint, "stamps": int(stamps.size)})
     return _result(folder, "completed", stamps, wanted)
 
@@ -116,7 +118,7 @@ def _task(experiment: Experiment, data: PreparedData) -> Task:
     settings = experiment.data
     derived = tuple(sorted({*settings.inputs, *settings.forcings} & set(DERIVED_FORCINGS)))
     stored = () if experiment.normalization.url else data.variables
-    return Task(experiment.normalization.weights, stored, derived, settings.tisr_period)
+    return Task(experiment.normalization.weights, stored, derived, settings.tisr_period, settings.transforms)
 
 
 def _moments(
@@ -197,12 +199,22 @@ def _statistics(state: State, data: PreparedData) -> Statistics:
 
 
 def _published(experiment: Experiment, data: PreparedData) -> Statistics:
-    """Published statistics of the stored variables, at the native levels of the data."""
-    normalization = experiment.normalization
+    """Published statistics of the stored variables, at the native levels of the data.
+
+    Of a variable with a transform they are those of `log_<name>`. What floor, if any, the publisher took is not known.
+    """
+    normalization, transforms = experiment.normalization, experiment.data.transforms
     url = str(normalization.url)
     levels = sorted(experiment.data.levels)
     names = (*data.variables, *data.static)
-    statistics = Statistics.open(url, names, levels, normalization.storage_options, experiment.data.level_match)
+    statistics = Statistics.open(
+        url,
+        names,
+        levels,
+        normalization.storage_options,
+        experiment.data.level_match,
+        stored_as=statistics_names(transforms, names),
+    )
     for name in data.variables:
         channels = data.channels[data.variable_slice(name)]
         for channel, level in zip(channels, statistics.native.get(name, ()), strict=False):
@@ -236,8 +248,10 @@ def _attributes(
             facts = data.facts.get(name)
             own = facts.dimensions if facts else DERIVED_DIMENSIONS[name]
             dimensions = [dimension for dimension in own if not facts or dimension != facts.vertical]
+            notes = facts.attributes if facts else {}
+            transform = experiment.data.transforms.get(name)
             attributes[kind][name] = {
-                **(facts.attributes if facts else {}),
+                **(statistics_attributes(transform, notes) if transform else notes),
                 "description": f"{operation} over {dimensions}{suffix}",
                 "stats_start_date": period["start"],
                 "stats_end_date": period["end"],

@@ -1,8 +1,8 @@
 """Checkpoints: a folder for each, with everything that a forecast or the rest of the training needs.
 
-    <update>/meta.json      update, experiment, provenance, and the SHA-256 of the two files below
+    <update>/meta.json      update, position, environment, experiment, provenance, and the SHA-256 of the files below
              emulator.npz   parameters, statistics, grid and levels: all that a forecast needs
-             training.npz   the optimizer's state
+             training.npz   the optimizer's state; and the parameters, where emulator.npz holds their average
 
 A folder appears by one rename after its content is on disk, so whatever has a checkpoint's name is whole.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.files import new_folder, remove_folder
 
-FORMAT = 1
+FORMAT = 2
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -62,9 +62,14 @@ def unflatten(like: Any, arrays: Arrays, prefix: str, origin: Path) -> Any:
     return jax.tree_util.tree_unflatten(structure, restored)
 
 
+def place(folder: Path, update: int) -> Path:
+    """Where the checkpoint after `update` updates lies."""
+    return folder / f"{update:08d}"
+
+
 def save(folder: Path, update: int, emulator: Arrays, training: Arrays, meta: dict[str, Any]) -> Path:
     """Write the checkpoint after `update` updates and return its path."""
-    path = folder / f"{update:08d}"
+    path = place(folder, update)
     with new_folder(path) as temporary:
         digests = {}
         for name, arrays in (("emulator.npz", emulator), ("training.npz", training)):
@@ -82,11 +87,17 @@ def updates(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
+def last(folder: Path) -> Path | None:
+    """The last checkpoint of a folder; None where there is none."""
+    there = updates(folder)
+    return place(folder, there[-1]) if there else None
+
+
 def prune(folder: Path, keep: set[int]) -> None:
     """Remove all checkpoints but those to keep."""
     for update in updates(folder):
         if update not in keep:
-            remove_folder(folder / f"{update:08d}")
+            remove_folder(place(folder, update))
 
 
 def read_meta(path: Path) -> dict[str, Any]:

@@ -1,22 +1,34 @@
-"""Mini-batches of forecast samples, shuffled by a seed and read ahead of the training step."""
+"""Mini-batches of forecast samples, shuffled by a seed, shared among processes and read ahead of the training step.
+
+Batch number `n` is a pure function of the samples, the batch size and the key: a loader has no state, going on after a
+restart takes only the number, and processes that share the batches agree on them without talking to each other.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graphufs.errors import UserError
 from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.forcings import derived_forcing
 from graphufs.replay.frames import PreparedData
 
+READERS = 2
+"""Threads that read; benchmarks/loader.py shows that more read no faster."""
+AHEAD = 2
+"""Batches read ahead of the one in use."""
+AHEAD_BYTES = 2**30
+"""Memory they may take: large batches are read less far ahead, but one always is."""
 DERIVED_CACHE_BYTES = 512 * 2**20
 """Memory for derived fields that are full maps (solar radiation), which are costly to compute."""
 
@@ -62,6 +74,13 @@ class Samples:
         """The stamps [initial time, frame] of the windows around initial times."""
         offsets = np.arange(1 - self.input_frames, self.rollout + 1) * np.timedelta64(self.data.time_step, "h")
         return initial_times[:, None] + offsets
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Memory of one sample's frames and derived forcings."""
+        channels, rows, columns = self.data.frame_shape
+        maps = channels + ("toa_incident_solar_radiation" in self.derived)
+        return 4 * (self.input_frames + self.rollout) * maps * rows * columns
 
     def read(self, initial_times: NDArray[np.datetime64], cache: DerivedCache | None = None) -> Batch:
         """Read the samples of the given initial times as one batch."""
@@ -113,15 +132,52 @@ def order(count: int, batch_size: int, batch: int, key: tuple[int, ...]) -> NDAr
     """
     per_epoch = count // batch_size
     epoch, place = divmod(batch, per_epoch)
-    permutation = np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, epoch)))).permutation(count)
-    return permutation[place * batch_size : (place + 1) * batch_size]
+    return _permutation(count, (*key, epoch))[place * batch_size : (place + 1) * batch_size]
+
+
+def _permutation(count: int, key: tuple[int, ...]) -> NDArray[np.int64]:
+    # NumPy may change what its generators draw in a later version. A test holds the values, and a checkpoint refuses
+    # to go on where they differ, as they are part of the loader's identity.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(count)
 
 
 class BatchLoader:
-    """Reads shuffled batches a few ahead in threads and measures how long the training waited for them."""
+    """Reads shuffled batches a few ahead in threads and measures how long the training waited for them.
 
-    def __init__(self, samples: Samples, batch_size: int, key: tuple[int, ...], *, ahead: int = 3) -> None:
-        self.samples, self.batch_size, self.key, self.ahead = samples, batch_size, key, ahead
+    Parameters
+    ----------
+    samples
+        What to choose from.
+    batch_size
+        Samples of one update, over all processes.
+    key
+        Numbers that the order of the samples is drawn from.
+    shard
+        (process, processes): this process reads its equal part of each batch, the parts in the order of the processes.
+        Put together they are the batches of a single process.
+
+    Raises
+    ------
+    UserError
+        If the processes cannot share a batch equally.
+    """
+
+    def __init__(
+        self, samples: Samples, batch_size: int, key: tuple[int, ...], *, shard: tuple[int, int] = (0, 1)
+    ) -> None:
+        process, processes = shard
+        if not 0 <= process < processes:
+            raise UserError(f"there is no process {process} of {processes}; they are counted from 0")
+        if batch_size % processes:
+            raise UserError(
+                f"a batch of {batch_size} samples cannot be shared equally by {processes} processes; choose a "
+                "batch size that is a multiple of them"
+            )
+        self.samples, self.batch_size, self.key = samples, batch_size, key
+        share = batch_size // processes
+        self._shard = slice(process * share, (process + 1) * share)
+        self.ahead = max(1, min(AHEAD, AHEAD_BYTES // (share * samples.bytes_per_sample)))
+        """Batches read ahead of the one in use."""
         self.waited = 0.0
         """Seconds that the consumer spent waiting so far."""
         self._cache = DerivedCache()
@@ -131,25 +187,58 @@ class BatchLoader:
         """Full batches in one pass over the samples."""
         return len(self.samples.initial_times) // self.batch_size
 
+    def identity(self) -> dict[str, Any]:
+        """What decides which samples each batch takes, for JSON: going on with another gives another training.
+
+        Under `initial_times` and `order` are the first 16 hexadecimal digits of the SHA-256 of all initial times, as
+        hours since 1970 in little-endian int64, and of the first epoch's order, as little-endian int64.
+        """
+        times = self.samples.initial_times.astype("datetime64[h]")
+        first_epoch = _permutation(len(times), (*self.key, 0))
+        return {
+            "samples": len(times),
+            "first": str(times[0]) if len(times) else None,
+            "last": str(times[-1]) if len(times) else None,
+            "initial_times": _digest(times.astype(np.int64)),
+            "batch_size": self.batch_size,
+            "key": list(self.key),
+            "order": _digest(first_epoch),
+        }
+
     def initial_times(self, batch: int) -> NDArray[np.datetime64]:
-        """The initial times of batch number `batch`."""
+        """The initial times of batch number `batch`, of all processes together."""
         indices = order(len(self.samples.initial_times), self.batch_size, batch, self.key)
         return self.samples.initial_times[indices]
 
+    def local_initial_times(self, batch: int) -> NDArray[np.datetime64]:
+        """The initial times of this process's part of batch number `batch`."""
+        return self.initial_times(batch)[self._shard]
+
     def batches(self, first: int, stop: int) -> Iterator[tuple[int, Batch]]:
-        """Batches number `first` up to, not including, `stop`, each with its number."""
+        """This process's part of batches number `first` up to, not including, `stop`, each with its number."""
         pending: deque[Future[Batch]] = deque()
         following = first
-        with ThreadPoolExecutor(2, thread_name_prefix="loader") as pool:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="loader") as pool:
+
+            def read_on() -> None:
+                nonlocal following
+                while following < stop and len(pending) < self.ahead:
+                    times = self.local_initial_times(following)
+                    pending.append(pool.submit(self.samples.read, times, self._cache))
+                    following += 1
+
             try:
+                read_on()
                 for number in range(first, stop):
-                    while following < stop and len(pending) < self.ahead:
-                        pending.append(pool.submit(self.samples.read, self.initial_times(following), self._cache))
-                        following += 1
                     began = time.perf_counter()
                     batch = pending.popleft().result()
                     self.waited += time.perf_counter() - began
+                    read_on()
                     yield number, batch
             finally:
                 for future in pending:
                     future.cancel()
+
+
+def _digest(values: NDArray[np.int64]) -> str:
+    return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()[:16]

@@ -3,17 +3,20 @@
     weights = LossWeights.build(channels, latitude, longitude, levels={"tmp": [97.8, 505.7, 998.8]})
     loss, diagnostics = loss_and_diagnostics(network, stepper, weights, inputs, targets, forcings)
     (loss, diagnostics), gradients = batch_loss_and_grads(network, stepper, weights, inputs, targets, forcings)
+    diagnostics.by_variable["tmp"], diagnostics.by_level["tmp"]       # a scalar, [level]
 
 For a variable v and a sample, l_v is the mean over time, level, latitude and longitude of
 (y - target)^2 w_lat w_lev, both normalised; the sample's loss is sum_v W_v l_v, a sum, not a mean, over variables. The
-loss of a batch is the mean of its samples', and so is its gradient. Diagnostics are the l_v. (Lam et al. 2023, eq. 19.)
-The number of target times decides the length of the rollout.
+loss of a batch is the mean of its samples', and so is its gradient (Lam et al. 2023, eq. 19). At level k of the K of v
+the mean squared error is e_vk, the mean of (y - target)^2 w_lat, so that l_v = sum_k c_vk e_vk with
+c_vk = w_lev_k f_vk / K, where f_vk is a factor for this channel, 1 unless given. Diagnostics are l_v and e_vk. The
+number of target times decides the length of the rollout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,52 +28,22 @@ from graphufs.forecast.rollout import scan_steps
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
 from graphufs.model.normalized import Stepper
+from graphufs.train.weights import latitude_weights, level_weights
 
 
-def latitude_weights(latitude: np.ndarray, parent_latitude: np.ndarray | None = None) -> np.ndarray:
-    """The area of each latitude's cells, float64 [lat], with mean 1.
+class Diagnostics(NamedTuple):
+    """What the loss is made of, for a sample [batch, ...] or the mean of a batch.
 
-    Cells reach half-way (in angle) to the neighbouring latitudes, and to the pole where it is less than a spacing
-    away; the area is proportional to the difference of the sines of the bounds. On uniform grids with or without
-    points at the poles this is what GraphCast uses; it holds for Gaussian grids too.
-
-    Parameters
+    Attributes
     ----------
-    latitude : degrees, ascending or descending
-    parent_latitude : the latitudes `latitude` was picked from, if it is every n-th of a finer grid. Each point then
-        stands for the fine grid's cell, as the picked latitudes do not lie symmetrically about the equator
+    by_variable : l_v by target, before the weight of the variable
+    by_level : e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the
+        normalised target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target
+        that is no input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it
     """
-    latitude = np.asarray(latitude, np.float64)
-    if parent_latitude is not None and len(parent_latitude) != len(latitude):
-        parent = np.asarray(parent_latitude, np.float64)
-        index = np.abs(parent[None, :] - latitude[:, None]).argmin(axis=1)
-        if np.abs(parent[index] - latitude).max() > 1e-3 or len(set(index)) != len(index):
-            raise UserError("the latitudes are not among the parent grid's; weights cannot be taken from it")
-        weights = latitude_weights(parent)[index]
-        return weights / weights.mean()
-    steps = np.diff(latitude)
-    if len(latitude) < 2 or not ((steps > 0).all() or (steps < 0).all()):
-        raise UserError(f"latitudes must ascend or descend, at least two of them; got {latitude}")
-    bounds = np.concatenate(
-        [
-            [_outer_bound(latitude[0], -steps[0])],
-            (latitude[1:] + latitude[:-1]) / 2,
-            [_outer_bound(latitude[-1], steps[-1])],
-        ]
-    )
-    weights = np.abs(np.diff(np.sin(np.deg2rad(bounds))))
-    return weights / weights.mean()
 
-
-def _outer_bound(latitude: float, step: float) -> float:
-    """The pole if it is less than a step away, else half a step outward."""
-    return float(np.sign(step) * 90.0) if abs(latitude + step) > 90.0 else latitude + step / 2
-
-
-def level_weights(levels: np.ndarray) -> np.ndarray:
-    """P / mean(p), float64 [level]."""
-    levels = np.asarray(levels, np.float64)
-    return levels / levels.mean()
+    by_variable: dict[str, jax.Array]
+    by_level: dict[str, jax.Array]
 
 
 class LossWeights(eqx.Module):
@@ -78,12 +51,15 @@ class LossWeights(eqx.Module):
 
     Attributes
     ----------
-    points : float32 [level, lat, 1] (or [level, lat, lon] where masked) by target; sums, over all points, to 1
+    areas : float32 [1, lat, 1] (or [level, lat, lon] where masked) by target: each point's share of the area; at each
+        level they sum, over all points, to 1
+    levels : c_vk by target, float32 [level]
     variables : W_v by target
     masks : bool [level, lat, lon] by target, False where there is nothing to score
     """
 
-    points: dict[str, jax.Array]
+    areas: dict[str, jax.Array]
+    levels: dict[str, jax.Array]
     variables: dict[str, jax.Array]
     masks: dict[str, jax.Array]
 
@@ -95,6 +71,7 @@ class LossWeights(eqx.Module):
         *,
         levels: Mapping[str, Any] | None = None,
         variable_weights: Mapping[str, float] | None = None,
+        channel_weights: Mapping[str, Sequence[float]] | None = None,
         parent_latitude: np.ndarray | None = None,
         weigh_latitudes: bool = True,
         weigh_levels: bool = True,
@@ -107,6 +84,9 @@ class LossWeights(eqx.Module):
         latitude, longitude : degrees
         levels : pressures by variable; a variable not named has equal weights at its levels
         variable_weights : by target; the others count 1
+        channel_weights : factors [level] by target, in the order of its levels, on top of the weights of levels and
+            variables; the others have 1. Nothing is normalised again: a factor of 2 doubles this channel's part of the
+            loss and leaves all other parts as they are
         parent_latitude : see `latitude_weights`
         masks : bool [level, lat, lon] by variable, False where it never exists: weight zero. The others' weights at a
             level still have mean 1, so that a variable does not count less for existing in few places.
@@ -114,46 +94,71 @@ class LossWeights(eqx.Module):
         Raises
         ------
         UserError
-            If a weight names no target, or numbers of levels differ.
+            If a weight names no target, numbers of levels differ, or a channel's factor is negative or not finite.
         """
         targets = channels.target_variables
-        if unknown := sorted(set(variable_weights or {}) - set(targets)):
-            raise UserError(f"loss weights are given for {', '.join(unknown)}; the targets are {', '.join(targets)}")
+        for weights in (variable_weights or {}, channel_weights or {}):
+            if unknown := sorted(set(weights) - set(targets)):
+                raise UserError(
+                    f"loss weights are given for {', '.join(unknown)}; the targets are {', '.join(targets)}"
+                )
         area = latitude_weights(latitude, parent_latitude) if weigh_latitudes else np.ones(len(latitude))
-        points, chosen = {}, {}
+        areas, shares, chosen = {}, {}, {}
         for name in targets:
             count = channels.levels(name)
-            weights = np.ones(count)
+            by_level = np.ones(count)
             if weigh_levels and levels is not None and name in levels:
-                weights = level_weights(np.atleast_1d(levels[name]))
-                if weights.shape != (count,):
-                    raise UserError(f"{name} has {count} levels, but {len(weights)} level values are given")
+                by_level = level_weights(np.atleast_1d(levels[name]))
+                if by_level.shape != (count,):
+                    raise UserError(f"{name} has {count} levels, but {len(by_level)} level values are given")
+            factors = _channel_factors(name, (channel_weights or {}).get(name), count)
+            shares[name] = jnp.asarray(by_level * factors / count, jnp.float32)
             mask = np.ones((count, len(latitude), len(longitude)), bool)
             if masks is not None and name in masks:
                 mask = np.broadcast_to(np.asarray(masks[name], bool), mask.shape)
             share = area[None, :, None] * mask
             total = share.sum(axis=(1, 2), keepdims=True)
-            share = weights[:, None, None] / count * np.divide(share, total, where=total > 0, out=np.zeros(share.shape))
+            share = np.divide(share, total, where=total > 0, out=np.zeros(share.shape))
             if mask.all():
-                share = share[:, :, :1]  # the same at all longitudes
+                share = share[:1, :, :1]  # the same at all levels and longitudes
             else:
                 chosen[name] = jnp.asarray(mask)
-            points[name] = jnp.asarray(share, jnp.float32)
+            areas[name] = jnp.asarray(share, jnp.float32)
         return LossWeights(
-            points=points,
+            areas=areas,
+            levels=shares,
             variables={name: jnp.float32((variable_weights or {}).get(name, 1.0)) for name in targets},
             masks=chosen,
         )
 
     def errors(self, outputs: Arrays, targets: Arrays) -> dict[str, jax.Array]:
-        """l_v of each sample, [batch], of normalised outputs and targets [batch, 1, level, lat, lon]."""
+        """e_vk of each sample, [batch, level], of normalised outputs and targets [batch, 1, level, lat, lon]."""
         errors = {}
-        for name, weights in self.points.items():
+        for name, areas in self.areas.items():
             difference = outputs[name] - targets[name]
             if name in self.masks:
                 difference = jnp.where(self.masks[name], difference, 0.0)
-            errors[name] = (difference * difference * weights).sum(axis=(1, 2, 3, 4))
+            errors[name] = (difference * difference * areas).sum(axis=(1, 3, 4))
         return errors
+
+    def parts(self, errors: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """c_vk e_vk of errors e_vk [..., level] by target: what each level has in l_v, which is their sum."""
+        return {name: self.levels[name] * error for name, error in errors.items()}
+
+    def combine(self, errors: Mapping[str, jax.Array]) -> tuple[jax.Array, Diagnostics]:
+        """The loss sum_v W_v l_v of errors e_vk [..., level] by target, with what it is made of."""
+        by_variable = {name: part.sum(axis=-1) for name, part in self.parts(errors).items()}
+        loss = jnp.stack([self.variables[name] * value for name, value in by_variable.items()]).sum(axis=0)
+        return loss, Diagnostics(by_variable, dict(errors))
+
+
+def _channel_factors(name: str, factors: Sequence[float] | None, count: int) -> np.ndarray:
+    values = np.ones(count) if factors is None else np.asarray(factors, np.float64)
+    if values.shape != (count,):
+        raise UserError(f"{name} has {count} levels, but {values.size} channel weights are given")
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise UserError(f"the channel weights of {name} are {values.tolist()}; they must be finite and not negative")
+    return values
 
 
 def sample_losses(
@@ -166,8 +171,8 @@ def sample_losses(
     *,
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss [batch] and diagnostics [batch] by target of each sample, means over the steps of the rollout.
+) -> tuple[jax.Array, Diagnostics]:
+    """Loss [batch] and diagnostics [batch, ...] of each sample, means over the steps of the rollout.
 
     Parameters
     ----------
@@ -193,9 +198,7 @@ def sample_losses(
     errors, _ = scan_steps(
         network, stepper, inputs, forcings, observe, wanted, steps=steps.pop(), edges=edges, remat=remat
     )
-    diagnostics = {name: error.mean(axis=0) for name, error in errors.items()}
-    loss = jnp.stack([weights.variables[name] * error for name, error in diagnostics.items()]).sum(axis=0)
-    return loss, diagnostics
+    return weights.combine({name: error.mean(axis=0) for name, error in errors.items()})
 
 
 def loss_and_diagnostics(
@@ -208,10 +211,11 @@ def loss_and_diagnostics(
     *,
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The batch's loss and diagnostics by target: the means of `sample_losses`."""
-    loss, diagnostics = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
-    return loss.mean(), {name: error.mean() for name, error in diagnostics.items()}
+) -> tuple[jax.Array, Diagnostics]:
+    """The batch's loss and diagnostics: the means of `sample_losses`."""
+    found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
+    mean: tuple[jax.Array, Diagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
+    return mean
 
 
 def batch_loss_and_grads(
@@ -224,7 +228,7 @@ def batch_loss_and_grads(
     *,
     samples_at_once: int | None = None,
     remat: bool | None = None,
-) -> tuple[tuple[jax.Array, dict[str, jax.Array]], GraphCast]:
+) -> tuple[tuple[jax.Array, Diagnostics], GraphCast]:
     """((loss, diagnostics), gradients): means over the batch's samples.
 
     Parameters
@@ -245,7 +249,7 @@ def batch_loss_and_grads(
     edges, pull_edges = jax.vjp(stepper.embed_edges, network)
 
     def gradients(samples: tuple[Arrays, Arrays, Arrays]) -> Any:
-        def loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, Diagnostics]:
             return loss_and_diagnostics(network, stepper, weights, *samples, edges=edges, remat=remat)
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(network, edges)

@@ -17,7 +17,7 @@ class MetricsFile:
         kept = [line for line in read(path) if line["update"] <= resumed_at]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def write(self, event: str, update: int, **values: Any) -> None:
+    def write(self, event: str, update: int, values: dict[str, Any]) -> None:
         """Append one line."""
         with open(self._path, "a") as file:
             file.write(json.dumps({"event": event, "update": update, **values}) + "\n")

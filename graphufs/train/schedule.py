@@ -28,8 +28,10 @@ def learning_rate(settings: LearningRate, updates: int) -> optax.Schedule:
 
 
 def optimizer(settings: Optimizer, rate: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW (decoupled weight decay on all parameters) after clipping by the global norm."""
+    """AdamW (decoupled weight decay on all parameters) after clipping by the global norm.
+
+    The structure of its state does not depend on the settings, so that stages can hand it on.
+    """
+    clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
     adamw = optax.adamw(rate, b1=settings.b1, b2=settings.b2, eps=settings.eps, weight_decay=settings.weight_decay)
-    if settings.clip is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(settings.clip), adamw)
+    return optax.chain(clip, adamw)

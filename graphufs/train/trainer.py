@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import optax
-
 from graphufs import configuration
-from graphufs.emulator import ReplayEmulator, training_samples
-from graphufs.errors import Stopped, UserError
+from graphufs.emulator import ReplayEmulator
+from graphufs.errors import Diverged, Stopped
 from graphufs.experiment import Experiment
-from graphufs.files import write_text
+from graphufs.files import write_json, write_text
 from graphufs.layout import Layout
 from graphufs.lock import locked
 from graphufs.model.memory import keep_freed_memory
@@ -23,24 +20,17 @@ from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.train import checkpoint, metrics
-from graphufs.train.loader import BatchLoader, Samples
-from graphufs.train.schedule import learning_rate, optimizer
-from graphufs.train.update import Objective, Outcome, State, mean_loss
+from graphufs.train.devices import Devices, differences
+from graphufs.train.guard import Guard, Trouble
+from graphufs.train.loader import Samples
+from graphufs.train.logbook import Logbook, Sink
+from graphufs.train.plan import Plan, Stage
+from graphufs.train.position import Position, require_own
+from graphufs.train.programs import Programs
+from graphufs.train.update import Controls, Objective, State
 
 REPORT_EVERY = 10
 """Updates between two lines of metrics."""
-KEEP = 2
-"""Checkpoints kept while training, counted from the last."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training stage with its data and its place among all updates."""
-
-    name: str
-    loader: BatchLoader
-    first: int
-    updates: int
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
@@ -49,180 +39,245 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Raises
     ------
     UserError
-        If data or statistics are missing, a stage has too few valid samples, or a loss is not finite.
+        If data or statistics are missing or not those of the checkpoint, a stage has too few valid samples, or the
+        longest rollout does not fit the memory.
+    Diverged
+        If a loss is not finite or runs away, and no rollback is left.
     Stopped
         After a polite stop; a checkpoint has been written.
     """
     layout = Layout(experiment, root)
-    with locked(layout.run, should_stop=should_stop, waiting=lambda: None):
-        return _train(experiment, layout, progress, should_stop)
-
-
-def _train(experiment: Experiment, layout: Layout, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
-    data = PreparedData.open(layout.data)
-    plans = _plan(experiment, data)
-    total = plans[-1].first + plans[-1].updates
-    there = checkpoint.updates(layout.checkpoints)
-    if there and there[-1] >= total:
-        return {"status": "unchanged", **_result(layout, total)}
-    keep_freed_memory()
-    emulator = ReplayEmulator.from_experiment(experiment, layout.root).load_normalization()
-    rate = _rate(experiment, plans)
-    objective = Objective(emulator, optimizer(experiment.training.optimizer, rate))
-    state, done = objective.start(), 0
-    if there:
-        done = there[-1]
-        state = _restore(layout.checkpoints / f"{done:08d}", state)
-    else:
-        write_text(layout.run / "experiment.yaml", configuration.dump(experiment))
-    session = _Session(layout, objective, rate, metrics.MetricsFile(layout.metrics, done), total, progress)
-    validation = data.samples(experiment.data.validation, experiment.data.input_frames, 1)
-    validate = Samples.of(experiment, data, validation.initial, 1)
-    for plan in plans:
-        for number, batch in plan.loader.batches(max(done - plan.first, 0), plan.updates):
-            state, outcome = objective.update(state, batch)
-            done = plan.first + number + 1
-            session.note(done, plan, outcome)
-            if done % experiment.training.validate_every == 0 or done in (total, plan.first + plan.updates):
-                session.validate(done, plan, state, validate)
-            stop = should_stop()
-            if done % experiment.training.checkpoint_every == 0 or done == total or stop:
-                session.save(done, plan, state)
-            if stop and done < total:
-                raise Stopped(f"stopped after {done} of {total} updates; a checkpoint is written")
-    return {"status": "completed", **_result(layout, total)}
-
-
-def _plan(experiment: Experiment, data: PreparedData) -> list[Plan]:
-    """The stages with their loaders; stages counted in epochs get their updates from the valid samples."""
-    size, seed = experiment.training.batch_size, experiment.training.seed
-    loaders = []
-    for index, stage in enumerate(experiment.training.stages):
-        samples = training_samples(experiment, data, index)
-        if len(samples.initial_times) < size:
-            raise UserError(
-                f"stage {stage.name!r} has {len(samples.initial_times)} valid samples in the training period, fewer "
-                f"than one batch of {size}; `graphufs prepare` lists the stamps left out"
-            )
-        loaders.append(BatchLoader(samples, size, (seed, index)))
-    stages = experiment.training.stages
-    counts = [
-        stage.updates or (stage.epochs or 0) * loader.batches_per_epoch
-        for stage, loader in zip(stages, loaders, strict=True)
-    ]
-    firsts = [0, *accumulate(counts)]
-    return [Plan(*parts) for parts in zip([stage.name for stage in stages], loaders, firsts[:-1], counts, strict=True)]
-
-
-def _rate(experiment: Experiment, plans: list[Plan]) -> optax.Schedule:
-    """The learning rate by update over all stages: the optimizer's moments go on from stage to stage."""
-    schedules = [
-        learning_rate(stage.learning_rate, plan.updates)
-        for stage, plan in zip(experiment.training.stages, plans, strict=True)
-    ]
-    return optax.join_schedules(schedules, [plan.first for plan in plans[1:]])
-
-
-def _restore(path: Path, state: State) -> State:
-    network = checkpoint.unflatten(state.network, checkpoint.read_arrays(path, "emulator.npz"), "network", path)
-    moments = checkpoint.unflatten(state.optimizer, checkpoint.read_arrays(path, "training.npz"), "optimizer", path)
-    return State(network, moments)
+    devices = Devices.choose(experiment.training.batch_size, experiment.training.compute.devices)
+    with contextlib.ExitStack() as stack:
+        if devices.primary:
+            stack.enter_context(locked(layout.run, should_stop=should_stop, waiting=lambda: None))
+        devices.wait("the run folder is locked")
+        data = PreparedData.open(layout.data)
+        plan = Plan.of(experiment, data, devices.shard)
+        there = checkpoint.last(layout.checkpoints)
+        if there is not None and int(there.name) >= plan.total:
+            return {"status": "unchanged", **_result(layout, plan.total)}
+        training = _Training(layout, data, plan, devices, progress, should_stop)
+        stack.callback(training.close)
+        return {"status": "completed", **training.run(), **_result(layout, plan.total)}
 
 
 def _result(layout: Layout, total: int) -> dict[str, Any]:
-    validations = [line for line in metrics.read(layout.metrics) if line["event"] == "validation"]
+    lines = metrics.read(layout.metrics)
+    validations = [line for line in lines if line["event"] == "validation"]
+    path = checkpoint.place(layout.checkpoints, total)
+    best = Position.from_meta(checkpoint.read_meta(path)).best
     return {
         "updates": total,
         "validation_loss": validations[-1]["loss"] if validations else None,
-        "checkpoint": str(layout.checkpoints / f"{total:08d}"),
+        "checkpoint": str(path),
+        "best_checkpoint": None if best is None else str(checkpoint.place(layout.checkpoints, best.update)),
     }
 
 
-class _Session:
-    """Keeps the books of one training process: losses between reports, speed, checkpoints."""
+class _Training:
+    """One process's part in a training: where it stands, and what it does next."""
 
     def __init__(
         self,
         layout: Layout,
-        objective: Objective,
-        rate: optax.Schedule,
-        file: metrics.MetricsFile,
-        total: int,
+        data: PreparedData,
+        plan: Plan,
+        devices: Devices,
         progress: Progress,
+        should_stop: ShouldStop,
     ) -> None:
-        self.experiment, self.layout, self.objective = objective.emulator.experiment, layout, objective
-        self.rate, self.file, self.total, self.progress = rate, file, total, progress
-        self.pending: list[Outcome] = []
-        self.began, self.waited = time.perf_counter(), 0.0
+        self.layout, self.data, self.plan, self.devices = layout, data, plan, devices
+        self.progress, self.should_stop = progress, should_stop
+        self.experiment, self.settings = layout.experiment, layout.experiment.training
+        self.warnings: list[str] = []
+        keep_freed_memory()
+        emulator = ReplayEmulator.from_experiment(self.experiment, layout.root).load_normalization()
+        self.objective = Objective(emulator, plan, devices)
+        self.programs = Programs(self.objective)
+        validation = data.samples(self.experiment.data.validation, self.experiment.data.input_frames, 1)
+        self.validation = Samples.of(self.experiment, data, validation.initial, 1)
+        self.saved = time.monotonic()
+        there = checkpoint.last(layout.checkpoints)
+        self.state, self.position = self._start() if there is None else self._restore(there)
+        if there is not None:
+            self._compare_environments(there)
+        self.logbook = Logbook(plan, self._sinks(), progress)
+        if self.settings.validation_forecasts is not None:
+            from graphufs.train.validation import ValidationForecasts  # brings xarray, which training alone spares
 
-    def note(self, done: int, plan: Plan, outcome: Outcome) -> None:
-        """Collect an update's outcome and report every few updates."""
-        self.pending.append(outcome)
-        if done % REPORT_EVERY == 0 or done in (self.total, plan.first + plan.updates):
-            self._report(done, plan)
+            self.forecasts = ValidationForecasts.of(emulator, data)
 
-    def _report(self, done: int, plan: Plan) -> None:
-        if not self.pending:
-            return
-        losses = np.array([float(outcome.loss) for outcome in self.pending])
-        norms = [float(outcome.gradient_norm) for outcome in self.pending]
-        first = done - len(losses)
-        if not np.isfinite(losses).all() or not np.isfinite(norms).all():
-            self._refuse(first, plan, losses, norms)
-        now, waited = time.perf_counter(), plan.loader.waited
-        seconds = max(now - self.began, 1e-9)
-        waiting = max(waited - self.waited, 0.0) / seconds
-        speed = len(losses) * plan.loader.batch_size / seconds
-        self.began, self.waited = now, waited
-        by_variable = {
-            name: float(np.mean([float(outcome.by_variable[name]) for outcome in self.pending]))
-            for name in self.pending[0].by_variable
-        }
-        self.pending = []
-        self.file.write(
-            "update",
-            done,
-            stage=plan.name,
-            loss=float(losses.mean()),
-            loss_by_variable=by_variable,
-            learning_rate=float(self.rate(done - 1)),
-            gradient_norm=float(np.mean(norms)),
-            samples_per_second=round(speed, 3),
-            waiting=round(waiting, 4),
-        )
-        shown = {"loss": float(losses.mean()), "samples/s": speed, "waiting %": 100 * waiting}
-        self.progress(Event(f"stage {plan.name}", done - plan.first, plan.updates, "updates", shown))
+    def run(self) -> dict[str, Any]:
+        """Train to the end, going back after trouble as often as allowed."""
+        self.programs.prepare([stage for stage in self.plan.stages if stage.end > self.position.done], self.progress)
+        while self.position.done < self.plan.total:
+            try:
+                for stage in self.plan.stages:
+                    if self.position.done < stage.end:
+                        self._run_stage(stage)
+            except Trouble as trouble:
+                self._roll_back(trouble)
+        return {"warnings": self.warnings} if self.warnings else {}
 
-    def _refuse(self, first: int, plan: Plan, losses: np.ndarray, norms: list[float]) -> None:
-        bad = int(np.argmin(np.isfinite(losses) & np.isfinite(norms)))
-        times = plan.loader.initial_times(first - plan.first + bad)
-        last = checkpoint.updates(self.layout.checkpoints)
-        raise UserError(
-            f"the loss or gradient of update {first + bad + 1} is not finite (loss {losses[bad]}, gradient norm "
-            f"{norms[bad]}); its samples start at {', '.join(str(time.astype('datetime64[h]')) for time in times)}. "
-            f"The last good checkpoint is {f'of update {last[-1]}' if last else 'none'}; lower the learning rate or "
-            "look at these samples"
-        )
+    def close(self) -> None:
+        """Nothing is left open."""
 
-    def validate(self, done: int, plan: Plan, state: State, samples: Samples) -> None:
+    def _start(self) -> tuple[State, Position]:
+        """The state before the first update."""
+        network = self.objective.emulator.network
+        if self.devices.primary:
+            write_text(self.layout.run / "experiment.yaml", configuration.dump(self.experiment))
+        if self.settings.init_from is not None:
+            from graphufs.train.initial import initial_network
+
+            network, report = initial_network(self.objective.emulator, self.settings.init_from)
+            if self.devices.primary:
+                write_json(self.layout.run / "initial.json", report.to_json())
+            self.warnings += report.lines()
+        return self.objective.start(network), Position()
+
+    def _restore(self, path: Path) -> tuple[State, Position]:
+        """The state and position of a checkpoint."""
+        meta = require_own(path, self.layout, self.plan, self.objective.emulator)
+        like = self.objective.start(self.objective.emulator.network)
+        emulator, training = (checkpoint.read_arrays(path, name) for name in ("emulator.npz", "training.npz"))
+        forecaster = checkpoint.unflatten(like.network, emulator, "network", path)
+        moments = checkpoint.unflatten(like.optimizer, training, "optimizer", path)
+        if like.average is None:
+            state = State(forecaster, moments, None)
+        else:
+            state = State(checkpoint.unflatten(like.network, training, "network", path), moments, forecaster)
+        return self.devices.replicate(state), Position.from_meta(meta)
+
+    def _compare_environments(self, path: Path) -> None:
+        """Say what differs from where the checkpoint was written: from here on, bits may too."""
+        before = checkpoint.read_meta(path)["environment"]
+        self.programs.prefer(before.pop("device_batch_size", None))
+        if changed := differences(before, self.devices.environment()):
+            self.warnings.append(
+                f"the training goes on from update {self.position.done} elsewhere than before: {'; '.join(changed)}. "
+                "Its result will equal that of an undisturbed run to rounding only, not bit for bit"
+            )
+
+    def _sinks(self) -> list[Sink]:
+        if not self.devices.primary:
+            return []
+        return [metrics.MetricsFile(self.layout.metrics, self.position.done).write]
+
+    def _run_stage(self, stage: Stage) -> None:
+        program = self.programs[stage]
+        settings, forecasts = self.settings, self.settings.validation_forecasts
+        guard = Guard.from_state(settings.divergence, stage.name, self.position.guard)
+        self.logbook.restart_clock(stage.loader.waited)
+        for _, batch in stage.loader.batches(self.position.done - stage.first, stage.updates):
+            done, factor = self.position.done, self.position.rate_factor
+            self.state, outcome = program(self.state, Controls.of(done, factor), batch)
+            self.logbook.note(outcome)
+            self.position = replace(self.position, done=(done := done + 1))
+            ends = done == stage.end
+            stop, late = self.devices.agree(self.should_stop(), self._is_late())
+            validate = ends or done % settings.validate_every == 0
+            forecast = forecasts is not None and (ends or done % forecasts.every == 0)
+            save = ends or stop or late or done % settings.checkpoint_every == 0
+            if validate or forecast or save or done % REPORT_EVERY == 0:
+                self.logbook.report(done, stage, guard, factor)
+                self.position = replace(self.position, guard=guard.state())
+            if validate:
+                self._validate(stage)
+            if forecast:
+                save = self._forecast(stage) or save
+            if validate or forecast:
+                self.logbook.restart_clock(stage.loader.waited)
+            if save:
+                self._save()
+            if stop and done < self.plan.total:
+                raise Stopped(f"stopped after {done} of {self.plan.total} updates; a checkpoint is written")
+
+    def _is_late(self) -> bool:
+        minutes = self.settings.checkpoint_minutes
+        return minutes is not None and time.monotonic() - self.saved > 60 * minutes
+
+    def _validate(self, stage: Stage) -> None:
         """Compute and note the one-step loss over the validation period."""
-        self._report(done, plan)
-        loss = mean_loss(self.objective, state.network, samples, self.experiment.training.batch_size)
-        self.file.write("validation", done, stage=plan.name, loss=loss, samples=len(samples.initial_times))
-        self.progress(Event("validation", done, self.total, "updates", {"loss": loss}))
-        self.began, self.waited = time.perf_counter(), plan.loader.waited
+        loss, done = self.objective.mean_loss(self.state.forecaster, self.validation), self.position.done
+        samples = len(self.validation.initial_times)
+        self.logbook.write("validation", done, stage=stage.name, loss=loss, samples=samples)
+        self.progress(Event("validation", done, self.plan.total, "updates", {"loss": loss}))
 
-    def save(self, done: int, plan: Plan, state: State) -> None:
-        """Write a checkpoint and remove older ones."""
-        self._report(done, plan)
-        emulator = replace(self.objective.emulator, network=state.network)
-        meta = {
-            "stage": plan.name,
-            "total": self.total,
-            "experiment": self.experiment.model_dump(mode="json"),
-            "hashes": self.layout.hashes,
-            "provenance": provenance(),
-        }
-        training = checkpoint.flatten(state.optimizer, "optimizer")
-        checkpoint.save(self.layout.checkpoints, done, emulator.arrays(), training, meta)
-        checkpoint.prune(self.layout.checkpoints, set(checkpoint.updates(self.layout.checkpoints)[-KEEP:]))
+    def _forecast(self, stage: Stage) -> bool:
+        """Score the validation forecasts; whether they are the best so far."""
+        assert self.forecasts is not None
+        found, done = self.forecasts.score(self.devices.local(self.state.forecaster)), self.position.done
+        better = self.position.best is None or found.score < self.position.best.score
+        if better:
+            self.position = self.position.improved(found.score)
+        times = len(self.forecasts.initial_times)
+        self.logbook.write(
+            "forecasts",
+            done,
+            stage=stage.name,
+            score=found.score,
+            rmse=found.rmse,
+            ratio=found.ratio,
+            lead_hours=self.forecasts.steps * self.experiment.data.time_step,
+            initial_times=times,
+            best=better,
+        )
+        self.progress(Event("validation forecasts", done, self.plan.total, "updates", {"score": found.score}))
+        return better
+
+    def _save(self) -> None:
+        """Write a checkpoint and remove those no longer needed."""
+        if self.devices.primary:
+            emulator = replace(self.objective.emulator, network=self.state.forecaster)
+            meta = {
+                **self.position.meta(self.plan),
+                "environment": self.devices.environment() | {"device_batch_size": self.programs.device_batch_size},
+                "experiment": self.experiment.model_dump(mode="json"),
+                "hashes": self.layout.hashes,
+                "provenance": provenance(),
+            }
+            training = checkpoint.flatten(self.state.optimizer, "optimizer")
+            if self.state.average is not None:
+                training |= checkpoint.flatten(self.state.network, "network")
+            folder = self.layout.checkpoints
+            checkpoint.save(folder, self.position.done, emulator.arrays(), training, meta)
+            keep = {*checkpoint.updates(folder)[-self.settings.keep_checkpoints :]}
+            keep |= {stage.end for stage in self.plan.stages}
+            if self.position.best is not None:
+                keep.add(self.position.best.update)
+            checkpoint.prune(folder, keep)
+        self.devices.wait("the checkpoint is written")
+        self.saved = time.monotonic()
+
+    def _roll_back(self, trouble: Trouble) -> None:
+        """Go back to the last checkpoint with a lower learning rate, or give up.
+
+        Raises
+        ------
+        Diverged
+            If no rollback is left.
+        """
+        settings, there = self.settings.divergence, checkpoint.last(self.layout.checkpoints)
+        told = self._describe(trouble, there)
+        used, factor = self.position.rollbacks + 1, self.position.rate_factor * settings.rate_factor
+        if used > settings.rollbacks:
+            after = f" after {self.position.rollbacks} rollbacks" if self.position.rollbacks else ""
+            raise Diverged(f"{told}; lower the learning rate or look at these samples{after}") from None
+        self.logbook.forget()
+        self.state, position = self._start() if there is None else self._restore(there)
+        # The count goes on from before the rollback, and into the next checkpoint.
+        self.position = replace(position, rollbacks=used, rate_factor=factor)
+        self.logbook.sinks = self._sinks()
+        self.logbook.write("rollback", position.done, reason=told, rate_factor=factor, rollbacks=used)
+        self.warnings.append(f"{told}; went back to it with {factor:g} times the learning rate")
+
+    def _describe(self, trouble: Trouble, there: Path | None) -> str:
+        stage = self.plan.stage_at(trouble.update - 1)
+        times = stage.loader.initial_times(trouble.update - 1 - stage.first)
+        return (
+            f"the loss or gradient of update {trouble.update} {trouble.reason}; its samples start at "
+            f"{', '.join(str(time.astype('datetime64[h]')) for time in times)}. The last good checkpoint is "
+            f"{f'of update {int(there.name)}' if there else 'none'}"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,37 +11,96 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 from numpy.typing import NDArray
 
 from graphufs.emulator import ReplayEmulator
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.normalized import Stepper
+from graphufs.train.devices import AXIS, Devices
 from graphufs.train.loader import Batch, DerivedCache, Samples
-from graphufs.train.loss import LossWeights, batch_loss_and_grads, sample_losses
+from graphufs.train.loss import Diagnostics, LossWeights, batch_loss_and_grads, sample_losses
+from graphufs.train.plan import Plan, Stage
+from graphufs.train.schedule import optimizer
+from graphufs.train.weights import channel_factors
+
+# Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
+# points see ReplayEmulator.stepper.
+_REMAT_STEPS = {"auto": None, "nothing": False, "steps": True, "blocks": False, "everything": True}
 
 
 class State(NamedTuple):
-    """What an update changes: the parameters and the optimizer's state."""
+    """What an update changes: parameters, the optimizer's state, and the parameters' average where one is kept."""
 
     network: GraphCast
     optimizer: optax.OptState
+    average: GraphCast | None
+
+    @property
+    def forecaster(self) -> GraphCast:
+        """The parameters for validation and forecasts."""
+        return self.network if self.average is None else self.average
+
+
+class Controls(NamedTuple):
+    """Numbers that change from update to update: how many are done, and the factor to the learning rate."""
+
+    done: np.int32
+    rate_factor: np.float32
+
+    @staticmethod
+    def of(done: int, rate_factor: float) -> Controls:
+        """With the types a program is compiled for."""
+        return Controls(np.int32(done), np.float32(rate_factor))
 
 
 class Outcome(NamedTuple):
-    """What an update found, as device scalars: batch-mean loss, its part by target, norm of the gradient."""
+    """What an update found, on the device: the batch's mean loss, what it is made of, the norm of its gradient."""
 
     loss: jax.Array
-    by_variable: dict[str, jax.Array]
+    diagnostics: Diagnostics
     gradient_norm: jax.Array
 
 
 @dataclass(frozen=True)
+class Program:
+    """A stage's compiled update. The state given is used up: its memory is taken for the new one."""
+
+    compiled: jax.stages.Compiled
+    objective: Objective
+    device_batch_size: int
+
+    def __call__(self, state: State, controls: Controls, batch: Batch) -> tuple[State, Outcome]:
+        """Take one step with this process's part of a batch."""
+        objective = self.objective
+        result: tuple[State, Outcome] = self.compiled(
+            state, controls, *objective.constants, objective.devices.scatter(batch)
+        )
+        return result
+
+    @property
+    def needed_bytes(self) -> int:
+        """The memory of one device that running it takes, its arguments included."""
+        sizes = self.compiled.memory_analysis()
+        if sizes is None:
+            return 0
+        return int(
+            sizes.temp_size_in_bytes
+            + sizes.argument_size_in_bytes
+            + sizes.output_size_in_bytes
+            - sizes.alias_size_in_bytes
+        )
+
+
+@dataclass(frozen=True)
 class Objective:
-    """The loss of an experiment: an emulator's step with the weights of its errors."""
+    """The loss of an experiment: an emulator's step with the weights of its errors, on some devices."""
 
     emulator: ReplayEmulator
-    optimizer: optax.GradientTransformation
+    plan: Plan
+    devices: Devices
+    _derived: DerivedCache = field(default_factory=DerivedCache, repr=False)
 
     @cached_property
     def weights(self) -> LossWeights:
@@ -50,61 +109,133 @@ class Objective:
         settings = experiment.training.loss
         by_pressure = settings.level_weights and experiment.data.source.component == "fv3"
         levels = {name: [native for _, native in domain.levels(name)] for name in experiment.data.targets}
+        wanted = {name: [level for level, _ in domain.levels(name)] for name in experiment.data.targets}
         return LossWeights.build(
             self.emulator.channels,
             domain.latitude,
             domain.longitude,
             levels={name: values for name, values in levels.items() if values} if by_pressure else None,
             variable_weights=settings.variable_weights,
+            channel_weights=channel_factors(settings.channel_weights, wanted),
             parent_latitude=domain.parent_latitude,
             weigh_latitudes=settings.latitude_weights,
             masks=domain.masks(experiment.data),
         )
 
-    def start(self) -> State:
-        """The emulator's parameters with a fresh optimizer."""
-        network = jax.tree.map(jnp.array, self.emulator.network)  # a copy, as updates use up what they are given
-        return State(network, self.optimizer.init(network))
-
-    def update(self, state: State, batch: Batch) -> tuple[State, Outcome]:
-        """Take one step. The state given is used up: its memory is taken for the new one."""
-        result: tuple[State, Outcome] = self._update(state, self.emulator.stepper, self.weights, batch)
-        return result
-
-    def losses(self, network: GraphCast, batch: Batch) -> NDArray[np.float32]:
-        """The loss of each sample of a batch, [batch]."""
-        return np.asarray(self._losses(network, self.emulator.stepper, self.weights, batch))
-
     @cached_property
-    def _update(self) -> Any:
-        def update(state: State, stepper: Stepper, weights: LossWeights, batch: Batch) -> tuple[State, Outcome]:
-            inputs, targets, forcings = self.emulator.fields(batch)
-            (loss, by_variable), gradients = batch_loss_and_grads(
-                state.network, stepper, weights, inputs, targets, forcings
-            )
-            updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.network)
-            network = optax.apply_updates(state.network, updates)
-            return State(network, optimizer), Outcome(loss, by_variable, optax.tree.norm(gradients))
+    def constants(self) -> tuple[Stepper, LossWeights]:
+        """What every program takes and none changes, on all devices."""
+        constants: tuple[Stepper, LossWeights] = self.devices.replicate((self.emulator.stepper, self.weights))
+        return constants
 
-        return jit(update, donate_argnums=0)
+    def start(self, network: GraphCast) -> State:
+        """The state before the first update, from given parameters."""
+        network = jax.tree.map(jnp.array, network)  # copies, as updates use up what they are given
+        average = None if self._average is None else jax.tree.map(jnp.array, network)
+        moments = optimizer(self.plan.stages[0].optimizer, self.plan.rate).init(network)
+        state: State = self.devices.replicate(State(network, moments, average))
+        return state
+
+    def program(self, stage: Stage, device_batch_size: int) -> Program:
+        """Compile a stage's update.
+
+        Parameters
+        ----------
+        device_batch_size : samples a device computes at once; the rest of its part of the batch follows
+        """
+        state = jax.eval_shape(lambda: self.start(self.emulator.network)) if self.devices.single else None
+        if state is None:
+            state = self.start(self.emulator.network)
+        sample = stage.loader.samples.read(stage.loader.initial_times(0)[:1])
+        share = stage.loader.batch_size // self.devices.processes
+        widened = jax.tree.map(lambda part: np.broadcast_to(part, (share, *part.shape[1:])), sample)
+        batch = self.devices.scatter(widened)
+        if self.devices.single:
+            batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
+        controls = Controls.of(0, 1.0)
+        function = self._update(stage, device_batch_size)
+        compiled = function.lower(state, controls, *self.constants, batch).compile()
+        return Program(compiled, self, device_batch_size)
+
+    @property
+    def _average(self) -> float | None:
+        return self.emulator.experiment.training.average
+
+    def _update(self, stage: Stage, device_batch_size: int) -> Any:
+        compute = self.emulator.experiment.training.compute
+        transformation = optimizer(stage.optimizer, self.plan.rate)
+
+        def gradients(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> Any:
+            inputs, targets, forcings = self.emulator.fields(batch)
+            found = batch_loss_and_grads(
+                network,
+                stepper,
+                weights,
+                inputs,
+                targets,
+                forcings,
+                samples_at_once=device_batch_size,
+                remat=_REMAT_STEPS[compute.rematerialize],
+            )
+            return found if self.devices.single else jax.lax.pmean(found, AXIS)
+
+        def update(
+            state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
+        ) -> tuple[State, Outcome]:
+            shared = self._on_devices(gradients, PartitionSpec())
+            (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
+            updates, moments = transformation.update(gradient, state.optimizer, state.network)
+            updates = jax.tree.map(lambda leaf: controls.rate_factor * leaf, updates)
+            network = optax.apply_updates(state.network, updates)
+            average = self._averaged(state.average, network, controls.done)
+            return State(network, moments, average), Outcome(loss, diagnostics, optax.tree.norm(gradient))
+
+        return jit(update, deterministic=compute.deterministic, donate_argnums=0)
+
+    def _averaged(self, average: GraphCast | None, network: GraphCast, done: Any) -> GraphCast | None:
+        """The exponential moving average, with a decay that grows from 0.1 so that the first updates do not linger."""
+        if average is None or self._average is None:
+            return None
+        decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
+        averaged: GraphCast = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
+        return averaged
+
+    def _on_devices(self, function: Any, out: PartitionSpec) -> Any:
+        """A function of (network, stepper, weights, batch) that each device runs with its part of the batch."""
+        if self.devices.single:
+            return function
+        same = PartitionSpec()
+        return jax.shard_map(
+            function,
+            mesh=self.devices.mesh,
+            in_specs=(same, same, same, PartitionSpec(AXIS)),
+            out_specs=out,
+            check_vma=False,
+        )
 
     @cached_property
     def _losses(self) -> Any:
         def losses(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> jax.Array:
             inputs, targets, forcings = self.emulator.fields(batch)
-            return sample_losses(network, stepper, weights, inputs, targets, forcings)[0]
+            found = sample_losses(network, stepper, weights, inputs, targets, forcings)[0]
+            return found if self.devices.single else jax.lax.all_gather(found, AXIS, tiled=True)
 
-        return jit(losses)
+        return jit(self._on_devices(losses, PartitionSpec()))
 
+    def losses(self, network: GraphCast, batch: Batch) -> NDArray[np.float32]:
+        """The loss of each sample of a batch, [batch], given this process's part of it."""
+        return np.asarray(self._losses(network, *self.constants, self.devices.scatter(batch)))
 
-def mean_loss(objective: Objective, network: GraphCast, samples: Samples, batch_size: int) -> float:
-    """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""
-    total, count = 0.0, len(samples.initial_times)
-    cache = DerivedCache()
-    for chosen in _batches(samples.initial_times, batch_size):
-        losses = objective.losses(network, samples.read(chosen.filled, cache))
-        total += float(losses[: chosen.wanted].sum(dtype=np.float64))
-    return total / count
+    def mean_loss(self, network: GraphCast, samples: Samples) -> float:
+        """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""
+        total, count = 0.0, len(samples.initial_times)
+        process, processes = self.devices.shard
+        size = self.emulator.experiment.training.batch_size
+        part = slice(process * size // processes, (process + 1) * size // processes)
+        for chosen in _batches(samples.initial_times, size):
+            losses = self.losses(network, samples.read(chosen.filled[part], self._derived))
+            total += float(losses[: chosen.wanted].sum(dtype=np.float64))
+        return total / count
 
 
 class _Chosen(NamedTuple):

@@ -21,7 +21,8 @@ from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
 from graphufs.model.deepmind import from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
 from graphufs.model.normalized import Stepper
-from graphufs.train.loss import LossWeights, batch_loss_and_grads, latitude_weights, level_weights
+from graphufs.train.loss import LossWeights, batch_loss_and_grads
+from graphufs.train.weights import latitude_weights, level_weights
 
 STEP_GRADIENTS = jit(lambda network, *args: batch_loss_and_grads(network, *args, samples_at_once=len_of(args[-2])))
 ROLLOUT_GRADIENTS = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1, remat=True))
@@ -103,7 +104,7 @@ class Case:
     def network(self) -> Any:
         return from_deepmind(self.file("params"))
 
-    def stepper(self) -> Stepper:
+    def stepper(self, **options: Any) -> Stepper:
         return Stepper.build(
             self.channels,
             self.graph,
@@ -112,6 +113,7 @@ class Case:
             diffs_std=self.statistics("diffstd"),
             latent_size=self.config["latent_size"],
             blocks=1,
+            **options,
         )
 
     @cached_property
@@ -250,6 +252,26 @@ def test_one_step_is_the_references(case: Case) -> None:
     assert_fields_close(case.forward_results[2], case.expected_fields("step"), 1e-5)
 
 
+def test_one_step_in_bfloat16_is_at_least_as_near_to_float32_as_the_references(case: Case) -> None:
+    targets, forcings = case.first_targets()
+    stepper = case.stepper(precision="bfloat16")
+    prediction = jit(lambda *args: args[1](args[0], *args[2:]))(case.network, stepper, case.inputs, forcings)
+    dims, (exact, rounded) = case.meta["dims"]["targets"], (case.group("step", kind) for kind in ("pred", "pred_bf16"))
+    for name in exact:
+        scale = case.statistics("diffstd").get(name, np.float32(1)).reshape(-1, 1, 1)
+        expected, theirs = (case.canonical(kind[name], dims[name]).astype(np.float64) for kind in (exact, rounded))
+        theirs, ours = (np.sqrt((((a - expected) / scale) ** 2).mean()) for a in (theirs, np.asarray(prediction[name])))
+        assert 0 < ours <= theirs, name
+        assert ours < 0.02, name  # of the step's typical change; bfloat16 keeps 8 bits, 0.004
+    (loss, _), gradients = STEP_GRADIENTS(case.network, stepper, case.weights, case.inputs, targets, forcings)
+    step = case.file("step")
+    assert abs(loss - step["loss"]) <= abs(step["loss_bf16"] - step["loss"])
+    for key, value in to_deepmind(gradients).items():
+        expected = case.file("grads")[key]
+        assert value.dtype == np.float32
+        assert np.linalg.norm(value - expected) <= 0.03 * np.linalg.norm(expected), key
+
+
 def test_the_rollout_is_the_references(case: Case) -> None:
     predictions = jit(rollout)(case.network, case.stepper(), case.inputs, case.forcings)
     assert_fields_close(predictions, case.expected_fields("rollout"), 1e-4)
@@ -265,16 +287,16 @@ def test_the_one_step_loss_and_diagnostics_are_the_references(case: Case) -> Non
     loss, diagnostics, _ = case.step_results
     expected = case.file("step")
     np.testing.assert_allclose(loss, expected["loss"], rtol=1e-5)
-    assert set(diagnostics) == set(case.group("step", "diag"))
+    assert set(diagnostics.by_variable) == set(case.group("step", "diag"))
     for name, value in case.group("step", "diag").items():
-        np.testing.assert_allclose(diagnostics[name], value, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(diagnostics.by_variable[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_the_rollouts_loss_and_diagnostics_are_the_references(case: Case) -> None:
     loss, diagnostics, _ = case.rollout_results
     np.testing.assert_allclose(loss, case.file("rollout")["loss"], rtol=1e-5)
     for name, value in case.group("rollout", "diag").items():
-        np.testing.assert_allclose(diagnostics[name], value, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(diagnostics.by_variable[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_one_step_gradients_are_the_references(case: Case) -> None:

@@ -13,16 +13,11 @@ import pytest
 from graphufs.errors import UserError
 from graphufs.forecast.rollout import rollout
 from graphufs.model.compile import jit
-from graphufs.train.loss import LossWeights, batch_loss_and_grads, latitude_weights, level_weights, sample_losses
+from graphufs.train.loss import LossWeights, batch_loss_and_grads, sample_losses
+from graphufs.train.weights import latitude_weights
 from tests.model.small import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
 
 ONE_BY_ONE = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1))
-
-
-def gaussian_latitudes(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Latitudes, descending, and quadrature weights with mean 1."""
-    sines, weights = np.polynomial.legendre.leggauss(count)
-    return np.rad2deg(np.arcsin(sines))[::-1], weights[::-1] * count / 2
 
 
 @cache
@@ -34,61 +29,66 @@ def one(arrays: dict[str, Any], sample: int) -> dict[str, Any]:
     return {name: array[sample : sample + 1] if array.shape[0] > 1 else array for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_uniform_latitudes_weigh_as_graphcast_has_it(order: int) -> None:
-    without = np.arange(-87.5, 90, 5)[::order]
-    expected = np.cos(np.deg2rad(without))
-    np.testing.assert_allclose(latitude_weights(without), expected / expected.mean())
-    with_poles = np.linspace(-90, 90, 37)[::order]
-    expected = np.cos(np.deg2rad(with_poles)) * np.sin(np.deg2rad(2.5))
-    expected[[0, -1]] = np.sin(np.deg2rad(1.25)) ** 2
-    np.testing.assert_allclose(latitude_weights(with_poles), expected / expected.mean())
-
-
-@pytest.mark.parametrize("count", [32, 192])
-def test_gaussian_latitudes_weigh_nearly_as_their_quadrature(count: int) -> None:
-    latitude, quadrature = gaussian_latitudes(count)
-    ours = latitude_weights(latitude)
-    assert ours.mean() == pytest.approx(1)
-    np.testing.assert_allclose(ours[2:-2], quadrature[2:-2], rtol=5e-3)
-    np.testing.assert_allclose(ours, ours[::-1], rtol=1e-9)
-
-
-def test_decimated_latitudes_weigh_by_their_cells_in_the_parent_grid() -> None:
-    parent, _ = gaussian_latitudes(768)
-    latitude = parent[::4]
-    ours = latitude_weights(latitude, parent)
-    cells = latitude_weights(parent)[::4]
-    np.testing.assert_allclose(ours, cells / cells.mean())
-    # the picked rows reach closer to the north pole than to the south pole, and alone would weigh otherwise
-    assert latitude_weights(latitude)[-1] > 1.05 * ours[-1]
-    with pytest.raises(UserError, match="not among the parent"):
-        latitude_weights(latitude + 0.1, parent)
-
-
-def test_latitudes_that_turn_back_are_refused() -> None:
-    with pytest.raises(UserError, match="ascend or descend"):
-        latitude_weights(np.array([0.0, 10.0, 5.0]))
-
-
-def test_level_weights_are_proportional_to_pressure_with_mean_one() -> None:
-    np.testing.assert_allclose(level_weights(np.array([100, 500, 1000])), [0.1875, 0.9375, 1.875])
-
-
-def test_errors_are_weighted_means_and_constant_errors_their_square() -> None:
+def test_errors_are_area_means_by_level_and_constant_errors_their_square() -> None:
     targets = {name: jnp.zeros((2, 1, CHANNELS.levels(name), 6, 12)) for name in CHANNELS.target_variables}
     outputs = {**targets, "tmp": targets["tmp"] + 3, "pressfc": targets["pressfc"].at[1, 0, 0, 0, 0].set(1.0)}
     errors = weights().errors(outputs, targets)
-    np.testing.assert_allclose(errors["tmp"], 9, rtol=1e-6)
+    np.testing.assert_allclose(errors["tmp"], np.full((2, 2), 9), rtol=1e-6)
     area = latitude_weights(LATITUDE)[0] / 72
-    np.testing.assert_allclose(errors["pressfc"], [0, area], rtol=1e-6)
-    lower = {**targets, "tmp": targets["tmp"].at[:, :, 1].set(1.0)}
-    np.testing.assert_allclose(weights().errors(lower, targets)["tmp"], 1000 / 1500, rtol=1e-6)
+    np.testing.assert_allclose(errors["pressfc"], [[0], [area]], rtol=1e-6)
+    loss, diagnostics = weights().combine(errors)
+    np.testing.assert_allclose(diagnostics.by_variable["tmp"], 9, rtol=1e-6)
+    np.testing.assert_allclose(loss, [9, 9 + area], rtol=1e-6)
+
+
+def test_levels_count_by_pressure_and_their_parts_add_up_to_the_variables_loss() -> None:
+    targets = {name: jnp.zeros((1, 1, CHANNELS.levels(name), 6, 12)) for name in CHANNELS.target_variables}
+    outputs = {**targets, "tmp": targets["tmp"].at[:, :, 1].set(1.0).at[:, :, 0].set(2.0)}
+    errors = weights().errors(outputs, targets)
+    np.testing.assert_allclose(errors["tmp"], [[4, 1]], rtol=1e-6)  # whatever the weights
+    parts = weights().parts(errors)["tmp"]
+    np.testing.assert_allclose(parts, [[4 * 500 / 1500, 1000 / 1500]], rtol=1e-6)
+    np.testing.assert_array_equal(weights().combine(errors)[1].by_variable["tmp"], parts.sum(axis=-1))
+
+
+def test_a_channels_factor_multiplies_its_part_of_the_loss_and_no_other() -> None:
+    random = np.random.default_rng(1)
+    targets = {
+        name: jnp.asarray(random.normal(size=(2, 1, CHANNELS.levels(name), 6, 12)), jnp.float32)
+        for name in CHANNELS.target_variables
+    }
+    outputs = {name: 2 * values for name, values in targets.items()}
+    plain = weights()
+    weighted = LossWeights.build(
+        CHANNELS, LATITUDE, LONGITUDE, levels={"tmp": [500.0, 1000.0]}, channel_weights={"tmp": [3.0, 0.0]}
+    )
+    errors = weighted.errors(outputs, targets)
+    for name, values in plain.errors(outputs, targets).items():
+        np.testing.assert_array_equal(errors[name], values)  # an error is seen even where it counts nothing
+    before, after = plain.parts(errors), weighted.parts(errors)
+    np.testing.assert_allclose(after["tmp"], before["tmp"] * np.array([3.0, 0.0]), rtol=1e-6)
+    np.testing.assert_array_equal(after["rain"], before["rain"])
+    change = weighted.combine(errors)[0] - plain.combine(errors)[0]
+    np.testing.assert_allclose(change, 2 * before["tmp"][:, 0] - before["tmp"][:, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"tmp": [1.0]}, "tmp has 2 levels, but 1 channel weights"),
+        ({"tmp": [1.0, -1.0]}, "not negative"),
+        ({"moon": [1.0]}, "given for moon"),
+    ],
+)
+def test_factors_that_fit_no_channel_are_refused(factors: dict[str, list[float]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LossWeights.build(CHANNELS, LATITUDE, LONGITUDE, channel_weights=factors)
 
 
 def test_weights_may_be_switched_off_and_must_name_targets() -> None:
-    flat = weights(weigh_latitudes=False, weigh_levels=False).points["tmp"]
-    np.testing.assert_allclose(flat, 1 / (2 * 72), rtol=1e-6)
+    flat = weights(weigh_latitudes=False, weigh_levels=False)
+    np.testing.assert_allclose(flat.areas["tmp"], 1 / 72, rtol=1e-6)
+    np.testing.assert_allclose(flat.levels["tmp"], 1 / 2, rtol=1e-6)
     with pytest.raises(UserError, match="moon"):
         LossWeights.build(CHANNELS, LATITUDE, LONGITUDE, variable_weights={"moon": 1.0})
 
@@ -102,8 +102,9 @@ def test_the_batchs_gradient_is_the_mean_of_its_samples_gradients() -> None:
         for sample in range(2)
     ]
     np.testing.assert_allclose(loss, np.mean([result[0][0] for result in single]), rtol=1e-6)
-    for name, value in diagnostics.items():
-        np.testing.assert_allclose(value, np.mean([result[0][1][name] for result in single]), rtol=1e-6)
+    mean_diagnostics = jax.tree.map(lambda *values: np.mean(values, axis=0), *[result[0][1] for result in single])
+    jax.tree.map(lambda ours, mean: np.testing.assert_allclose(ours, mean, rtol=1e-6), diagnostics, mean_diagnostics)
+    assert diagnostics.by_level["tmp"].shape == (2,) and diagnostics.by_variable["tmp"].shape == ()
     mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *[result[1] for result in single])
     for leaf, expected in zip(jax.tree.leaves(gradients), jax.tree.leaves(mean), strict=True):
         np.testing.assert_allclose(leaf, expected, atol=2e-5 * max(np.abs(expected).max(), 1e-6))
@@ -131,21 +132,25 @@ def test_a_rollouts_loss_is_the_mean_over_its_steps_of_errors_against_the_runnin
     predictions = jit(rollout)(net, step, inputs, forcings)
     error = (np.asarray(predictions["pressfc"], np.float64) - targets["pressfc"]) / 150
     area = latitude_weights(LATITUDE)[:, None]
-    np.testing.assert_allclose(diagnostics["pressfc"][0], (error**2 * area).mean(), rtol=1e-4)
-    np.testing.assert_allclose(loss[0], sum(float(value[0]) for value in diagnostics.values()), rtol=1e-6)
+    np.testing.assert_allclose(diagnostics.by_variable["pressfc"][0], (error**2 * area).mean(), rtol=1e-4)
+    np.testing.assert_allclose(loss[0], sum(float(value[0]) for value in diagnostics.by_variable.values()), rtol=1e-6)
+    error = (np.asarray(predictions["tmp"], np.float64) - targets["tmp"]) / np.array([2.0, 3.0])[:, None, None]
+    np.testing.assert_allclose(diagnostics.by_level["tmp"][0], (error**2 * area).mean(axis=(0, 1, 3, 4)), rtol=1e-4)
+    parts = weights().parts(diagnostics.by_level)
+    np.testing.assert_allclose(sum(part.sum() for part in parts.values()), loss[0], rtol=1e-6)
 
 
 def test_masked_points_weigh_nothing_and_poison_no_gradient() -> None:
     sea = np.ones((2, 6, 12), bool)
     sea[:, :2] = False
     masked = LossWeights.build(CHANNELS, LATITUDE, LONGITUDE, masks={"tmp": sea})
-    assert float(masked.points["tmp"].sum()) == pytest.approx(1)
+    np.testing.assert_allclose(masked.areas["tmp"].sum(axis=(1, 2)), 1, rtol=1e-6)
     inputs, targets, forcings = samples(batch=1, steps=2)  # two: the first prediction is masked too
     inputs["tmp"], targets["tmp"] = (jnp.where(sea, arrays["tmp"], jnp.nan) for arrays in (inputs, targets))
     (loss, diagnostics), gradients = ONE_BY_ONE(
         network(), stepper(masks={"tmp": sea}), masked, inputs, targets, forcings
     )
-    assert np.isfinite(loss) and np.isfinite(diagnostics["tmp"])
+    assert np.isfinite(loss) and np.isfinite(diagnostics.by_level["tmp"]).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 

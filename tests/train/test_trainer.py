@@ -9,27 +9,17 @@ import pytest
 
 from graphufs import configuration
 from graphufs.emulator import ReplayEmulator
-from graphufs.errors import UserError
+from graphufs.errors import Diverged, UserError
 from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import run_step
 from graphufs.train import checkpoint, metrics
+from graphufs.train.devices import Devices
+from graphufs.train.plan import Plan
+from graphufs.train.programs import Programs
+from graphufs.train.update import Objective
 from tests.conftest import TINY
-
-
-def final_arrays(layout):
-    path = layout.checkpoints / f"{checkpoint.updates(layout.checkpoints)[-1]:08d}"
-    return {
-        name: values
-        for file in ("emulator.npz", "training.npz")
-        for name, values in checkpoint.read_arrays(path, file).items()
-    }
-
-
-def assert_equal_arrays(one, other):
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        np.testing.assert_array_equal(values, other[name], err_msg=name)
+from tests.train.common import assert_equal_arrays, final_arrays
 
 
 def stop_after(calls):
@@ -95,12 +85,100 @@ def test_only_the_last_checkpoints_are_kept(tiny, finished_root):
     assert checkpoint.updates(Layout(tiny, finished_root).checkpoints) == [12, 16]
 
 
+HOT = ["training.optimizer.clip=null", "training.stages=[{name: one, updates: 30, learning_rate: {peak: 1.0e+30}}]"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_samples(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
-    hot = "training.stages=[{name: one, updates: 90, learning_rate: {peak: 1.0e+30}}]"
-    experiment = configuration.load(TINY, ["training.optimizer.clip=null", hot])
-    with pytest.raises(UserError, match=r"not finite .* samples start at 1994-01-\d\dT\d\d, 1994-01"):
+    with pytest.raises(Diverged, match=r"not finite .* start at 1994-01-\d\dT\d\d, 1994-01.*checkpoint is none"):
+        run_step("train", configuration.load(TINY, HOT), root)
+
+
+def test_the_last_good_checkpoint_outlives_a_divergence(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    jump = "{schedule: constant, peak: 1.0e+30, warmup_updates: 6, start: 0.0}"
+    late = ["training.stages=[{name: calm, updates: 8}, {name: hot, updates: 8, learning_rate: " + jump + "}]"]
+    experiment = configuration.load(TINY, HOT[:1] + late)
+    with pytest.raises(Diverged, match=r"The last good checkpoint is of update 8; lower the learning rate"):
         run_step("train", experiment, root)
+    layout = Layout(experiment, root)
+    assert checkpoint.updates(layout.checkpoints)[-1] == 8
+    learnt = {
+        name: values for name, values in final_arrays(layout).items() if name.startswith(("network", "optimizer"))
+    }
+    assert learnt and all(np.isfinite(values).all() for values in learnt.values())
+
+
+def test_a_training_goes_back_and_lowers_its_rate_as_often_as_allowed(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    policy = "training.divergence={rollbacks: 2, rate_factor: 3.0e-17}"
+    experiment = configuration.load(TINY, [*HOT, policy])  # 1e30, 3e13, 9e-4
+    result = run_step("train", experiment, root)
+    assert result["status"] == "completed" and len(result["warnings"]) == 2
+    layout = Layout(experiment, root)
+    lines = metrics.read(layout.metrics)
+    assert [line["rollbacks"] for line in lines if line["event"] == "rollback"] == [1, 2]
+    rates = [line["learning_rate"] for line in lines if line["event"] == "update"]
+    assert rates == pytest.approx([9e-4] * len(rates), rel=1e-3)
+    position = checkpoint.read_meta(checkpoint.last(layout.checkpoints))["position"]
+    assert position["rollbacks"] == 2 and position["rate_factor"] == pytest.approx(9e-34)
+
+
+def test_rollbacks_are_bounded(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    experiment = configuration.load(TINY, [*HOT, "training.divergence={rollbacks: 2, rate_factor: 0.5}"])
+    with pytest.raises(Diverged, match="after 2 rollbacks"):
+        run_step("train", experiment, root)
+
+
+def test_checkpoints_come_at_least_so_often(tiny, normalized_root, copy_of_root, finished_root):
+    root = copy_of_root(normalized_root)
+    often = configuration.load(TINY, ["training.checkpoint_minutes=1.0e-6", "training.keep_checkpoints=30"])
+    run_step("train", often, root)
+    layout = Layout(often, root)
+    assert layout.run.name == Layout(tiny, root).run.name  # the same run: nothing else is learnt
+    assert checkpoint.updates(layout.checkpoints) == list(range(1, 17))
+    assert_equal_arrays(final_arrays(layout), final_arrays(Layout(tiny, finished_root)))
+
+
+def test_samples_computed_together_give_the_same_gradient_to_rounding(normalized_root, copy_of_root):
+    finals, root = [], copy_of_root(normalized_root)
+    for size in (1, 4):
+        settings = ["training.batch_size=4", f"training.compute.device_batch_size={size}"]
+        settings += ["training.stages=[{name: one, updates: 1, learning_rate: {peak: 1.0e-3}}]"]
+        experiment = configuration.load(TINY, settings)
+        shutil.rmtree(root / "runs", ignore_errors=True)
+        run_step("train", experiment, root)
+        finals.append(final_arrays(Layout(experiment, root)))
+    moments = [name for name in finals[0] if ".mu" in name]
+    assert moments
+    largest = max(np.abs(finals[0][name]).max() for name in moments)
+    for name in moments:  # the first moment after one update is the gradient times 1 - b1
+        np.testing.assert_allclose(finals[0][name], finals[1][name], rtol=1e-6, atol=1e-6 * largest, err_msg=name)
+
+
+def test_a_rollout_too_large_for_the_memory_is_refused_before_training(
+    tiny, normalized_root, copy_of_root, monkeypatch
+):
+    root = copy_of_root(normalized_root)
+    monkeypatch.setattr("graphufs.train.programs.available_bytes", lambda device: 2**20)
+    with pytest.raises(UserError, match=r"stage 'rollout' with its rollout of 2 steps needs .* GiB .*, and 0\.0"):
+        run_step("train", tiny, root)
+    assert not Layout(tiny, root).checkpoints.exists()
+
+
+def test_fewer_samples_at_once_where_more_do_not_fit(tiny, normalized_root, monkeypatch):
+    data = PreparedData.open(Layout(tiny, normalized_root).data)
+    plan = Plan.of(tiny, data)
+    emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
+    objective = Objective(emulator, plan, Devices.choose(2))
+    needed = {size: objective.program(plan.stages[1], size).needed_bytes for size in (1, 2)}
+    assert needed[1] < needed[2]
+    monkeypatch.setattr("graphufs.train.programs.available_bytes", lambda device: sum(needed.values()) // 2)
+    programs = Programs(objective)
+    programs.prefer(2)
+    programs.prepare(plan.stages, lambda event: None)
+    assert programs.device_batch_size == 1
 
 
 def test_training_without_data_or_statistics_says_what_to_run(tiny, tmp_path, normalized_root, copy_of_root):

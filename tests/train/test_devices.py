@@ -1,0 +1,120 @@
+"""Several devices: the same training to rounding, the same bits each time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from graphufs import configuration
+from graphufs.errors import UserError
+from graphufs.layout import Layout
+from graphufs.steps import run_step
+from graphufs.train import checkpoint
+from graphufs.train.devices import Devices, differences
+from tests.conftest import TINY
+from tests.train.common import assert_equal_arrays, final_arrays
+
+SETTINGS = ["training.batch_size=4", "training.validate_every=16", "training.divergence.factor=null"]
+
+CHILD = """
+import json, os, sys
+from pathlib import Path
+from graphufs.experiment import Experiment
+from graphufs.steps import run_step
+process, processes, address, root, dumped = sys.argv[1:6]
+if int(processes) > 1:
+    import jax
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, int(processes), int(process))
+print(json.dumps(run_step("train", Experiment.model_validate_json(dumped), Path(root))))
+"""
+
+
+def train_elsewhere(experiment, root, devices, process=0, processes=1, address=""):
+    """Start a training in a process of its own that sees so many CPU devices."""
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    arguments = [str(process), str(processes), address, str(root), experiment.model_dump_json()]
+    command, pipe = [sys.executable, "-c", CHILD, *arguments], subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def result_of(process):
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def alone(normalized_root, tmp_path_factory):
+    """The final arrays of a training on one device, and its experiment."""
+    from shutil import copytree
+
+    root = copytree(normalized_root, tmp_path_factory.mktemp("alone") / "root")
+    experiment = configuration.load(TINY, SETTINGS)
+    assert run_step("train", experiment, root)["status"] == "completed"
+    return experiment, final_arrays(Layout(experiment, root))
+
+
+def close(one, other):
+    """Equal to rounding, which Adam's division by small moments enlarges."""
+    for name, values in one.items():
+        if name.startswith("network"):
+            np.testing.assert_allclose(values, other[name], rtol=0, atol=2e-4, err_msg=name)
+
+
+def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, normalized_root, tmp_path):
+    from shutil import copytree
+
+    experiment, expected = alone
+    finals = []
+    for attempt in ("first", "second"):
+        root = copytree(normalized_root, tmp_path / attempt)
+        result = result_of(train_elsewhere(experiment, root, devices=2))
+        assert result["status"] == "completed"
+        meta = checkpoint.read_meta(checkpoint.last(Layout(experiment, root).checkpoints))
+        assert meta["environment"]["devices"] == 2
+        finals.append(final_arrays(Layout(experiment, root)))
+    assert_equal_arrays(*finals)
+    close(expected, finals[0])
+    assert any((expected[name] != finals[0][name]).any() for name in expected)  # else there was one device only
+
+
+def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
+    import socket
+    from shutil import copytree
+
+    experiment, expected = alone
+    root = copytree(normalized_root, tmp_path / "root")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    both = [train_elsewhere(experiment, root, 1, process, 2, address) for process in (0, 1)]
+    try:
+        for result in map(result_of, both):
+            assert result["status"] == "completed"
+    finally:
+        for process in both:
+            process.kill()
+    layout = Layout(experiment, root)
+    close(expected, final_arrays(layout))
+    meta = checkpoint.read_meta(checkpoint.last(layout.checkpoints))
+    assert meta["environment"]["processes"] == 2
+
+
+def test_more_devices_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"devices is 5, but this machine shows 1 cpu device;"):
+        Devices.choose(10, 5)
+
+
+def test_differences_name_what_changed():
+    here = Devices.choose(1).environment()
+    assert differences(here, here) == []
+    assert differences(here | {"cores": 64, "jax": "0.1"}, here) == [
+        f"cores was 64, is {here['cores']}",
+        f"jax was '0.1', is {here['jax']!r}",
+    ]

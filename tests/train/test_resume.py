@@ -1,0 +1,167 @@
+"""A training that was killed, anywhere, ends in the same bits as one that was not; what is not its own it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from graphufs import configuration
+from graphufs.emulator import ReplayEmulator
+from graphufs.errors import UserError
+from graphufs.forecast.step import finished_checkpoint
+from graphufs.layout import Layout
+from graphufs.steps import run_step
+from graphufs.train import checkpoint, metrics
+from tests.conftest import TINY
+from tests.killing import Halted
+from tests.train.common import assert_equal_arrays, final_arrays
+
+# Everything a state can hold: an average, a best score, losses the guard remembers. 19 batches make an epoch, so the
+# first stage ends in its second one.
+SETTINGS = [
+    "training.stages=[{name: one-step, updates: 22, learning_rate: {peak: 1.0e-3}},"
+    " {name: rollout, updates: 4, rollout: 2, learning_rate: {peak: 1.0e-4}, optimizer: {clip: null}}]",
+    "training.average=0.9",
+    "training.divergence={window: 5}",
+    "training.validation_forecasts={every: 7, initial_times: 2, lead_time: 12h}",
+]
+
+
+@pytest.fixture(scope="module")
+def careful():
+    return configuration.load(TINY, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(careful, normalized_root, tmp_path_factory):
+    root = shutil.copytree(normalized_root, tmp_path_factory.mktemp("undisturbed") / "root")
+    assert run_step("train", careful, root)["status"] == "completed"
+    return Layout(careful, root)
+
+
+def events(layout):
+    """What the metrics tell, but for the clock's share."""
+    clock = {"samples_per_second", "waiting"}
+    lines = [line for line in metrics.read(layout.metrics) if line["event"] not in ("update", "resume")]
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        ("graphufs.train.update", "Program.__call__", 4),  # before the first checkpoint
+        ("graphufs.train.update", "Program.__call__", 21),  # in the second epoch
+        ("graphufs.train.update", "Program.__call__", 25),  # in the second stage
+        ("graphufs.train.checkpoint", "_sha256", 4),  # while the second checkpoint is written
+        ("graphufs.train.checkpoint", "prune", 3),  # when it has just appeared
+        ("graphufs.train.validation", "ValidationForecasts.score", 2),
+    ],
+)
+def test_a_killed_training_ends_in_the_same_bits(
+    careful, undisturbed, normalized_root, copy_of_root, module, name, call
+):
+    root = copy_of_root(normalized_root)
+    Halted("train", careful, root, module, name, call).kill()
+    layout = Layout(careful, root)
+    assert not checkpoint.updates(layout.checkpoints) or checkpoint.updates(layout.checkpoints)[-1] < 26
+    result = run_step("train", careful, root)
+    assert result["status"] == "completed" and "warnings" not in result
+    assert_equal_arrays(final_arrays(layout), final_arrays(undisturbed))
+    assert checkpoint.updates(layout.checkpoints) == checkpoint.updates(undisturbed.checkpoints)
+    position = [checkpoint.read_meta(checkpoint.last(one.checkpoints))["position"] for one in (layout, undisturbed)]
+    assert position[0] == position[1]
+    assert events(layout) == events(undisturbed)
+
+
+def test_three_kills_in_a_row_change_nothing(careful, undisturbed, normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    for call in (8, 7, 9):
+        Halted("train", careful, root, "graphufs.train.update", "Program.__call__", call, "after").kill()
+    assert run_step("train", careful, root)["status"] == "completed"
+    assert_equal_arrays(final_arrays(Layout(careful, root)), final_arrays(undisturbed))
+
+
+def test_the_last_the_best_and_the_stage_ends_are_kept(careful, undisturbed):
+    there = checkpoint.updates(undisturbed.checkpoints)
+    best = checkpoint.read_meta(checkpoint.last(undisturbed.checkpoints))["position"]["best"]
+    scores = {line["update"]: line["score"] for line in events(undisturbed) if line["event"] == "forecasts"}
+    assert list(scores) == [7, 14, 21, 22, 26]
+    assert best == {"score": min(scores.values()), "update": min(scores, key=scores.get)}
+    assert there == sorted({22, 24, 26, best["update"]})
+
+
+def test_forecasts_take_the_last_or_the_best_checkpoint(careful, undisturbed):
+    assert finished_checkpoint(undisturbed).name == "00000026"
+    best = Layout(configuration.load(TINY, [*SETTINGS, "forecast.checkpoint=best"]), undisturbed.root)
+    assert best.run == undisturbed.run and best.forecasts != undisturbed.forecasts
+    wanted = checkpoint.read_meta(checkpoint.last(undisturbed.checkpoints))["position"]["best"]["update"]
+    assert finished_checkpoint(best) == checkpoint.place(undisturbed.checkpoints, wanted)
+    assert ReplayEmulator.from_checkpoint(finished_checkpoint(best)).experiment == careful
+
+
+def test_a_training_that_goes_on_elsewhere_says_what_differs(careful, undisturbed, copy_of_root):
+    root = copy_of_root(undisturbed.root)
+    layout = Layout(careful, root)
+    shutil.rmtree(layout.checkpoints / "00000026")
+    path = checkpoint.last(layout.checkpoints) / "meta.json"
+    meta = json.loads(path.read_text())
+    meta["environment"] |= {"cores": 96, "jaxlib": "0.9"}
+    path.write_text(json.dumps(meta))
+    (warning,) = run_step("train", careful, root)["warnings"]
+    assert "goes on from update 24 elsewhere" in warning and "cores was 96" in warning and "jaxlib was '0.9'" in warning
+    assert "to rounding only" in warning
+
+
+def test_a_torn_or_foreign_checkpoint_is_refused_by_name(careful, undisturbed, copy_of_root):
+    root = copy_of_root(undisturbed.root)
+    layout = Layout(careful, root)
+    shutil.rmtree(layout.checkpoints / "00000026")
+    path = checkpoint.last(layout.checkpoints)
+    whole = (path / "meta.json").read_text()
+
+    def refused(change, message):
+        meta = json.loads(whole)
+        change(meta)
+        (path / "meta.json").write_text(json.dumps(meta))
+        with pytest.raises(UserError, match=message):
+            run_step("train", careful, root)
+        (path / "meta.json").write_text(whole)
+
+    refused(lambda meta: meta["hashes"].update(run="0123456789ab"), r"00000024 belongs to the run 0123456789ab, not")
+    refused(
+        lambda meta: meta["loaders"]["rollout"].update(samples=4),
+        r"other samples of stage 'rollout': samples 4 then, 37 now; restore .* or remove .*checkpoints to start over",
+    )
+    refused(lambda meta: meta.update(format=1), "has format 1; this version of graphufs reads 2")
+    arrays = path / "training.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"training\.npz is damaged or missing; remove .*00000024 and go on from an"):
+        run_step("train", careful, root)
+    shutil.rmtree(path)  # as the message says
+    assert run_step("train", careful, root)["status"] == "completed"
+    assert_equal_arrays(final_arrays(layout), final_arrays(undisturbed))
+
+
+def test_other_statistics_than_the_checkpoints_are_refused(careful, undisturbed, copy_of_root):
+    import zarr
+
+    root = copy_of_root(undisturbed.root)
+    layout = Layout(careful, root)
+    shutil.rmtree(layout.checkpoints / "00000026")
+    store = next(path for path in layout.statistics().iterdir() if "diff" in path.name)
+    array = zarr.open_group(store, mode="r+")["tmp"]
+    array[...] = np.asarray(array) * 1.01
+    with pytest.raises(UserError, match=r"other statistics: diffs_std\.tmp changed"):
+        run_step("train", careful, root)
+
+
+def test_the_average_is_what_forecasts_use(careful, undisturbed):
+    arrays = final_arrays(undisturbed)
+    path = checkpoint.last(undisturbed.checkpoints)
+    emulator, training = (checkpoint.read_arrays(path, name) for name in ("emulator.npz", "training.npz"))
+    names = [name for name in emulator if name.startswith("network")]
+    assert any((emulator[name] != training[name]).any() for name in names)
+    assert set(names) < set(arrays)
