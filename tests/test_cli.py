@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import time
 
 import pytest
 
+from graphufs import cli, configuration
+from graphufs.errors import Diverged
 from graphufs.layout import Layout
 from graphufs.steps import STEPS
+from graphufs.train import metrics
 from tests.conftest import TINY
 
 
@@ -98,3 +102,36 @@ def test_the_entry_scripts_of_the_prototype_run_any_experiment(finished_root):
         assert result.returncode == 0, result.stderr
         assert "was done already" in result.stderr
         assert "p0" in subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True).stdout
+
+
+def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_root, copy_of_root, tiny, tmp_path):
+    root, file = copy_of_root(finished_root), tmp_path / "tiny.npz"
+    trained = Layout(tiny, root)
+    shutil.rmtree(trained.run / "forecasts")
+    done = graphufs("export", trained.checkpoints / "00000016", file)
+    assert done.returncode == 0 and str(file) in done.stdout, done.stderr
+    result = graphufs("train", TINY, "--root", root, "--init-from", file, "--json")
+    assert result.returncode == 0, result.stderr
+    (step,) = json.loads(result.stdout)
+    assert step["warnings"][0].startswith(f"initial weights from {file}: of ")
+    again = Layout(configuration.load(TINY, [f"training.init_from={file}"]), root)
+    assert again.run != trained.run and step["checkpoint"] == str(again.checkpoints / "00000016")
+    report = json.loads((again.run / "initial.json").read_text())
+    assert {tensor["how"] for tensor in report["tensors"]} == {"kept"}  # both sets of names sort alike here
+    first, from_file = (metrics.read(layout.metrics)[0]["loss"] for layout in (trained, again))
+    assert from_file < first
+
+
+def test_a_crosscheck_without_the_official_package_says_what_to_install(finished_root, tiny):
+    result = graphufs("crosscheck", Layout(tiny, finished_root).checkpoints / "00000016")
+    assert result.returncode == 2 and "google-deepmind/graphcast" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_training_that_diverges_has_failed(monkeypatch, tmp_path, capsys):
+    def diverge(*arguments, **options):
+        raise Diverged("the loss of update 7 is not finite")
+
+    monkeypatch.setattr(cli, "run_steps", diverge)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", str(TINY), "--root", str(tmp_path)])
+    assert ended.value.code == 1 and "update 7 is not finite" in capsys.readouterr().err
