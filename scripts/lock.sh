@@ -8,9 +8,9 @@ compile() {
     .tools/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
         --no-emit-find-links --python-version 3.11 "$@" >/dev/null
 }
-compile "${@}" --extra job pyproject.toml -o requirements/job-cpu.lock
+compile "${@}" --extra job --extra tracking pyproject.toml -o requirements/job-cpu.lock
 # The sides agree on every package they share.
 same=(-c requirements/job-cpu.lock)
-compile "${@}" "${same[@]}" --extra job --extra cuda pyproject.toml -o requirements/job-cuda.lock
-compile "${@}" "${same[@]}" --extra job --extra dev pyproject.toml -o requirements/dev.lock
+compile "${@}" "${same[@]}" --extra job --extra tracking --extra cuda pyproject.toml -o requirements/job-cuda.lock
+compile "${@}" "${same[@]}" --extra job --extra tracking --extra dev pyproject.toml -o requirements/dev.lock
 compile "${@}" --extra airflow pyproject.toml -o requirements/airflow.lock

@@ -27,6 +27,7 @@ from graphufs.train.logbook import Logbook, Sink
 from graphufs.train.plan import Plan, Stage
 from graphufs.train.position import Position, require_own
 from graphufs.train.programs import Programs
+from graphufs.train.tracking import send_rest, tracked
 from graphufs.train.update import Controls, Objective, State
 
 REPORT_EVERY = 10
@@ -56,13 +57,17 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         plan = Plan.of(experiment, data, devices.shard)
         there = checkpoint.last(layout.checkpoints)
         if there is not None and int(there.name) >= plan.total:
-            return {"status": "unchanged", **_result(layout, plan.total)}
+            return {"status": "unchanged", **_result(layout, plan.total, send_rest(layout) if devices.primary else [])}
         training = _Training(layout, data, plan, devices, progress, should_stop)
-        stack.callback(training.close)
-        return {"status": "completed", **training.run(), **_result(layout, plan.total)}
+        untold: list[str] = []
+        with contextlib.ExitStack() as tracking:
+            if devices.primary:
+                untold = tracking.enter_context(tracked(layout))
+            training.run()
+        return {"status": "completed", **_result(layout, plan.total, training.warnings + untold)}
 
 
-def _result(layout: Layout, total: int) -> dict[str, Any]:
+def _result(layout: Layout, total: int, warnings: list[str]) -> dict[str, Any]:
     lines = metrics.read(layout.metrics)
     validations = [line for line in lines if line["event"] == "validation"]
     path = checkpoint.place(layout.checkpoints, total)
@@ -72,6 +77,7 @@ def _result(layout: Layout, total: int) -> dict[str, Any]:
         "validation_loss": validations[-1]["loss"] if validations else None,
         "checkpoint": str(path),
         "best_checkpoint": None if best is None else str(checkpoint.place(layout.checkpoints, best.update)),
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
@@ -108,7 +114,7 @@ class _Training:
 
             self.forecasts = ValidationForecasts.of(emulator, data)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> None:
         """Train to the end, going back after trouble as often as allowed."""
         self.programs.prepare([stage for stage in self.plan.stages if stage.end > self.position.done], self.progress)
         while self.position.done < self.plan.total:
@@ -118,10 +124,6 @@ class _Training:
                         self._run_stage(stage)
             except Trouble as trouble:
                 self._roll_back(trouble)
-        return {"warnings": self.warnings} if self.warnings else {}
-
-    def close(self) -> None:
-        """Nothing is left open."""
 
     def _start(self) -> tuple[State, Position]:
         """The state before the first update."""

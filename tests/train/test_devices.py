@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 
@@ -50,14 +52,18 @@ def result_of(process):
 
 
 @pytest.fixture(scope="module")
-def alone(normalized_root, tmp_path_factory):
-    """The final arrays of a training on one device, and its experiment."""
-    from shutil import copytree
+def alone_root(normalized_root, tmp_path_factory):
+    """A root with a training on one device."""
+    root = shutil.copytree(normalized_root, tmp_path_factory.mktemp("alone") / "root")
+    assert run_step("train", configuration.load(TINY, SETTINGS), root)["status"] == "completed"
+    return root
 
-    root = copytree(normalized_root, tmp_path_factory.mktemp("alone") / "root")
+
+@pytest.fixture(scope="module")
+def alone(alone_root):
+    """Its experiment and final arrays."""
     experiment = configuration.load(TINY, SETTINGS)
-    assert run_step("train", experiment, root)["status"] == "completed"
-    return experiment, final_arrays(Layout(experiment, root))
+    return experiment, final_arrays(Layout(experiment, alone_root))
 
 
 def close(one, other):
@@ -68,12 +74,10 @@ def close(one, other):
 
 
 def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, normalized_root, tmp_path):
-    from shutil import copytree
-
     experiment, expected = alone
     finals = []
     for attempt in ("first", "second"):
-        root = copytree(normalized_root, tmp_path / attempt)
+        root = shutil.copytree(normalized_root, tmp_path / attempt)
         result = result_of(train_elsewhere(experiment, root, devices=2))
         assert result["status"] == "completed"
         meta = checkpoint.read_meta(checkpoint.last(Layout(experiment, root).checkpoints))
@@ -84,12 +88,19 @@ def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, norm
     assert any((expected[name] != finals[0][name]).any() for name in expected)  # else there was one device only
 
 
-def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
-    import socket
-    from shutil import copytree
-
+def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, tmp_path):
     experiment, expected = alone
-    root = copytree(normalized_root, tmp_path / "root")
+    layout = Layout(experiment, shutil.copytree(alone_root, tmp_path / "root"))
+    shutil.rmtree(checkpoint.last(layout.checkpoints))
+    result = result_of(train_elsewhere(experiment, layout.root, devices=2))
+    (warning,) = result["warnings"]
+    assert "goes on from update 12 elsewhere" in warning and "devices was 1, is 2" in warning
+    close(expected, final_arrays(layout))
+
+
+def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
+    experiment, expected = alone
+    root = shutil.copytree(normalized_root, tmp_path / "root")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

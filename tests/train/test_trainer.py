@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -51,6 +53,19 @@ def test_metrics_tell_the_training(tiny, finished_root):
     validations = [line for line in lines if line["event"] == "validation"]
     assert [line["update"] for line in validations] == [8, 12, 16]
     assert all(line["samples"] == 6 for line in validations)
+
+
+def test_what_the_metrics_tell_goes_to_mlflow_too(tiny, finished_root, copy_of_root):
+    root = copy_of_root(finished_root)
+    tracked = configuration.load(TINY, ["training.tracking.mlflow=true"])
+    layout = Layout(tracked, root)
+    shutil.rmtree(layout.checkpoints / "00000016")
+    result = run_step("train", tracked, root)  # goes on from update 12
+    assert result["status"] == "completed" and "warnings" not in result
+    with contextlib.closing(sqlite3.connect(root / "mlflow" / "mlflow.db")) as database:
+        rows = set(database.execute("select step, value from metrics where key = 'validation/loss'"))
+    told = [line for line in metrics.read(layout.metrics) if line["event"] == "validation"]
+    assert rows == {(line["update"], line["loss"]) for line in told} and len(rows) == 3
 
 
 def test_the_loss_falls(normalized_root, copy_of_root):
