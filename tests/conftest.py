@@ -14,10 +14,11 @@ from graphufs import configuration
 from graphufs.experiment import Experiment
 from graphufs.steps import STEPS, run_step
 
-# The tests compile the same few programs again and again; JAX reads these when it is first imported, here and in the
-# processes the tests start.
-COMPILED = tempfile.TemporaryDirectory(prefix="graphufs-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+# The tests compile the same few programs again and again; JAX reads these when it is first imported, here, in the
+# processes the tests start, and in pytest-xdist's workers, which share the first process's folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="graphufs-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
