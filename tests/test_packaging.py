@@ -58,7 +58,12 @@ def test_the_unrelated_graphcast_package_is_never_installed():
 
 def test_the_locks_hold_what_pyproject_asks_for():
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-    needs = {"job-cpu": ["job"], "job-cuda": ["job", "cuda"], "airflow": ["airflow"], "dev": ["job", "dev"]}
+    needs = {
+        "job-cpu": ["job", "tracking"],
+        "job-cuda": ["job", "tracking", "cuda"],
+        "airflow": ["airflow"],
+        "dev": ["job", "tracking", "dev"],
+    }
     for name, extras in needs.items():
         asked = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
         names = {re.match(r"[A-Za-z0-9._-]+", line).group().lower().replace("_", "-") for line in asked}

@@ -24,7 +24,7 @@ from graphufs.forcings import derived_forcing
 from graphufs.replay.frames import PreparedData
 
 READERS = 2
-"""Threads that read; benchmarks/loader.py shows that more read no faster."""
+"""Batches read at once; more are not read faster, as the reads of a batch are concurrent already."""
 AHEAD = 2
 """Batches read ahead of the one in use."""
 AHEAD_BYTES = 2**30

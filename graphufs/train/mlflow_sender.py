@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.files import write_json
+from graphufs.lock import locked
 from graphufs.train.followed import Lines
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
@@ -119,15 +120,14 @@ class Sender:
         """Find the run or make it, and bring its parameters up to date."""
         if self._client is not None:
             return
-        from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        client = MlflowClient(tracking_uri=self.order["uri"])
+        client = _client(self.order["uri"], self.order["folder"])
         record = self._read_record()
         here = "run_id" in record and record["server"] == self.order["server"]
         run = _find(client, record["run_id"]) if here else None
         if run is None:
-            experiment = _experiment(client, self.order["experiment"], self.order["artifacts"])
+            experiment = _experiment(client, self.order["experiment"], self.order["folder"])
             run = client.create_run(experiment, tags=self.order["tags"], run_name=self.order["name"])
             record = {
                 "owner": self.order["owner"],
@@ -263,14 +263,26 @@ def _find(client: Any, run_id: str) -> Any:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def _experiment(client: Any, name: str, artifacts: str | None) -> str:
-    """The id of the experiment of that name, made if need be."""
+def _client(uri: str, folder: str | None) -> Any:
+    """A client of a server, or of a local folder, where it makes the database if there is none yet."""
+    from mlflow import MlflowClient
+
+    if folder is None:
+        return MlflowClient(tracking_uri=uri)
+    # Of two that make the database at once, one fails.
+    with locked(Path(folder), should_stop=lambda: False, waiting=lambda: None):
+        return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: Any, name: str, folder: str | None) -> str:
+    """The id of the experiment of that name, made if need be; its artefacts lie in the local folder if there is one."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            created: str = client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{name}")
+            place = None if folder is None else (Path(folder) / "artifacts" / name).as_uri()
+            created: str = client.create_experiment(name, artifact_location=place)
             return created
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":

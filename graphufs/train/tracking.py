@@ -129,7 +129,7 @@ class _Sender:
                 "owner": owner,
                 "uri": uri,
                 "server": self._server,
-                "artifacts": (layout.root / "mlflow" / "artifacts").as_uri() if self._server == LOCAL else None,
+                "folder": str(layout.root / "mlflow") if self._server == LOCAL else None,
                 "record": str(layout.run / RECORD),
                 "metrics": str(layout.metrics),
                 "poll_seconds": POLL_SECONDS,
