@@ -58,3 +58,8 @@ def copy_of_root(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(root, tmp_path / "copy"))
 
     return copy
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, so that no process of several is left with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_p0.py")
