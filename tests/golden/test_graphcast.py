@@ -257,22 +257,19 @@ def test_one_step_in_bfloat16_is_at_least_as_near_to_float32_as_the_references(c
     stepper = case.stepper(precision="bfloat16")
     prediction = jit(lambda *args: args[1](args[0], *args[2:]))(case.network, stepper, case.inputs, forcings)
     dims, (exact, rounded) = case.meta["dims"]["targets"], (case.group("step", kind) for kind in ("pred", "pred_bf16"))
-    errors = {}
     for name in exact:
         scale = case.statistics("diffstd").get(name, np.float32(1)).reshape(-1, 1, 1)
         expected, theirs = (case.canonical(kind[name], dims[name]).astype(np.float64) for kind in (exact, rounded))
-        pair = (theirs, np.asarray(prediction[name]))
-        errors[name] = [np.sqrt((((array - expected) / scale) ** 2).mean()) for array in pair]
-        # in units of the typical change over a step; bfloat16 keeps 8 bits, 0.004
-        assert 0 < errors[name][1] < 0.02, name
-    theirs, ours = np.square(list(errors.values())).sum(axis=0)
-    assert ours <= theirs
+        theirs, ours = (np.sqrt((((a - expected) / scale) ** 2).mean()) for a in (theirs, np.asarray(prediction[name])))
+        assert 0 < ours <= theirs, name
+        assert ours < 0.02, name  # of the step's typical change; bfloat16 keeps 8 bits, 0.004
     (loss, _), gradients = STEP_GRADIENTS(case.network, stepper, case.weights, case.inputs, targets, forcings)
-    assert abs(loss / case.file("step")["loss"] - 1) < 2**-8
+    step = case.file("step")
+    assert abs(loss - step["loss"]) <= abs(step["loss_bf16"] - step["loss"])
     for key, value in to_deepmind(gradients).items():
         expected = case.file("grads")[key]
         assert value.dtype == np.float32
-        assert np.linalg.norm(value - expected) <= 0.05 * np.linalg.norm(expected), key
+        assert np.linalg.norm(value - expected) <= 0.03 * np.linalg.norm(expected), key
 
 
 def test_the_rollout_is_the_references(case: Case) -> None:
