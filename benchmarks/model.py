@@ -251,10 +251,10 @@ def main() -> int:
     parser.add_argument("--profile", type=Path, help="write a profile of a call of each program below this folder")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
+    kept = keep_freed_memory()
     device = jax.devices()[0]
     precisions = options.precision or (["float32"] if device.platform == "cpu" else ["float32", "bfloat16"])
     sides = [OURS, PLAIN, *([DEFAULT] if options.default_compiler else [])]
-    kept = keep_freed_memory()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     console.print(f"{device.device_kind}, {os.cpu_count()} cores, load {load}; JAX {jax.__version__}")
     console.print(f"Freed memory is kept for the next arrays, on all sides alike: {'yes' if kept else 'no'}")

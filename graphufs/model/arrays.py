@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.graph.build import Graph
+from graphufs.graph.build import Edges, Graph
 
-# Bytes of float32 activations of a block's mesh2grid edges: about the second-level cache of a CPU core; on an
-# accelerator large enough to fill it.
-_BLOCK_BYTES = {"cpu": 2**22}
+# Bytes of float32 activations of a block's mesh2grid edges: a few times the second-level cache of a CPU core, where
+# half or twice as many were slower; on an accelerator large enough to fill it.
+_BLOCK_BYTES = {"cpu": 2**23}
 _BLOCK_BYTES_OTHERWISE = 2**28
 
 
@@ -40,6 +40,8 @@ class GraphArrays(eqx.Module):
     mesh : [edge], receivers ascend
     mesh2grid_senders : [block, 3, point]
     mesh2grid_features : [block, 3, point, 4]
+    grid2mesh_degrees, mesh_degrees : float32 [mesh], how many edges end at each mesh node
+    fills_cache : whether the activations of one sample fill a CPU's cache, so that samples had better follow each other
     """
 
     grid_features: jax.Array
@@ -48,6 +50,9 @@ class GraphArrays(eqx.Module):
     mesh: EdgeArrays
     mesh2grid_senders: jax.Array
     mesh2grid_features: jax.Array
+    grid2mesh_degrees: jax.Array
+    mesh_degrees: jax.Array
+    fills_cache: bool = eqx.field(static=True)
 
     @staticmethod
     def from_graph(graph: Graph, *, latent_size: int, blocks: int | None = None) -> GraphArrays:
@@ -95,6 +100,10 @@ class GraphArrays(eqx.Module):
             mesh=mesh,
             mesh2grid_senders=jnp.asarray(np.ascontiguousarray(corners.transpose(0, 2, 1))),
             mesh2grid_features=jnp.asarray(np.ascontiguousarray(corner_features.transpose(0, 2, 1, 3))),
+            grid2mesh_degrees=_degrees(graph.grid2mesh, nodes),
+            mesh_degrees=_degrees(graph.mesh, nodes),
+            fills_cache=jax.default_backend() == "cpu"
+            and (blocks > 1 or len(graph.mesh) * latent_size * 4 > _BLOCK_BYTES["cpu"]),
         )
 
     @property
@@ -111,6 +120,10 @@ class GraphArrays(eqx.Module):
     def mesh_nodes(self) -> int:
         """The number of mesh nodes."""
         return self.mesh_features.shape[0]
+
+
+def _degrees(edges: Edges, nodes: int) -> jax.Array:
+    return jnp.asarray(np.bincount(edges.receivers, minlength=nodes), jnp.float32)
 
 
 def _choose_blocks(points: int, latent_size: int) -> int:

@@ -27,12 +27,12 @@ class Linear(eqx.Module):
         """Zero weight and bias, to be filled by `randomize`."""
         return Linear(jnp.zeros((in_size, out_size)), jnp.zeros(out_size))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return add_bias(matmul(x, self.weight), self.bias)
-
 
 class LayerNorm(eqx.Module):
-    """(x - mean) / sqrt(var + epsilon) * scale + offset over the last axis, with the biased variance."""
+    """(x - mean) / sqrt(var + epsilon) * scale + offset over the last axis, with the biased variance.
+
+    What comes before scale and offset is MLP.normal's.
+    """
 
     scale: jax.Array
     offset: jax.Array
@@ -42,21 +42,36 @@ class LayerNorm(eqx.Module):
         """Unit scale, zero offset."""
         return LayerNorm(jnp.ones(size), jnp.zeros(size))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return layer_norm(x, self.scale, self.offset)
-
 
 # The derivatives below are written out because automatic ones cost a multiple on a CPU: they transpose large arrays
 # for the weights' gradients, add up columns in many small steps, and keep more arrays than needed.
-
-
+#
 # Parameters are float32 always. Activations may be bfloat16: a parameter is then rounded where it is read, while its
 # gradient, a sum over many rows, is added up and handed on in float32.
 
 
 def _column_sums(x: jax.Array) -> jax.Array:
-    ones = jnp.ones((1, x.shape[0]), x.dtype)
-    return jnp.dot(ones, x, preferred_element_type=jnp.float32)[0]
+    return jnp.dot(jnp.ones((1, x.shape[0]), x.dtype), x, preferred_element_type=jnp.float32)[0]
+
+
+def _column_sums_of_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sums of x * y [row, L] over rows, in float32. The product is stored in quarters, added up."""
+    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    quarter = x.shape[0] // 4
+    parts = [slice(index * quarter, (index + 1) * quarter) for index in range(4)]
+    first, *others = [x[part] * y[part] for part in parts]
+    rest = (x[4 * quarter :] * y[4 * quarter :]).sum(0)
+    return _column_sums(sum(others, start=first)) + rest
+
+
+def _row_means(x: jax.Array) -> jax.Array:
+    """The mean of each row, [row, 1]."""
+    # what is added up here is computed on the way, while XLA stores x before it sums rows of more than 32
+    width = x.shape[1]
+    while x.shape[1] > 32 and x.shape[1] % 2 == 0:
+        half = x.shape[1] // 2
+        x = x[:, :half] + x[:, half:]
+    return x.sum(-1, keepdims=True) / width
 
 
 @jax.custom_vjp
@@ -71,8 +86,11 @@ def _matmul_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, Any]:
 
 def _matmul_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = saved
-    by_weight = jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=weight.dtype)
-    return g @ weight.astype(g.dtype).T, by_weight
+    return g @ weight.astype(g.dtype).T, _weight_gradient(x, g)
+
+
+def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    return jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -88,50 +106,79 @@ add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), lambda saved, g: (g, 
 
 
 @jax.custom_vjp
-def swish(x: jax.Array) -> jax.Array:
-    """Swish, x s with s = sigmoid(x). Its derivative s + x s (1 - s) is computed from x, the only array kept."""
-    wide = x.astype(jnp.float32)
-    return (wide * jax.nn.sigmoid(wide)).astype(x.dtype)
+def scale_columns(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """The product of x [row, L] and scale [L], column by column, in the precision of x."""
+    return (x * scale).astype(x.dtype)
 
 
-def _swish_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    wide = x.astype(jnp.float32)
-    s = jax.nn.sigmoid(wide)
-    return ((g * (s + wide * s * (1 - s))).astype(x.dtype),)
+def _scale_columns_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, scale = saved
+    return (g * scale).astype(g.dtype), _column_sums_of_product(g, x)
 
 
-swish.defvjp(lambda x: (swish(x), x), _swish_backward)
+scale_columns.defvjp(lambda x, scale: (scale_columns(x, scale), (x, scale)), _scale_columns_backward)
 
 
 @jax.custom_vjp
-def layer_norm(x: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
-    """Layer normalization of x [row, L], computed in float32, with a derivative that reads x only twice.
+def activate(z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """swish(z) @ weight + bias, where swish(z) = z s with s = sigmoid(z); its derivative is s + z s (1 - s)."""
+    return _activate_forward(z, weight, bias)[0]
 
-    With xh = (x - mean) r, r = 1/sqrt(var + epsilon) and g' = g * scale, the derivative of x is
-    r (g' - mean(g') - xh mean(g' xh)), those of scale and offset are the sums of g xh and g over all rows.
+
+def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
+    wide = z.astype(jnp.float32)
+    s = jax.nn.sigmoid(wide)
+    swish = (wide * s).astype(z.dtype)
+    # A CPU would rather read s again than compute it, and XLA keeps it there in any case; elsewhere memory is dearer.
+    keep = z.dtype == jnp.float32 and jax.default_backend() == "cpu"
+    return swish @ weight.astype(z.dtype) + bias.astype(z.dtype), (z, s if keep else None, weight)
+
+
+def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    z, s, weight = saved
+    wide = z.astype(jnp.float32)
+    s = jax.nn.sigmoid(wide) if s is None else s
+    swish = wide * s
+    by_z = (g @ weight.astype(g.dtype).T * (s + swish * (1 - s))).astype(g.dtype)
+    return by_z, _weight_gradient(swish.astype(z.dtype), g), _column_sums(g)
+
+
+activate.defvjp(_activate_forward, _activate_backward)
+
+
+@jax.custom_vjp
+def normalize_rows(x: jax.Array, scale: jax.Array | None = None, offset: jax.Array | None = None) -> jax.Array:
+    """The product xh = x r with r = 1/sqrt(mean(x^2) + epsilon) by row of x [row, L], or xh * scale + offset.
+
+    All in float32. With g' = g * scale, or g, the derivative of x is r (g' - xh mean(g' xh)).
     """
-    return _layer_norm_forward(x, scale, offset)[0]
+    return _normalize_rows_forward(x, scale, offset)[0]
 
 
-def _layer_norm_forward(x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, Any]:
+def _normalize_rows_forward(
+    x: jax.Array, scale: jax.Array | None, offset: jax.Array | None
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array | None]]:
+    reciprocal = jax.lax.rsqrt(_row_means(x * x) + EPSILON)
+    normal = x * reciprocal
+    result = normal if scale is None or offset is None else normal * scale + offset
+    return result, (normal, reciprocal, scale)
+
+
+def _normalize_rows_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    normal, reciprocal, scale = saved
+    scaled = g if scale is None else g * scale
+    by_x = reciprocal * (scaled - normal * _row_means(scaled * normal))
+    return (by_x, None, None) if scale is None else (by_x, _column_sums_of_product(g, normal), _column_sums(g))
+
+
+normalize_rows.defvjp(_normalize_rows_forward, _normalize_rows_backward)
+
+
+@jax.checkpoint  # of its arrays only x, which is not wide, is worth keeping
+def _normalize_rounded(x: jax.Array, *scale_and_offset: jax.Array) -> jax.Array:
+    """The same in float32 of rounded x, less its mean, which it has whatever was done before the rounding."""
     wide = x.astype(jnp.float32)
-    mean = wide.mean(-1, keepdims=True)
-    centred = wide - mean
-    reciprocal = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + EPSILON)
-    return (centred * reciprocal * scale + offset).astype(x.dtype), (x, mean, reciprocal, scale)
-
-
-def _layer_norm_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, mean, reciprocal, scale = saved
-    wide = g.astype(jnp.float32)
-    normal = (x.astype(jnp.float32) - mean) * reciprocal
-    scaled = wide * scale
-    along = (scaled * normal).mean(-1, keepdims=True)
-    dx = reciprocal * (scaled - scaled.mean(-1, keepdims=True) - normal * along)
-    return dx.astype(x.dtype), _column_sums(wide * normal), _column_sums(g)
-
-
-layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+    return normalize_rows(wide - _row_means(wide), *scale_and_offset).astype(x.dtype)
 
 
 class MLP(eqx.Module):
@@ -142,7 +189,9 @@ class MLP(eqx.Module):
 
         y = mlp.finish(mlp.part(e, 0) + mlp.part(h, L)[senders])
 
-    All arrays are matrices [row, channel], which is what CPUs do fastest.
+    Where all that is done with y is to sum rows or to multiply it with a matrix, scale s and offset o of the LayerNorm
+    are applied after it, to fewer rows or to the matrix: sum(xh s + o) = s sum(xh) + n o, (xh s + o) @ W =
+    xh @ (s W) + o @ W. All arrays are matrices [row, channel], which is what CPUs do fastest.
     """
 
     linears: tuple[Linear, ...]
@@ -160,16 +209,50 @@ class MLP(eqx.Module):
         """The layer that meets the input."""
         return self.linears[0]
 
-    def part(self, x: jax.Array, start: int) -> jax.Array:
-        """The share of the first layer of the part x of the input that begins at column `start`; without the bias."""
-        return matmul(x, self.first.weight[start : start + x.shape[-1]])
+    @property
+    def scale(self) -> jax.Array:
+        """Of the LayerNorm, [out]."""
+        assert self.norm is not None
+        return self.norm.scale
 
-    def finish(self, z: jax.Array) -> jax.Array:
-        """What follows the first layer's matrix product z: its bias, the other layers, the normalization."""
-        z = add_bias(z, self.first.bias)
-        for linear in self.linears[1:]:
-            z = linear(swish(z))
-        return z if self.norm is None else self.norm(z)
+    @property
+    def offset(self) -> jax.Array:
+        """Of the LayerNorm, [out]."""
+        assert self.norm is not None
+        return self.norm.offset
+
+    def part(self, x: jax.Array, start: int, scale: jax.Array | None = None) -> jax.Array:
+        """The share of the first layer of the part x (or x * scale) of the input that begins at column `start`.
+
+        Without the bias.
+        """
+        weight = self.first.weight[start : start + x.shape[-1]]
+        return matmul(x, weight if scale is None else scale[:, None] * weight)
+
+    def finish(self, z: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+        """What follows the first layer's matrix product z: its bias (or another), the other layers, the LayerNorm."""
+        z = add_bias(z, self.first.bias if bias is None else bias)
+        if self.norm is None:
+            return self._layers(z, self.linears[-1].weight, self.linears[-1].bias)
+        return self._normalize(z, self.norm.scale, self.norm.offset)
+
+    def normal(self, z: jax.Array) -> jax.Array:
+        """As `finish`, but of z with the bias, and without the LayerNorm's scale and offset."""
+        return self._normalize(z)
+
+    def _normalize(self, z: jax.Array, *scale_and_offset: jax.Array) -> jax.Array:
+        last = self.linears[-1]
+        if z.dtype == jnp.float32:
+            # The last layer's weight and bias give up their mean over the output channels. The output has none then,
+            # nor has the gradient that goes back through them, which saves two passes over all rows.
+            weight = last.weight - last.weight.mean(axis=1, keepdims=True)
+            return normalize_rows(self._layers(z, weight, last.bias - last.bias.mean()), *scale_and_offset)
+        return _normalize_rounded(self._layers(z, last.weight, last.bias), *scale_and_offset)
+
+    def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+        for linear in self.linears[1:-1]:
+            z = activate(z, linear.weight, linear.bias)
+        return activate(z, weight, bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.finish(self.part(x, 0))

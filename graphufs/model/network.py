@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from graphufs.model.arrays import GraphArrays
-from graphufs.model.layers import MLP, randomize
+from graphufs.model.layers import MLP, add_bias, randomize, scale_columns
 
 
 class Encoder(eqx.Module):
@@ -75,9 +75,9 @@ class EdgeEmbeddings(eqx.Module):
     ----------
     grid : [block, point, L], the grid features' share of the grid embedding's first layer
     mesh_nodes : [mesh, L], embedded mesh nodes
-    grid2mesh : [block, edge, L], the edges' and receivers' share of the messages' first layer
-    mesh : [edge, L], embedded edges
-    mesh2grid : [block, 3 * point, L], the edges' share of the messages' first layer
+    grid2mesh : [block, edge, L], the edges' and receivers' share of the messages' first layer, and its bias
+    mesh : [edge, L], embedded edges without the offset of their normalization
+    mesh2grid : [block, 3 * point, L], the edges' share of the messages' first layer, but for the same offset
     """
 
     grid: jax.Array
@@ -162,20 +162,23 @@ class GraphCast(eqx.Module):
         # the mesh nodes have zeros where the grid has its input channels
         mesh_features = graph.mesh_features.astype(dtype)
         mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(mesh_features, self.inputs))
+        at_receivers = encoder.edges.part(mesh_nodes, 2 * size)
+        at_receivers = add_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset))
         # float32, as in _take; edges that only pad a block have a receiver past the last
-        at_receivers = encoder.edges.part(mesh_nodes, 2 * size).astype(jnp.float32)
+        at_receivers = at_receivers.astype(jnp.float32)
 
         def embed(block: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             grid, grid2mesh, receivers, mesh2grid = block
+            to_mesh, to_grid = encoder.embed_edges, decoder.embed_edges
             return (
                 encoder.embed_grid.part(grid, self.inputs),
-                encoder.edges.part(encoder.embed_edges(grid2mesh), 0)
+                encoder.edges.part(_embed(to_mesh, grid2mesh), 0, to_mesh.scale)
                 + at_receivers.at[receivers].get(mode="clip").astype(dtype),
-                decoder.edges.part(decoder.embed_edges(mesh2grid), 0),
+                decoder.edges.part(_embed(to_grid, mesh2grid), 0, to_grid.scale),
             )
 
         mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
-        grid_features, grid2mesh_features, mesh2grid_features, mesh_features = (
+        grid_features, grid2mesh_features, mesh2grid_features, mesh_edge_features = (
             features.astype(dtype)
             for features in (graph.grid_features, graph.grid2mesh.features, mesh2grid_features, graph.mesh.features)
         )
@@ -185,7 +188,9 @@ class GraphCast(eqx.Module):
             grid=grid,
             mesh_nodes=mesh_nodes,
             grid2mesh=grid2mesh,
-            mesh=self.processor.embed_edges(mesh_features),
+            mesh=scale_columns(
+                _embed(self.processor.embed_edges, mesh_edge_features), self.processor.embed_edges.scale
+            ),
             mesh2grid=mesh2grid,
         )
 
@@ -200,8 +205,8 @@ class GraphCast(eqx.Module):
             Sums of messages and what layer normalization computes are float32 inside in any case
         graph : of the grid
         edges : `embed_edges(graph, x.dtype)` where already known
-        remat : compute each block's activations again when differentiated instead of keeping them. None: where there
-            are several blocks; True: a single one too
+        remat : compute activations again when differentiated instead of keeping them: those of each block of grid
+            points, and those of each message step on the mesh. None: those of blocks, where there are several
 
         Returns
         -------
@@ -209,18 +214,18 @@ class GraphCast(eqx.Module):
         """
         edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]
-        if samples > 1 and graph.blocks > 1 and jax.default_backend() == "cpu":
-            # a block of one sample fills the cache already
+        if samples > 1 and graph.fills_cache:
             return jax.lax.map(lambda sample: self(sample[None], graph, edges, remat=remat)[0], x)
         # [block, point * sample, channel]
         rows = x.swapaxes(0, 1).reshape(graph.blocks, -1, x.shape[-1])
         grid, mesh = self._encode(rows, samples, graph, edges, remat)
-        mesh = self._process(mesh, samples, graph, edges)
+        mesh = self._process(mesh, samples, graph, edges, remat)
         y = self._decode(grid, mesh, samples, graph, edges, remat)
         return y.reshape(-1, samples, y.shape[-1]).swapaxes(0, 1)
 
     # In what follows the samples of a batch lie side by side: an array is a matrix of node * sample (or edge * sample)
-    # rows to a layer, and one of node rows, each with all its samples, to a gather or a sum over edges.
+    # rows to a layer, and one of node rows, each with all its samples, to a gather or a sum over edges. Biases, and
+    # scales and offsets of normalizations, are applied to nodes where they may be, which are fewer than edges.
 
     def _encode(
         self, x: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings, remat: bool | None
@@ -236,7 +241,7 @@ class GraphCast(eqx.Module):
             x, at_grid, at_edges, senders = block
             grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid))
             at_senders = _take(encoder.edges.part(grid, size), senders, samples)
-            message = encoder.edges.finish(_add_static(at_senders, at_edges))
+            message = encoder.edges.normal(_add_static(at_senders, at_edges))
             return grid + encoder.grid_nodes(grid), message
 
         of_block = _remat(messages, graph.blocks, remat)
@@ -254,21 +259,32 @@ class GraphCast(eqx.Module):
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        total = total[:-samples].astype(x.dtype)
+        total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees).astype(x.dtype)
         mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)))
         return grid, _add_static(mesh_update, mesh)
 
-    def _process(self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings) -> jax.Array:
+    def _process(
+        self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings, remat: bool | None
+    ) -> jax.Array:
         """m_e = MLP([edge, mesh_sender, mesh_receiver]);  mesh += MLP([mesh, sum of m_e]);  edge += m_e; repeated."""
         size, senders, receivers = self.latent_size, graph.mesh.senders, graph.mesh.receivers
-        edge = edges.mesh
-        for step in self.processor.steps:
-            at_senders = _take(step.edges.part(mesh, size), senders, samples)
+
+        def send(
+            step: MessageStep, mesh: jax.Array, edge: jax.Array, offset: jax.Array
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            at_nodes = add_bias(step.edges.part(mesh, size), _bias_with_offset(step.edges, offset))
+            at_senders = _take(at_nodes, senders, samples)
             at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
-            message = step.edges.finish(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)))
-            total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples).astype(mesh.dtype)
+            message = step.edges.normal(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)))
+            total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
+            total = _scale_sums(step.edges, total, graph.mesh_degrees).astype(mesh.dtype)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
-            edge = _add_static(message, edge)  # after the last step nobody reads it and the compiler drops it
+            # after the last step nobody reads the edges, and the compiler drops them
+            return mesh, _add_static(scale_columns(message, step.edges.scale), edge), offset + step.edges.offset
+
+        edge, offset = edges.mesh, self.processor.embed_edges.offset
+        for step in self.processor.steps:
+            mesh, edge, offset = (jax.checkpoint(send) if remat else send)(step, mesh, edge, offset)
         return mesh
 
     def _decode(
@@ -282,17 +298,34 @@ class GraphCast(eqx.Module):
     ) -> jax.Array:
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
         size, decoder, update = self.latent_size, self.decoder, self.decoder.grid_nodes
-        at_mesh = decoder.edges.part(mesh, size)
+        at_mesh = add_bias(decoder.edges.part(mesh, size), _bias_with_offset(decoder.edges, decoder.embed_edges.offset))
+        bias = _bias_with_offset(update, 3 * decoder.edges.offset, size)
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
             z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
             z = z + decoder.edges.part(grid, 2 * size)
-            total = decoder.edges.finish(z.reshape(-1, size)).reshape(z.shape).sum(0)
-            grid = grid + update.finish(update.part(grid, 0) + update.part(total, size))
+            total = decoder.edges.normal(z.reshape(-1, size)).reshape(z.shape).sum(0)
+            z = update.part(grid, 0) + update.part(total, size, decoder.edges.scale)
+            grid = grid + update.finish(z, bias)
             return decoder.output(grid)
 
         return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders), remat)
+
+
+def _embed(mlp: MLP, features: jax.Array) -> jax.Array:
+    """Embedded features of edges, without scale and offset."""
+    return mlp.normal(add_bias(mlp.part(features, 0), mlp.first.bias))
+
+
+def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
+    """The first layer's bias and the share of an offset of the part of the input that begins at column `start`."""
+    return mlp.first.bias + offset @ mlp.first.weight[start : start + offset.shape[0]]
+
+
+def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array) -> jax.Array:
+    """Sums of messages, with scale and offset, from sums [node * sample, L] of `counts` [node] messages without."""
+    return _add_static(scale_columns(sums, mlp.scale), counts[:, None] * mlp.offset)
 
 
 def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:

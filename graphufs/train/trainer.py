@@ -47,6 +47,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Stopped
         After a polite stop; a checkpoint has been written.
     """
+    keep_freed_memory()
     layout = Layout(experiment, root)
     devices = Devices.choose(experiment.training.batch_size, experiment.training.compute.devices)
     with contextlib.ExitStack() as stack:
@@ -97,7 +98,6 @@ class _Training:
         self.progress, self.should_stop = progress, should_stop
         self.experiment, self.settings = layout.experiment, layout.experiment.training
         self.warnings: list[str] = []
-        keep_freed_memory()
         emulator = ReplayEmulator.from_experiment(self.experiment, layout.root).load_normalization()
         self.objective = Objective(emulator, plan, devices)
         self.programs = Programs(self.objective)
