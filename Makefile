@@ -24,6 +24,7 @@ demo: .venv/.job           ## Train and score the demo emulator, and check it ag
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT)
 
 test: .venv/.dev           ## Run the tests
+	@scripts/slurm_packages.sh
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: .venv/.dev           ## Check style and types

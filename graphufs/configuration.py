@@ -7,13 +7,16 @@ import json
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from graphufs.errors import UserError
 from graphufs.experiment import Experiment
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,10 +64,31 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "the experi
         raise UserError(f"{origin} holds no mapping of sections; see experiments/demo.yaml for one")
     for override in overrides:
         _apply(content, override)
+    return validate(Experiment, content, f"{origin} is not a valid experiment", "graphufs schema")
+
+
+def validate(model: type[Model], content: Any, fault: str, known: str) -> Model:
+    """The content as a model.
+
+    Raises
+    ------
+    UserError
+        That begins with `fault` and names every wrong place, with the nearest known key, or where to find the `known`.
+    """
     try:
-        return Experiment.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join([f"{origin} is not a valid experiment:", *_explain(error)])) from None
+        raise UserError("\n".join([f"{fault}:", *_explain(error, model, known)])) from None
+
+
+def read(path: Path) -> Any:
+    """The content of a YAML file; times stay text, a key given twice is an error."""
+    try:
+        return yaml.load(path.read_text(), _Loader)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UserError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {error}") from None
 
 
 def dump(experiment: Experiment) -> str:
@@ -109,13 +133,13 @@ def _apply(content: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: {'.'.join(path[:depth])} is a value, not a section")
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, model: type[BaseModel], known: str) -> Iterator[str]:
     """One line for each fault, with the nearest known key for an unknown one."""
     for fault in error.errors(include_url=False):
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            near = _nearest(where, fault["loc"])
-            yield f"  {where}: unknown key; {f'did you mean {near}?' if near else 'see graphufs schema for all keys'}"
+            near = _nearest(where, fault["loc"], model)
+            yield f"  {where}: unknown key; {f'did you mean {near}?' if near else f'see {known} for all keys'}"
         elif fault["type"] == "missing":
             yield f"  {where}: is needed but not given"
         elif fault["type"] == "value_error":
@@ -125,11 +149,11 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"  {where}: {fault['msg']} (got {fault['input']!r})"
 
 
-def _nearest(where: str, loc: Iterable[int | str]) -> str | None:
+def _nearest(where: str, loc: Iterable[int | str], model: type[BaseModel]) -> str | None:
     """The known key most like an unknown one: the same place first, then the same name anywhere."""
     numbers = {str(part) for part in loc if isinstance(part, int)}
     plain = ".".join(part for part in where.split(".") if part not in numbers)
-    known = list(_keys(Experiment))
+    known = list(_keys(model))
     parent = plain.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == parent]
     for candidates in (siblings, known):

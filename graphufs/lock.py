@@ -1,4 +1,7 @@
-"""One writer at a time: a lock that the operating system lets go of when its holder dies, however it dies."""
+"""One writer at a time: a lock that the operating system lets go of when its holder dies, however it dies.
+
+Several may share a lock instead: whoever wants it alone then waits for all of them, and they for him.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,22 @@ PAUSE = 0.2
 
 
 @contextmanager
-def locked(folder: Path, *, should_stop: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[None]:
+def locked(
+    folder: Path,
+    *,
+    should_stop: Callable[[], bool],
+    waiting: Callable[[], None],
+    shared: bool = False,
+    name: str = LOCK,
+) -> Iterator[None]:
     """Hold the lock of a folder, waiting for another holder; `waiting` is called once if there is one.
+
+    Parameters
+    ----------
+    shared
+        Hold it together with others who share it.
+    name
+        The lock's file, for a folder that has several.
 
     Raises
     ------
@@ -25,12 +42,13 @@ def locked(folder: Path, *, should_stop: Callable[[], bool], waiting: Callable[[
         If `should_stop()` turned true while waiting.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         told = False
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if not told:

@@ -4,6 +4,9 @@ A step is a function `run(experiment, root, *, progress, should_stop) -> dict`, 
 when it runs. It reports through `progress`, saves and raises `Stopped` soon after `should_stop()` turns true, installs
 no signal handler, and does nothing when its output is already there. The command line uses this registry; the job
 system and the DAGs do too.
+
+A step that says so can be done in parts, by several processes on several machines at once, each given its `Part`. The
+same step without a part then does what lacks and finishes the output.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from graphufs.errors import Stopped
+from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
 
 
@@ -33,23 +36,55 @@ Progress = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of `count` parts that a step is divided into, number `index` from 0.
+
+    Raises
+    ------
+    UserError
+        If there is no such part.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in (self.index, self.count))
+        if not whole or not 0 <= self.index < self.count:
+            raise UserError(
+                f"there is no part {self.index!r} of {self.count!r}; parts are numbered from 0 to their count less one"
+            )
+
+    def share(self, total: int) -> range:
+        """Which of `total` equal pieces of work are this part's: neighbours, and as many as any part's or one less."""
+        return range(self.index * total // self.count, (self.index + 1) * total // self.count)
+
+
 class Run(Protocol):
     """The signature of a step's function."""
 
     def __call__(
-        self, experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop
+        self, experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, part: Part = ...
     ) -> dict[str, Any]:
-        """Do the work below `root` and return a small JSON result; raise Stopped after a polite stop."""
+        """Do the work below `root` and return a small JSON result; raise Stopped after a polite stop.
+
+        `part` is given to steps only that can be done in parts, and not to do the whole work.
+        """
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step's name, what it does, where its function lives, and the steps whose outputs it reads."""
+    """A step's name, what it does, where its function lives, and the steps whose outputs it reads.
+
+    `parts` says whether it can be done in parts.
+    """
 
     name: str
     summary: str
     module: str
     needs: tuple[str, ...] = ()
+    parts: bool = False
 
     def load(self) -> Run:
         """Import the function (this is where JAX and xarray come in)."""
@@ -68,7 +103,13 @@ STEPS: dict[str, Step] = {
             ("prepare",),
         ),
         Step("train", "Train the emulator, stage by stage.", "graphufs.train.trainer", ("prepare", "normalize")),
-        Step("forecast", "Roll the emulator out from every initial time.", "graphufs.forecast.step", ("train",)),
+        Step(
+            "forecast",
+            "Roll the emulator out from every initial time.",
+            "graphufs.forecast.step",
+            ("train",),
+            parts=True,
+        ),
         Step("evaluate", "Score forecasts and baselines against Replay.", "graphufs.weatherbench.step", ("forecast",)),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
     )
@@ -92,16 +133,27 @@ def run_step(
     *,
     progress: Progress = no_progress,
     should_stop: ShouldStop = never_stop,
+    part: Part | None = None,
 ) -> dict[str, Any]:
-    """Run one step and return its result, whose `status` is `completed`, `unchanged` (was done) or `stopped`.
+    """Run one step, or a part of it, and return its result.
+
+    The result's `status` is `completed`, `unchanged` (was done) or `stopped`. When all parts are completed, the step is
+    still to be run without a part: that finishes it.
 
     Raises
     ------
     UserError
-        If the input is wrong or an earlier step's output is missing.
+        If the input is wrong, an earlier step's output is missing, or a part is asked for of a step that has none.
     """
+    step = STEPS[name]
+    if part is not None and not step.parts:
+        able = ", ".join(other.name for other in STEPS.values() if other.parts)
+        raise UserError(f"{name} cannot be done in parts; only {able} can. Run it as a whole")
     try:
-        result = STEPS[name].load()(experiment, root, progress=progress, should_stop=should_stop)
+        if part is None:
+            result = step.load()(experiment, root, progress=progress, should_stop=should_stop)
+        else:
+            result = step.load()(experiment, root, progress=progress, should_stop=should_stop, part=part)
     except Stopped as stop:
         return {"step": name, "status": "stopped", "message": str(stop)}
     return {"step": name, **result}

@@ -1,4 +1,4 @@
-"""Compute an experiment's normalization statistics: `python jobs/calc_normalization.py [EXPERIMENT]`, p0 by default."""
+"""Compute an experiment's statistics: `python jobs/calc_normalization.py [EXPERIMENT] [--site NAME]`, p0 by default."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train the emulator of an experiment: `python jobs/run_training.py [EXPERIMENT]`, p0 by default."""
+"""Train the emulator of an experiment: `python jobs/run_training.py [EXPERIMENT] [--site NAME]`, p0 by default."""
 
 import sys
 

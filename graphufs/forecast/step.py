@@ -1,4 +1,9 @@
-"""The step `forecast`: roll the trained emulator out from every initial time into one WeatherBench2-layout store."""
+"""The step `forecast`: roll the trained emulator out from every initial time into one WeatherBench2-layout store.
+
+Initial times are rolled out in blocks, always the same and of the same size: whoever computes a block, in whatever
+order, gets what an undisturbed forecast gets, bit for bit. So parts of a forecast are shares of its blocks, written by
+several processes into one unfinished store; the forecast as a whole adds the blocks that lack and finishes it.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from graphufs.emulator import ReplayEmulator, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import DERIVED_FORCINGS, Experiment
-from graphufs.forecast.store import ForecastWriter
-from graphufs.layout import Layout
+from graphufs.forecast.store import ForecastWriter, sweep
+from graphufs.layout import Layout, digest
 from graphufs.lock import locked
 from graphufs.model.memory import keep_freed_memory
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing
-from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.steps import Event, Part, Progress, ShouldStop
 from graphufs.train import checkpoint
 from graphufs.train.loader import Batch, Samples
 from graphufs.train.position import Position
 
 
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
-    """Make the forecasts of an experiment with its last or best checkpoint.
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, part: Part | None = None
+) -> dict[str, Any]:
+    """Make the forecasts of an experiment with its last or best checkpoint, or a part of them.
 
     Initial times whose input frames (or forcings read from the store) are missing or flawed are left out and named.
+
+    Parameters
+    ----------
+    part : roll out only this share of the blocks of initial times; the forecasts stay unfinished. Parts may work side
+        by side; a forecast without a part waits for them, and they for it.
 
     Raises
     ------
@@ -38,27 +51,36 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         After a polite stop; the forecasts so far are kept.
     """
     layout = Layout(experiment, root)
-    with locked(layout.forecasts.parent, should_stop=should_stop, waiting=lambda: None):
+    place = layout.forecasts
+
+    def waiting() -> None:
+        progress(Event("waiting for another process that makes the same forecasts", 0, 1))
+
+    with locked(
+        place.parent, should_stop=should_stop, waiting=waiting, shared=part is not None, name=f".{place.name}.lock"
+    ):
         path = finished_checkpoint(layout)
         data = PreparedData.open(layout.data)
         steps = experiment.forecast.lead_time // experiment.data.time_step
         usable, excluded = initial_times(experiment, data, steps)
         result = {
-            "forecasts": str(layout.forecasts),
+            "forecasts": str(place),
             "initial_times": len(usable),
             "excluded": [str(time.astype("datetime64[h]")) for time in excluded],
             "checkpoint": str(path),
         }
+        if part is not None:
+            result["part"] = [part.index, part.count]
         if excluded.size:
             result["warnings"] = [f"{excluded.size} initial times left out, no whole data there: {listing(excluded)}"]
-        if layout.forecasts.exists():
+        if place.exists():
+            if part is None:
+                sweep(place)
             return {"status": "unchanged", **result}
         if not usable.size:
             raise UserError(f"none of the {len(excluded)} initial times has all its input frames and forcings")
-        keep_freed_memory()
-        emulator = ReplayEmulator.from_checkpoint(path)
-        _forecast(emulator, data, usable, steps, layout, progress, should_stop)
-        return {"status": "completed", **result}
+        worked = _forecast(path, data, usable, steps, layout, part, progress, should_stop)
+        return {"status": "completed" if worked else "unchanged", **result}
 
 
 def finished_checkpoint(layout: Layout) -> Path:
@@ -100,33 +122,51 @@ def initial_times(
 
 
 def _forecast(
-    emulator: ReplayEmulator,
+    path: Path,
     data: PreparedData,
     times: NDArray[np.datetime64],
     steps: int,
     layout: Layout,
+    part: Part | None,
     progress: Progress,
     should_stop: ShouldStop,
-) -> None:
-    experiment = emulator.experiment
-    template = emulator.forecast_template(times, steps)
-    template.attrs["provenance"] = json.dumps({**provenance(), "hashes": layout.hashes})
-    writer = ForecastWriter(layout.forecasts, template)
-    samples = Samples.of(experiment, data, times, steps)
-    size = min(experiment.forecast.batch_size, len(times))
-    # Always the same blocks of the same size: a restart computes what an undisturbed run would have, bit for bit.
-    for first in range(0, len(times), size):
+) -> bool:
+    """Roll out a part's blocks that lack, or all that lack and finish; False if there was nothing to do."""
+    size = min(layout.experiment.forecast.batch_size, len(times))
+    blocks = range(0, len(times), size)
+    mine = blocks if part is None else [blocks[index] for index in part.share(len(blocks))]
+    known = {"initial_times": times.astype("datetime64[s]").astype(str).tolist(), "block": size, "weights": path.name}
+    writer = ForecastWriter(layout.forecasts, digest(known))
+    lacking = [first for first in mine if not writer.has(first)]
+    if lacking:
+        keep_freed_memory()
+        emulator = ReplayEmulator.from_checkpoint(path)
+        samples = Samples.of(emulator.experiment, data, times, steps)
+        writer.open(lambda: _template(emulator, times, steps, layout), should_stop=should_stop)
+    total = sum(len(times[first : first + size]) for first in mine)
+    done = 0
+    for first in mine:
         block = times[first : first + size]
-        if first not in writer.done:
+        # another process may have written it meanwhile: a part done twice, or divided otherwise
+        if first in lacking and not writer.has(first):
             filled = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
             predictions = emulator.predict(_read(samples, filled, emulator))
             writer.write(
                 first, {name: values[: len(block)] for name, values in in_weatherbench_units(predictions).items()}
             )
-        progress(Event("rollouts", first + len(block), len(times), "initial times"))
-        if should_stop() and first + size < len(times):
-            raise Stopped(f"stopped after {first + len(block)} of {len(times)} initial times; they are kept")
-    writer.finish()
+        done += len(block)
+        progress(Event("rollouts", done, total, "initial times"))
+        if should_stop() and done < total:
+            raise Stopped(f"stopped after {done} of {total} initial times; they are kept")
+    if part is None:
+        writer.finish(blocks)
+    return part is None or bool(lacking)
+
+
+def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, layout: Layout) -> xr.Dataset:
+    dataset = emulator.forecast_template(times, steps)
+    dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": layout.hashes})
+    return dataset
 
 
 def _read(samples: Samples, times: NDArray[np.datetime64], emulator: ReplayEmulator) -> Batch:

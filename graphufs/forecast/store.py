@@ -1,15 +1,21 @@
 """The forecast store: a zarr in the layout that WeatherBench2's own tools read, filled initial time by initial time.
 
 Dimensions are (time, prediction_timedelta, [level], latitude, longitude), where `time` is the initial time. The store
-grows under a temporary name with a list of the initial times that are in it, and gets its own name when it is full.
+grows in a work folder beside its place, and gets its own name when it is full:
+
+    <name>.zarr.<key>.part/store.zarr    the store; it is there as a whole, filled with NaN, or not at all
+    <name>.zarr.<key>.part/done/<n>      an empty file for each block of initial times that is on disk
+    <name>.zarr.<key>.part/.lock         held to make the store
+
+Several processes may write at once, also on several machines: a block's chunks are files of its own that are replaced
+in one rename each, and its mark appears after them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +24,8 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from graphufs.files import fsync, write_json
+from graphufs.files import fsync, new_folder
+from graphufs.lock import locked
 from graphufs.replay import variables as names
 
 LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
@@ -30,22 +37,38 @@ class ForecastWriter:
     Parameters
     ----------
     path : the finished store's place.
-    template : an empty dataset from `template`, which fixes coordinates, variables and attributes.
+    key : of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
     """
 
-    def __init__(self, path: Path, template: xr.Dataset) -> None:
+    def __init__(self, path: Path, key: str) -> None:
         self.path = path
-        self._part = path.with_name(path.name + ".part")
-        self._progress = self._part / ".done.json"
-        self.done: set[int] = set()
-        if self._progress.is_file():
-            self.done = set(json.loads(self._progress.read_text()))
-        else:
-            shutil.rmtree(self._part, ignore_errors=True)
-            _create(self._part, template)
-            write_json(self._progress, [])
-        self._group = zarr.open_group(self._part, mode="r+", use_consolidated=False)
-        self._shape = {str(name): variable.shape for name, variable in template.data_vars.items()}
+        self._work = path.with_name(f"{path.name}.{key}.part")
+        self._store, self._done = self._work / "store.zarr", self._work / "done"
+        self._group: zarr.Group
+
+    def has(self, first: int) -> bool:
+        """Whether the block that begins with initial time number `first` is on disk."""
+        return self._store.is_dir() and (self._done / str(first)).exists()
+
+    def open(self, make_template: Callable[[], xr.Dataset], *, should_stop: Callable[[], bool]) -> None:
+        """Make the store if nobody has yet; to be called once before `write`.
+
+        Parameters
+        ----------
+        make_template : gives an empty dataset from `template`, which fixes coordinates, variables and attributes.
+
+        Raises
+        ------
+        Stopped
+            If `should_stop()` turned true while another process made the store.
+        """
+        with locked(self._work, should_stop=should_stop, waiting=lambda: None):
+            if not self._store.is_dir():
+                shutil.rmtree(self._done, ignore_errors=True)  # marks of a store that is gone
+                with new_folder(self._store) as temporary:
+                    _create(temporary, make_template())
+            self._done.mkdir(exist_ok=True)
+        self._group = zarr.open_group(self._store, mode="r+", use_consolidated=False)
 
     def write(self, first: int, forecasts: Mapping[str, NDArray[np.float32]]) -> None:
         """Write initial times `first`, `first`+1, ..., each variable [initial time, lead, [level], lat, lon]."""
@@ -53,23 +76,36 @@ class ForecastWriter:
         for name, values in forecasts.items():
             array = self._group[name]
             assert isinstance(array, zarr.Array)
-            array[first : first + count] = values.reshape((count, *self._shape[name][1:]))
+            array[first : first + count] = values.reshape((count, *array.shape[1:]))
             for index in range(first, first + count):
-                chunk = self._part / name / ".".join([str(index), *["0"] * (array.ndim - 1)])
-                fsync(chunk)
-        self.done |= set(range(first, first + count))
-        write_json(self._progress, sorted(self.done))
+                chunk = self._store / name / ".".join([str(index), *["0"] * (array.ndim - 1)])
+                if chunk.exists():  # zarr writes no chunk of NaN alone
+                    fsync(chunk)
+            fsync(self._store / name)
+        (self._done / str(first)).touch()
+        fsync(self._done)
 
-    def finish(self) -> None:
-        """Give the full store its name."""
-        total = next(iter(self._shape.values()))[0]
-        if len(self.done) != total:
-            raise RuntimeError(f"only {len(self.done)} of {total} initial times are written")
-        self._progress.unlink()
-        for file in self._part.rglob(".z*"):
-            fsync(file)
-        os.rename(self._part, self.path)
+    def finish(self, blocks: Iterable[int]) -> None:
+        """Give the full store its name. Nobody else may write meanwhile: call it with the forecasts' lock held alone.
+
+        Parameters
+        ----------
+        blocks : the first initial time's number of each block there must be.
+        """
+        lacking = [first for first in blocks if not self.has(first)]
+        if lacking:
+            raise RuntimeError(f"the blocks from the initial times {lacking} on are not written")
+        for leftover in self._store.rglob("*.partial"):  # chunks of processes killed while they wrote
+            leftover.unlink()
+        os.rename(self._store, self.path)
         fsync(self.path.parent)
+        sweep(self.path)
+
+
+def sweep(path: Path) -> None:
+    """Remove what is left of the making of the finished store at `path`; with the forecasts' lock held alone."""
+    for folder in path.parent.glob(f"{path.name}.*part"):
+        shutil.rmtree(folder)
 
 
 def template(
@@ -114,7 +150,6 @@ def template(
 
 
 def _create(path: Path, dataset: xr.Dataset) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     encoding: dict[str, dict[str, Any]] = {
         str(name): {"chunks": (1, *variable.shape[1:]), "_FillValue": np.nan}
         for name, variable in dataset.data_vars.items()

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphufs.errors import Stopped, UserError
+from graphufs import workers
+from graphufs.errors import UserError
 from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.files import new_folder, write_json
 from graphufs.layout import Layout
@@ -139,21 +140,23 @@ def _moments(
     ]
     done = sum(state is not None for state in states)
     progress(Event("adding up moments", done, len(blocks), "months"))
-    with _workers(experiment, data, task) as submit:
-        pending = {submit(blocks[i]): i for i, state in enumerate(states) if state is None}
-        while pending:
-            finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in finished:
-                index = pending.pop(future)
-                computed = future.result()
+    lacking = [index for index, state in enumerate(states) if state is None]
+    with _dask(experiment):
+        computing = workers.map_unordered(
+            partial(compute_block, str(data.folder), task=task),
+            [blocks[index] for index in lacking],
+            should_stop=should_stop,
+            stopped=lambda: f"stopped after {done} of {len(blocks)} months, which are kept",
+            here=partial(compute_block, data, task=task),
+            threads=len(os.sched_getaffinity(0)),
+        )
+        with closing(computing):
+            for number, computed in computing:
+                index = lacking[number]
                 save_block(layout.moments / f"{blocks[index].name}.npz", blocks[index], computed)
                 states[index] = computed
                 done += 1
                 progress(Event("adding up moments", done, len(blocks), "months"))
-            if should_stop() and pending:
-                for future in pending:
-                    future.cancel()
-                raise Stopped(f"stopped after {done} of {len(blocks)} months, which are kept")
     merged: State = {}
     for state in states:
         merged = merge_states(merged, state or {})
@@ -161,15 +164,11 @@ def _moments(
 
 
 @contextmanager
-def _workers(experiment: Experiment, data: PreparedData, task: Task) -> Iterator[Callable[[Block], Future[State]]]:
-    """What computes blocks: threads, or the workers of a dask scheduler that see the same file system."""
+def _dask(experiment: Experiment) -> Iterator[None]:
+    """Use the dask scheduler that the experiment names, unless the caller gave a client already."""
     address = experiment.normalization.dask
-    if address is None:
-        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "normalize")
-        try:
-            yield lambda block: pool.submit(compute_block, data, block, task)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    if address is None or workers.current() is not None:
+        yield
         return
     from distributed import Client
 
@@ -180,8 +179,8 @@ def _workers(experiment: Experiment, data: PreparedData, task: Task) -> Iterator
             f"no dask scheduler answers at {address} ({error}); start one, or leave out normalization.dask to use "
             "threads"
         ) from error
-    with client, client.get_executor(pure=False) as executor:
-        yield lambda block: executor.submit(compute_block, str(data.folder), block, task)
+    with client, workers.over(client):
+        yield
 
 
 def _statistics(state: State, data: PreparedData) -> Statistics:

@@ -1,29 +1,33 @@
 """The step `prepare`: a source becomes training-ready data, segment by segment, with a manifest.
 
 Stamps that are committed are never read again; a new day is a new segment. Killed at any moment, the step goes on
-with the next segment when it is repeated.
+with the next segment when it is repeated. Segments are independent of each other; where the caller gave dask workers
+(graphufs.workers), those read and write them, and this process alone commits them.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphufs.errors import Stopped, UserError
+from graphufs import workers
+from graphufs.errors import UserError
 from graphufs.experiment import EMBEDDED, Experiment
 from graphufs.files import new_folder, remove_folder
 from graphufs.layout import Layout
 from graphufs.lock import locked
 from graphufs.provenance import provenance
 from graphufs.replay.grid import parent_latitudes
-from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest
+from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.replay.outline import embedded_outline
-from graphufs.replay.segments import costs, write_segment
+from graphufs.replay.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
 from graphufs.replay.selection import Selection, check_times, select
 from graphufs.replay.source import ReplayStore, open_source, open_store
 from graphufs.replay.static import present_mask, read_static, read_static_fields, write_static
@@ -124,23 +128,32 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         begun = wanted.size - todo.size
         tally = _Tally(progress, begun, wanted.size - (todo.size - present.size))
         limit = costs(store, selection).stamps_per_segment
-        for month in by_month(present):
-            for first in range(0, month.size, limit):
-                if should_stop():
-                    raise Stopped(f"stopped after {len(manifest.segments)} segments; repeat the command to go on")
-                segment = write_segment(
-                    folder,
-                    store,
-                    selection,
-                    manifest.header,
-                    mask,
-                    month[first : first + limit],
-                    advance=tally.advance,
-                    should_stop=should_stop,
-                )
+        pieces = [month[first : first + limit] for month in by_month(present) for first in range(0, month.size, limit)]
+        header, committed = manifest.header, len(manifest.segments)
+
+        def write_here(stamps: np.ndarray) -> Segment:
+            return write_segment(
+                folder, store, selection, header, mask, stamps, advance=tally.advance, should_stop=should_stop
+            )
+
+        written = workers.map_unordered(
+            partial(write_ordered, Order.of(folder, store, experiment)),
+            pieces,
+            should_stop=should_stop,
+            stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
+            here=write_here,
+        )
+        with closing(written):
+            for _, segment in written:
+                segment = put_in_place(folder, segment)
                 manifest = manifest.with_segments([*manifest.segments, segment])
                 manifest.write(folder)
+                committed += 1
                 tally.invalid += len(segment.invalid)
+                if workers.current() is not None:  # they tell nothing while they read
+                    tally.advance(segment.stamps.size)
+        if workers.current() is not None:
+            remove_hidden(folder)  # of workers that died
     return _result(folder, manifest, wanted, new=present.size)
 
 
@@ -185,7 +198,7 @@ def _cleaned(folder: Path) -> Manifest | None:
     segments = folder / SEGMENTS
     for path in segments.iterdir() if segments.is_dir() else ():
         if path.name not in listed:
-            shutil.rmtree(path) if path.name.startswith(".") else remove_folder(path)
+            shutil.rmtree(path, ignore_errors=True) if path.name.startswith(".") else remove_folder(path)
     for leftover in (*folder.glob(".*.tmp"), *folder.glob(".*.trash")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     return manifest

@@ -1,22 +1,33 @@
-"""Reading frames from a store, a few threads ahead, and writing them as a segment that appears whole or not at all."""
+"""Reading frames from a store, a few threads ahead, and writing them as a segment that appears whole or not at all.
+
+A worker in another process writes its segments under names of its own, from an `Order`; who ordered them renames them.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from threading import Semaphore
+from uuid import uuid4
 
 import numpy as np
 
+from graphufs import workers
 from graphufs.errors import Stopped, UserError
-from graphufs.files import new_folder
+from graphufs.experiment import Experiment
+from graphufs.files import fsync, new_folder, remove_folder
 from graphufs.replay.channels import variable_slices
-from graphufs.replay.manifest import SEGMENTS, Header, Segment, crc32
+from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
 from graphufs.replay.packed import PackedFrames, create
-from graphufs.replay.selection import Selection
-from graphufs.replay.source import ReplayStore
+from graphufs.replay.selection import Selection, select
+from graphufs.replay.source import ReplayStore, open_store
+from graphufs.replay.static import read_static
 from graphufs.replay.times import text
 
 READ_BYTES = 64 * 2**20
@@ -26,6 +37,8 @@ READING_BYTES = 1536 * 2**20
 READERS = 4
 SEGMENT_BYTES = 16 * 2**30
 """Decoded bytes of the source a segment may cost: a kill loses minutes, also where a month would take hours."""
+TURNS = Semaphore(max(1, len(os.sched_getaffinity(0)) // READERS))
+"""Of segments written at once by one worker: the more threads it has, the more memory they would take."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -133,6 +146,11 @@ def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return bad
 
 
+def segment_name(stamps: np.ndarray) -> str:
+    """The name of the segment that holds these stamps."""
+    return f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
+
+
 def write_segment(
     folder: Path,
     store: ReplayStore,
@@ -143,11 +161,12 @@ def write_segment(
     *,
     advance: Callable[[float], None],
     should_stop: Callable[[], bool],
+    name: str | None = None,
 ) -> Segment:
     """Read `stamps` from the store and write them as one segment of the prepared data in `folder`.
 
     The segment is written under a temporary name, read back bit for bit, forced to disk and renamed. It counts once
-    the manifest lists it.
+    the manifest lists it. `name` is another name than that of its stamps.
 
     Raises
     ------
@@ -156,7 +175,7 @@ def write_segment(
     Stopped
         If `should_stop()` turned true; nothing is left behind.
     """
-    name = f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
+    name = name or segment_name(stamps)
     path = folder / SEGMENTS / name
     invalid: dict[str, list[str]] = {}
     try:
@@ -190,3 +209,86 @@ def _verify(folder: Path, rows: slice, written: np.ndarray) -> None:
     PackedFrames(folder).start_read(rows.start, found).result()
     if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
         raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker in another process must know to write segments: where to, from where, and of what experiment.
+
+    `experiment` is JSON; `token` is new for each order, so that nothing a worker keeps open serves a later one.
+    """
+
+    folder: str
+    url: str
+    experiment: str
+    token: str
+
+    @classmethod
+    def of(cls, folder: Path, store: ReplayStore, experiment: Experiment) -> Order:
+        """The order for segments of an experiment, to be read from an open store."""
+        return cls(str(folder), store.url, experiment.model_dump_json(), uuid4().hex)
+
+
+def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
+    """On a worker: write a segment as `write_segment` does, under a hidden name that no other attempt has.
+
+    Raises
+    ------
+    UserError
+        As `write_segment`; and if this worker does not see the folder.
+    """
+    while not TURNS.acquire(timeout=1.0):
+        if workers.abandoned():
+            raise Stopped("nobody waits for this segment any more")
+    try:
+        store, selection, header, mask = _opened(order)
+        return write_segment(
+            Path(order.folder),
+            store,
+            selection,
+            header,
+            mask,
+            stamps,
+            advance=lambda stamps: None,
+            should_stop=workers.abandoned,
+            name=f".{segment_name(stamps)}.{uuid4().hex}",
+        )
+    finally:
+        TURNS.release()
+
+
+@lru_cache(maxsize=2)
+def _opened(order: Order) -> tuple[ReplayStore, Selection, Header, np.ndarray]:
+    """The open source and what is written already of the prepared data; kept, as each piece of an order needs it."""
+    experiment = Experiment.model_validate_json(order.experiment)
+    source, folder = experiment.data.source, Path(order.folder)
+    manifest = Manifest.read(folder)
+    if manifest is None:
+        raise UserError(f"a worker does not see {folder}; all must have the same file system under the same path")
+    store = open_store(order.url, source.component, source.storage_options)
+    return store, select(store, experiment), manifest.header, read_static(folder / STATIC)[0]
+
+
+def put_in_place(folder: Path, segment: Segment) -> Segment:
+    """Give a segment that came from a worker its real name; one that has it is left as it is.
+
+    Raises
+    ------
+    UserError
+        If it is not there as the worker wrote it.
+    """
+    name = segment_name(segment.stamps)
+    if segment.name != name:
+        damage = segment.damage(folder)
+        if damage:
+            raise UserError(f"what a worker wrote is not there ({damage}); all must have the same file system")
+        remove_folder(folder / SEGMENTS / name)
+        os.rename(folder / SEGMENTS / segment.name, folder / SEGMENTS / name)
+        fsync(folder / SEGMENTS)
+    return replace(segment, name=name)
+
+
+def remove_hidden(folder: Path) -> None:
+    """Remove segments that were begun and came to nothing. A worker that still writes one is not waited for."""
+    for path in (folder / SEGMENTS).glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,225 @@
+"""A job's folder: what is asked for, its attempts, and how far it is; the only memory the job system has.
+
+<root>/jobs/<key>/
+    intent.json          what is to be done (Intent), written before anything is submitted
+    experiment.yaml      the resolved experiment
+    progress.json        the last progress event (progress-N.json for element N of a job array)
+    result.json          the step's result: the only proof of success
+    cancel.json          someone asked for the end
+    attempts/<n>/        attempt.json (Attempt), payload.pkl, script.sh, submitit/ (logs), reserve, segments.jsonl
+                         (every start and end of the work), claim* (the one job that may do it), ending.json
+                         (an exception), observed.json (since when nobody knows the job)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from graphufs import configuration
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+from graphufs.files import write_json, write_text
+from graphufs.layout import digest
+from graphufs.lock import locked
+
+RESERVE = "reserve"
+"""A file in each attempt's folder that takes room on the disk, so that a job can still say that the disk is full."""
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
+
+
+def now() -> str:
+    """The present time, UTC, to the second, as it is kept in files."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_since(text: str) -> float:
+    """Seconds from a time as `now` gives it."""
+    then = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return (datetime.now(UTC) - then).total_seconds()
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a job is to do. Of the same key it never changes."""
+
+    key: str
+    step: str
+    site: str
+    executor: str
+    digest: str
+    created: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One submission of a job.
+
+    Attributes
+    ----------
+    phase : `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
+        `blocked` where a job it needs did not end well
+    name : the job's name at the scheduler, by which a lost number is found again
+    id : the scheduler's number, or a local process's
+    process : of a local process: host, and start time in the kernel's ticks
+    cause : why there is this attempt: `person`, or the ending it goes on after
+    site : what the site file said
+    """
+
+    number: int
+    phase: str
+    name: str
+    begun: str
+    resources: dict[str, Any]
+    site: dict[str, Any]
+    cause: str = "person"
+    id: str | None = None
+    message: str = ""
+    process: dict[str, Any] = field(default_factory=dict)
+
+
+class JobFolder:
+    """The folder of one key below a root."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        if not KEY.fullmatch(key):
+            raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
+        self.root, self.key = root, key
+        self.path = root / "jobs" / key
+
+    @staticmethod
+    def all(root: Path) -> list[JobFolder]:
+        """Those of a root, in the order of their keys."""
+        return [JobFolder(root, path.parent.name) for path in sorted((root / "jobs").glob("*/intent.json"))]
+
+    @property
+    def exists(self) -> bool:
+        """Whether there ever was such a job."""
+        return (self.path / "intent.json").exists()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the job's lock: one submitter at a time. The system lets go of it when its holder dies."""
+        with locked(self.path, should_stop=lambda: False, waiting=lambda: None):
+            yield
+
+    def require(self) -> Intent:
+        """The intent.
+
+        Raises
+        ------
+        UserError
+            If there is no such job.
+        """
+        content = read_json(self.path / "intent.json")
+        if content is None:
+            near = [folder.key for folder in JobFolder.all(self.root)]
+            some = f"; there are {', '.join(near[:5])}{' ...' if len(near) > 5 else ''}" if near else "; there is none"
+            raise UserError(f"there is no job {self.key} below {self.root}{some}")
+        return Intent(**{**content, "needs": tuple(content["needs"])})
+
+    def write_intent(self, intent: Intent, experiment: Experiment) -> None:
+        """Note what is to be done; the intent comes last, so that a job with one has all."""
+        write_text(self.path / "experiment.yaml", configuration.dump(experiment))
+        write_json(self.path / "intent.json", asdict(intent))
+
+    def experiment(self) -> Experiment:
+        """The job's experiment."""
+        return configuration.load(self.path / "experiment.yaml")
+
+    def attempts(self) -> list[int]:
+        """The numbers of the attempts, ascending."""
+        return sorted(int(path.parent.name) for path in self.path.glob("attempts/*/attempt.json"))
+
+    def folder(self, number: int) -> Path:
+        """The folder of an attempt."""
+        return self.path / "attempts" / str(number)
+
+    def submitit(self, number: int) -> Path:
+        """The folder of submitit's pickles and logs of an attempt."""
+        return self.folder(number) / "submitit"
+
+    def attempt(self, number: int | None = None) -> Attempt | None:
+        """An attempt, by default the last; None if there is none."""
+        numbers = self.attempts()
+        if number is None and numbers:
+            number = numbers[-1]
+        content = None if number is None else read_json(self.folder(number) / "attempt.json")
+        return None if content is None else Attempt(**content)
+
+    def write_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
+        """Note an attempt, after changes."""
+        attempt = replace(attempt, **changes)
+        write_json(self.folder(attempt.number) / "attempt.json", asdict(attempt))
+        return attempt
+
+    def claims(self, number: int) -> dict[str, str]:
+        """Which jobs do the work of an attempt: scheduler's number by element (`0`, but for job arrays)."""
+        claims = {}
+        for path in self.folder(number).glob("claim-*"):
+            claims[path.name.removeprefix("claim-")] = path.read_text().strip()
+        return claims
+
+    def segments(self, number: int) -> list[dict[str, Any]]:
+        """What the work noted at its starts and ends, merged: a dictionary for each start."""
+        try:
+            lines = (self.folder(number) / "segments.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        found: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            try:
+                content = json.loads(line)
+            except ValueError:  # torn by a kill
+                continue
+            found.setdefault(content["segment"], {}).update(content)
+        return list(found.values())
+
+    def add_segment(self, number: int, **content: Any) -> None:
+        """Add a line to the segments, in one write."""
+        line = json.dumps(content) + "\n"
+        descriptor = os.open(self.folder(number) / "segments.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def result(self) -> dict[str, Any] | None:
+        """The proof that the work is done, or None."""
+        return read_json(self.path / "result.json")
+
+    def progress(self) -> dict[str, Any] | None:
+        """The last progress event of the job; of an array, the sum over its elements."""
+        events = [event for path in sorted(self.path.glob("progress*.json")) if (event := read_json(path))]
+        events = [event for event in events if event["attempt"] == max(event["attempt"] for event in events)]
+        if len(events) < 2:
+            return events[0] if events else None
+        total = {name: sum(event[name] for event in events) for name in ("done", "total")}
+        return {**max(events, key=lambda event: str(event["at"])), **total}
+
+    def logs(self, number: int) -> list[Path]:
+        """The log files that submitit wrote for an attempt."""
+        return sorted(self.submitit(number).glob("*_log.*"))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a file that is written in one step, or None if it is not there."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def default_key(step: str, experiment: Experiment, site: str) -> str:
+    """The key of a job that a person submits: by step, experiment and site."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", experiment.name)[:60]
+    return f"{step}-{name}-{digest({'experiment': experiment.model_dump(mode='json'), 'site': site})}"

@@ -1,0 +1,170 @@
+"""Whether a site is ready for jobs, found out before anything waits in a queue for hours."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from graphufs.errors import UserError
+from graphufs.lock import locked
+from graphufs.steps import STEPS
+from jobs import slurm
+from jobs.site import Site
+
+SPACE = 20 * 2**30
+"""Bytes that should be free: a year of prepared P0 data takes a part of it."""
+PACKAGES = ("graphufs", "jax", "jaxlib", "equinox", "optax", "numpy", "xarray", "zarr", "submitit", "pydantic")
+PROBE = """
+import importlib, json, sys
+from importlib import metadata
+for name in ("jax", "equinox", "optax", "xarray", "zarr", "submitit", "graphufs", "jobs.work"):
+    importlib.import_module(name)
+versions = {}
+for name in %r:
+    try:
+        versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        versions[name] = None
+print(json.dumps({"python": sys.version.split()[0], "versions": versions}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what, whether it is well (None: could not be told, or a warning), and words."""
+
+    what: str
+    good: bool | None
+    words: str
+
+
+def check(name: str, site: Site, root: Path) -> Iterator[Finding]:
+    """Look at everything a job will need."""
+    yield _writable(root)
+    yield _space(root)
+    yield _locks(root)
+    yield _environment(site)
+    if site.executor == "slurm":
+        yield _commands()
+        yield _accounting()
+        for step in STEPS:
+            yield _placement(name, site, step)
+    yield _gpu(site)
+
+
+def _writable(root: Path) -> Finding:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=root, prefix=".preflight-") as file:
+            file.write(b"x")
+    except OSError as error:
+        return Finding("root folder", False, f"{root} cannot be written: {error.strerror}; change the site's root")
+    return Finding("root folder", True, f"{root} can be written")
+
+
+def _space(root: Path) -> Finding:
+    try:
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        return Finding("space", False, f"{root}: {error.strerror}")
+    words = f"{free / 2**30:.0f} GiB free below {root} (quotas are not seen here)"
+    return Finding("space", True if free > SPACE else None, words)
+
+
+def _locks(root: Path) -> Finding:
+    """File locks keep two submitters apart; some parallel file systems are mounted without them."""
+    try:
+        with locked(root / ".preflight", should_stop=lambda: True, waiting=lambda: None):
+            pass
+        shutil.rmtree(root / ".preflight")
+    except OSError as error:
+        return Finding("file locks", False, f"flock fails below {root} ({error.strerror}); mount it with flock")
+    return Finding("file locks", True, "work")
+
+
+def _environment(site: Site) -> Finding:
+    """The job's Python imports all it needs, and is what is here too."""
+    from jobs.launch import python_of
+
+    script = "\n".join([*site.setup, f"{python_of(site)} -c {shlex.quote(PROBE % (PACKAGES,))}"])
+    environment = slurm.environment() | {"JAX_PLATFORMS": "cpu"}
+    try:
+        done = subprocess.run(
+            ["bash", "-e", "-c", script], capture_output=True, text=True, timeout=300, env=environment, cwd="/"
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("environment", False, "the site's setup and Python took more than 5 minutes")
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Finding("environment", False, f"the site's setup or Python fails: {last}; see docs/jobs.md")
+    there = json.loads(done.stdout.strip().splitlines()[-1])
+    different = []
+    for package, version in there["versions"].items():
+        try:
+            ours = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # the control plane has no JAX
+        if version != ours:
+            different.append(f"{package} {version} there, {ours} here")
+    if different:
+        return Finding("environment", False, f"versions differ: {'; '.join(different)}; install the same lock on both")
+    return Finding("environment", True, f"Python {there['python']}, jax {there['versions']['jax']}, same versions here")
+
+
+def _commands() -> Finding:
+    missing = [name for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun") if not shutil.which(name)]
+    if missing:
+        return Finding("Slurm", False, f"{', '.join(missing)} not found; run this on a login node")
+    try:
+        slurm.squeue()
+    except slurm.Silent as silent:
+        return Finding("Slurm", False, str(silent))
+    return Finding("Slurm", True, "answers")
+
+
+def _accounting() -> Finding:
+    try:
+        slurm.find("graphufs.preflight", datetime.now(UTC))
+    except slurm.Silent as silent:
+        return Finding("accounting", None, f"{silent}; without it jobs that squeue has forgotten become UNKNOWN")
+    return Finding("accounting", True, "answers")
+
+
+def _placement(name: str, site: Site, step: str) -> Finding:
+    """When Slurm would start the step's job."""
+    from jobs.launch import trial_script
+
+    try:
+        resources = site.resources_of(step)
+        with tempfile.TemporaryDirectory() as folder:
+            words = slurm.test_only(str(trial_script(Path(folder), site, resources)))
+    except (slurm.Refused, UserError) as error:
+        return Finding(f"{step} job", False, f"{error}; change resources.{step} of the site {name}")
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(f"{step} job", None, f"no estimate: {error}")
+    return Finding(f"{step} job", True, words.removeprefix("sbatch: "))
+
+
+def _gpu(site: Site) -> Finding:
+    """GPUs that jobs ask for; on a cluster they are the compute nodes' and Slurm knows them."""
+    wanted = max(site.resources_of(step).gpus for step in STEPS)
+    if site.executor == "slurm":
+        if not wanted:
+            return Finding("GPU", None, "no step asks for one")
+        try:
+            known = slurm.gpus()
+        except slurm.Silent as silent:
+            return Finding("GPU", None, str(silent))
+        return Finding("GPU", bool(known), f"{wanted} a node asked for; the nodes have {known or 'none'}")
+    names = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    if wanted and not names:
+        return Finding("GPU", False, f"{wanted} asked for, none visible here")
+    return Finding("GPU", True if names else None, ", ".join(names) or "none here; steps run on the CPU")

@@ -1,0 +1,206 @@
+"""Sites: where jobs run and how, one YAML file each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from graphufs import configuration
+from graphufs.errors import UserError
+from graphufs.section import Section
+from graphufs.steps import STEPS
+
+SHIPPED = Path(__file__).parent / "sites"
+Action = Literal["continue", "stop", "wait"]
+
+
+def minutes(time_limit: str) -> int:
+    """A time limit in Slurm's spelling (minutes, H:MM:SS or D-HH:MM:SS) in minutes, rounded up."""
+    days, dash, rest = time_limit.rpartition("-")
+    parts = rest.split(":")
+    if not (days.isdigit() or not dash) or not all(part.isdigit() for part in parts) or len(parts) > 3:
+        raise ValueError(f"{time_limit!r} is no time limit; write it like 30, 4:00:00 or 2-00:00:00")
+    numbers = [int(part) for part in parts]
+    # Slurm reads D-H and D-H:M from the left, but M, M:S and H:M:S from the right
+    hours, minute, second = [*numbers, 0, 0][:3] if dash else ([0, *numbers, 0][:3] if len(numbers) < 3 else numbers)
+    seconds = ((int(days or 0) * 24 + hours) * 60 + minute) * 60 + second
+    if not seconds:
+        raise ValueError(f"{time_limit!r} is no time at all")
+    return -(-seconds // 60)
+
+
+def _check_time(value: str) -> str:
+    minutes(value)
+    return value
+
+
+def _check_memory(value: str) -> str:
+    if not re.fullmatch(r"\d+[MGT]", value):
+        raise ValueError(f"{value!r} is no amount of memory; write it like 64G")
+    return value
+
+
+class Control(Section):
+    """What the control plane (Airflow) must know."""
+
+    connection: str | None = None
+    """Airflow's SSH connection to the login node; null: the commands run on the control plane's own machine."""
+    pool: str = "graphufs"
+    """Airflow's pool for tasks that speak to the site."""
+    poll_interval: int = Field(60, ge=1)
+    """Seconds between two looks at the site's jobs."""
+
+
+class Resources(Section):
+    """What a job asks for. Names and meaning are sbatch's unless said otherwise."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    """Nodes not to run on."""
+    nodes: int = Field(1, ge=1)
+    """More than one: data parallel training (one process a node), or prepare and normalize with dask."""
+    gpus: int = Field(0, ge=0)
+    """GPUs per node."""
+    cpus: int = Field(1, ge=1)
+    """CPU cores per node."""
+    memory: Annotated[str, AfterValidator(_check_memory)] = "8G"
+    """Memory per node, like 64G."""
+    time_limit: Annotated[str, AfterValidator(_check_time)] = "1:00:00"
+    """Of one segment, like 4:00:00; a job goes on after it."""
+    blocks: int = Field(1, ge=1)
+    """Into how many elements of a job array a forecast is divided, by blocks of initial times."""
+    sbatch: dict[str, str] = {}
+    """Further options of sbatch, without the dashes."""
+
+
+class Policy(Section):
+    """What happens after each way a job can end: a new attempt, nothing, or waiting for a person."""
+
+    time_limit: Action = "continue"
+    preempted: Action = "continue"
+    node_failure: Action = "continue"
+    killed: Action = "continue"
+    """Its process was killed from outside, nobody knows by whom."""
+    hung: Action = "continue"
+    out_of_memory: Action = "stop"
+    """Of the host or the device."""
+    disk_full: Action = "wait"
+    refused: Action = "wait"
+    """The site did not take the job."""
+    dependency: Action = "wait"
+    """A job it needs did not end well."""
+    diverged: Action = "stop"
+    bad_input: Action = "stop"
+    error: Action = "stop"
+    """An exception in the code."""
+    cancelled: Action = "stop"
+
+
+class Site(Section):
+    """A place where jobs run."""
+
+    description: str = ""
+    control: Control = Control()
+    executor: Literal["slurm", "local", "debug"]
+    """slurm: sbatch; local: a process on this machine that outlives the command; debug: in the command itself."""
+    root: str | None = None
+    """Folder for everything that is made, on a file system that all nodes share. Variables like $SCRATCH are filled in.
+    null: $GRAPHUFS_ROOT, else ./graphufs-root."""
+    python: str | None = None
+    """The Python of the job's environment; null: the one that runs graphufs-jobs."""
+    setup: list[str] = []
+    """Shell lines before Python starts: modules, conda activate."""
+    signal: Literal["USR1", "USR2"] = "USR2"
+    """The signal that announces the end of the time."""
+    lead: int = Field(300, ge=10)
+    """Seconds between that signal and the end: time to save."""
+    interface: str | None = None
+    """Network interface over which the processes of a job speak to each other; null: that of the node's name."""
+    resources: dict[str, dict[str, Any]] = {}
+    """By step; what `default` says holds for all steps."""
+    policy: Policy = Policy()
+    max_attempts: int = Field(3, ge=1)
+    """Attempts of a job until a person is asked; going on after a time limit or preemption is no new attempt."""
+    max_requeues: int = Field(100, ge=0)
+    """How often an attempt may go on after a time limit."""
+    hung_after: int = Field(3600, ge=1)
+    """Seconds without any progress after which a step counts as hung and is ended."""
+    lost_after: int = Field(900, ge=1)
+    """Seconds for which nobody knows a job before it counts as lost."""
+
+    @model_validator(mode="after")
+    def _known_steps(self) -> Site:
+        for step, content in self.resources.items():
+            if step != "default" and step not in STEPS:
+                raise ValueError(f"resources: {step!r} is no step; there are default, {', '.join(STEPS)}")
+            configuration.validate(Resources, content, f"resources.{step}", "jobs/site.py")
+        return self
+
+    def resources_of(self, step: str, overrides: Sequence[str] = ()) -> Resources:
+        """What a job of a step asks for, after overrides like `gpus=2`."""
+        content = {**self.resources.get("default", {}), **self.resources.get(step, {})}
+        for override in overrides:
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise UserError(f"--resource {override}: write it as key=value, for example gpus=2")
+            section, dot, option = key.strip().partition(".")
+            if dot and section == "sbatch":  # as in sbatch.begin=20:00
+                content["sbatch"] = {**content.get("sbatch", {}), option: value.strip()}
+            else:
+                content[key.strip()] = value.strip()
+        return configuration.validate(Resources, content, "the job's resources are not valid", "jobs/site.py")
+
+    def folder(self, root: Path | None = None) -> Path:
+        """The root folder: one given, the site's, $GRAPHUFS_ROOT or ./graphufs-root."""
+        if root is None:
+            text = self.root or os.environ.get("GRAPHUFS_ROOT", "graphufs-root")
+            filled = os.path.expandvars(os.path.expanduser(text))
+            if "$" in filled:
+                raise UserError(f"the site's root {text} holds a variable that is not set here")
+            root = Path(filled)
+        return root.expanduser().absolute()
+
+
+def folders() -> list[Path]:
+    """Where site files are looked for: $GRAPHUFS_SITES (folders like in $PATH), then those shipped."""
+    own = [Path(part).expanduser() for part in os.environ.get("GRAPHUFS_SITES", "").split(os.pathsep) if part]
+    return [*own, SHIPPED]
+
+
+def available() -> dict[str, Path]:
+    """All site files by name; an own file goes before a shipped one of the same name."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find(name: str) -> Path:
+    """The file of a site: one of the known names, or a path that ends in .yaml."""
+    if name.endswith(".yaml"):
+        return Path(name)
+    known = available()
+    if name not in known:
+        raise UserError(f"there is no site {name!r}; there are {', '.join(known)}, or give the path of a .yaml file")
+    return known[name]
+
+
+def load(name: str) -> Site:
+    """The site of a name or path.
+
+    Raises
+    ------
+    UserError
+        If there is none, or its file is wrong: every wrong place is named.
+    """
+    path = find(name)
+    return configuration.validate(Site, configuration.read(path), f"{path} is not a valid site", "jobs/site.py")
