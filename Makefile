@@ -3,7 +3,7 @@ ROOT ?= graphufs-root
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint benchmark lock clean
+.PHONY: help setup setup-dev demo test test-faults lint benchmark lock clean
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ demo: .venv/.job           ## Train and score the demo emulator, and check it ag
 test: .venv/.dev           ## Run the tests
 	@scripts/slurm_packages.sh
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-faults: .venv/.dev    ## Do to a real Slurm what goes wrong on clusters, and print what became of the work
+	@scripts/slurm_packages.sh
+	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/slurm $(PYTEST_ARGS)
 
 lint: .venv/.dev           ## Check style and types
 	@.venv/bin/ruff check .

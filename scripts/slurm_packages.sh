@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Install what scripts/slurm_cluster.py and the tests under tests/slurm start: a real Slurm, MariaDB and sshd, from the
-# packages of Debian or Ubuntu. Nothing is started: the tests start daemons of their own, with their own settings.
+# Install what scripts/slurm_cluster.py and the tests under tests/slurm start: a real Slurm, MariaDB, sshd and faketime, from
+# the packages of Debian or Ubuntu. Nothing is started: the tests start daemons of their own, with their own settings.
 # Says nothing and does nothing where all of it is there. Where it cannot install, it says what is missing and ends well,
 # for the tests that need Slurm are then skipped and all others run.
 set -euo pipefail
-packages=(slurmctld slurmd slurm-client munge slurmdbd mariadb-server openssh-server)
+packages=(slurmctld slurmd slurm-client munge slurmdbd mariadb-server openssh-server faketime)
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 
 missing() {
     local program
-    for program in slurmctld slurmd sbatch munged slurmdbd mariadbd sshd; do
+    for program in slurmctld slurmd sbatch munged slurmdbd mariadbd sshd faketime; do
         command -v "$program" >/dev/null || echo "$program"
     done
 }

@@ -78,7 +78,7 @@ class Row:
     def __init__(self, bench: Bench, fault: str, request: pytest.FixtureRequest) -> None:
         self.bench, self.fault = bench, fault
         self.began = time.monotonic()
-        self.table: list[tuple[str, ...]] = request.config.stash.setdefault(MATRIX, [])
+        self.properties = request.node.user_properties
 
     def ends(self, *, arrays: str = "", note: str = "") -> dict[str, Any]:
         """Look at what became of the job, hold it against the rules, and add the row to the table."""
@@ -91,11 +91,8 @@ class Row:
         state = status["state"] + (f", {status['ending'].replace('_', ' ')}" if status["ending"] else "")
         segments = f"{status['attempt']}/{len(history['segments'])}"
         seconds = f"{time.monotonic() - self.began:.0f} s"
-        self.table.append((self.fault, state, segments, str(submitted), arrays or "-", note, seconds))
+        self.properties.append(("fault", [self.fault, state, segments, str(submitted), arrays or "-", note, seconds]))
         return {**status, "starts": len(starts), "history": history}
-
-
-MATRIX = pytest.StashKey[list[tuple[str, ...]]]()
 
 
 @pytest.fixture
