@@ -2,94 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import CycloptsError, Parameter
 from rich.console import Console
 
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
+from jobs import housekeeping as housekeeping  # its commands are this one's
 from jobs import site as sites_module
 from jobs import slurm, state, submit
+from jobs.command import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, out, print_json
 from jobs.folder import JobFolder
 from jobs.state import Status
-
-PROTOCOL = 1
-"""Raised when a command's JSON changes so that an older reader would misunderstand it."""
-DONE, FAILED, BAD_INPUT, UNREACHABLE = 0, 1, 2, 69
-WAIT = 2.0
-"""Seconds between two looks of `--wait` at first; it grows to the site's poll interval."""
-
-app = App(
-    name="graphufs-jobs",
-    help="""Run steps of an experiment as jobs: on Slurm, as a local process, or in the debugger.
-
-    A job is known by its key: the same step of the same experiment on the same site is the same job. Submitting it
-    again attaches to it, or starts a new attempt if it failed; it never runs twice. Jobs go on by themselves after time
-    limits and preemption; `tend` restarts those that something else ended.
-
-    Exit codes: 0 done, 1 a job failed, 2 bad input, 69 the scheduler does not answer.
-    """,
-)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Place:
-    """Where to look."""
-
-    root: Annotated[Path | None, Parameter(name="--root")] = None
-    """Folder for everything that is made. [default: the site's, else $GRAPHUFS_ROOT, else ./graphufs-root]"""
-    site: Annotated[str, Parameter(name="--site")] = "local"
-    """A site's name (`graphufs-jobs sites` lists them) or file."""
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False
-    """Print JSON and nothing else on standard output."""
-
-    def folder(self) -> Path:
-        """The root folder."""
-        return sites_module.load(self.site).folder(self.root)
-
-    def jobs(self, keys: Sequence[str]) -> list[JobFolder]:
-        """The jobs of keys, or all."""
-        root = self.folder()
-        return [JobFolder(root, key) for key in keys] if keys else JobFolder.all(root)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Asked:
-    """What a new job is like."""
-
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = ()
-    """Override a key of the experiment, as in --set training.batch_size=8. May be repeated."""
-    resource: Annotated[tuple[str, ...], Parameter(name="--resource", negative=())] = ()
-    """Override what the site gives the job, as in --resource gpus=2. May be repeated."""
-    force: Annotated[bool, Parameter(negative=())] = False
-    """Run a step again whose job is completed."""
-    wait: Annotated[bool, Parameter(negative=())] = False
-    """Stay until it is over, tending it; interrupting that leaves the job alone."""
-
-
-def _print_json(**content: Any) -> None:
-    version = metadata.version("graphufs")
-    print(json.dumps({"protocol": PROTOCOL, "graphufs": version, **content}, indent=2))
-
-
-def _console() -> Console:
-    return Console(stderr=True, highlight=False)
-
-
-def _out() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @app.command(name="submit")
@@ -148,7 +78,7 @@ def run(experiment: str, *, place: Place | None = None, asked: Asked | None = No
 
 def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:
     """Submit jobs in this order, wait for them if asked to, and return the exit code."""
-    console, answers = _console(), []
+    console, answers = err(), []
     for request in requests:
         what, status = submit.submit(request)
         if request.site.executor == "debug" and what == "submitted":
@@ -164,9 +94,11 @@ def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> in
             break
     statuses = [status for _, status in answers]
     if asked.wait:
-        statuses = _wait([status.job for status in statuses], requests[0].site, None if place.json_ else console)
+        from jobs.waiting import wait
+
+        statuses = wait([status.job for status in statuses], requests[0].site, None if place.json_ else console)
     if place.json_:
-        _print_json(jobs=[{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)])
+        print_json(jobs=[{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)])
     return _verdict(statuses, console, quiet=place.json_)
 
 
@@ -178,37 +110,6 @@ def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> in
         for status in bad:
             console.print(ended(status, str(status.job.root)), soft_wrap=True, markup=False)
     return FAILED if bad else DONE
-
-
-def _wait(jobs: list[JobFolder], site: sites_module.Site, console: Console | None) -> list[Status]:
-    """Look at jobs, tending them, until each is over or waits for a person."""
-    from jobs.display import progress
-
-    told: dict[str, str] = {}
-    pause = WAIT
-    while True:
-        statuses = state.look(jobs)
-        final = []
-        for index, status in enumerate(statuses):
-            what = "nothing"
-            if status.state != "COMPLETED" and (status.over or status.state == "SUBMITTING"):
-                what, statuses[index] = submit.tend(status.job)
-            status = statuses[index]
-            final.append(
-                status.state == "LOST" or (status.over and what in ("nothing", "stopped", "waits for a person"))
-            )
-            words = progress(status.job.progress()) if status.state == "RUNNING" else status.message
-            line = f"{status.job.key}  {status.state}  {words}"
-            if console is not None and told.get(status.job.key) != line:
-                told[status.job.key] = line
-                console.print(line, soft_wrap=True, markup=False)
-        blocked = [s for s in statuses if s.over and s.state != "COMPLETED"]
-        if all(final) or (
-            blocked and all(done or s.state == "PENDING" for done, s in zip(final, statuses, strict=True))
-        ):
-            return statuses
-        time.sleep(pause)
-        pause = min(pause * 1.2, site.control.poll_interval)
 
 
 @app.command
@@ -229,9 +130,9 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
     statuses = state.look(place.jobs(keys))
     histories = [history_of(status.job) for status in statuses] if history else []
     if place.json_:
-        _print_json(jobs=[status.to_json() for status in statuses], histories=histories)
+        print_json(jobs=[status.to_json() for status in statuses], histories=histories)
         return DONE
-    console = _out()
+    console = out()
     console.print(jobs_table(statuses))
     for one in histories:
         console.print(f"\n{one['key']}")
@@ -302,143 +203,26 @@ def cancel(*keys: str, place: Place | None = None) -> int:
 def tend(*keys: str, place: Place | None = None) -> int:
     """See after jobs once: find lost numbers again, and restart what ended in a way that may go on."""
     place = place or Place()
-    console, found = _console(), []
+    console, found = err(), []
     for job in place.jobs(keys):
         what, one = submit.tend(job)
         found.append((what, one))
         if not place.json_ and what != "nothing":
             console.print(f"{job.key}: {what}  {one.state}  {one.message}", soft_wrap=True, markup=False)
     if place.json_:
-        _print_json(jobs=[{"what": what, **one.to_json()} for what, one in found])
+        print_json(jobs=[{"what": what, **one.to_json()} for what, one in found])
     return DONE
 
 
 def _each(place: Place, keys: Sequence[str], action: Callable[[JobFolder], Status]) -> int:
     statuses = [action(job) for job in place.jobs(keys)]
     if place.json_:
-        _print_json(jobs=[one.to_json() for one in statuses])
+        print_json(jobs=[one.to_json() for one in statuses])
     else:
         from jobs.display import jobs_table
 
-        _out().print(jobs_table(statuses))
+        out().print(jobs_table(statuses))
     return DONE
-
-
-@app.command
-def show(*, place: Place | None = None) -> int:
-    """Show what the root holds: experiments, runs, scores, reports."""
-    from jobs.catalogue import catalogue
-
-    place = place or Place()
-    content = catalogue(place.folder())
-    if place.json_:
-        _print_json(**content)
-        return DONE
-    print(f"{content['root']}\nexperiments: {', '.join(content['experiments'])}")
-    for one in content["runs"]:
-        loss = "" if one["validation_loss"] is None else f", validation loss {one['validation_loss']:.4g}"
-        made = ", ".join(f"{len(one[kind])} {kind}" for kind in ("forecasts", "scores", "reports"))
-        print(f"{one['experiment']}/{one['run']}: {one['updates']} updates{loss}; {made}")
-    return DONE
-
-
-@app.command
-def fetch(name: str, *, to: Path | None = None, report: bool = False, place: Place | None = None) -> int:
-    """Hand out a file or folder of the root.
-
-    Parameters
-    ----------
-    name
-        A path below the root; with --report a job's key.
-    to
-        Where to copy it. [default: standard output]
-    report
-        Take the report of a job's experiment.
-    """
-    from jobs.catalogue import fetch as hand_out
-    from jobs.catalogue import report_of
-
-    place = place or Place()
-    root = place.folder()
-    if report:
-        name = str(report_of(root, name))
-    size = hand_out(root, name, to)
-    if to is not None:
-        if place.json_:
-            _print_json(path=str(to), bytes=size)
-        else:
-            print(f"{to}: {size:,} bytes")
-    return DONE
-
-
-@app.command
-def prune(*, days: float = 30.0, yes: bool = False, place: Place | None = None) -> int:
-    """List job folders that are long over and data out of use, and remove them with --yes.
-
-    Parameters
-    ----------
-    days
-        How long they must have been unchanged.
-    yes
-        Remove them.
-    """
-    from jobs import prune as pruning
-    from jobs.display import waste_table
-
-    place = place or Place()
-    waste = pruning.find(place.folder(), days)
-    if yes:
-        pruning.remove(waste)
-    if place.json_:
-        found = [{"path": str(one.path), "bytes": one.size, "reason": one.reason} for one in waste]
-        _print_json(waste=found, removed=yes)
-        return DONE
-    console = _out()
-    console.print(waste_table(waste))
-    size = sum(one.size for one in waste) / 2**20
-    console.print(f"{len(waste)} folders, {size:,.1f} MiB: {'removed' if yes else 'would be removed with --yes'}")
-    return DONE
-
-
-@app.command
-def sites(
-    name: str | None = None,
-    *,
-    check: bool = False,
-    root: Path | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-) -> int:
-    """List the sites, or show one; with --check, look whether it is ready for jobs.
-
-    Parameters
-    ----------
-    name
-        A site's name or file.
-    check
-        Look at everything a job will need. Exit code 1 if something is missing.
-    """
-    if name is None:
-        known = {one: sites_module.load(one) for one in sites_module.available()}
-        if json_:
-            _print_json(sites={one: site.model_dump(mode="json") for one, site in known.items()})
-        else:
-            for one, site in known.items():
-                print(f"{one:<18} {site.executor:<6} {site.description}")
-        return DONE
-    site = sites_module.load(name)
-    if not check:
-        content = site.model_dump(mode="json")
-        print(json.dumps(content, indent=2))
-        return DONE
-    from jobs.display import findings_table
-    from jobs.preflight import check as look
-
-    findings = list(look(name, site, site.folder(root)))
-    if json_:
-        _print_json(site=name, findings=[vars(finding) for finding in findings])
-    else:
-        _out().print(findings_table(name, findings))
-    return FAILED if any(finding.good is False for finding in findings) else DONE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -448,10 +232,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError:  # told by cyclopts already
         code = BAD_INPUT
     except UserError as error:
-        _console().print(f"[red]error[/] {error}", soft_wrap=True)
+        err().print(f"[red]error[/] {error}", soft_wrap=True)
         code = BAD_INPUT
     except slurm.Silent as silent:
-        _console().print(f"[red]the scheduler does not answer[/] {silent}; try again later", soft_wrap=True)
+        err().print(f"[red]the scheduler does not answer[/] {silent}; try again later", soft_wrap=True)
         code = UNREACHABLE
     except KeyboardInterrupt:
         code = 130

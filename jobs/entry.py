@@ -10,8 +10,8 @@ from pathlib import Path
 from graphufs import cli
 from graphufs.errors import UserError
 from jobs import cli as jobs_cli
+from jobs import command, slurm, submit
 from jobs import site as sites
-from jobs import slurm, submit
 from jobs.catalogue import experiment_of
 
 DEFAULT_EXPERIMENT = Path(__file__).parents[1] / "experiments" / "p0.yaml"
@@ -62,11 +62,11 @@ def run(description: str, steps: Sequence[str], arguments: Sequence[str] | None 
             root=site.folder(options.root),
             resources=resources,
         )
-        asked = jobs_cli.Asked(resource=resources, wait=options.wait)
-        return jobs_cli.submit_all(requests, jobs_cli.Place(root=options.root, site=options.site), asked)
+        asked = command.Asked(resource=resources, wait=options.wait)
+        return jobs_cli.submit_all(requests, command.Place(root=options.root, site=options.site), asked)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return cli.BAD_INPUT
     except slurm.Silent as silent:
         print(f"the scheduler does not answer: {silent}; try again later", file=sys.stderr)
-        return jobs_cli.UNREACHABLE
+        return command.UNREACHABLE

@@ -57,6 +57,7 @@ class Work:
 
     def __init__(self, root: str, key: str, attempt: int) -> None:
         self.root, self.key, self.attempt = root, key, attempt
+        self.running: Running | None = None
 
     def __call__(self) -> dict[str, Any] | None:
         """Do the work and return the step's result; None for processes that only help."""
@@ -65,7 +66,8 @@ class Work:
 
     def checkpoint(self) -> DelayedSubmission:
         """Stop the step, so that it has saved all it did, and say what to run after the requeue. Called by submitit."""
-        self.running.stop_for_requeue()
+        if self.running is not None:
+            self.running.stop_for_requeue()
         return DelayedSubmission(Work(self.root, self.key, self.attempt))
 
 
@@ -92,6 +94,7 @@ class Running:
         self.written = 0.0
         self.event: Event | None = None
         self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._guarded, daemon=True, name="step")
         self.why = ""
         self.outcome: dict[str, Any] | None = None
         self.error: BaseException | None = None
@@ -107,12 +110,10 @@ class Running:
             self._note("start", nodes=self.nodes, id=self.id, at=now(), part=self.element, process=place)
             # submitit takes no notice of it, while Slurm announces the end of a cancelled job by it
             signal.signal(signal.SIGTERM, self._terminated)
-        thread = threading.Thread(target=self._guarded, daemon=True, name="step")
-        thread.start()
-        self.thread = thread
+        self.thread.start()
         try:
-            while thread.is_alive():
-                thread.join(1.0)
+            while self.thread.is_alive():
+                self.thread.join(1.0)
                 if self.rank == 0 and time.monotonic() - self.last_event > self.site.hung_after:
                     self._hung()
         except SystemExit as end:  # submitit has had the job requeued; the thread may still compute
@@ -127,6 +128,8 @@ class Running:
         announced = ran >= self.limit - self.site.lead - EARLY
         self.why = "time limit" if announced else "preempted"
         self.stopping.set()
+        if self.thread.ident is None:  # not begun
+            return
         self.thread.join(max(self.site.lead - SAVED_BY, 1.0))
         if self.outcome is not None and self.outcome["status"] != "stopped":
             self._succeed(self.outcome)

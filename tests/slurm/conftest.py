@@ -34,7 +34,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = []
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if "test_faults" in getattr(report, "nodeid", "") and report.when == "call":
+            if isinstance(report, pytest.TestReport) and "test_faults" in report.nodeid and report.when == "call":
                 row = dict(report.user_properties).get("fault", [report.nodeid.partition("::test_")[2], *["-"] * 6])
                 rows.append(row if report.passed else [row[0], f"TEST {report.outcome.upper()}", *row[2:]])
     if not rows:
