@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -76,6 +77,9 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
             raise UserError(f"{name} is a folder; say with --to where it is to go")
         if to.exists():
             raise UserError(f"{to} is there already; name another place")
+        for link in path.rglob("*"):
+            if link.is_symlink() and not link.resolve().is_relative_to(root.resolve()):
+                raise UserError(f"{link} leads out of {root}; only what is below it is handed out")
         with new_folder(to) as temporary:
             shutil.copytree(path, temporary, dirs_exist_ok=True)
         return sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
@@ -89,8 +93,11 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
     try:
         shutil.copyfile(path, temporary_file)
         temporary_file.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
     finally:
-        temporary_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary_file.unlink(missing_ok=True)
     return target.stat().st_size
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import CycloptsError, Parameter
 from rich.console import Console
+from rich.text import Text
 
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
@@ -25,7 +26,7 @@ from jobs.state import Status
 @app.command(name="submit")
 def submit_(
     step: str,
-    experiment: str,
+    experiment: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     key: str | None = None,
     needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
@@ -80,6 +81,8 @@ def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> in
     """Submit jobs in this order, wait for them if asked to, and return the exit code."""
     console, answers = err(), []
     for request in requests:
+        submit.check(request)
+    for request in requests:
         what, status = submit.submit(request)
         if request.site.executor == "debug" and what == "submitted":
             from jobs import launch
@@ -105,7 +108,7 @@ def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> in
 def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> int:
     from jobs.display import ended
 
-    bad = [status for status in statuses if status.over and status.state != "COMPLETED"]
+    bad = [one for one in statuses if one.state == "LOST" or (one.over and one.state != "COMPLETED")]
     if not quiet:
         for status in bad:
             console.print(ended(status, str(status.job.root)), soft_wrap=True, markup=False)
@@ -140,7 +143,7 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
         if one["waiting"] is not None:
             console.print(f"waiting for data: {100 * one['waiting']:.1f} % of the time")
         if one["silent"]:
-            console.print(f"[yellow]{one['silent']}[/]")
+            console.print(Text(one["silent"], "yellow"))
     if keys:
         for one_status in statuses:
             if one_status.over and one_status.state != "COMPLETED":
@@ -232,10 +235,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError:  # told by cyclopts already
         code = BAD_INPUT
     except UserError as error:
-        err().print(f"[red]error[/] {error}", soft_wrap=True)
+        err().print(Text.assemble(("error", "red"), f" {error}"), soft_wrap=True)
         code = BAD_INPUT
     except slurm.Silent as silent:
-        err().print(f"[red]the scheduler does not answer[/] {silent}; try again later", soft_wrap=True)
+        words = ("the scheduler does not answer", "red")
+        err().print(Text.assemble(words, f" {silent}; try again later"), soft_wrap=True)
         code = UNREACHABLE
     except KeyboardInterrupt:
         code = 130

@@ -59,7 +59,7 @@ def jobs_table(statuses: Sequence[Status]) -> Table:
             words = progress(status.job.progress()) or status.message
         number = str(status.attempt.number) if status.attempt else ""
         shown = Text(status.state, style=STYLES.get(status.state, ""))
-        table.add_row(status.job.key, shown, status.id or "", number, words)
+        table.add_row(status.job.key, shown, status.id or "", number, Text(words))
     return table
 
 
@@ -74,10 +74,10 @@ def history_table(history: dict[str, Any]) -> Table:
         table.add_row(
             str(segment["attempt"]),
             str(segment["id"] or ""),
-            segment["nodes"] or "",
+            Text(segment["nodes"] or ""),
             segment["start"] or "",
             segment["end"] or "",
-            segment["reason"] or "",
+            Text(segment["reason"] or ""),
             done,
             "" if wait is None else duration(wait),
             f"{segment['gpu_hours']:.2f}" if segment.get("gpu_hours") else "",
@@ -117,5 +117,5 @@ def waste_table(waste: Sequence[Waste]) -> Table:
     for name in ("folder", "MiB", "why"):
         table.add_column(name, overflow="fold", justify="right" if name == "MiB" else "left")
     for one in waste:
-        table.add_row(str(one.path), f"{one.size / 2**20:,.1f}", one.reason)
+        table.add_row(Text(str(one.path)), f"{one.size / 2**20:,.1f}", one.reason)
     return table

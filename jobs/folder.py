@@ -98,7 +98,7 @@ class JobFolder:
     @staticmethod
     def all(root: Path) -> list[JobFolder]:
         """Those of a root, in the order of their keys."""
-        return [JobFolder(root, path.parent.name) for path in sorted((root / "jobs").glob("*/intent.json"))]
+        return [JobFolder(root, path.parent.name) for path in sorted((root / "jobs").glob("[!.]*/intent.json"))]
 
     @property
     def exists(self) -> bool:
@@ -185,7 +185,7 @@ class JobFolder:
 
     def add_segment(self, number: int, **content: Any) -> None:
         """Add a line to the segments, in one write."""
-        line = json.dumps(content) + "\n"
+        line = "\n" + json.dumps(content) + "\n"  # whatever a full disk cut short before it
         descriptor = os.open(self.folder(number) / "segments.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, line.encode())

@@ -116,7 +116,10 @@ def sites(
     site = sites_module.load(name)
     if not check:
         content = site.model_dump(mode="json")
-        print(json.dumps(content, indent=2))
+        if json_:
+            print_json(name=name, **content)
+        else:
+            print(json.dumps(content, indent=2))
         return DONE
     from jobs.display import findings_table
     from jobs.preflight import check as look

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -18,10 +19,11 @@ from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission
 from submitit.local.debug import DebugJob
 
+from graphufs.errors import UserError
 from graphufs.files import write_text
 from jobs import slurm
 from jobs.folder import RESERVE, Attempt, JobFolder
-from jobs.processes import start_ticks
+from jobs.processes import identity
 from jobs.site import Resources, Site, minutes
 
 
@@ -79,6 +81,8 @@ def trial_script(folder: Path, site: Site, resources: Resources) -> Path:
 def _sbatch_text(
     folder: Path, site: Site, resources: Resources, name: str, setup: list[str], more: dict[str, Any]
 ) -> str:
+    if shutil.which("srun") is None:
+        raise UserError("there is no Slurm here (srun is not found); run this on a login node")
     executor = SlurmExecutor(folder, max_num_timeout=site.max_requeues, python=python_of(site))
     asked = {
         key: value
@@ -152,7 +156,7 @@ def as_process(job: JobFolder, attempt: Attempt, site: Site) -> tuple[str, dict[
             env=environment,
             start_new_session=True,
         )
-    return str(process.pid), {"host": os.uname().nodename, "ticks": start_ticks(process.pid)}
+    return str(process.pid), identity(process.pid)
 
 
 def here(job: JobFolder, attempt: Attempt) -> dict[str, Any] | None:

@@ -20,11 +20,38 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def identity(pid: int) -> dict[str, Any]:
+    """What to know a process by later: machine, boot and start time."""
+    return {"host": os.uname().nodename, "boot": _boot(), "ticks": start_ticks(pid)}
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def alive(pid: int, process: dict[str, Any]) -> bool | None:
     """Whether a process runs; None where this machine cannot know."""
     if process.get("host") != os.uname().nodename:
         return None
-    return start_ticks(pid) == process["ticks"]
+    if process["ticks"] is None or process.get("boot", "") != _boot():
+        return False
+    return start_ticks(pid) == process["ticks"] or (not process.get("here") and bool(_left(pid)))
+
+
+def _left(session: int) -> list[int]:
+    """What still runs of a session whose first process is gone: a job is over when all of it is."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if fields[0] not in "ZX" and int(fields[3]) == session > 1:
+            found.append(int(path.parent.name))
+    return found
 
 
 def end(pid: int, process: dict[str, Any], patience: float = 20.0) -> None:
@@ -36,6 +63,9 @@ def end(pid: int, process: dict[str, Any], patience: float = 20.0) -> None:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
+            if number == signal.SIGTERM and start_ticks(pid) != process["ticks"]:
+                os.killpg(pid, number)
+                continue
             # submitit's controller hands SIGTERM on; all are in one session
             os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
         except ProcessLookupError:

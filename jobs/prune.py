@@ -32,6 +32,7 @@ def find(root: Path, days: float) -> list[Waste]:
     Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
     """
     waste, kept = [], []
+    needed: set[str] = set()
     folders = JobFolder.all(root)
     for status in state.look(folders):
         changed = max((path.stat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
@@ -40,6 +41,9 @@ def find(root: Path, days: float) -> list[Waste]:
             waste.append(Waste(status.job.path, _size(status.job.path), reason))
         else:
             kept.append(status.job.path / "experiment.yaml")
+            needed |= set(status.intent.needs)
+    kept += [root / "jobs" / key / "experiment.yaml" for key in needed if (root / "jobs" / key).exists()]
+    waste = [one for one in waste if one.path.name not in needed]
     used: set[Path] = set()
     for path in [*kept, *(root / "runs").glob("*/*/experiment.yaml")]:
         try:
@@ -50,7 +54,7 @@ def find(root: Path, days: float) -> list[Waste]:
         used |= {layout.world, layout.data, layout.moments.parent, layout.climatology}
     for kind in SHARED:
         for path in sorted((root / kind).glob("[0-9a-f]*")):
-            changed = path.stat().st_mtime
+            changed = max(part.stat().st_mtime for part in [path, *path.rglob("*")])
             if path not in used and time.time() - changed > 86400 * days:
                 waste.append(Waste(path, _size(path), f"{kind} of no run or job, unchanged for {_age(changed)}"))
     return waste

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from graphufs import configuration
 from graphufs.errors import UserError
@@ -34,8 +34,11 @@ def minutes(time_limit: str) -> int:
     return -(-seconds // 60)
 
 
-def _check_time(value: str) -> str:
-    minutes(value)
+def _check_time(value: object) -> object:
+    if isinstance(value, int):  # so YAML 1.1 reads 4:00:00
+        raise ValueError('a time limit without quotes is read as a number; write it like "30" or "4:00:00"')
+    if isinstance(value, str):
+        minutes(value)
     return value
 
 
@@ -73,7 +76,7 @@ class Resources(Section):
     """CPU cores per node."""
     memory: Annotated[str, AfterValidator(_check_memory)] = "8G"
     """Memory per node, like 64G."""
-    time_limit: Annotated[str, AfterValidator(_check_time)] = "1:00:00"
+    time_limit: Annotated[str, BeforeValidator(_check_time)] = "1:00:00"
     """Of one segment, like 4:00:00; a job goes on after it."""
     blocks: int = Field(1, ge=1)
     """Into how many elements of a job array a forecast is divided, by blocks of initial times."""
@@ -203,4 +206,7 @@ def load(name: str) -> Site:
         If there is none, or its file is wrong: every wrong place is named.
     """
     path = find(name)
-    return configuration.validate(Site, configuration.read(path), f"{path} is not a valid site", "jobs/site.py")
+    try:
+        return configuration.validate(Site, configuration.read(path), f"{path} is not a valid site", "jobs/site.py")
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path} is not a valid site: {error}") from None

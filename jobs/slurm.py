@@ -17,8 +17,9 @@ from submitit.slurm.slurm import read_job_id
 
 TIMEOUT = 60.0
 """Seconds that a command may take. Slurm's own give up after some 20."""
-LIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"}
-LIVE |= {"RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "RESV_DEL_HOLD"}
+FINAL = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
+FINAL |= {"REVOKED", "TIMEOUT", "LAUNCH_FAILED", "RECONFIG_FAIL"}
+"""States in which a job is over; whatever else Slurm says, the job is taken to be live."""
 OFTEN_REQUEUED = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
 """States after which Slurm may put the job back into the queue a moment later."""
 
@@ -63,6 +64,8 @@ def _ask(command: Sequence[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment())
     except FileNotFoundError:
         raise Silent(f"{command[0]}: there is no such command here") from None
+    except OSError as error:
+        raise Silent(f"{command[0]} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise Silent(f"{command[0]} gave no answer within {TIMEOUT:.0f} s") from None
     if done.returncode:
@@ -152,7 +155,8 @@ def scancel(number: str) -> None:
 
 def test_only(script: str) -> str:
     """What Slurm says when it would start a script's job, or why it would not take it; nothing is submitted."""
-    done = subprocess.run(["sbatch", "--test-only", script], capture_output=True, text=True, timeout=TIMEOUT)
+    command = ["sbatch", "--test-only", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment())
     words = " ".join((done.stderr + done.stdout).split())
     if done.returncode:
         raise Refused(words)

@@ -101,7 +101,7 @@ def look(jobs: Sequence[JobFolder]) -> list[Status]:
 def _id(job: JobFolder, attempt: Attempt) -> str | None:
     """The number of the job that does the work; that of sbatch's answer until one has claimed it."""
     for claim in job.claims(attempt.number).values():
-        if claim:
+        if claim and not claim.startswith("DEBUG_"):
             return claim.split("_")[0]
     return attempt.id
 
@@ -161,14 +161,17 @@ def _status(job: JobFolder, intent: Intent, attempt: Attempt | None, number: str
     return _slurm(job, attempt, answers.rows(number), answers.silent, status)
 
 
+def process_of(job: JobFolder, attempt: Attempt) -> dict[str, Any]:
+    """Host and start time of a local job's process: as its submitter noted it, or it itself."""
+    return attempt.process or next((s["process"] for s in job.segments(attempt.number) if s.get("process")), {})
+
+
 def _local(job: JobFolder, attempt: Attempt, number: str, status: Any) -> Status:
     """A local process: alive, gone, or on a machine that this one cannot look at."""
-    if attempt.process.get("here"):
-        running = processes.alive(int(number.split(".")[0]), attempt.process)
-    else:
-        running = processes.alive(int(number), attempt.process)
+    process = process_of(job, attempt)
+    running = processes.alive(int(number.split(".")[0]), process)
     if running is None:
-        host = attempt.process.get("host")
+        host = process.get("host")
         return _nobody_knows(job, attempt, [f"the process runs on another machine, {host}"], status)
     if running:
         return status("RUNNING" if job.segments(attempt.number) else "PENDING", since=attempt.begun)
@@ -184,8 +187,9 @@ def _slurm(
         asked = list(silent) or ["squeue and sacct both answered, neither knows the job"]
         return _nobody_knows(job, attempt, asked, status)
     (job.folder(attempt.number) / "observed.json").unlink(missing_ok=True)
-    live = [row for row in rows.values() if row.state in slurm.LIVE]
+    live = [row for row in rows.values() if row.state not in slurm.FINAL]
     if live:
+        (job.folder(attempt.number) / "settling.json").unlink(missing_ok=True)
         running = [row for row in live if row.state != "PENDING"]
         if not running:
             return status("PENDING", message=live[0].words, since=attempt.begun, rows=rows)
@@ -271,6 +275,9 @@ def _tail(job: JobFolder, attempt: Attempt) -> str:
         with open(path, "rb") as file:
             file.seek(max(path.stat().st_size - 8000, 0))
             texts.append(file.read().decode(errors="replace"))
+    controller = job.folder(attempt.number) / "controller.log"
+    if controller.exists():
+        texts.insert(0, controller.read_text(errors="replace")[-8000:])
     return re.sub(r"submitit INFO.*", "", "\n".join(texts))
 
 

@@ -85,12 +85,17 @@ def submit(request: Request) -> tuple[str, Status]:
                 return "completed already", status
             _put_aside(job)
         elif not status.over and status.state != "NEW":
-            return "healed" if healed else "attached", status
+            return "healed" if healed and status.state != "SUBMITTING" else "attached", status
         (job.path / "cancel.json").unlink(missing_ok=True)
         intent = job.require()
         if intent.needs != request.needs:
             job.write_intent(replace(intent, needs=request.needs), request.experiment)
         return "submitted", _launch(job, request.site, resources, "person")
+
+
+def check(request: Request) -> None:
+    """See whether a step can be done as asked for, before anything of its chain is submitted."""
+    _check(replace(request, needs=()), request.site.resources_of(request.step, request.resources))
 
 
 def _check(request: Request, resources: Resources) -> None:
@@ -116,8 +121,9 @@ def _write_intent(job: JobFolder, request: Request) -> None:
         job.write_intent(intent, request.experiment)
         return
     there = job.require()
-    if (there.digest, there.site) != (wanted, request.site_name):
-        what = "step or experiment" if there.digest != wanted else f"site ({there.site})"
+    if (there.digest, there.site, there.executor) != (wanted, request.site_name, request.site.executor):
+        kind = f"site ({there.site})" if there.site != request.site_name else f"executor ({there.executor})"
+        what = "step or experiment" if there.digest != wanted else kind
         raise UserError(
             f"the key {job.key} belongs to other work: its {what} is not the one given; take another --key, or see "
             f"`graphufs-jobs status {job.key}` for what it stands for"
@@ -175,7 +181,7 @@ def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
         number, process = launch.as_process(job, attempt, site)
         job.write_attempt(attempt, phase="submitted", id=number, process=process)
     else:
-        process = {"host": os.uname().nodename, "ticks": processes.start_ticks(os.getpid()), "here": True}
+        process = {**processes.identity(os.getpid()), "here": True}
         attempt = job.write_attempt(attempt, phase="submitted", id=launch.debug_id(), process=process)
 
 
@@ -183,11 +189,12 @@ def _heal(job: JobFolder, site: Site) -> Status:
     """Find the number of an attempt whose answer was not noted, or submit it again. The caller holds the lock."""
     attempt = job.attempt()
     assert attempt is not None
+    again = seconds_since(attempt.begun) >= LATE and not (job.path / "cancel.json").exists()
     if site.executor != "slurm":
         started = [segment for segment in job.segments(attempt.number) if "process" in segment]
         if started:
             job.write_attempt(attempt, phase="submitted", id=started[0]["id"], process=started[0]["process"])
-        elif seconds_since(attempt.begun) >= LATE:  # should its process still come, one of the two claims the work
+        elif again:  # should its process still come, one of the two claims the work
             _start(job, attempt, site)
         return state.look([job])[0]
     begun = datetime.strptime(attempt.begun, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
@@ -198,7 +205,7 @@ def _heal(job: JobFolder, site: Site) -> Status:
         return state.look([job])[0]
     if numbers:
         job.write_attempt(attempt, phase="submitted", id=numbers[0], message="found by its name")
-    elif seconds_since(attempt.begun) >= LATE:
+    elif again:
         _start(job, job.write_attempt(attempt, begun=now()), site)
     else:
         message = "neither squeue nor accounting knows the job yet; it is submitted again if that stays so"
@@ -235,6 +242,7 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         if _automatic(job) >= site.max_attempts - 1:
             return "waits for a person", status
         _retire(job, status)
+        (job.path / "cancel.json").unlink(missing_ok=True)
         return "continued", _launch(job, site, Resources.model_validate(attempt.resources), status.ending)
 
 
@@ -266,6 +274,7 @@ def cancel(job: JobFolder) -> Status:
     slurm.Silent
         If Slurm does not answer; the wish is noted, and `cancel` may be repeated.
     """
+    job.require()
     with job.exclusive():
         status = state.look([job])[0]
         if status.over:
@@ -283,7 +292,7 @@ def cancel(job: JobFolder) -> Status:
                 if status.state != "LOST":  # of a lost job this is a person's word that it is over
                     raise
         elif status.id is not None:
-            processes.end(int(status.id.split(".")[0]), attempt.process)
+            processes.end(int(status.id.split(".")[0]), state.process_of(job, attempt))
         return state.look([job])[0]
 
 

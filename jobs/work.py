@@ -105,9 +105,8 @@ class Running:
             return self.job.result()
         if self.rank == 0:
             self._claim()
-            ticks = processes.start_ticks(int(self.id)) if self.site.executor == "local" else None
-            place = {"host": os.uname().nodename, "ticks": ticks}
-            self._note("start", nodes=self.nodes, id=self.id, at=now(), part=self.element, process=place)
+            place = {"process": processes.identity(int(self.id))} if self.site.executor == "local" else {}
+            self._note("start", nodes=self.nodes, id=self.id, at=now(), part=self.element, **place)
             # submitit takes no notice of it, while Slurm announces the end of a cancelled job by it
             signal.signal(signal.SIGTERM, self._terminated)
         self.thread.start()
@@ -143,19 +142,17 @@ class Running:
         if self.job.attempts()[-1] != self.number:
             raise NotMine(f"attempt {self.number} of {self.job.key} is past; there is a later one")
         path = self.job.folder(self.number) / f"claim-{self.element}"
+        own = path.with_name(f".claim-{self.id}")
+        own.write_text(self.id)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            os.link(own, path)  # whole or not at all, and only if it is not there
         except FileExistsError:
             owner = path.read_text().strip()
             if owner != self.id:
                 message = f"job {owner} does the work of {self.job.key}; there is nothing left for job {self.id}"
                 raise NotMine(message) from None
-            return
-        try:
-            os.write(descriptor, self.id.encode())
-            os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            own.unlink()
 
     def _guarded(self) -> None:
         try:

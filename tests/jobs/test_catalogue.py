@@ -1,0 +1,122 @@
+"""What the root holds, and files handed out of it and of nowhere else."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from graphufs.errors import UserError
+from jobs import catalogue
+from jobs.catalogue import fetch
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root with a file, a folder, and links that lead out of it; outside lies a secret."""
+    root = tmp_path / "root"
+    (root / "runs" / "one").mkdir(parents=True)
+    (root / "runs" / "one" / "report.html").write_text("a report")
+    (root / "runs" / "one" / "notes.txt").write_text("notes")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("secret")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path / "outside")
+    (root / "inner").symlink_to(root / "runs" / "one" / "report.html")
+    return root
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "link", "folder/secret", "folder", "runs/../../secret"])
+def test_nothing_outside_the_root_is_handed_out(root, tmp_path, name, capfdbinary):
+    with pytest.raises(UserError, match="lies outside"):
+        fetch(root, name, tmp_path / "copy")
+    with pytest.raises(UserError, match="lies outside"):
+        fetch(root, name, None)
+    assert not (tmp_path / "copy").exists() and capfdbinary.readouterr().out == b""
+
+
+def test_a_sister_whose_name_begins_alike_is_outside(root, tmp_path):
+    (tmp_path / "root-of-another").mkdir()
+    (tmp_path / "root-of-another" / "secret").write_text("secret")
+    with pytest.raises(UserError, match="lies outside"):
+        fetch(root, "../root-of-another/secret", None)
+
+
+def test_a_link_inside_a_folder_takes_nothing_from_outside_along(root, tmp_path):
+    (root / "runs" / "one" / "stolen").symlink_to(tmp_path / "secret")
+    (root / "runs" / "one" / "stolen-folder").symlink_to(tmp_path / "outside")
+    try:
+        fetch(root, "runs/one", tmp_path / "copy")
+    except UserError:
+        assert not (tmp_path / "copy").exists()
+    copied = [path for path in (tmp_path / "copy").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert "secret" not in {path.read_text() for path in copied}
+
+
+def test_a_file_is_copied_to_a_file_or_into_a_folder(root, tmp_path):
+    assert fetch(root, "runs/one/report.html", tmp_path / "mine.html") == 8
+    (tmp_path / "mine").mkdir()
+    fetch(root, "inner", tmp_path / "mine")
+    assert (tmp_path / "mine.html").read_text() == (tmp_path / "mine" / "report.html").read_text() == "a report"
+    assert sorted(os.listdir(tmp_path / "mine")) == ["report.html"]
+
+
+def test_a_root_behind_a_link_is_the_same_root(root, tmp_path):
+    (tmp_path / "alias").symlink_to(root)
+    assert fetch(tmp_path / "alias", str(tmp_path / "alias" / "inner"), tmp_path / "copy") == 8
+
+
+def test_a_folder_is_copied_whole_and_replaces_nothing(root, tmp_path):
+    assert fetch(root, "runs", tmp_path / "deep" / "copy") == 13
+    assert (tmp_path / "deep" / "copy" / "one" / "notes.txt").read_text() == "notes"
+    with pytest.raises(UserError, match="is there already"):
+        fetch(root, "runs", tmp_path / "deep" / "copy")
+    with pytest.raises(UserError, match="--to"):
+        fetch(root, "runs", None)
+
+
+def test_a_file_goes_to_standard_output_byte_for_byte(root, capfdbinary):
+    content = bytes(range(256)) * 10
+    (root / "bytes").write_bytes(content)
+    assert fetch(root, "bytes", None) == len(content)
+    assert capfdbinary.readouterr().out == content
+
+
+def test_what_is_not_there_is_bad_input(root, tmp_path):
+    with pytest.raises(UserError, match="there is no nothing below"):
+        fetch(root, "nothing", None)
+
+
+def test_a_place_that_cannot_be_written_is_bad_input(root, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError):
+        fetch(root, "inner", tmp_path / "file" / "copy")
+
+
+def test_the_catalogue_of_an_empty_root_has_the_shipped_experiments(tmp_path):
+    content = catalogue.catalogue(tmp_path)
+    assert {"tiny", "p0"} <= set(content["experiments"]) and content["runs"] == []
+
+
+def test_a_run_is_told_with_how_far_it_is_and_what_was_made_of_it(tmp_path):
+    run = tmp_path / "runs" / "tiny" / "0123"
+    for name in ("checkpoints/00000006", "checkpoints/00000016", "checkpoints/.00000017.tmp", "forecasts/ab.zarr"):
+        (run / name).mkdir(parents=True)
+    (run / "experiment.yaml").write_text("")
+    lines = ['{"event": "update", "update": 16, "loss": 1.0}', '{"event": "validation", "update": 16, "loss": 0.5}']
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (found,) = catalogue.catalogue(tmp_path)["runs"]
+    assert (found["experiment"], found["run"], found["updates"], found["validation_loss"]) == ("tiny", "0123", 16, 0.5)
+    assert (found["checkpoints"], found["forecasts"], found["scores"]) == ([6, 16], ["ab.zarr"], [])
+
+
+def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert catalogue.experiment_of("tiny", []).name == "tiny"
+    (tmp_path / "tiny").write_text(
+        (catalogue.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine")
+    )
+    assert catalogue.experiment_of("tiny", []).name == "mine"
+    with pytest.raises(UserError, match="cannot read the experiment tyni"):
+        catalogue.experiment_of("tyni", [])

@@ -1,0 +1,271 @@
+"""Jobs as processes of this machine, and jobs in the command itself: started, seen, ended, killed, found again.
+
+A job that needs one of which nobody knows anything waits for it: that is the work these tests have at hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobs import launch, processes, site, state, submit
+from jobs.folder import JobFolder
+from jobs.site import Site
+from jobs.submit import LATE, Request, tend
+from tests.conftest import TINY
+from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings, until
+
+LOCAL = site.load("local")
+
+
+def look(job):
+    return state.look([job])[0]
+
+
+def members(job):
+    """The running processes that a job consists of: those whose command line names its folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(job.path).encode() in path.read_bytes() and processes.start_ticks(int(path.parent.name)):
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill(job):
+    """End all processes of a job as the kernel would."""
+    for number in members(job):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+class Bench:
+    """A root with jobs in it; what still runs at the end is killed."""
+
+    def __init__(self, root):
+        self.root = root
+        job_of(root, "awaited", site=LOCAL, id="1", process={"host": "another", "ticks": 1})
+
+    def request(self, **more):
+        more = {"site": LOCAL, "key": "job", "needs": ("awaited",), **more}
+        return Request("prepare", EXPERIMENT, "local", root=self.root, **more)
+
+    def waiting(self, **more):
+        """A job that runs, and waits."""
+        what, status = submit.submit(self.request(**more))
+        assert what == "submitted" and not status.over
+        until(lambda: look(status.job).state == "RUNNING")
+        return status.job
+
+    def release(self):
+        finish(JobFolder(self.root, "awaited"))
+
+    def end(self):
+        for job in JobFolder.all(self.root):
+            kill(job)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A root without data: a job that is let go downloads nothing, it makes the embedded world."""
+    bench = Bench(tmp_path / "root")
+    yield bench
+    bench.end()
+
+
+def test_a_local_job_runs_to_its_proof(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    what, status = submit.submit(Request("prepare", EXPERIMENT, "local", LOCAL, root, "job"))
+    assert (what, status.state) == ("submitted", "PENDING")
+    job = status.job
+    done = until(lambda: (found := look(job)).over and found)
+    assert done.state == "COMPLETED", done.message
+    assert job.result()["result"]["status"] == "unchanged" and job.result()["attempt"] == 1
+    (segment,) = job.segments(1)
+    assert (segment["reason"], segment["id"]) == ("done", status.id) and segment["end"] >= segment["start"]
+    assert job.claims(1) == {"0": status.id}
+    assert any("submitit" in path.read_text() for path in job.logs(1))
+    assert submit.submit(Request("prepare", EXPERIMENT, "local", LOCAL, root, "job"))[0] == "completed already"
+    until(lambda: not members(job))
+
+
+def test_cancelling_ends_the_process_and_all_it_started(bench):
+    job = bench.waiting()
+    assert len(members(job)) >= 2
+    assert submit.cancel(job).state == "CANCELLED"
+    until(lambda: not members(job))
+    assert look(job).ending == "cancelled" and tend(job)[0] == "stopped"
+    bench.release()
+    what, status = submit.submit(bench.request())
+    assert (what, status.attempt.number, status.over) == ("submitted", 2, False)
+    assert submit.cancel(job).state == "CANCELLED"
+
+
+def test_a_job_outlives_who_submitted_it_and_is_attached_to(bench, tmp_path):
+    command = jobs_command(
+        "submit", "prepare", TINY, "--root", bench.root, "--key", "job", "--needs", "awaited", "--json"
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=surroundings())
+    assert done.returncode == 0, done.stderr
+    job = JobFolder(bench.root, "job")
+    until(lambda: look(job).state == "RUNNING")
+    what, status = submit.submit(bench.request())
+    assert (what, status.id, job.attempts()) == ("attached", json.loads(done.stdout)["jobs"][0]["id"], [1])
+    submit.cancel(job)
+
+
+def test_a_job_killed_with_all_its_processes_has_failed_and_tend_goes_on(bench):
+    job = bench.waiting()
+    kill(job)
+    killed = until(lambda: (found := look(job)).over and found)
+    assert (killed.state, killed.ending) == ("FAILED", "killed") and "its process is gone" in killed.message
+    what, status = tend(job)
+    assert (what, status.attempt.number, status.attempt.cause) == ("continued", 2, "killed")
+    assert job.attempts() == [1, 2] and status.id != killed.id
+    assert json.loads((job.folder(1) / "ending.json").read_text())["ending"] == "killed"
+    submit.cancel(job)
+
+
+def test_a_job_whose_controller_alone_was_killed_is_not_over_while_its_work_goes_on(bench):
+    job = bench.waiting()
+    number = int(look(job).id)
+    os.kill(number, signal.SIGKILL)
+    until(lambda: number not in members(job))
+    (work,) = members(job)
+    found = look(job)
+    what, _ = tend(job)
+    running = work in members(job)
+    submit.cancel(job)
+    assert running and not found.over and what != "continued", (found.state, found.ending, what)
+
+
+def test_a_job_whose_submitter_died_before_noting_it_is_found_again(bench):
+    job = bench.waiting()
+    before = job.attempt()
+    job.write_attempt(before, phase="submitting", id=None, process={})
+    assert look(job).id == before.id
+    (job.folder(1) / "claim-0").rename(job.folder(1) / "hidden")
+    assert look(job).state == "SUBMITTING"
+    what, status = submit.submit(bench.request())
+    assert (what, status.state, status.id) == ("healed", "RUNNING", before.id)
+    assert job.attempt().process == before.process and job.attempts() == [1]
+    (job.folder(1) / "hidden").rename(job.folder(1) / "claim-0")
+    assert submit.cancel(job).state == "CANCELLED"
+
+
+def test_a_claimed_job_whose_submitter_died_is_known_with_its_process(bench):
+    job = bench.waiting()
+    before = job.attempt()
+    job.write_attempt(before, phase="submitting", id=None, process={})
+    assert look(job).state in ("RUNNING", "SUBMITTING")
+    submit.submit(bench.request())
+    assert (look(job).state, look(job).id, job.attempts()) == ("RUNNING", before.id, [1])
+    assert submit.cancel(job).state == "CANCELLED"
+    assert not members(job)
+
+
+def test_a_job_of_which_no_process_ever_told_is_started_again_when_that_is_sure(bench):
+    job = job_of(bench.root, site=LOCAL, phase="submitting", id=None, begun=ago(LATE / 2), needs=["awaited"])
+    assert tend(job)[0] == "nothing" and look(job).state == "SUBMITTING"
+    job.path.rename(bench.root / "jobs" / "other")
+    _, status = submit.submit(bench.request())
+    job = status.job
+    submit.cancel(job)
+    (job.path / "cancel.json").unlink()
+    for name in ("segments.jsonl", "claim-0", "ending.json"):
+        (job.folder(1) / name).unlink(missing_ok=True)
+    job.write_attempt(job.attempt(), phase="submitting", id=None, process={}, begun=ago(LATE + 5))
+    what, status = tend(job)
+    assert (what, status.attempt.number) == ("healed", 1)
+    until(lambda: look(job).state == "RUNNING")
+    submit.cancel(job)
+
+
+def test_of_two_processes_of_one_attempt_one_does_the_work(bench):
+    job = bench.waiting()
+    first = job.attempt()
+    number, process = launch.as_process(job, first, LOCAL)
+    until(lambda: not processes.alive(int(number), process))
+    assert len(job.segments(1)) == 1 and look(job).state == "RUNNING" and look(job).id == first.id
+    assert any("does the work" in path.read_text() for path in job.logs(1))
+    assert not (job.folder(1) / "ending.json").exists()
+    submit.cancel(job)
+
+
+def test_a_job_that_needs_one_that_failed_says_so(bench):
+    job = bench.waiting()
+    awaited = JobFolder(bench.root, "awaited")
+    awaited.write_attempt(awaited.attempt(), phase="refused")
+    done = until(lambda: (found := look(job)).over and found)
+    assert (done.state, done.ending) == ("FAILED", "dependency") and "awaited" in done.message
+    assert tend(job)[0] == "waits for a person"
+
+
+def test_a_python_that_is_not_there_is_named(bench):
+    broken = Site.model_validate({"executor": "local", "python": "/no/such/python"})
+    _, status = submit.submit(bench.request(site=broken, needs=()))
+    done = until(lambda: (found := look(status.job)).over and found)
+    assert done.state == "FAILED" and "/no/such/python" in done.message
+
+
+def test_the_sites_setup_lines_come_before_python(bench):
+    site = LOCAL.model_copy(update={"setup": [f"echo $PWD > {bench.root}/was-here", "export GRAPHUFS_TEST=1"]})
+    job = bench.waiting(site=site)
+    assert (bench.root / "was-here").read_text().strip() == str(bench.root)
+    submit.cancel(job)
+
+
+def debug(*arguments):
+    command = jobs_command("submit", *arguments, "--site", "debug", "--key", "job")
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, env=surroundings()
+    )
+
+
+def test_a_job_in_the_command_itself_gives_its_result(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    done = debug("prepare", TINY, "--root", root, "--json")
+    assert done.returncode == 0, done.stderr
+    (job,) = json.loads(done.stdout)["jobs"]
+    assert (job["what"], job["state"], job["result"]["result"]["status"]) == ("submitted", "COMPLETED", "unchanged")
+
+
+def test_an_exception_in_the_command_itself_shows_its_traceback(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "worlds").write_text("a file where a folder should be")
+    done = debug("prepare", TINY, "--root", root)
+    told = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback (most recent call last)" in told and "(Pdb)" in told
+    assert "Error" in told and "prepare" in told
+    job = JobFolder(root, "job")
+    assert json.loads((job.folder(1) / "ending.json").read_text())["ending"] == "error"
+    found = look(job)
+    assert (found.state, found.ending) == ("FAILED", "error")
+    (root / "worlds").unlink()
+    assert debug("report", TINY, "--root", root).returncode == 2  # the key belongs to other work
+
+
+def test_bad_input_in_the_command_itself_is_bad_input(tmp_path):
+    done = debug("train", TINY, "--root", tmp_path)
+    assert done.returncode == 2 and "graphufs prepare" in done.stderr
+    assert look(JobFolder(tmp_path, "job")).ending == "bad_input"
+
+
+def test_a_debugged_job_is_seen_from_elsewhere_while_it_runs_and_when_it_was_killed(bench):
+    debug_site = site.load("debug")
+    _, status = submit.submit(bench.request(site=debug_site, needs=()))
+    job = status.job
+    assert look(job).state == "PENDING"
+    (job.folder(1) / "claim-0").write_text("DEBUG_140234")
+    job.add_segment(1, segment="DEBUG_140234.0.1", start="2024-01-01T00:00:00Z", id="DEBUG_140234", process={})
+    assert look(job).state == "RUNNING"
+    here = job.attempt().process
+    job.write_attempt(job.attempt(), process={**here, "ticks": 1})
+    assert (look(job).state, look(job).ending) == ("FAILED", "killed")
