@@ -15,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 from graphufs.errors import UserError
 from graphufs.experiment import Experiment
 
-
 Model = TypeVar("Model", bound=BaseModel)
 
 

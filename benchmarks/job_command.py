@@ -3,7 +3,7 @@
 Starts a Slurm of its own (scripts/slurm_packages.sh installs it) and stops it again. Prints Python's own start, a
 submission beyond that, and how long `graphufs-jobs status` takes and how often it calls Slurm for 1 and for 500 jobs.
 
-    python benchmarks/jobs.py [--repeats 5]
+    python benchmarks/job_command.py [--repeats 5]
 """
 
 from __future__ import annotations
