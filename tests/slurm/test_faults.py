@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 STAGE = "training.stages=[{name: long, updates: %d, learning_rate: {peak: 1.0e-3}}]"
 OFTEN = ["training.checkpoint_every=50", "training.validate_every=1000", "training.checkpoint_minutes=null"]
-SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (700, 3000))
+SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (700, 4500))
 HALT = """
 import functools, sys
 import jobs.slurm
@@ -381,7 +381,10 @@ def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: di
     assert first["reason"] == "preempted" and first["done"] >= done_before
 
 
-def test_the_time_limit_hit_twice(bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]) -> None:
+def test_the_time_limit_hit_twice(
+    cluster: Cluster, tmp_path: Path, normalized_root: Path, request: pytest.FixtureRequest, undisturbed: dict[str, Any]
+) -> None:
+    bench = Bench(cluster, tmp_path, normalized_root, lead=35)
     row = Row(bench, "time limit hit twice", request)
     options = ("--resource", "partition=short", "--resource", "time_limit=1")
     job = bench.run(*train(bench, *options, overrides=LONG))["jobs"][0]
