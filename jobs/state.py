@@ -197,7 +197,9 @@ def _slurm(
     worst = next((row for row in rows.values() if row.state != "COMPLETED"), next(iter(rows.values())))
     if worst.state == "COMPLETED" or worst.state in slurm.OFTEN_REQUEUED:
         # the result file may come late over a shared file system; a lost node's job may be put into the queue again
-        if not _settled(job, attempt, worst.state):
+        # and only the controller knows whether it was
+        unheard = worst.state in slurm.OFTEN_REQUEUED and any(words.startswith("squeue") for words in silent)
+        if unheard or not _settled(job, attempt, worst.state):
             return status("RUNNING", message=f"Slurm says {worst.state}; waiting for what follows", rows=rows)
         if job.result() is not None:
             return status("COMPLETED", rows=rows)

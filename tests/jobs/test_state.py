@@ -134,6 +134,18 @@ def test_each_preemption_is_given_time_of_its_own(fake, tmp_path, said):
     assert look(job).state == "RUNNING"
 
 
+@pytest.mark.parametrize("said", ["PREEMPTED", "NODE_FAIL"])
+def test_while_the_controller_is_silent_nobody_knows_whether_the_job_was_requeued(fake, tmp_path, said):
+    job = job_of(tmp_path)
+    fake.account(said)
+    assert look(job).state == "RUNNING"
+    seen_earlier(job, "settling.json", 7200)
+    fake.say("squeue", error="slurm_load_jobs error: Unable to contact slurm controller", code=1)
+    assert look(job).state == "RUNNING"
+    fake.say("squeue")
+    assert (look(job).state, look(job).over) == ("FAILED", True)
+
+
 def test_a_state_that_nobody_has_heard_of_is_no_proof_of_the_end(fake, tmp_path):
     job = job_of(tmp_path)
     for said in ("EXPEDITING", "UNKNOWN", ""):
