@@ -217,6 +217,16 @@ def tend(*keys: str, place: Place | None = None) -> int:
     return DONE
 
 
+@app.command
+def poll(*, place: Place | None = None) -> int:
+    """Answer a control plane's questions about many jobs at once: JSON on standard input, JSON on standard output."""
+    from jobs import poll as polling
+
+    place = place or Place()
+    print_json(jobs=polling.poll(polling.parse(sys.stdin.read(), place.folder())))
+    return DONE
+
+
 def _each(place: Place, keys: Sequence[str], action: Callable[[JobFolder], Status]) -> int:
     statuses = [action(job) for job in place.jobs(keys)]
     if place.json_:

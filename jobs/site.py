@@ -53,6 +53,8 @@ class Control(Section):
 
     connection: str | None = None
     """Airflow's SSH connection to the login node; null: the commands run on the control plane's own machine."""
+    command: str = "graphufs-jobs"
+    """The job command on the login node, as a path where its folder is not in the PATH of SSH's shells."""
     pool: str = "graphufs"
     """Airflow's pool for tasks that speak to the site."""
     poll_interval: int = Field(60, ge=1)
