@@ -85,9 +85,9 @@ def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
 
 
 def loss_chart(log: TrainingLog) -> str:
-    """Training and validation loss by update, stages marked, as SVG."""
+    """Training and validation loss by update, stages marked, and the validation forecasts' scores, as SVG."""
     with drawing("loss"):
-        figure, axes = _axes((8.6, 2.9))
+        figure, axes = _axes((8.6, 2.9), right=0.62 if log.forecast_updates.size else 0.1)
         axes.plot(log.updates, log.losses, color=colour("emulator"), linewidth=0.6, alpha=0.3)
         axes.plot(log.updates, log.smoothed, color=colour("emulator"), linewidth=2.0, label="training (running mean)")
         if log.validation_updates.size:
@@ -107,7 +107,16 @@ def loss_chart(log: TrainingLog) -> str:
         axes.set_xlim(log.updates[0], max(log.updates[-1], log.updates[0] + 1))
         axes.set_xlabel("update")
         axes.set_ylabel("loss (normalised mean square)")
-        axes.legend(loc="upper right")
+        lines = axes.get_lines()[1:]
+        if log.forecast_updates.size:
+            scores = axes.twinx()
+            lines += scores.plot(
+                log.forecast_updates, log.forecast_scores, color=colour("climatology"), linewidth=1.2, marker="s",
+                markersize=4.5, label="validation forecasts (right)",
+            )  # fmt: skip
+            scores.set_ylim(0, max(1.0, 1.05 * float(np.nanmax(log.forecast_scores, initial=0))))
+            scores.set_ylabel("RMSE / persistence's (1)")
+        axes.legend(handles=[line for line in lines if not str(line.get_label()).startswith("_")], loc="upper right")
         return to_svg(figure, "Training and validation loss by update")
 
 

@@ -130,6 +130,12 @@ def _training(log: TrainingLog) -> str:
     parts = [f"{log.updates[-1]:,} update{'s' if log.updates[-1] > 1 else ''}"]
     if log.validation_losses.size:
         parts.append(f"final validation loss {number(float(log.validation_losses[-1]))}")
+    if log.forecast_scores.size:
+        best = int(log.forecast_scores.argmin())
+        parts.append(
+            f"validation forecasts at best {number(float(log.forecast_scores[best]))} of persistence's error, after "
+            f"{log.forecast_updates[best]:,} updates"
+        )
     if log.speed is not None:
         parts.append(f"{number(log.speed)} samples a second")
     if log.waiting is not None:

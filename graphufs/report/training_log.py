@@ -14,7 +14,7 @@ from graphufs.train import metrics
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Losses by update.
+    """Losses by update, and scores of validation forecasts (RMSE over persistence's, mean over targets and leads).
 
     `stages` holds the first update and name of each stage, `speed` the median samples per second, `waiting` the mean
     share of time spent waiting for data (both None where the log does not say).
@@ -24,6 +24,8 @@ class TrainingLog:
     losses: np.ndarray
     validation_updates: np.ndarray
     validation_losses: np.ndarray
+    forecast_updates: np.ndarray
+    forecast_scores: np.ndarray
     stages: tuple[tuple[int, str], ...]
     speed: float | None
     waiting: float | None
@@ -46,13 +48,17 @@ def read(path: Path) -> TrainingLog | None:
     """The log at `path`; None where there is none or it holds no update. Of repeated updates the last counts."""
     updates: dict[int, dict[str, Any]] = {}
     validations: dict[int, float] = {}
+    forecasts: dict[int, float] = {}
     for event in metrics.read(path):
         if not isinstance(event, dict):
             continue
-        update, loss = event.get("update"), event.get("loss")
+        forecast = event.get("event") == "forecasts"
+        update, loss = event.get("update"), event.get("score" if forecast else "loss")
         if not isinstance(update, int) or not isinstance(loss, int | float):
             continue
-        if event.get("event") == "update":
+        if forecast:
+            forecasts[update] = float(loss)
+        elif event.get("event") == "update":
             updates[update] = event
         elif event.get("event") == "validation":
             validations[update] = float(loss)
@@ -64,12 +70,14 @@ def read(path: Path) -> TrainingLog | None:
         name = str(updates[number].get("stage", ""))
         if name and (not stages or stages[-1][1] != name):
             stages.append((number, name))
-    validated = sorted(validations)
+    validated, forecasted = sorted(validations), sorted(forecasts)
     return TrainingLog(
         np.array(numbers),
         np.array([float(updates[number]["loss"]) for number in numbers]),
         np.array(validated, int),
         np.array([validations[number] for number in validated]),
+        np.array(forecasted, int),
+        np.array([forecasts[number] for number in forecasted]),
         tuple(stages),
         _numbers(updates, "samples_per_second", np.median),
         _numbers(updates, "waiting", np.mean),

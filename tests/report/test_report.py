@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -228,3 +230,15 @@ def test_a_log_of_one_update_is_drawn(content: Content, tmp_path: Path) -> None:
     path.write_text('{"event": "update", "update": 1, "loss": 2.0}\n')
     html = render(replace(content, log=training_log.read(path)), "key")
     assert "<p>1 update.</p>" in html
+
+
+def test_validation_forecasts_are_drawn_and_the_best_is_told(content: Content, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"event": "update", "update": update, "loss": 2.0 / update} for update in (1, 2, 3)]
+    scores = ((1, 0.9), (2, 0.5), (3, 0.6))
+    lines += [{"event": "forecasts", "update": update, "score": score} for update, score in scores]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    html = render(replace(content, log=training_log.read(path)), "key")
+    said = re.search(r"validation forecasts at best (\S+) of persistence's error, after 2 updates", unescape(html))
+    assert said is not None and float(said.group(1)) == 0.5
+    assert "validation forecasts (right)" in html and "RMSE / persistence" in html

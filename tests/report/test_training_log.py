@@ -27,10 +27,12 @@ def test_losses_stages_and_speed_are_read(tmp_path: Path) -> None:
             update(10, 3.0, stage="one-step", samples_per_second=20.0, waiting=0.0),
             update(20, 2.0, stage="one-step", samples_per_second=10.0, waiting=0.1),
             {"event": "validation", "update": 20, "loss": 2.5, "loss_by_variable": {"tmp": 1.0}},
+            {"event": "forecasts", "update": 20, "score": 0.7, "best": True},
             update(30, 1.0, stage="rollout", samples_per_second=30.0, waiting=0.2),
         )
     )
     assert log is not None
+    np.testing.assert_array_equal([log.forecast_updates, log.forecast_scores], [[20], [0.7]])
     np.testing.assert_array_equal(log.updates, [10, 20, 30])
     np.testing.assert_array_equal(log.losses, [3, 2, 1])
     np.testing.assert_array_equal([log.validation_updates, log.validation_losses], [[20], [2.5]])
