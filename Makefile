@@ -25,7 +25,7 @@ demo: .venv/.job           ## Train and score the demo emulator, and check it ag
 
 test: .venv/.dev           ## Run the tests
 	@scripts/slurm_packages.sh
-	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: .venv/.dev    ## Do to a real Slurm what goes wrong on clusters, and print what became of the work
 	@scripts/slurm_packages.sh

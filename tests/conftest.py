@@ -60,6 +60,10 @@ def copy_of_root(tmp_path: Path) -> Callable[[Path], Path]:
     return copy
 
 
+LONGEST = ("test_p0", "test_devices", "test_jobs", "test_resume", "test_workers", "test_trainer", "test_cluster")
+"""Files of tests that take a minute and more, the longest first."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, so that no process of several is left with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_p0.py")
+    """Begin with the longest files, so that no process of several is left with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
