@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
@@ -29,6 +30,9 @@ POLL = 0.5
 """Seconds between two looks at `should_stop` while pieces are computed."""
 AHEAD = 2
 """Pieces in flight per thread of the workers: one is computed, the next is there when it ends."""
+
+PATIENCE = 300.0
+"""Seconds without any worker after which a step ends."""
 
 _client: ContextVar[Any] = ContextVar("graphufs.workers", default=None)
 
@@ -151,6 +155,7 @@ def _on_workers(
     todo = deque(range(len(pieces)))
     running: dict[int, Any] = {}
     ended: SimpleQueue[int] = SimpleQueue()
+    seen = time.monotonic()
     try:
         while todo or running:
             if should_stop():
@@ -166,6 +171,12 @@ def _on_workers(
             except Empty:
                 if client.status in ("closing", "closed"):
                     raise _lost(f"the client is {client.status}") from None
+                seen = time.monotonic() if _threads(client) else seen
+                if time.monotonic() - seen > PATIENCE:
+                    raise UserError(
+                        f"there has been no dask worker for {PATIENCE:.0f} s: they died and nobody starts new ones. "
+                        "What is done is kept: repeat the command to go on"
+                    ) from None
                 continue
             if running[number].status == "error" and isinstance(running[number].exception(), Stopped):
                 del running[number]  # the worker took it for abandoned, which it is not
@@ -181,12 +192,16 @@ def _on_workers(
 
 def _room(client: Any) -> int:
     """How many pieces may be in flight."""
+    return AHEAD * max(1, _threads(client))  # where no worker has come yet, some pieces wait for the first
+
+
+def _threads(client: Any) -> int:
+    """How many threads all workers have together."""
     try:
-        threads = sum(client.nthreads().values())
+        return sum(client.nthreads().values())
     # A client whose scheduler is gone raises whatever it stumbles over first.
     except Exception as error:
         raise _lost(repr(error)) from error
-    return AHEAD * max(1, threads)  # where no worker has come yet, some pieces wait for the first
 
 
 def _result(future: Any, should_stop: Callable[[], bool], stopped: Callable[[], str]) -> Any:

@@ -242,8 +242,17 @@ def test_a_piece_that_kills_its_workers_is_named(client: Client, monkeypatch: py
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 1)
     with workers.over(client), pytest.raises(UserError, match="workers died one after the other"):
         every(die, range(1))
-    with workers.over(client):  # others came in their place
-        assert every(square, range(4)) == {0: 0, 1: 1, 2: 4, 3: 9}
+
+
+def test_where_no_worker_is_left_the_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+        workers.over(client),
+        pytest.raises(UserError, match="no dask worker for 1 s"),
+    ):
+        every(square, range(3))
 
 
 def test_a_scheduler_that_goes_away_is_named() -> None:
