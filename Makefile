@@ -3,13 +3,14 @@ ROOT ?= graphufs-root
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-faults lint benchmark lock clean
+.PHONY: help setup setup-dev setup-airflow demo test test-faults lint benchmark lock clean
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/.job          ## Make .venv with the graphufs command
 setup-dev: .venv/.dev      ## The same with the test tools
+setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the control plane
 
 .venv/.dev: requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh dev
@@ -18,6 +19,10 @@ setup-dev: .venv/.dev      ## The same with the test tools
 # Everything in job-cpu.lock is in dev.lock too, so a .venv made for the tests serves as it is.
 .venv/.job: requirements/job-cpu.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh job-cpu
+	@touch $@
+
+.venv-airflow/.done: requirements/airflow.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh airflow
 	@touch $@
 
 demo: .venv/.job           ## Train and score the demo emulator, and check it against its bar
@@ -42,5 +47,5 @@ benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what
 lock:                      ## Compile requirements/*.lock from pyproject.toml
 	@scripts/lock.sh
 
-clean:                     ## Remove the environment; what lies under $(ROOT) stays
-	rm -rf .venv .tools
+clean:                     ## Remove the environments; what lies under $(ROOT) stays
+	rm -rf .venv .venv-airflow .tools

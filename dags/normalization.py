@@ -1,0 +1,94 @@
+"""Data and normalization statistics of an experiment.
+
+Fetches the periods that the experiment names, in pieces that need not be fetched twice, and computes mean, standard
+deviation and standard deviation of differences for each variable and level. Both lie on the site, named by what
+determines their content: a second run with the same settings finds them there and ends at once.
+
+Choose an experiment and a site. `overrides` change keys of the experiment, one a line, for example
+`data.training.end=2001-12-31T18`. What is wrong with them, the first task says.
+
+While a job waits or runs, its task holds no worker. Its log shows the job's. Marking the task as failed or clearing it
+cancels the job; restarting Airflow does not.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from jobs.airflow import forms
+from jobs.airflow.assets import STATISTICS
+from jobs.airflow.operator import JobOperator
+
+with DAG(
+    dag_id="normalization",
+    description="Prepare an experiment's data and compute its normalization statistics",
+    doc_md=__doc__,
+    schedule=None,
+    catchup=False,
+    tags=["graphufs", "data"],
+    default_args={
+        "owner": "graphufs",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=30),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=10),
+    },
+    params={
+        "experiment": Param(
+            "p0" if "p0" in forms.experiments() else None,
+            type="string",
+            enum=forms.experiments(),
+            title="Experiment",
+            description="One of the experiments in the folder `experiments`.",
+        ),
+        "site": Param(
+            next(iter(forms.sites()), None),
+            type="string",
+            enum=forms.sites(),
+            title="Site",
+            description="Where the jobs run. `graphufs-jobs sites` describes them.",
+        ),
+        "overrides": Param(
+            [],
+            type=["array", "null"],
+            items={"type": "string", "pattern": forms.OVERRIDE, "maxLength": 1000},
+            title="Overrides",
+            description="Keys of the experiment to change, `section.key=value`, one a line.",
+        ),
+    },
+):
+
+    @task(pool=forms.pool())
+    def check() -> dict[str, str]:
+        """See that the experiment is right, and fix it for all tasks of this run."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from graphufs import configuration
+        from graphufs.errors import UserError
+
+        params: dict[str, Any] = dict(get_current_context()["params"])
+        try:
+            path = forms.experiment_file(params["experiment"])
+            experiment = configuration.load(path, list(params["overrides"] or []))
+        except UserError as error:
+            raise AirflowFailException(str(error)) from None
+        return {"experiment": configuration.dump(experiment), "site": params["site"], "name": experiment.name}
+
+    checked = check()
+    common: dict[str, Any] = {
+        "experiment": checked["experiment"],
+        "site": checked["site"],
+        "pool": forms.pool(),
+    }
+    prepare = JobOperator(task_id="prepare", step="prepare", doc_md="Fetch the data of the experiment.", **common)
+    normalize = JobOperator(
+        task_id="normalize",
+        step="normalize",
+        needs=[prepare.output["job"]],
+        outlets=[STATISTICS],
+        doc_md="Compute the normalization statistics.",
+        **common,
+    )

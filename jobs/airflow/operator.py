@@ -1,0 +1,238 @@
+"""A step of an experiment as a task: submitted to a site, waited for without holding a worker, and never run twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+
+from graphufs.errors import UserError
+from jobs.airflow import forms, words
+from jobs.airflow.keys import job_key
+from jobs.airflow.site_client import Refused, SiteClient, SiteError, Unreachable
+from jobs.airflow.trigger import JobTrigger, SiteTrigger
+
+JOB, NUMBER = "job", "job_id"
+"""XComs: the job's key, and its scheduler's number."""
+CROSSING = 300.0
+"""Seconds for which a cancelling may be on its way that an earlier try of the same task asked for."""
+
+
+class JobOperator(BaseOperator):
+    """Run a step of an experiment as a job of a site.
+
+    The job is known by a key made of DAG, run, task and map index. Whatever happens to the task (a retry, a clear, the
+    death of any of Airflow's processes), it finds the same job again. A job that did not end well was tried again by
+    the job layer as often as the site's policy allows; so such an end fails the task without a retry.
+
+    Parameters
+    ----------
+    step
+        The step, as in `graphufs-jobs submit`.
+    experiment
+        The name of a shipped experiment, the path of a YAML file, or the YAML itself.
+    site
+        The site's name.
+    overrides
+        Overrides of the experiment, as in `training.batch_size=8`.
+    job_resources
+        Overrides of what the site gives the job, as in `gpus=2`. (`resources` is a word of Airflow's own.)
+    needs
+        Keys of jobs that must complete first.
+    deadline
+        Time after which the job is cancelled and the task fails, waiting in the queue included; None: never.
+    force
+        Do finished work again. Matters only with a key of one's own.
+    key
+        The job's key. None: made of DAG, run, task and map index.
+    """
+
+    template_fields: Sequence[str] = (
+        "step",
+        "experiment",
+        "site",
+        "overrides",
+        "job_resources",
+        "needs",
+        "force",
+        "key",
+    )
+    ui_color = "#dbe7f3"
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        experiment: str,
+        site: str,
+        overrides: Sequence[str] = (),
+        job_resources: Sequence[str] = (),
+        needs: Sequence[str] = (),
+        deadline: timedelta | None = None,
+        force: bool | str = False,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "pool" not in kwargs and isinstance(site, str) and (pool := forms.pool_of(site)):
+            kwargs["pool"] = pool
+        super().__init__(**kwargs)
+        self.step, self.experiment, self.site = step, experiment, site
+        self.overrides, self.job_resources, self.needs = overrides, job_resources, needs
+        self.deadline, self.force, self.key = deadline, force, key
+        self._job: str | None = None
+        self._client_: SiteClient | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Submit the job, or find it again, and wait for it in the triggerer."""
+        deadline = None if self.deadline is None else time.time() + self.deadline.total_seconds()
+        return self._submit(context, deadline)
+
+    def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on when the site can be asked again."""
+        if event.get("late"):
+            raise AirflowFailException(
+                f"{self.step} was not submitted: site {self.site} could not be asked until the deadline of "
+                f"{self.deadline}; if an earlier command had come through, `graphufs-jobs cancel "
+                f"{self._key(context)} --site {self.site}` ends what it started"
+            )
+        return self._submit(context, event.get("deadline"))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """See what became of the job."""
+        self._job = event["key"]
+        if event.get("late"):
+            state = f"is {words.state(event)}" if event.get("cancelled") else f"was NOT cancelled: {event['message']}"
+            raise AirflowFailException(
+                f"{self.step} was not done by its deadline of {self.deadline}; the job {event['key']} {state}"
+            )
+        attached = event.get("attached")
+        if event["state"] == "CANCELLED" and attached is not None and time.time() - attached < CROSSING:
+            # an earlier try of this task, cleared by somebody, asked for the end; the wish arrived after we attached
+            self.log.warning("An earlier try's cancelling came late and ended the job; submitting it again, once")
+            return self._submit(context, event.get("deadline"), again=True)
+        return self._finish(context, event)
+
+    def on_kill(self) -> None:
+        """Cancel the job while the task is on a worker; later the trigger does."""
+        if self._job is None:
+            return
+        for _ in range(3):
+            try:
+                content = self._client().run("cancel", self._job, timeout=60)
+            except (Unreachable, SiteError) as error:  # the submission may be on its way still
+                self.log.warning("Job %s is not cancelled yet: %s", self._job, error)
+                time.sleep(2)
+            else:
+                self.log.info("Cancelled: job %s is %s", self._job, words.state(content["jobs"][0]))
+                return
+        self.log.error("Job %s could not be cancelled", self._job)
+
+    # submitting
+
+    def _submit(self, context: Context, deadline: float | None, *, again: bool = False) -> Any:
+        self._job = self._key(context)
+        store = context.get("task_state_store")
+        try:
+            content = self._client().run(*self._arguments(store), stdin=self._experiment())
+        except UserError as error:
+            raise AirflowFailException(f"{self.step} was not submitted: {error}") from None
+        except Refused as error:
+            raise AirflowFailException(f"{self.step} was not submitted: site {self.site} says: {error}") from None
+        except Unreachable as error:
+            # it may have come through all the same: the next submission of the key will attach to it
+            self.log.warning("Site %s cannot be asked now: %s. Waiting until it can", self.site, error)
+            self._wait(SiteTrigger(self.site, deadline), "execute_again")
+        except SiteError as error:
+            raise AirflowException(f"{self.step} was not submitted: site {self.site}: {error}") from None
+        answer = {**content["jobs"][0], "site": self.site}
+        self.log.info("Job %s %s: %s", answer["key"], answer["what"], words.state(answer))
+        ti = context["ti"]
+        ti.xcom_push(key=JOB, value=answer["key"])
+        if answer.get("id"):
+            ti.xcom_push(key=NUMBER, value=answer["id"])
+        if store is not None and self._forced:
+            store.set("forced", True)
+        if answer["state"] == "COMPLETED" or answer["over"]:
+            return self._finish(context, answer)
+        found = answer["what"] != "submitted" and not again and (ti.try_number or 1) > 1
+        attached = time.time() if found else None
+        self._wait(JobTrigger(self.site, answer["key"], None, deadline, attached), "execute_complete")
+
+    def _wait(self, trigger: JobTrigger | SiteTrigger, method: str) -> NoReturn:
+        raise TaskDeferred(trigger=trigger, method_name=method)
+
+    @property
+    def _forced(self) -> bool:
+        return str(self.force).strip().lower() in ("true", "1", "yes")
+
+    def _key(self, context: Context) -> str:
+        ti = context["ti"]
+        index = -1 if ti.map_index is None else ti.map_index
+        return self.key or job_key(ti.dag_id, ti.run_id, ti.task_id, index)
+
+    def _client(self) -> SiteClient:
+        if self._client_ is None or self._client_.name != self.site:
+            self._client_ = SiteClient.load(self.site)
+        if self._client_.site.executor == "debug":
+            raise UserError(f"the site {self.site} runs steps in a debugger, which a task has no terminal for")
+        return self._client_
+
+    def _arguments(self, store: Any) -> list[str]:
+        """What is submitted. Whatever a person typed stands behind an equals sign, so that it is never an option."""
+        from graphufs.steps import STEPS
+        from jobs.folder import KEY
+
+        if self.step not in STEPS:
+            raise UserError(f"{self.step!r} is no step; there are {', '.join(STEPS)}")
+        for key in (self._job or "", *self.needs):
+            if not KEY.fullmatch(key):
+                raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
+        arguments = ["submit", self.step, "-", f"--key={self._job}"]
+        arguments += [f"--needs={key}" for key in self.needs]
+        arguments += [f"--resource={one}" for one in self.job_resources]
+        if self._forced and not (store is not None and store.get("forced")):  # once, not at each try
+            arguments.append("--force")
+        return arguments
+
+    def _experiment(self) -> str:
+        """The experiment with every default, as YAML."""
+        from graphufs import configuration
+
+        if "\n" in self.experiment:
+            return configuration.dump(configuration.parse(self.experiment, list(self.overrides)))
+        return configuration.dump(configuration.load(forms.experiment_file(self.experiment), list(self.overrides)))
+
+    # the end
+
+    def _finish(self, context: Context, answer: dict[str, Any]) -> Any:
+        """The step's result, or the failure."""
+        ti = context["ti"]
+        if answer.get("id"):
+            ti.xcom_push(key=NUMBER, value=answer["id"])
+        self._tell_history(answer["key"])
+        if answer["state"] != "COMPLETED":
+            raise AirflowFailException(words.failure(answer))
+        result = dict((answer.get("result") or {}).get("result") or {})
+        result = {**result, "job": answer["key"], "site": self.site}
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {**result, "step": self.step}
+        return result
+
+    def _tell_history(self, key: str) -> None:
+        """Write segments and GPU-hours into the log; that they cannot be had is no failure."""
+        try:
+            content = self._client().run("status", key, "--history", timeout=60)
+            history = content["histories"][0]
+            for one in history["segments"]:
+                hours = f", {one['gpu_hours']:.2f} GPU-hours" if one.get("gpu_hours") else ""
+                self.log.info(
+                    "Attempt %s, id %s on %s, %s to %s: %s%s",
+                    *(one.get(name) or "?" for name in ("attempt", "id", "nodes", "start", "end", "reason")),
+                    hours,
+                )
+        except (Unreachable, SiteError, LookupError, TypeError) as error:
+            self.log.info("The job's history cannot be shown: %s", error)

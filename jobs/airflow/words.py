@@ -1,0 +1,71 @@
+"""A job's state in words for a task's log."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import PurePosixPath
+from typing import Any
+
+
+def state(answer: dict[str, Any]) -> str:
+    """State, number, attempt and why, in one line."""
+    parts = [str(answer["state"])]
+    if answer.get("id"):
+        parts.append(f"id {answer['id']}")
+    if (answer.get("attempt") or 1) > 1:
+        parts.append(f"attempt {answer['attempt']}")
+    if (answer.get("segments") or 0) > 1:
+        parts.append(f"segment {answer['segments']}")
+    if answer.get("what") in ("continued", "healed", "waits for a person"):
+        parts.append(str(answer["what"]))
+    why = ": ".join(str(word) for word in (answer.get("ending"), _first(answer.get("message"))) if word)
+    return ", ".join(parts) + (f" ({why.replace('_', ' ', 1)})" if why else "")
+
+
+def progress(event: dict[str, Any] | None) -> str:
+    """A progress event in one line."""
+    if not event:
+        return ""
+    share = f" ({100 * event['done'] / event['total']:.0f} %)" if event.get("total") else ""
+    numbers = "".join(f"  {name} {value:.4g}" for name, value in list(event.get("metrics", {}).items())[:4])
+    return f"{event['label']} {event['done']:,.0f}/{event['total']:,.0f}{share}{numbers}"
+
+
+def failure(answer: dict[str, Any]) -> str:
+    """What a person should know of a job that did not end well; the reason is in the first line."""
+    ending = str(answer.get("ending") or "").replace("_", " ")
+    message = str(answer.get("message") or "").strip()
+    step = answer.get("step", "job")
+    lines = [f"{step} {answer['state']}{f', {ending}' if ending else ''}: {_first(message) or 'no reason is known'}"]
+    lines += [f"  {line}" for line in message.splitlines()[1:]]
+    advice = {
+        "LOST": "nobody knows the job; it is not submitted again. Clear this task to go on waiting for it; if it is "
+        "certain that it is gone, `graphufs-jobs cancel` first, then clear the task",
+        "NONE": "the site has no such job; was its folder removed, or its root changed?",
+    }
+    if answer["state"] in advice:
+        lines.append(f"  {advice[answer['state']]}")
+    if answer.get("what") == "waits for a person":
+        lines.append("  put right what was wrong, then clear this task: the job goes on from what lies on disk")
+    number = f", id {answer['id']}" if answer.get("id") else ""
+    lines.append(f"  job:       {answer['key']}{number}")
+    if answer.get("folder"):
+        folder = PurePosixPath(answer["folder"])
+        root = str(folder.parents[1])
+        again = [
+            "graphufs-jobs",
+            "submit",
+            str(step),
+            str(folder / "experiment.yaml"),
+            "--site",
+            "debug",
+            "--root",
+            root,
+        ]
+        lines.append(f"  logs:      {shlex.join(['graphufs-jobs', 'logs', answer['key'], '--root', root])}")
+        lines.append(f"  reproduce: {shlex.join(again)}")
+    return "\n".join(lines)
+
+
+def _first(message: Any) -> str:
+    return next((line.strip() for line in str(message or "").splitlines() if line.strip()), "")

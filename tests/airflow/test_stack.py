@@ -1,0 +1,239 @@
+"""The real Airflow that the tests start: it works, it is alone with itself, and it goes away again."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.airflow import SCRIPT, airflow_api, airflow_stack, running, skip_without_airflow
+
+Api, ApiError, Stack = airflow_api.Api, airflow_api.ApiError, airflow_stack.Stack
+
+HELLO = """
+import subprocess, time
+from airflow.sdk import Param, dag, task
+
+@dag(schedule=None, params={"whom": Param("nobody", type="string", maxLength=20), "seconds": 0})
+def hello():
+    @task
+    def greet(params=None):
+        print("greetings to", params["whom"])
+        if params["seconds"]:
+            subprocess.Popen(["sleep", str(params["seconds"])], start_new_session=True)
+            time.sleep(params["seconds"])
+    greet()
+
+hello()
+"""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited {seconds} s in vain"
+        time.sleep(0.1)
+
+
+def listening_addresses(pids: set[int]) -> set[str]:
+    """The addresses on which these processes take connections or datagrams."""
+    inodes = set()
+    for pid in pids:
+        with suppress(FileNotFoundError):  # ended meanwhile, or closed
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    addresses = set()
+    for kind, states in {"tcp": {"0A"}, "tcp6": {"0A"}, "udp": {"07"}, "udp6": {"07"}}.items():
+        table = Path(f"/proc/net/{kind}")
+        for row in table.read_text().splitlines()[1:] if table.exists() else ():
+            local, state, inode = (row.split()[place] for place in (1, 3, 9))
+            if inode in inodes and state in states:
+                words = bytes.fromhex(local.partition(":")[0])  # of four bytes, each in the machine's order
+                order = -1 if sys.byteorder == "little" else 1
+                packed = b"".join(words[at : at + 4][::order] for at in range(0, len(words), 4))
+                addresses.add(str(ipaddress.ip_address(packed)))
+    return addresses
+
+
+def command_lines() -> str:
+    """The command lines and titles of all processes there are."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found.append((folder / "cmdline").read_bytes().decode(errors="replace"))
+    return "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    dags = tmp_path_factory.mktemp("dags")
+    (dags / "hello.py").write_text(HELLO)
+    connections = {"hpc": '{"conn_type": "ssh", "host": "elsewhere", "password": "unspoken"}'}
+    with pytest.MonkeyPatch.context() as surrounding:  # what a user's shell may have set
+        for name in ("AIRFLOW__CORE__EXECUTOR", "PGHOST", "PYTHONPATH"):
+            surrounding.setenv(name, "/elsewhere")
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            surrounding.setenv(name, "http://127.0.0.1:9")
+        with running(request, dags=str(dags), connections=connections) as stack:
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Api:
+    """An administrator's session, with the DAG there and let run."""
+    api = Api(stack.url, "admin", stack.passwords["admin"])
+
+    def there() -> bool:
+        with suppress(ApiError):
+            api.unpause("hello")
+            return True
+        return False
+
+    wait_for(there)
+    return api
+
+
+def test_a_dag_runs_through_the_public_api(stack: Stack, api: Api) -> None:
+    assert list(stack.processes) == ["postgresql", *airflow_stack.COMPONENTS]
+    assert all(map(stack.alive, stack.processes))
+    run = api.trigger("hello", {"whom": "everyone"})
+    seen = []
+    assert api.wait("hello", run, 120, tell=lambda task, state: seen.append((task, state))) == "success"
+    assert seen[-1] == ("greet", "success")
+    assert [(task["task_id"], task["state"]) for task in api.task_instances("hello", run)] == [("greet", "success")]
+    assert any("greetings to everyone" in line["event"] for line in api.log("hello", run, "greet"))
+    assert api.state("hello", run) == "success"
+
+
+def test_what_the_api_refuses_says_why(stack: Stack, api: Api) -> None:
+    with pytest.raises(ApiError, match="400: .*(long|maxLength)"):
+        api.trigger("hello", {"whom": "x" * 21})
+    with pytest.raises(ApiError, match="404: .*nothing"):
+        api.state("nothing", "run")
+    with pytest.raises(ApiError, match="401"):
+        Api(stack.url, "admin", stack.passwords["op"]).token()
+
+
+def test_roles_are_told_apart(stack: Stack, api: Api) -> None:
+    viewer, op = (Api(stack.url, user, stack.passwords[user]) for user in ("viewer", "op"))
+    run = op.trigger("hello")
+    assert viewer.state("hello", run) in ("queued", "running", "success")
+    with pytest.raises(ApiError, match="403"):
+        viewer.trigger("hello")
+
+
+def test_nothing_of_it_can_be_reached_from_outside(stack: Stack, api: Api) -> None:
+    with socket.create_server(("0.0.0.0", 0)):  # that such a one would be seen
+        assert "0.0.0.0" in listening_addresses({os.getpid()})
+    pids = stack.remains()
+    assert len(pids) > len(stack.processes)
+    assert listening_addresses(pids) == {"127.0.0.1"}
+
+
+def test_only_its_owner_can_read_its_files(stack: Stack, api: Api) -> None:
+    top = stat.S_IMODE(stack.base.stat().st_mode)
+    assert top == 0o700 or (top == 0o710 and os.geteuid() == 0)  # PostgreSQL's user passes, and sees nothing
+    for path in stack.base.rglob("*"):
+        with suppress(FileNotFoundError):
+            if not path.is_symlink():
+                assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    assert json.loads((stack.base / "passwords.json").read_text()).keys() == {"admin", "op", "viewer"}
+
+
+def test_secrets_are_in_no_command_line_log_or_environment_that_is_printed(stack: Stack, api: Api) -> None:
+    hidden = [*stack.secrets.values(), "unspoken"]
+    assert len(stack.secrets["jwt"]) >= 64 and len(set(hidden)) == len(hidden) == 8
+    run = api.trigger("hello")
+    text = ""
+    while api.state("hello", run) not in airflow_api.FINISHED:
+        text += command_lines()
+    assert "postgres: airflow" in text and "scheduler" in text  # that what is looked for would be seen
+    for folder in (stack.log, stack.home / "logs"):
+        text += "".join(path.read_text(errors="replace") for path in folder.rglob("*.log"))
+    assert not [name for name, value in stack.secrets.items() if value in text] and "unspoken" not in text
+    printed = subprocess.run([sys.executable, SCRIPT, "env", "--base", stack.base], capture_output=True, text=True)
+    assert printed.stdout.count("export ") >= 4
+    assert not [value for value in stack.secrets.values() if value in printed.stdout]
+
+
+def test_a_part_is_found_again_stopped_and_started_and_a_second_triggerer_too(stack: Stack, api: Api) -> None:
+    again = Stack(stack.base)
+    assert again.url == stack.url and all(map(again.alive, again.processes))
+    stack.start("triggerer-2")
+    assert stack.alive("triggerer") and stack.alive("triggerer-2")
+    stack.stop("triggerer", airflow_stack.signal.SIGKILL)
+    assert not stack.alive("triggerer") and stack.alive("triggerer-2")
+    stack.start("triggerer")
+    with pytest.raises(airflow_stack.StackError, match="runs already"):
+        stack.start("triggerer")
+    with pytest.raises(airflow_stack.StackError, match="there is no gunner"):
+        stack.start("gunner")
+    with pytest.raises(airflow_stack.StackError, match="is up already"):
+        Stack(stack.base).up()
+    pids = subprocess.run([sys.executable, SCRIPT, "pids", "--base", stack.base], capture_output=True, text=True)
+    assert [line.split()[0::2] for line in pids.stdout.splitlines()] == [[name, "alive"] for name in stack.processes]
+
+
+# The last one: the module's stack is down after it.
+def test_down_leaves_nothing_not_even_what_a_task_has_started(stack: Stack, api: Api) -> None:
+    api.trigger("hello", {"seconds": 1234})
+    wait_for(lambda: "sleep\x001234" in command_lines())
+    before = stack.remains()
+    stack.signal("triggerer-2", airflow_stack.signal.SIGSTOP)
+    done = subprocess.run([sys.executable, SCRIPT, "down", "--base", stack.base, "--purge"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert not stack.base.exists() and "sleep\x001234" not in command_lines()
+    assert not [pid for pid in before if airflow_stack.process_row(pid)]
+
+
+def test_what_fails_half_way_is_taken_down_and_names_its_log() -> None:
+    skip_without_airflow()
+    base = Path(tempfile.mkdtemp(prefix="graphufs-airflow-"))
+    # The database is there by then, and Airflow cannot use it.
+    settings = airflow_stack.Settings(environment={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "nonsense://"})
+    stack = Stack(base, settings)
+    with pytest.raises(airflow_stack.StackError, match=f"db-migrate failed; read {base}/log/db-migrate.log"):
+        stack.up()
+    assert not stack.remains() and "nonsense" in (base / "log" / "db-migrate.log").read_text()
+    stack.down(purge=True)
+    assert not base.exists()
+
+
+def test_a_port_that_is_taken_is_named_and_the_folder_can_be_used_again(tmp_path: Path) -> None:
+    skip_without_airflow()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        for _ in range(2):
+            with pytest.raises(airflow_stack.StackError, match=f"port {taken} is taken"):
+                Stack(tmp_path / "base", airflow_stack.Settings(port=taken)).up()
+    Stack(tmp_path / "base").down(purge=True)
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_folder_of_something_else_is_neither_used_nor_removed(tmp_path: Path) -> None:
+    skip_without_airflow()
+    (tmp_path / "precious").touch()
+    with pytest.raises(airflow_stack.StackError, match="is not empty"):
+        Stack(tmp_path).up()
+    Stack(tmp_path).down(purge=True)
+    assert (tmp_path / "precious").exists()
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(airflow_stack, "airflow_program", lambda: None)
+    monkeypatch.setattr(airflow_stack, "postgresql_folder", lambda: None)
+    with pytest.raises(airflow_stack.StackError, match=r"make setup-airflow.* and .*postgresql_packages\.sh"):
+        Stack(tmp_path / "base").up()
+    assert not (tmp_path / "base").exists()
