@@ -42,8 +42,12 @@ def now() -> str:
 
 def seconds_since(text: str) -> float:
     """Seconds from a time as `now` gives it."""
-    then = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return (datetime.now(UTC) - then).total_seconds()
+    return (datetime.now(UTC) - moment(text)).total_seconds()
+
+
+def moment(text: str) -> datetime:
+    """The time that `now` gave."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from graphufs.layout import Layout
 from graphufs.train import metrics
 from jobs import slurm
-from jobs.folder import JobFolder
+from jobs.folder import JobFolder, moment
 
 
 def history(job: JobFolder) -> dict[str, Any]:
@@ -43,9 +43,8 @@ def history(job: JobFolder) -> dict[str, Any]:
         accounted: list[dict[str, str]] = []
         ids = {*(claim.split("_")[0] for claim in job.claims(number).values()), attempt.id} - {None}
         if executor == "slurm" and ids:
-            begun = datetime.strptime(attempt.begun, "%Y-%m-%dT%H:%M:%SZ")
             try:
-                accounted = slurm.segments({str(number) for number in ids}, begun)
+                accounted = slurm.segments({str(number) for number in ids}, moment(attempt.begun))
             except slurm.Silent as trouble:
                 silent = str(trouble)
         segments += _joined(number, noted, accounted)

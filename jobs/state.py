@@ -11,13 +11,12 @@ import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from graphufs.files import write_json
 from jobs import processes, slurm
-from jobs.folder import Attempt, Intent, JobFolder, now, read_json, seconds_since
+from jobs.folder import Attempt, Intent, JobFolder, moment, now, read_json, seconds_since
 from jobs.site import Site
 
 SETTLE = 30.0
@@ -124,7 +123,7 @@ class _Answers:
                 queued = slurm.squeue()
             except slurm.Silent as trouble:
                 silent.append(str(trouble))
-            begun = min(datetime.strptime(attempt.begun, "%Y-%m-%dT%H:%M:%SZ") for _, attempt in asked)
+            begun = min(moment(attempt.begun) for _, attempt in asked)
             try:
                 accounted = slurm.sacct({number for number, _ in asked}, begun)
             except slurm.Silent as trouble:
@@ -281,8 +280,3 @@ def _tail(job: JobFolder, attempt: Attempt) -> str:
     if controller.exists():
         texts.insert(0, controller.read_text(errors="replace")[-8000:])
     return re.sub(r"submitit INFO.*", "", "\n".join(texts))
-
-
-def utc(text: str) -> datetime:
-    """A time of these files."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

@@ -12,7 +12,6 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from graphufs.files import write_json
 from graphufs.layout import digest
 from graphufs.steps import STEPS
 from jobs import launch, processes, slurm, state
-from jobs.folder import Attempt, Intent, JobFolder, default_key, now, seconds_since
+from jobs.folder import Attempt, Intent, JobFolder, default_key, moment, now, seconds_since
 from jobs.site import Resources, Site
 from jobs.state import Status
 
@@ -197,9 +196,8 @@ def _heal(job: JobFolder, site: Site) -> Status:
         elif again:  # should its process still come, one of the two claims the work
             _start(job, attempt, site)
         return state.look([job])[0]
-    begun = datetime.strptime(attempt.begun, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     try:
-        numbers = slurm.find(attempt.name, begun)
+        numbers = slurm.find(attempt.name, moment(attempt.begun))
     except slurm.Silent as silent:
         job.write_attempt(attempt, message=f"{silent}; whether the job was taken is not known yet")
         return state.look([job])[0]
