@@ -32,8 +32,10 @@ test: .venv/.dev           ## Run the tests
 	@scripts/slurm_packages.sh
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-faults: .venv/.dev    ## Do to a real Slurm what goes wrong on clusters, and print what became of the work
+test-faults: .venv/.dev .venv-airflow/.done  ## The long suite: a real Slurm with all that goes wrong on clusters, a real Airflow
 	@scripts/slurm_packages.sh
+	@scripts/postgresql_packages.sh
+	@.venv/bin/python -m pytest -m faults -n 2 --dist loadfile tests/airflow $(PYTEST_ARGS)
 	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/slurm $(PYTEST_ARGS)
 
 lint: .venv/.dev           ## Check style and types

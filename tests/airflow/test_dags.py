@@ -25,7 +25,10 @@ SITES = {
     "quick": "executor: local\ncontrol: {command: /nowhere/graphufs-jobs, poll_interval: 1, pool: quick-pool}\n",
     "unfinished": "executor: slurm\nroot: /scratch/<project>\n",
 }
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason=f"there is no {PYTHON}; `make setup-airflow` makes it")
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not PYTHON.exists(), reason=f"there is no {PYTHON}; `make setup-airflow` makes it"),
+]
 
 
 @pytest.fixture(scope="module")

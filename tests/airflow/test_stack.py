@@ -19,6 +19,8 @@ import pytest
 
 from tests.airflow import SCRIPT, airflow_api, airflow_stack, running, skip_without_airflow
 
+pytestmark = pytest.mark.faults
+
 Api, ApiError, Stack = airflow_api.Api, airflow_api.ApiError, airflow_stack.Stack
 
 HELLO = """
