@@ -36,7 +36,7 @@ test-faults: .venv/.dev .venv-airflow/.done  ## The long suite: a real Slurm wit
 	@scripts/slurm_packages.sh
 	@scripts/postgresql_packages.sh
 	@.venv/bin/python -m pytest -m faults -n 2 --dist loadfile tests/airflow $(PYTEST_ARGS)
-	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/slurm $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/test_p0.py tests/slurm $(PYTEST_ARGS)
 
 lint: .venv/.dev           ## Check style and types
 	@.venv/bin/ruff check .

@@ -83,7 +83,7 @@ def _sbatch_text(
 ) -> str:
     if shutil.which("srun") is None:
         raise UserError("there is no Slurm here (srun is not found); run this on a login node")
-    executor = SlurmExecutor(folder, max_num_timeout=site.max_requeues, python=python_of(site))
+    executor = SlurmExecutor(folder, max_num_timeout=site.max_requeues)
     asked = {
         key: value
         for key in ("partition", "account", "qos", "constraint", "exclude")
@@ -112,12 +112,17 @@ def _sbatch_text(
     )
     if resources.blocks > 1:
         executor.parameters["map_count"] = resources.blocks
-    return executor._make_submission_file_text(executor._submitit_command_str, uid="")
+    return executor._make_submission_file_text(_begin(site, folder), uid="")
 
 
 def python_of(site: Site) -> str:
     """The command that starts the site's Python."""
     return site.python or shlex.quote(sys.executable)
+
+
+def _begin(site: Site, submitit: Path) -> str:
+    """What each process of a job runs: submitit's own start, with a signal held back that comes too early for it."""
+    return f"{python_of(site)} -u -m jobs.begin {shlex.quote(str(submitit))}"
 
 
 def _controller(site: Site, submitit: Path) -> str:
@@ -137,7 +142,7 @@ def as_process(job: JobFolder, attempt: Attempt, site: Site) -> tuple[str, dict[
     environment = slurm.environment() | {
         "SUBMITIT_EXECUTOR": "local",
         "SUBMITIT_LOCAL_NTASKS": "1",
-        "SUBMITIT_LOCAL_COMMAND": f"{python_of(site)} -u -m submitit.core._submit {shlex.quote(str(submitit))}",
+        "SUBMITIT_LOCAL_COMMAND": _begin(site, submitit),
         "SUBMITIT_LOCAL_TIMEOUT_S": str(60 * minutes(resources.time_limit)),
         "SUBMITIT_LOCAL_SIGNAL_DELAY_S": str(site.lead),
         "SUBMITIT_LOCAL_NODEID": "0",

@@ -28,7 +28,7 @@ from graphufs.errors import Diverged, UserError
 from graphufs.files import write_json
 from graphufs.lock import locked
 from graphufs.steps import Event, Part, run_step
-from jobs import processes, state
+from jobs import begin, processes, state
 from jobs.folder import RESERVE, JobFolder, now
 from jobs.site import Site, minutes
 
@@ -109,6 +109,7 @@ class Running:
             self._note("start", nodes=self.nodes, id=self.id, at=now(), part=self.element, **place)
             # submitit takes no notice of it, while Slurm announces the end of a cancelled job by it
             signal.signal(signal.SIGTERM, self._terminated)
+        begin.release()
         self.thread.start()
         try:
             while self.thread.is_alive():
@@ -127,9 +128,8 @@ class Running:
         announced = ran >= self.limit - self.site.lead - EARLY
         self.why = "time limit" if announced else "preempted"
         self.stopping.set()
-        if self.thread.ident is None:  # not begun
-            return
-        self.thread.join(max(self.site.lead - SAVED_BY, 1.0))
+        if self.thread.ident is not None:  # begun
+            self.thread.join(max(self.site.lead - SAVED_BY, 1.0))
         if self.outcome is not None and self.outcome["status"] != "stopped":
             self._succeed(self.outcome)
         self._note("end", reason=self.why, saved=not self.thread.is_alive(), at=now())

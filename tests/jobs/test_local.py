@@ -79,6 +79,27 @@ def bench(tmp_path):
     bench.end()
 
 
+def starting(job):
+    """The process of a job that holds its signals back and has not begun to work."""
+    for number in members(job):
+        with contextlib.suppress(OSError):
+            begins = b"jobs.begin" in Path(f"/proc/{number}/cmdline").read_bytes()
+            held = next(line for line in Path(f"/proc/{number}/status").read_text().splitlines() if "SigBlk" in line)
+            if begins and int(held.split()[1], 16) >> (signal.SIGUSR2 - 1) & 1:
+                return number
+    return None
+
+
+def test_a_signal_that_comes_before_the_work_has_begun_is_taken_later_and_the_job_goes_on(bench):
+    _, status = submit.submit(bench.request())
+    process = until(lambda: starting(status.job))
+    os.kill(process, signal.SIGUSR2)
+    until(lambda: len(status.job.segments(1)) == 2)
+    first, second = status.job.segments(1)
+    assert first["reason"] == "preempted" and first["saved"] and "reason" not in second
+    assert look(status.job).state == "RUNNING" and status.job.attempts() == [1]
+
+
 def test_a_local_job_runs_to_its_proof(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     what, status = submit.submit(Request("prepare", EXPERIMENT, "local", LOCAL, root, "job"))

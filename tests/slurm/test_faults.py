@@ -266,7 +266,7 @@ def assert_checkpoint_intact(bench: Bench, overrides: list[str]) -> int:
 
 
 def ends_equal(bench: Bench, undisturbed: dict[str, Any], which: str = "short") -> str:
-    bench.until("COMPLETED", seconds=300)
+    bench.until("COMPLETED", seconds=450)
     assert_equal(final_arrays(experiment(*(SHORT if which == "short" else LONG)), bench.root), undisturbed[which])
     return "equal"
 
