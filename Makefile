@@ -29,12 +29,11 @@ demo: .venv/.job           ## Train and score the demo emulator, and check it ag
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT)
 
 test: .venv/.dev           ## Run the tests
-	@scripts/slurm_packages.sh
+	@scripts/packages.sh slurm
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: .venv/.dev .venv-airflow/.done  ## The long suite: a real Slurm with all that goes wrong on clusters, a real Airflow
-	@scripts/slurm_packages.sh
-	@scripts/postgresql_packages.sh
+	@scripts/packages.sh slurm postgresql
 	@.venv/bin/python -m pytest -m faults -n 2 --dist loadfile tests/airflow $(PYTEST_ARGS)
 	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/test_p0.py tests/slurm $(PYTEST_ARGS)
 

@@ -1,6 +1,6 @@
 """What the job command costs: a submission on a real Slurm, and the state of 500 jobs.
 
-Starts a Slurm of its own (scripts/slurm_packages.sh installs it) and stops it again. Prints Python's own start, a
+Starts a Slurm of its own (scripts/packages.sh slurm installs it) and stops it again. Prints Python's own start, a
 submission beyond that, and how long `graphufs-jobs status` takes and how often it calls Slurm for 1 and for 500 jobs.
 
     python benchmarks/job_command.py [--repeats 5]

@@ -3,7 +3,7 @@
 
 PostgreSQL, the API server, the scheduler, the DAG processor and the triggerer run out of one folder, on free ports of
 the loopback address only, each in a session of its own. Their process ids are recorded there together with their
-start times. `make setup-airflow` makes the environment they run in, and `scripts/postgresql_packages.sh`
+start times. `make setup-airflow` makes the environment they run in, and `scripts/packages.sh postgresql`
 installs PostgreSQL.
 
     airflow_stack.py up --base DIR [--dags DIR] [--port 8080]
@@ -107,7 +107,7 @@ def missing() -> list[str]:
     """What a stack needs and this machine lacks, each with the way to get it."""
     lacks = [] if Path("/proc/self/stat").exists() else ["Linux, for its /proc"]
     lacks += [] if airflow_program() else ["Airflow: run `make setup-airflow`"]
-    return lacks + ([] if postgresql_folder() else ["a PostgreSQL server: run scripts/postgresql_packages.sh as root"])
+    return lacks + ([] if postgresql_folder() else ["a PostgreSQL server: run scripts/packages.sh postgresql as root"])
 
 
 def process_row(pid: int) -> Row | None:

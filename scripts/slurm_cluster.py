@@ -3,7 +3,7 @@
 
 munged, mariadbd, slurmdbd, slurmctld and one slurmd for each node run in the foreground, out of one folder, on free
 ports of the loopback address only. Their process ids are recorded there together with their start times, and only
-processes that match both are signalled, besides those of the cluster's own jobs. `scripts/slurm_packages.sh` installs
+processes that match both are signalled, besides those of the cluster's own jobs. `scripts/packages.sh slurm` installs
 the programs.
 
     slurm_cluster.py up --base DIR [--nodes 2] [--slurmd-timeout 30] ...
@@ -280,7 +280,7 @@ class Cluster:
         Where that fails, what was started is stopped again, and the logs stay.
         """
         if missing := missing_programs():
-            raise ClusterError(f"not found: {', '.join(missing)}; scripts/slurm_packages.sh installs them")
+            raise ClusterError(f"not found: {', '.join(missing)}; scripts/packages.sh slurm installs them")
         if any(map(self.alive, self.processes)):
             raise ClusterError(f"a cluster is up already in {self.base}")
         if len(str(self.run / "munge.socket")) > 100 or len(str(self.base).split()) > 1:

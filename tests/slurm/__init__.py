@@ -25,7 +25,7 @@ _spec.loader.exec_module(slurm_cluster)
 def skip_without_slurm() -> None:
     """Skip the test where Slurm is not installed."""
     if missing := slurm_cluster.missing_programs():
-        pytest.skip(f"no Slurm on this machine ({', '.join(missing)} not found): run scripts/slurm_packages.sh as root")
+        pytest.skip(f"no Slurm on this machine ({', '.join(missing)} not found): run scripts/packages.sh slurm as root")
 
 
 @contextmanager

@@ -475,7 +475,7 @@ def test_a_look_up_after_midnight(
     row = Row(bench, "look-up after midnight", request)
     forget_statistics(bench)
     if shutil.which("faketime") is None:
-        pytest.skip("faketime is not installed: run scripts/slurm_packages.sh as root")
+        pytest.skip("faketime is not installed: run scripts/packages.sh slurm as root")
     kill(halted(bench, "after"))
     wait_for(lambda: bench.job().result() is not None)
     name = bench.job().attempt().name
