@@ -129,7 +129,7 @@ class JobTrigger(BaseTrigger):
         for name, said in (("state", words.state(answer)), ("progress", words.progress(answer.get("progress")))):
             if said and said != self._told.get(name):
                 self._told[name] = said
-                self.log.info("Job %s: %s", self.key, said)
+                self.log.info("Job: %s", said)  # without its long key, which the line of its submission has
 
     def _tell_trouble(self, trouble: Trouble) -> None:
         if self._told.get("trouble") != trouble.since:  # once, not at each vain try
