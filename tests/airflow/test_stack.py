@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import socket
@@ -10,21 +9,23 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import private_postgresql
+import private_settings
 import pytest
 
 from tests.airflow import SCRIPT, airflow_api, airflow_stack, running, skip_without_airflow
+from tests.private import listening_addresses, wait_for
 
 pytestmark = pytest.mark.faults
 
 Api, ApiError, Stack = airflow_api.Api, airflow_api.ApiError, airflow_stack.Stack
 
 HELLO = """
-import subprocess, time
+import os, subprocess, time
 from airflow.sdk import Param, dag, task
 
 @dag(schedule=None, params={"whom": Param("nobody", type="string", maxLength=20), "seconds": 0})
@@ -32,41 +33,16 @@ def hello():
     @task
     def greet(params=None):
         print("greetings to", params["whom"])
+        print("this is", os.environ["AIRFLOW__GRAPHUFS__INSTANCE"])
         if params["seconds"]:
             subprocess.Popen(["sleep", str(params["seconds"])], start_new_session=True)
+            theirs = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+            subprocess.Popen(["sh", "-c", f"sleep {params['seconds'] + 1} &"], start_new_session=True, env=theirs)
             time.sleep(params["seconds"])
     greet()
 
 hello()
 """
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"waited {seconds} s in vain"
-        time.sleep(0.1)
-
-
-def listening_addresses(pids: set[int]) -> set[str]:
-    """The addresses on which these processes take connections or datagrams."""
-    inodes = set()
-    for pid in pids:
-        with suppress(FileNotFoundError):  # ended meanwhile, or closed
-            for entry in Path(f"/proc/{pid}/fd").iterdir():
-                with suppress(FileNotFoundError):
-                    inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
-    addresses = set()
-    for kind, states in {"tcp": {"0A"}, "tcp6": {"0A"}, "udp": {"07"}, "udp6": {"07"}}.items():
-        table = Path(f"/proc/net/{kind}")
-        for row in table.read_text().splitlines()[1:] if table.exists() else ():
-            local, state, inode = (row.split()[place] for place in (1, 3, 9))
-            if inode in inodes and state in states:
-                words = bytes.fromhex(local.partition(":")[0])  # of four bytes, each in the machine's order
-                order = -1 if sys.byteorder == "little" else 1
-                packed = b"".join(words[at : at + 4][::order] for at in range(0, len(words), 4))
-                addresses.add(str(ipaddress.ip_address(packed)))
-    return addresses
 
 
 def command_lines() -> str:
@@ -88,7 +64,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             surrounding.setenv(name, "/elsewhere")
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             surrounding.setenv(name, "http://127.0.0.1:9")
-        with running(request, dags=str(dags), connections=connections) as stack:
+        with running(request, dags=str(dags), connections=connections, pools={"cluster": 3, "here": 2}) as stack:
             yield stack
 
 
@@ -117,6 +93,16 @@ def test_a_dag_runs_through_the_public_api(stack: Stack, api: Api) -> None:
     assert [(task["task_id"], task["state"]) for task in api.task_instances("hello", run)] == [("greet", "success")]
     assert any("greetings to everyone" in line["event"] for line in api.log("hello", run, "greet"))
     assert api.state("hello", run) == "success"
+
+
+def test_it_has_its_pools_and_a_name_of_its_own(stack: Stack, api: Api) -> None:
+    pools = {pool["name"]: pool["slots"] for pool in api.request("GET", "/pools")["pools"]}
+    assert pools.items() >= {"cluster": 3, "here": 2}.items()
+    run = api.trigger("hello")
+    assert api.wait("hello", run, 120) == "success"
+    said = [line["event"] for line in api.log("hello", run, "greet")]
+    assert f"this is {stack.instance}" in said and Stack(stack.base).instance == stack.instance
+    assert Stack(stack.base / "another").instance != stack.instance
 
 
 def test_what_the_api_refuses_says_why(stack: Stack, api: Api) -> None:
@@ -191,12 +177,14 @@ def test_a_part_is_found_again_stopped_and_started_and_a_second_triggerer_too(st
 # The last one: the module's stack is down after it.
 def test_down_leaves_nothing_not_even_what_a_task_has_started(stack: Stack, api: Api) -> None:
     api.trigger("hello", {"seconds": 1234})
-    wait_for(lambda: "sleep\x001234" in command_lines())
+    wait_for(lambda: "sleep\x001235" in command_lines())
     before = stack.remains()
+    jobs = before - stack.remains(jobs=False)
+    assert [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in jobs] == [b"sleep\x001235\x00"]
     stack.signal("triggerer-2", airflow_stack.signal.SIGSTOP)
     done = subprocess.run([sys.executable, SCRIPT, "down", "--base", stack.base, "--purge"], capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert not stack.base.exists() and "sleep\x001234" not in command_lines()
+    assert not stack.base.exists() and "sleep\x00123" not in command_lines()
     assert not [pid for pid in before if airflow_stack.process_row(pid)]
 
 
@@ -234,8 +222,8 @@ def test_a_folder_of_something_else_is_neither_used_nor_removed(tmp_path: Path) 
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(airflow_stack, "airflow_program", lambda: None)
-    monkeypatch.setattr(airflow_stack, "postgresql_folder", lambda: None)
-    with pytest.raises(airflow_stack.StackError, match=r"make setup-airflow.* and .*postgresql_packages\.sh"):
+    monkeypatch.setattr(private_settings, "airflow_program", lambda: None)
+    monkeypatch.setattr(private_postgresql, "programs", lambda: None)
+    with pytest.raises(airflow_stack.StackError, match=r"make setup-airflow.* and .*packages\.sh postgresql"):
         Stack(tmp_path / "base").up()
     assert not (tmp_path / "base").exists()

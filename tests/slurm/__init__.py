@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import slurm_cluster
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm_cluster.py"
-_spec = importlib.util.spec_from_file_location("slurm_cluster", SCRIPT)
-slurm_cluster = importlib.util.module_from_spec(_spec)
-sys.modules["slurm_cluster"] = slurm_cluster
-_spec.loader.exec_module(slurm_cluster)
+from tests.private import SCRIPTS, guarded
+
+SCRIPT = SCRIPTS / "slurm_cluster.py"
+__all__ = ["SCRIPT", "running", "skip_without_slurm", "slurm_cluster"]
 
 
 def skip_without_slurm() -> None:
@@ -38,25 +33,14 @@ def running(request: pytest.FixtureRequest, **settings: object) -> Iterator[slur
     # Not pytest's own folder: a socket's path has little room.
     base = Path(tempfile.mkdtemp(prefix="graphufs-slurm-"))
     failed = request.session.testsfailed
-    # However this process ends, its end of the pipe is closed then, and the cluster is taken down.
-    guard = subprocess.Popen(
-        ["sh", "-c", 'cat; exec "$@"', "sh", sys.executable, str(SCRIPT), "down", "--purge", "--base", str(base)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
     cluster = slurm_cluster.Cluster(base, slurm_cluster.Settings(**settings))
-    error = None
+    good = False
     try:
-        with cluster:
+        with guarded(SCRIPT, base), cluster:
             yield cluster
-    except BaseException as raised:
-        error = raised
-        raise
+            good = request.session.testsfailed == failed
     finally:
-        os.killpg(guard.pid, signal.SIGKILL)
-        guard.wait()
-        guard.stdin.close()
-        if error is None and request.session.testsfailed == failed:
+        if good:
             shutil.rmtree(base, ignore_errors=True)
         else:
             print(f"the logs of this Slurm are in {base / 'log'}")

@@ -7,23 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.private import listening_addresses, wait_for
 from tests.slurm import SCRIPT, running, skip_without_slurm, slurm_cluster
 
 Cluster = slurm_cluster.Cluster
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"waited {seconds} s in vain"
-        time.sleep(0.1)
 
 
 def submit(cluster: Cluster, folder: Path, line: str, *options: str) -> str:
@@ -51,26 +42,6 @@ def processes_of(base: Path) -> list[str]:
         if str(base).encode() in line + env and b" down " not in line.replace(b"\0", b" "):
             found.append(line.replace(b"\0", b" ").decode(errors="replace"))
     return found
-
-
-def listening_addresses(pids: set[int]) -> set[str]:
-    """The addresses on which these processes take connections or datagrams."""
-    inodes = set()
-    for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # closed meanwhile, as the listing itself is
-                inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
-    addresses = set()
-    for kind, states in {"tcp": {"0A"}, "tcp6": {"0A"}, "udp": {"07"}, "udp6": {"07"}}.items():
-        table = Path(f"/proc/net/{kind}")
-        for row in table.read_text().splitlines()[1:] if table.exists() else ():
-            local, state, inode = (row.split()[place] for place in (1, 3, 9))
-            if inode in inodes and state in states:
-                words = bytes.fromhex(local.partition(":")[0])  # of four bytes, each in the machine's order
-                order = -1 if sys.byteorder == "little" else 1
-                packed = b"".join(words[at : at + 4][::order] for at in range(0, len(words), 4))
-                addresses.add(str(ipaddress.ip_address(packed)))
-    return addresses
 
 
 def test_all_nodes_are_idle_and_every_daemon_runs(cluster: Cluster) -> None:
