@@ -16,7 +16,7 @@ from rich.console import Console
 
 from graphufs import cli, configuration
 from graphufs.layout import Layout
-from graphufs.steps import STEPS
+from graphufs.steps import CHAIN
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
@@ -33,7 +33,7 @@ def main() -> int:
         began = time.perf_counter()
         experiment = configuration.load(EXPERIMENT, [*options.set, f"training.seed={seed}"])
         root = options.root.absolute()
-        code = cli.run_steps(tuple(STEPS), experiment, root)
+        code = cli.run_steps(CHAIN, experiment, root)
         if code:
             return code
         layout = Layout(experiment, root)

@@ -18,7 +18,7 @@ from graphufs.console import Bars, polite_stop
 from graphufs.errors import Diverged, UserError
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
-from graphufs.steps import STEPS, run_step
+from graphufs.steps import CHAIN, run_step
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
@@ -89,6 +89,8 @@ def _tell(console: Console, result: dict[str, Any]) -> None:
     words = {"completed": "done", "unchanged": "was done already", "stopped": "stopped"}[result["status"]]
     style = {"stopped": "yellow"}.get(result["status"], "green")
     console.print(f"[{style}]{result['step']}[/] {words}", highlight=False)
+    if result["status"] != "stopped" and "message" in result:
+        console.print(f"  {result['message']}", highlight=False)
     for warning in result.get("warnings", ()):
         console.print(f"  [yellow]{warning}[/]", highlight=False)
 
@@ -145,9 +147,36 @@ def report(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
+def register(experiment: Path, *, options: Options | None = None) -> int:
+    """Enter the trained model and its scores in the registry, as a candidate. Needs `evaluate`."""
+    return _steps(experiment, options, "register")
+
+
+@app.command
+def extend_world(experiment: Path, *, options: Options | None = None) -> int:
+    """Let a night pass in the embedded world: its store goes on by nightly.days_per_night."""
+    return _steps(experiment, options, "extend_world")
+
+
+@app.command
+def plan_nightly(experiment: Path, *, options: Options | None = None) -> int:
+    """Choose the model and the initial times of a night: those with data that it has not been scored on.
+
+    The result's `experiment` is what the night's `prepare`, `forecast`, `evaluate` and `record-nightly` are given.
+    """
+    return _steps(experiment, options, "plan_nightly")
+
+
+@app.command
+def record_nightly(experiment: Path, *, options: Options | None = None) -> int:
+    """Add the scores of a planned night to those of the nights before, and refresh the report. Needs `evaluate`."""
+    return _steps(experiment, options, "record_nightly")
+
+
+@app.command
 def run(experiment: Path, *, options: Options | None = None) -> int:
     """Do everything from data to report, skipping what is done."""
-    return _steps(experiment, options, *STEPS)
+    return _steps(experiment, options, *CHAIN)
 
 
 @app.command

@@ -6,12 +6,14 @@ JAX nor xarray nor numpy, so that the control plane can read experiments.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.section import Hours, Section, Time, format_time
+from graphufs.forecast_settings import Evaluation, Forecast, Nightly
+from graphufs.section import Hours, Period, Section, format_time
 from graphufs.training_settings import Training
 
 EMBEDDED = "embedded"
@@ -25,26 +27,6 @@ DERIVED_FORCINGS = (
     "year_progress_sin",
 )
 """Variables computed from time and place, found in no store (graphufs.forcings)."""
-
-
-class Period(Section):
-    """A stretch of time, both ends included."""
-
-    start: Time
-    end: Time
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.end <= self.start:
-            raise ValueError(f"the end {format_time(self.end)} must come after the start {format_time(self.start)}")
-        return self
-
-    def overlaps(self, other: Period) -> bool:
-        """Whether the two share at least one instant."""
-        return self.start <= other.end and other.start <= self.end
-
-    def __str__(self) -> str:
-        return f"{format_time(self.start)}..{format_time(self.end)}"
 
 
 class World(Section):
@@ -154,35 +136,6 @@ class Model(Section):
     """Length that scales the mesh2grid edge features; null takes the longest such edge."""
 
 
-class Forecast(Section):
-    """Which forecasts are made."""
-
-    period: Period | None = None
-    """Initial times lie in here, with all their lead times; where not given, the evaluation period."""
-    every: Hours = 24
-    """Time between two initial times."""
-    lead_time: Hours = 240
-    batch_size: int = Field(8, ge=1)
-    """Initial times computed together."""
-    checkpoint: Literal["last", "best"] = "last"
-    """`best` takes the checkpoint with the best score of training.validation_forecasts."""
-
-
-class Evaluation(Section):
-    """What forecasts are scored against."""
-
-    climatology: Period | None = None
-    """The years the climatology baseline is made from; where not given, the training period."""
-    climatology_window: int = Field(61, ge=1)
-    """Days of the triangular window that smooths the climatology over the year."""
-
-    @model_validator(mode="after")
-    def _odd_window(self) -> Self:
-        if self.climatology_window % 2 == 0:
-            raise ValueError(f"climatology_window must be odd, got {self.climatology_window}")
-        return self
-
-
 class Experiment(Section):
     """One experiment, complete."""
 
@@ -194,6 +147,7 @@ class Experiment(Section):
     training: Training
     forecast: Forecast = Forecast()
     evaluation: Evaluation = Evaluation()
+    nightly: Nightly = Nightly()
 
     @property
     def statistics_period(self) -> Period:
@@ -202,7 +156,10 @@ class Experiment(Section):
 
     @property
     def forecast_period(self) -> Period:
-        """The period the forecasts' initial and valid times lie in."""
+        """The period the forecasts' input frames, initial and valid times lie in."""
+        if self.forecast.initial_times is not None:
+            windows = self.windows(self.forecast.initial_times)
+            return Period(start=windows[0].start, end=windows[-1].end)
         return self.forecast.period or self.data.evaluation
 
     @property
@@ -213,11 +170,26 @@ class Experiment(Section):
     @property
     def initial_times(self) -> tuple[datetime, ...]:
         """The initial times of the forecasts: the first has its input frames, the last its last lead, in the period."""
-        period, step = self.forecast_period, timedelta(hours=self.data.time_step)
-        first = period.start + (self.data.input_frames - 1) * step
+        return self.forecast.initial_times or self.initial_times_in(self.forecast_period)
+
+    def initial_times_in(self, period: Period) -> tuple[datetime, ...]:
+        """The initial times, every `forecast.every`, whose whole windows lie in a period."""
+        every = timedelta(hours=self.forecast.every)
+        first = period.start + timedelta(hours=(self.data.input_frames - 1) * self.data.time_step)
         last = period.end - timedelta(hours=self.forecast.lead_time)
-        count = (last - first) // timedelta(hours=self.forecast.every) + 1
-        return tuple(first + i * timedelta(hours=self.forecast.every) for i in range(max(count, 0)))
+        return tuple(first + i * every for i in range(max((last - first) // every + 1, 0)))
+
+    def windows(self, initial_times: Iterable[datetime]) -> tuple[Period, ...]:
+        """For each initial time what its forecast and score need: from the first input frame to the last lead."""
+        before = timedelta(hours=(self.data.input_frames - 1) * self.data.time_step)
+        after = timedelta(hours=self.forecast.lead_time)
+        return tuple(Period(start=time - before, end=time + after) for time in initial_times)
+
+    @property
+    def forecast_windows(self) -> tuple[Period, ...]:
+        """The stretches of time the forecasts need: their period, or the windows of given initial times."""
+        given = self.forecast.initial_times
+        return (self.forecast_period,) if given is None else self.windows(given)
 
     @property
     def periods(self) -> dict[str, Period]:
@@ -241,6 +213,12 @@ class Experiment(Section):
             if hours % step:
                 raise ValueError(f"forecast.{name} of {hours}h is no multiple of data.time_step, {step}h")
         origin = self.data.training.start
+        for time in self.forecast.initial_times or ():
+            if (time - origin) % timedelta(hours=step):
+                raise ValueError(
+                    f"forecast.initial_times has {format_time(time)}, which is not a whole number of {step}h steps "
+                    f"from the training period's start {format_time(origin)}"
+                )
         for name, period in self.periods.items():
             if (period.start - origin) % timedelta(hours=step):
                 raise ValueError(
@@ -250,6 +228,11 @@ class Experiment(Section):
         self._check_samples()
         self._check_loss()
         self._check_validation_forecasts()
+        if self.nightly.until is not None and self.nightly.until <= self.data.evaluation.start:
+            raise ValueError(
+                f"nightly.until, {format_time(self.nightly.until)}, must come after the evaluation period's start "
+                f"{format_time(self.data.evaluation.start)}"
+            )
         return self
 
     def _check_loss(self) -> None:

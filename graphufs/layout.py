@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment, Period
-from graphufs.section import format_time
+from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment
+from graphufs.section import Period, format_time
 
 FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
 
@@ -174,6 +174,10 @@ class Layout:
     def scores(self) -> Path:
         """The scores of the forecasts and of the baselines, by initial time."""
         return self.run / "scores" / f"{self.hashes['scores']}.zarr"
+
+    def nightly(self, checkpoint: str) -> Path:
+        """The folder of the nightly scores of one of the run's checkpoints, and of the report on them."""
+        return self.run / "nightly" / checkpoint
 
     @property
     def report(self) -> Path:

@@ -1,11 +1,11 @@
-"""What all sections of an experiment are made of: the base model, and the spelling of times and durations."""
+"""What all sections of an experiment are made of: the base model, periods, the spelling of times and durations."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 
 def _parse_time(value: Any) -> Any:
@@ -58,3 +58,23 @@ class Section(BaseModel):
     """A part of an experiment: unknown keys are errors, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Period(Section):
+    """A stretch of time, both ends included."""
+
+    start: Time
+    end: Time
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"the end {format_time(self.end)} must come after the start {format_time(self.start)}")
+        return self
+
+    def overlaps(self, other: Period) -> bool:
+        """Whether the two share at least one instant."""
+        return self.start <= other.end and other.start <= self.end
+
+    def __str__(self) -> str:
+        return f"{format_time(self.start)}..{format_time(self.end)}"

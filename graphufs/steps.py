@@ -112,9 +112,21 @@ STEPS: dict[str, Step] = {
         ),
         Step("evaluate", "Score forecasts and baselines against Replay.", "graphufs.weatherbench.step", ("forecast",)),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
+        Step("register", "Enter the trained model and its scores in the registry.", "graphufs.register", ("evaluate",)),
+        Step("extend_world", "Let a night pass in the embedded world.", "graphufs.nightly.world"),
+        Step("plan_nightly", "Choose a night's model and initial times.", "graphufs.nightly.plan", ("register",)),
+        Step(
+            "record_nightly",
+            "Add a night's scores to those of the nights before.",
+            "graphufs.nightly.record",
+            ("evaluate",),
+        ),
     )
 }
-"""All steps, in the order `graphufs run` takes."""
+"""All steps."""
+
+CHAIN = ("prepare", "normalize", "train", "forecast", "evaluate", "report")
+"""The steps from data to report, in the order `graphufs run` takes."""
 
 
 def no_progress(event: Event) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from graphufs.errors import UserError
-from graphufs.steps import STEPS
+from graphufs.steps import CHAIN
 from jobs import housekeeping as housekeeping  # its commands are this one's
 from jobs import site as sites_module
 from jobs import slurm, state, submit
@@ -66,7 +66,7 @@ def run(experiment: str, *, place: Place | None = None, asked: Asked | None = No
     loaded = experiment_of(experiment, list(asked.set_))
     site = sites_module.load(place.site)
     requests = submit.chain(
-        list(STEPS),
+        list(CHAIN),
         experiment=loaded,
         site_name=place.site,
         site=site,

@@ -12,7 +12,7 @@ import pytest
 
 from graphufs import configuration
 from graphufs.experiment import Experiment
-from graphufs.steps import STEPS, run_step
+from graphufs.steps import CHAIN, run_step
 
 # The tests compile the same few programs again and again; JAX reads these when it is first imported, here, in the
 # processes the tests start, and in pytest-xdist's workers, which share the first process's folder.
@@ -45,7 +45,7 @@ def finished_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment, no
     """A root in which all steps of tiny are done. Not to be written to: take `copy_of_root`."""
     root = tmp_path_factory.mktemp("finished") / "root"
     shutil.copytree(normalized_root, root)
-    for step in STEPS:
+    for step in CHAIN:
         run_step(step, tiny, root)
     return root
 

@@ -12,12 +12,12 @@ import numpy as np
 import tensorstore
 
 from graphufs.errors import UserError
-from graphufs.experiment import Period
 from graphufs.replay.channels import Channel, VariableFacts, slice_of, variable_slices
 from graphufs.replay.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.replay.packed import PackedFrames, new_context
 from graphufs.replay.static import read_static
 from graphufs.replay.times import hours, instant, listing, stamps_in
+from graphufs.section import Period
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import numpy as np
 
-from graphufs.experiment import Experiment, Period
+from graphufs.experiment import Experiment
+from graphufs.section import Period
 
 NAMES_SHOWN = 5
 """How many stamps a message names before it only counts."""
@@ -33,7 +34,8 @@ def stamps_in(period: Period, time_step: int) -> np.ndarray:
 def wanted_stamps(experiment: Experiment) -> np.ndarray:
     """The union of the stamps of all periods the experiment needs, sorted."""
     step = experiment.data.time_step
-    return union([stamps_in(period, step) for period in experiment.periods.values()])
+    periods = [period for name, period in experiment.periods.items() if name != "forecast"]
+    return union([stamps_in(period, step) for period in (*periods, *experiment.forecast_windows)])
 
 
 def union(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -12,12 +12,13 @@ import numpy as np
 from markupsafe import Markup
 
 from graphufs import configuration
-from graphufs.experiment import EMBEDDED, Experiment, Period
+from graphufs.experiment import EMBEDDED, Experiment
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.times import listing, stamps_in
+from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
 from graphufs.report.maps import Case, case_map
 from graphufs.report.training_log import TrainingLog
+from graphufs.section import Period
 from graphufs.weatherbench.display import lead_name, number
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.scores import Scores
@@ -170,7 +171,7 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Grid", str(attributes["grid"])),
         ("Vertical", str(attributes["vertical"]) + (f" ({attributes['level_units']}: {levels})" if levels else "")),
         ("Metrics", f"{attributes['convention']} conventions, area-weighted over the globe"),
-        *_gaps(content.prepared, experiment.periods),
+        *_gaps(content.prepared, wanted_stamps(experiment)),
         ("Hashes", ", ".join(f"{name} {value}" for name, value in attributes["hashes"].items())),
         ("Scored", f"{made['created']}, code {made.get('commit') or 'outside a checkout'}, Python {made['python']}"),
         ("Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())),
@@ -190,9 +191,8 @@ def _words(period: Period | str) -> str:
     return str(period).replace("..", " to ")
 
 
-def _gaps(prepared: PreparedData, periods: dict[str, Period]) -> Sequence[tuple[str, str]]:
+def _gaps(prepared: PreparedData, wanted: np.ndarray) -> Sequence[tuple[str, str]]:
     """Stamps of the experiment's periods that the source lacks, and those left out for NaN."""
-    wanted = np.unique(np.concatenate([stamps_in(period, prepared.time_step) for period in periods.values()]))
     missing = np.intersect1d(prepared.missing, wanted)
     flawed = np.intersect1d(prepared.stamps[~prepared.valid], wanted)
     return [

@@ -42,9 +42,45 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     layout = Layout(experiment, root)
     scores = Scores.open(layout.scores)
     key = _key(experiment, layout, scores)
-    if layout.report.is_file() and f'content="{key}"' in layout.report.read_text()[:2000]:
+    if _is_of(layout.report, key):
         return {"status": "unchanged", "report": str(layout.report)}
     progress(Event("report", 0, 2, "parts"))
+    content = _content(experiment, layout, scores)
+    if should_stop():
+        raise Stopped("stopped before drawing; nothing was written")
+    progress(Event("report", 1, 2, "parts"))
+    write_text(layout.report, render(content, key))
+    progress(Event("report", 2, 2, "parts"))
+    return {"status": "completed", "report": str(layout.report), "bytes": layout.report.stat().st_size}
+
+
+def write_nightly(path: Path, experiment: Experiment, layout: Layout, scores: Scores) -> bool:
+    """Write the report on the nights so far to `path`, with maps of tonight's forecasts; False if it is there already.
+
+    Parameters
+    ----------
+    experiment
+        Tonight's.
+    scores
+        Those of all nights.
+    """
+    key = digest({"format": FORMAT, "scores": scores.checksums, "holes": scores.dataset.attrs["holes"]})
+    if _is_of(path, key):
+        return False
+    times = tuple(scores.initial_times.astype("datetime64[s]").tolist())
+    forecast = experiment.forecast.model_copy(update={"period": None, "initial_times": times})
+    whole = experiment.model_copy(update={"forecast": forecast})
+    write_text(path, render(_content(whole, layout, scores), key))
+    return True
+
+
+def _is_of(path: Path, key: str) -> bool:
+    """Whether the page at `path` was made from what `key` stands for."""
+    return path.is_file() and f'content="{key}"' in path.read_text()[:2000]
+
+
+def _content(experiment: Experiment, layout: Layout, scores: Scores) -> Content:
+    """What a page on the scores is made of; its maps are of a typical one of the layout's forecasts."""
     prepared = PreparedData.open(layout.data)
     grid = Grid(prepared.latitude, prepared.longitude)
     lead = TYPICAL_LEAD if TYPICAL_LEAD in scores.leads else scores.leads[len(scores.leads) // 2]
@@ -53,11 +89,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         forecasts = Forecasts.open(layout.forecasts, {channel.variable for channel in scores.channels})
         climatology = Climatology(open_zarr(layout.climatology / "climatology.zarr"), scores.channels, grid)
         truth = PreparedTruth(prepared, scores.channels, grid)
-        case = _case(typical_time(scores, lead), forecasts, truth, climatology)
-    if should_stop():
-        raise Stopped("stopped before drawing; nothing was written")
-    progress(Event("report", 1, 2, "parts"))
-    content = Content(
+        case = _case(typical_time(scores, lead, forecasts.initial_times), forecasts, truth, climatology)
+    return Content(
         experiment=experiment,
         scores=scores,
         prepared=prepared,
@@ -68,18 +101,19 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         metrics_path=layout.metrics,
         land=prepared.static.get(LAND),
     )
-    write_text(layout.report, render(content, key))
-    progress(Event("report", 2, 2, "parts"))
-    return {"status": "completed", "report": str(layout.report), "bytes": layout.report.stat().st_size}
 
 
-def typical_time(scores: Scores, lead: np.timedelta64) -> np.datetime64:
-    """The initial time whose error at `lead` is the median: RMSE over its mean, averaged over the targets."""
+def typical_time(scores: Scores, lead: np.timedelta64, among: np.ndarray) -> np.datetime64:
+    """The initial time, of those also in `among`, whose error at `lead` is the median.
+
+    The error is the RMSE over its mean, averaged over the targets.
+    """
     at = int(np.flatnonzero(scores.leads == lead)[0])
-    errors = scores.states()[FORECAST].by_initial_time(["rmse"])["rmse"][:, at, :, 0]
+    times = np.intersect1d(scores.initial_times, among)
+    errors = scores.states()[FORECAST].select(times).by_initial_time(["rmse"])["rmse"][:, at, :, 0]
     relative = (errors / errors.mean(axis=0)).mean(axis=1)
     order = np.argsort(relative)  # NaN last
-    return scores.initial_times[order[(len(order) - 1) // 2]]
+    return times[order[(len(order) - 1) // 2]]
 
 
 def _case(time: np.datetime64, forecasts: Forecasts, truth: PreparedTruth, climatology: Climatology) -> Case:

@@ -106,7 +106,7 @@ def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should
         forecasts, truth, climatology, usable, baselines(correlation), after_each=report("scores", "initial times")
     )
     attributes = {
-        "independent_initial_times": _independent(experiment, usable),
+        "independent_initial_times": independent(experiment, usable),
         "excluded_initial_times": dict(sorted(unusable.items())),
         "truth": f"the prepared Replay data themselves, from {experiment.data.source.url}",
         "grid": forecasts.grid.description,
@@ -116,7 +116,7 @@ def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should
         "climatology_period": str(experiment.climatology_period),
         "climatology_window_days": experiment.evaluation.climatology_window,
         "climatology_frames": dataset.attrs["frames"],
-        "climatology_days_without_data": _days_without_data(dataset, usable, forecasts.leads),
+        "climatology_days_without_data": days_without_data(dataset, usable, forecasts.leads),
         "hashes": layout.hashes,
         "provenance": provenance(),
     }
@@ -149,14 +149,14 @@ def _lag_correlation(
     return correlation
 
 
-def _days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
+def days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
     """How many of the scored days of the year the climatology has no data for within its window."""
     days = np.unique(day_of_year(initial_times[:, None] + leads))
     covered = climatology["covered"].values[:, days - 1]
     return int((~covered).any(axis=0).sum())
 
 
-def _independent(experiment: Experiment, initial_times: np.ndarray) -> int:
+def independent(experiment: Experiment, initial_times: np.ndarray) -> int:
     """How many forecasts use and verify on no time of the training and validation periods."""
     before = timedelta(hours=(experiment.data.input_frames - 1) * experiment.data.time_step)
     after = timedelta(hours=experiment.forecast.lead_time)

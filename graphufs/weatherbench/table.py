@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from graphufs.replay.times import text
 from graphufs.weatherbench.bar import Criterion
 from graphufs.weatherbench.display import forecast_name, lead_name, number
 from graphufs.weatherbench.fields import Channel
@@ -26,6 +28,45 @@ def shown_leads(scores: Scores, leads: Sequence[np.timedelta64] = LEADS) -> list
     """Those of `leads` that were scored; all that were scored (at most six) where none of them was."""
     there = [lead for lead in leads if lead in scores.leads]
     return there or list(scores.leads[np.linspace(0, len(scores.leads) - 1, min(6, len(scores.leads))).astype(int)])
+
+
+def small_table(scores: Scores) -> dict[str, Any]:
+    """RMSE of all forecasts at the shown leads as JSON, with what it takes to compare it with another's.
+
+    `rmse` has an entry for each target: variable, level, units, and by forecast and lead (such as 24h) the value, null
+    where it is not finite.
+    """
+    leads, attributes = shown_leads(scores), scores.dataset.attrs
+    times = scores.initial_times
+    return {
+        "convention": attributes["convention"],
+        "grid": attributes["grid"],
+        "vertical": attributes["vertical"],
+        "climatology_period": attributes["climatology_period"],
+        "climatology_window_days": attributes["climatology_window_days"],
+        "period": f"{text(times[0])}..{text(times[-1])}",
+        "initial_times": len(times),
+        "rmse": [
+            {
+                "variable": channel.variable,
+                "level": channel.level,
+                "units": scores.dataset[channel.variable].attrs.get("units", ""),
+                **{
+                    name: {
+                        f"{lead / np.timedelta64(1, 'h'):g}h": _json(scores.at("rmse", name, channel, lead))
+                        for lead in leads
+                    }
+                    for name in scores.forecasts
+                },
+            }
+            for channel in scores.channels
+        ],
+    }
+
+
+def _json(value: float) -> float | None:
+    """A number with six significant digits; None for NaN and infinity, which JSON lacks."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def score_table(scores: Scores) -> RenderableType:

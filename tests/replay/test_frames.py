@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.experiment import Period
 from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.prepare import run
+from graphufs.section import Period
 from graphufs.steps import never_stop, no_progress
 from tests.replay.conftest import ABSENT, INVALID
 from tests.replay.experiments import daily_experiment, experiment, ocean_experiment

@@ -2,8 +2,8 @@
 
 Written straight from the format's specification (zarr-specs.readthedocs.io, version 2): each chunk is one file, and one
 JSON document, `.zmetadata`, holds all shapes. A block's chunks are new files, so nothing committed is ever touched;
-replacing `.zmetadata` in one rename is the commit. A writer killed at any moment leaves chunks that no shape covers,
-which the next attempt overwrites. Only one writer at a time: the caller holds a lock.
+replacing `.zmetadata` in one rename is the commit, of a part of the last block too. A writer killed at any moment
+leaves chunks that no shape covers, which the next attempt overwrites. One writer at a time: the caller holds a lock.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class GrowingZarr:
         self._attributes = dict(attributes)
 
     def write_block(self, index: int, values: Mapping[str, NDArray[Any]]) -> None:
-        """Write the chunks of block number `index`; readers do not see them before `commit(index + 1)`.
+        """Write the chunks of block number `index`; readers do not see them before `commit`.
 
         `values` holds every growing array's block and, for the first block, the arrays that do not grow.
         """
@@ -108,17 +108,30 @@ class GrowingZarr:
             chunk.parent.mkdir(parents=True, exist_ok=True)
             replace_file(chunk, COMPRESSOR.encode(value))
 
-    def commit(self, blocks: int) -> None:
-        """Let readers see the first `blocks` blocks, all written before."""
+    def commit(self, times: int) -> None:
+        """Let readers see the first `times` times, whose blocks are all written before."""
         metadata: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": self._attributes}
-        sizes = self._sizes | {GROWING: blocks * self._block}
+        sizes = self._sizes | {GROWING: times}
         for array in self._arrays:
             metadata[f"{array.name}/.zarray"] = array.metadata(sizes, self._block)
             metadata[f"{array.name}/.zattrs"] = {"_ARRAY_DIMENSIONS": list(array.dimensions), **array.attributes}
-        # The separate files serve readers without consolidated metadata. Such readers may see a whole block early.
-        for name, content in metadata.items():
-            replace_file(self.path / name, _json(content))
-        replace_file(self.path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
+        _publish(self.path, metadata)
+
+
+def show(path: Path, times: int) -> None:
+    """Let readers of a store see its first `times` times: more of its last block than before."""
+    metadata = json.loads((path / METADATA).read_text())["metadata"]
+    for name, content in metadata.items():
+        if name.endswith("/.zarray") and GROWING in metadata[name.replace(".zarray", ".zattrs")]["_ARRAY_DIMENSIONS"]:
+            content["shape"][0] = times
+    _publish(path, metadata)
+
+
+def _publish(path: Path, metadata: Mapping[str, Any]) -> None:
+    # The separate files serve readers without consolidated metadata. Such readers may see a whole block early.
+    for name, content in metadata.items():
+        replace_file(path / name, _json(content))
+    replace_file(path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
 
 
 def _json(content: Any) -> bytes:

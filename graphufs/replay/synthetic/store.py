@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import World
 from graphufs.lock import locked
-from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file
+from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file, show
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
 from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
 
@@ -48,12 +48,13 @@ def ensure_world(
     world: World,
     until: np.datetime64,
     *,
+    exact: bool = False,
     progress: Progress = no_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
     """Make or extend the store of a world so that it holds the stamps from WORLD_START to `until` at least.
 
-    It grows by whole blocks of ten days, each committed at once: a process killed at any moment loses at most the
+    It is computed in whole blocks of ten days, each committed at once: a process killed at any moment loses at most the
     block it was working on, and calling again gives the store an undisturbed call gives, bit for bit (with the same
     package versions on the same kind of processor). Several processes may call at once; one works, the others wait.
     JAX is imported only if there is something to compute.
@@ -66,6 +67,8 @@ def ensure_world(
         The world's configuration.
     until
         The last time that must be covered [UTC].
+    exact
+        Show readers the stamps up to `until` only, where the store has to grow; else all of the last block.
     progress, should_stop
         As for every step; stopping is possible between blocks.
 
@@ -86,22 +89,33 @@ def ensure_world(
             f"the embedded world begins at {WORLD_START}, but a period ends at {until}; choose periods after the start"
         )
     stamps = -int((WORLD_START - until) // STAMP) + 1
-    wanted = -(-stamps // BLOCK)
     store = folder / STORE
     _check_same_world(folder, world)
-    if committed_length(store) < wanted * BLOCK:
+    if committed_length(store) < stamps:
         waiting = Event("waiting for another process that makes the same world", 0, 1)
         with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
-            done = committed_length(store) // BLOCK
-            if done < wanted:
-                _extend(folder, world, done, wanted, progress, should_stop)
+            if committed_length(store) < stamps:
+                _extend(folder, world, stamps if exact else _blocks(stamps) * BLOCK, progress, should_stop)
     return store
 
 
-def _extend(
-    folder: Path, configuration: World, done: int, wanted: int, progress: Progress, should_stop: ShouldStop
-) -> None:
-    """Compute and commit the blocks number `done` to `wanted` - 1."""
+def present(folder: Path) -> np.datetime64 | None:
+    """The last stamp of the world's store that readers see; None where there is no store."""
+    length = committed_length(folder / STORE)
+    return WORLD_START + (length - 1) * STAMP if length else None
+
+
+def _blocks(stamps: int) -> int:
+    """How many blocks hold so many stamps."""
+    return -(-stamps // BLOCK)
+
+
+def _extend(folder: Path, configuration: World, stamps: int, progress: Progress, should_stop: ShouldStop) -> None:
+    """Commit the store's first `stamps` stamps, after computing the blocks that lack."""
+    done, wanted = _blocks(committed_length(folder / STORE)), _blocks(stamps)
+    if done == wanted:  # its chunks are there already, more of them than readers see
+        show(folder / STORE, stamps)
+        return
     from graphufs.replay.synthetic.start import START, initial_state
     from graphufs.replay.synthetic.world import arithmetic, shared_model
 
@@ -117,7 +131,8 @@ def _extend(
                 raise Stopped(f"stopped after {block * days:.0f} days of the embedded world; they are kept")
             progress(Event("embedded world", block * days, wanted * days, "simulated days"))
             state, fields = model.run(state, START + block * BLOCK * STAMP, BLOCK)
-            _write_block(folder, store, model, block, state, {name: np.asarray(x) for name, x in fields.items()})
+            shown = min(stamps, (block + 1) * BLOCK)
+            _write_block(folder, store, model, block, state, {name: np.asarray(x) for name, x in fields.items()}, shown)
         progress(Event("embedded world", wanted * days, wanted * days, "simulated days"))
 
 
@@ -128,8 +143,9 @@ def _write_block(
     block: int,
     state: WorldState,
     fields: dict[str, NDArray[np.float32]],
+    shown: int,
 ) -> None:
-    """Write a block, then the state it ends with, then commit; drop the states of before."""
+    """Write a block, then the state it ends with, then commit `shown` stamps; drop the states of before."""
     geometry = model.geometry
     _check(block, fields, model.area, model.mean_surface_pressure)
     fields["hgtsfc"] = np.broadcast_to(geometry.height, fields["pressfc"].shape)
@@ -143,7 +159,7 @@ def _write_block(
     state.save(buffer)
     end = _state_file(folder, block + 1)
     replace_file(end, buffer.getvalue())
-    store.commit(block + 1)
+    store.commit(shown)
     for earlier in folder.glob("state-*.npz"):
         if earlier != end:
             earlier.unlink()

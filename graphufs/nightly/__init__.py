@@ -1,0 +1,1 @@
+"""What a night does: time passes in the embedded world, initial times are chosen, their scores are added."""

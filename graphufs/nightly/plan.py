@@ -1,0 +1,111 @@
+"""The step `plan_nightly`: tonight's model, and its initial times that can be scored and were not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from graphufs import configuration, registry
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+from graphufs.layout import Layout
+from graphufs.nightly.store import NightlyScores
+from graphufs.nightly.times import Source, nightly_times
+from graphufs.registry import Model
+from graphufs.section import format_time
+from graphufs.steps import Progress, ShouldStop
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Plan a night; see graphufs.steps.Run. The result's `experiment` is what the night's other steps are given.
+
+    Raises
+    ------
+    UserError
+        If the chosen model does not exist or cannot be used, or the source cannot be opened.
+    """
+    model = registry.choose(Path(root), experiment.name, experiment.nightly.model)
+    if model is None:
+        return _result(
+            None,
+            f"no model of {experiment.name} is registered: train one, evaluate it, and run `graphufs register`",
+        )
+    own = experiment_of(model, experiment)
+    layout = Layout(own, root)
+    if layout.run.name != model.run:
+        raise UserError(
+            f"the model {model.id} was trained with another version of graphufs, whose runs this one does not read; "
+            "train and register it anew, or choose another in nightly.model"
+        )
+    place = NightlyScores(layout.nightly(model.checkpoint))
+    scores = place.open()
+    scored = set() if scores is None else set(scores.initial_times.astype("datetime64[s]").tolist())
+    times = nightly_times(own)
+    lacking = Source.look(own, layout.root).lacks(own, times)
+    available = [time for time in times if time not in lacking]
+    new = [time for time in available if time not in scored]
+    planned = new[: experiment.nightly.at_most]
+    newest = max([*available, *scored], default=None)
+    holes = {format_time(time): why for time, why in lacking.items() if newest is not None and time < newest}
+    place.note_holes(holes)
+    return _result(
+        model,
+        _message(own, times, available, planned, len(new)),
+        experiment=configuration.dump(experiment_of(model, experiment, planned)) if planned else None,
+        initial_times=[format_time(time) for time in planned],
+        scored=len(scored),
+        remaining=len(new) - len(planned),
+        holes=[{"initial_time": time, "why": why} for time, why in holes.items() if _parsed(time) not in scored],
+    )
+
+
+def experiment_of(model: Model, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
+    """A model's experiment with the nightly section of a request and, where given, these initial times.
+
+    Options of storage, which the registry does not keep, are the request's where it reads the same source.
+    """
+    content = configuration.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
+    asked = request.model_dump(mode="json")
+    content["nightly"] = asked["nightly"]
+    for mine, theirs in (
+        (content["data"]["source"], asked["data"]["source"]),
+        (content["normalization"], asked["normalization"]),
+    ):
+        if mine["url"] == theirs["url"]:
+            mine["storage_options"] = theirs["storage_options"]
+    if initial_times:
+        content["forecast"] |= {"period": None, "initial_times": [format_time(time) for time in initial_times]}
+    return configuration.validate(
+        Experiment, content, f"the experiment of {model.id} does not suit this night", "graphufs schema"
+    )
+
+
+def _parsed(time: str) -> datetime:
+    return datetime.fromisoformat(time)
+
+
+def _message(
+    experiment: Experiment,
+    times: Sequence[datetime],
+    available: Sequence[datetime],
+    planned: Sequence[datetime],
+    new: int,
+) -> str:
+    if planned:
+        more = f", {new - len(planned)} more are left for other nights" if new > len(planned) else ""
+        return f"{len(planned)} initial times from {format_time(planned[0])} to {format_time(planned[-1])}{more}"
+    following = [time for time in times if not available or time > available[-1]]
+    if not following:
+        return "nothing new: all initial times up to nightly.until are scored; a later one lets nights go on"
+    window = experiment.windows(following[:1])[0]
+    return (
+        f"nothing new: the next initial time, {format_time(following[0])}, needs data up to {format_time(window.end)}"
+    )
+
+
+def _result(model: Model | None, message: str, **content: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"experiment": None, "initial_times": [], "scored": 0, "remaining": 0, "holes": []}
+    named = {"status": "completed", "model": None if model is None else model.id}
+    return {**named, **empty, **content, "message": message}

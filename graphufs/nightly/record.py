@@ -1,0 +1,142 @@
+"""The step `record_nightly`: the scores of a night join those of the nights before, and the report follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphufs import registry
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+from graphufs.forecast.step import finished_checkpoint
+from graphufs.layout import Layout
+from graphufs.lock import locked
+from graphufs.nightly.store import NightlyScores
+from graphufs.nightly.times import nightly_times
+from graphufs.provenance import provenance
+from graphufs.registry import Model, model_id
+from graphufs.replay.times import listing, text
+from graphufs.report.step import write_nightly
+from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.train import checkpoint
+from graphufs.weatherbench.layout import open_zarr
+from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.step import days_without_data, independent
+from graphufs.weatherbench.table import small_table
+
+SAME = ("grid", "vertical", "climatology_period", "climatology_window_days", "convention", "truth")
+"""What scores must share for their means to be of one kind; ScoreState looks at leads, channels and statistics."""
+LASTING = (*SAME, "level_units", "native_levels", "climatology_frames")
+"""Attributes that do not depend on the initial times."""
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Merge the experiment's scores into those of its model; see graphufs.steps.Run.
+
+    Raises
+    ------
+    UserError
+        If the model is not registered, there are no scores, they are of initial times no night has, or they do not fit
+        those of the nights before.
+    Stopped
+        If `should_stop()` turned true while another process wrote the same scores.
+    """
+    layout = Layout(experiment, root)
+    tonight = Scores.open(layout.scores)
+    model = _model(layout)
+    times = np.array(nightly_times(experiment), "datetime64[ns]")
+    strange = np.setdiff1d(tonight.initial_times, times)
+    if strange.size:
+        raise UserError(
+            f"the scores at {layout.scores} are of initial times that no night has: {listing(strange)}. Nights take "
+            "those of the evaluation period and after it that the model has not seen; use the experiment that "
+            "`graphufs plan-nightly` gives"
+        )
+    place = NightlyScores(layout.nightly(model.checkpoint))
+
+    def waiting() -> None:
+        progress(Event("waiting for another process that records a night of the same model", 0, 1))
+
+    with locked(place.folder, should_stop=should_stop, waiting=waiting):
+        before = place.open()
+        merged = merge(before, tonight)
+        known = {**place.holes(), **tonight.dataset.attrs["excluded_initial_times"]}
+        merged = finished(merged, experiment, layout, times, known)
+        added = len(merged.initial_times) - (0 if before is None else len(before.initial_times))
+        holes: dict[str, str] = merged.dataset.attrs["holes"]
+        if before is None or added or before.dataset.attrs["holes"] != holes:
+            place.write(merged)
+        written = write_nightly(place.report, experiment, layout, merged)
+    return {
+        "status": "completed" if added or written else "unchanged",
+        "model": model.id,
+        "initial_times": len(merged.initial_times),
+        "added": added,
+        "latest": small_table(merged),
+        "holes": [{"initial_time": time, "why": why} for time, why in holes.items()],
+        "store": place.store.relative_to(layout.root).as_posix(),
+        "report": place.report.relative_to(layout.root).as_posix(),
+    }
+
+
+def _model(layout: Layout) -> Model:
+    """The registered model that the experiment's forecasts are made with."""
+    path = finished_checkpoint(layout)
+    wanted = model_id(layout.experiment.name, layout.run.name, checkpoint.read_meta(path)["update"])
+    try:
+        return registry.get(layout.root, wanted)
+    except UserError as error:
+        raise UserError(f"{error}; run `graphufs register` with this experiment first") from None
+
+
+def merge(before: Scores | None, tonight: Scores) -> Scores:
+    """The scores over the initial times of both.
+
+    Raises
+    ------
+    UserError
+        If they are not of one kind, or an initial time has another result than before.
+    """
+    states = tonight.states()
+    if before is not None:
+        for name in SAME:
+            old, new = before.dataset.attrs[name], tonight.dataset.attrs[name]
+            if old != new:
+                raise UserError(
+                    f"these scores do not fit those of the nights before: their {name} is {new!r} instead of {old!r}; "
+                    "use the experiment that `graphufs plan-nightly` gives"
+                )
+        earlier = before.states()
+        if set(earlier) != set(states):
+            raise UserError(
+                f"these scores are of {', '.join(states)}, those of the nights before of {', '.join(earlier)}; both "
+                "must compare the same forecasts"
+            )
+        states = {name: earlier[name].merge(state) for name, state in states.items()}
+    lasting = {name: tonight.dataset.attrs[name] for name in LASTING}
+    attributes = {str(name): tonight.dataset[name].attrs for name in tonight.dataset.data_vars}
+    return Scores.from_states(states, lasting, attributes)
+
+
+def finished(
+    scores: Scores, experiment: Experiment, layout: Layout, times: np.ndarray, known: dict[str, str]
+) -> Scores:
+    """The scores with the attributes that depend on the initial times; `times` are those of all nights.
+
+    `holes` holds, by initial time, why there is no score between the first and the last that there is one for.
+    """
+    there = scores.initial_times
+    lacking = np.setdiff1d(times[times < there[-1]], there)
+    holes = {text(time): known.get(text(time), "not scored yet") for time in lacking}
+    climatology = open_zarr(layout.climatology / "climatology.zarr")
+    scores.dataset.attrs |= {
+        "independent_initial_times": independent(experiment, there),
+        "excluded_initial_times": holes,
+        "holes": holes,
+        "climatology_days_without_data": days_without_data(climatology, there, scores.leads),
+        "hashes": layout.hashes,
+        "provenance": provenance(),
+    }
+    return scores

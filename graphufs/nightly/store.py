@@ -1,0 +1,86 @@
+"""Where a model's nightly scores lie, and how they grow: a whole new store each time, shown by moving one link.
+
+<run folder>/nightly/<checkpoint>/scores.zarr                link to the newest version
+                                  scores-<key>.zarr, .csv    a version; the one before is kept for readers
+                                  holes.json                 initial times without data, as the last plan saw them
+                                  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphufs.errors import UserError
+from graphufs.files import fsync, remove_folder, write_json
+from graphufs.layout import digest
+from graphufs.weatherbench.scores import Scores
+
+
+@dataclass(frozen=True)
+class NightlyScores:
+    """The nightly scores of one model, in their folder (`Layout.nightly`)."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        """The store, as others name it."""
+        return self.folder / "scores.zarr"
+
+    @property
+    def report(self) -> Path:
+        """The report on it."""
+        return self.folder / "report.html"
+
+    @property
+    def _holes(self) -> Path:
+        return self.folder / "holes.json"
+
+    def open(self) -> Scores | None:
+        """The scores so far, None before the first night. What is opened stays whole while the store grows.
+
+        Raises
+        ------
+        UserError
+            If the newest version is gone.
+        """
+        if not self.store.is_symlink():
+            return None
+        version = self.store.resolve()
+        if not version.is_dir():
+            raise UserError(
+                f"{self.store} leads to {version}, which is gone; restore it, or remove the link to score anew"
+            )
+        return Scores.open(version)
+
+    def write(self, scores: Scores) -> None:
+        """Show these scores from now on, in one step. Call with the folder's lock held."""
+        key = digest({"states": scores.checksums, "holes": scores.dataset.attrs["holes"]})
+        version = self.folder / f"scores-{key}.zarr"
+        before = self.store.resolve()
+        scores.write(version)
+        link = self.folder / ".scores.zarr.tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(version.name)
+        os.replace(link, self.store)
+        fsync(self.folder)
+        for other in self.folder.glob("scores-*.zarr"):
+            if other not in (version, before):
+                remove_folder(other)
+                other.with_suffix(".csv").unlink(missing_ok=True)
+
+    def holes(self) -> dict[str, str]:
+        """Why the last plan could not take some initial times, by initial time."""
+        if not self._holes.is_file():
+            return {}
+        known: dict[str, str] = json.loads(self._holes.read_text())
+        return known
+
+    def note_holes(self, holes: Mapping[str, str]) -> None:
+        """Keep what a plan found, for the report."""
+        if self.holes() != holes:
+            write_json(self._holes, dict(holes))
