@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from graphufs import cli, configuration
+from graphufs import command, configuration
 from graphufs.layout import Layout
 from graphufs.steps import CHAIN
 
@@ -33,7 +33,7 @@ def main() -> int:
         began = time.perf_counter()
         experiment = configuration.load(EXPERIMENT, [*options.set, f"training.seed={seed}"])
         root = options.root.absolute()
-        code = cli.run_steps(CHAIN, experiment, root)
+        code = command.run_steps(CHAIN, experiment, root)
         if code:
             return code
         layout = Layout(experiment, root)

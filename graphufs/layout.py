@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment
 from graphufs.section import Period, format_time
 
 FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
+
+
+def root_folder(given: Path | None = None) -> Path:
+    """The root folder: one given, $GRAPHUFS_ROOT or ./graphufs-root."""
+    return (given or Path(os.environ.get("GRAPHUFS_ROOT", "graphufs-root"))).expanduser().absolute()
 
 
 def digest(content: Any) -> str:

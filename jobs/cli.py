@@ -38,7 +38,7 @@ def submit_(
     Parameters
     ----------
     step
-        prepare, normalize, train, forecast, evaluate or report.
+        Such as train; `graphufs --help` tells them all, here they are written with underscores.
     experiment
         A YAML file, the name of one that is shipped, or - for standard input.
     key

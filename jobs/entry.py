@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from graphufs import cli
+from graphufs.command import BAD_INPUT, Options, run_steps
 from graphufs.errors import UserError
 from jobs import cli as jobs_cli
 from jobs import command, slurm, submit
@@ -51,7 +51,7 @@ def run(description: str, steps: Sequence[str], arguments: Sequence[str] | None 
     try:
         experiment = experiment_of(options.experiment, options.set)
         if options.site is None:
-            return cli.run_steps(steps, experiment, cli.Options(root=options.root).folder())
+            return run_steps(steps, experiment, Options(root=options.root).folder())
         site = sites.load(options.site)
         resources = tuple(options.resource)
         requests = submit.chain(
@@ -66,7 +66,7 @@ def run(description: str, steps: Sequence[str], arguments: Sequence[str] | None 
         return jobs_cli.submit_all(requests, command.Place(root=options.root, site=options.site), asked)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return cli.BAD_INPUT
+        return BAD_INPUT
     except slurm.Silent as silent:
         print(f"the scheduler does not answer: {silent}; try again later", file=sys.stderr)
         return command.UNREACHABLE

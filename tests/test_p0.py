@@ -22,7 +22,7 @@ MEMORY_GIB = 16
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from graphufs.cli import run_steps
+from graphufs.command import run_steps
 from graphufs import configuration
 experiment = configuration.load(sys.argv[1], json.loads(sys.argv[3]))
 code = run_steps(["prepare", "normalize", "train", "forecast"], experiment, Path(sys.argv[2]))

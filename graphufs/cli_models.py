@@ -1,0 +1,105 @@
+"""The commands on registered models: `graphufs models list | show`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from graphufs import registry
+from graphufs.layout import root_folder
+from graphufs.registry import Model
+
+app = App(name="models", help="See the registered models of a root: candidates, champions, and retired ones.")
+
+
+WIDTH = 160
+"""Columns of the tables: a row stays one line for those who look for something in it."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Which registry, and how to print."""
+
+    root: Annotated[Path | None, Parameter(name="--root")] = None
+    """The root folder. [default: $GRAPHUFS_ROOT, else ./graphufs-root]"""
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False
+    """Print JSON."""
+
+
+@app.command(name="list")
+def list_(experiment: str | None = None, *, where: Where | None = None) -> int:
+    """List all models, or those of an experiment name, the newest last."""
+    where = where or Where()
+    models = registry.models(root_folder(where.root), experiment)
+    if where.json_:
+        print(json.dumps([asdict(model) for model in models], indent=2))
+        return 0
+    if not models:
+        print("no models yet; `graphufs register EXPERIMENT` enters one")
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("model", "role", "registered", "training", "initial times"):
+        table.add_column(name, no_wrap=True)
+    for model in models:
+        count = str(model.scores.get("initial_times", ""))
+        table.add_row(model.id, model.role, model.registered, model.periods.get("training", ""), count)
+    Console(width=WIDTH).print(table)
+    return 0
+
+
+@app.command
+def show(model: str, *, where: Where | None = None) -> int:
+    """Show a model: what it was made from, its scores, and what happened to it."""
+    where = where or Where()
+    root = root_folder(where.root)
+    found = registry.get(root, model)
+    events = [event for event in registry.history(root) if event.model == found.id]
+    if where.json_:
+        past = [{name: value for name, value in asdict(event).items() if name != "content"} for event in events]
+        print(json.dumps({**asdict(found), "history": past}, indent=2))
+        return 0
+    console = Console(width=WIDTH, highlight=False)
+    for name, value in _facts(found).items():
+        console.print(f"[bold]{name:<13}[/] {value}")
+    for event in events:
+        console.print(f"{event.when}  {event.kind} by {event.by}" + (f": {event.why}" if event.why else ""))
+    console.print(_scores(found))
+    return 0
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    made = model.provenance
+    return {
+        "model": model.id,
+        "role": model.role,
+        "experiment": model.experiment_name,
+        "checkpoint": f"{model.run_folder}/checkpoints/{model.checkpoint}",
+        "parent": model.parent or "none",
+        **model.periods,
+        "code": f"{made.get('commit') or 'outside a checkout'}, {made.get('created', '')}",
+    }
+
+
+def _scores(model: Model) -> Table:
+    """RMSE by target and lead, the forecasts of the model first."""
+    scores = model.scores
+    named = ("variable", "level", "units")
+    leads = list(next((values for name, values in scores["rmse"][0].items() if name not in named), {}))
+    title = f"RMSE over {scores['initial_times']} initial times, {scores['period']}, {scores['grid']}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("target", "forecast", *leads):
+        table.add_column(heading, justify="left" if heading in ("target", "forecast") else "right")
+    for entry in scores["rmse"]:
+        level = "" if entry["level"] is None else f" {entry['level']:g}"
+        target = f"{entry['variable']}{level} ({entry['units']})"
+        for name in (name for name in entry if name not in named):
+            table.add_row(target, name, *("–" if value is None else f"{value:g}" for value in entry[name].values()))
+            target = ""
+    return table
