@@ -9,12 +9,13 @@ class SpatialMean:
     """Weighted means over regions of the grid: <x>_R = sum(w_R x) / sum(w_R).
 
     A point of weight 0 has no influence, whatever its value. Of the other points, a NaN makes the mean NaN, or,
-    with `skipna`, is left out of both sums (the mean is then NaN only where no point is left).
+    with `skipna`, is left out of both sums (the mean is then NaN only where no point is left). A region without a
+    point of positive weight has the mean NaN.
 
     Parameters
     ----------
     weights
-        [region, lat, lon], at least 0, each region with a positive sum.
+        [region, lat, lon], at least 0.
     skipna
         Whether to leave NaN out.
     """
@@ -23,6 +24,7 @@ class SpatialMean:
         weights = np.asarray(weights, np.float64)
         self._weights = np.ascontiguousarray(weights.reshape(len(weights), -1).T)  # [point, region]
         self._sums = self._weights.sum(axis=0)
+        self._filled = self._sums > 0
         self._unused = np.flatnonzero(~np.any(self._weights > 0, axis=1))
         self.skipna = skipna
 
@@ -31,8 +33,11 @@ class SpatialMean:
         """The number of regions."""
         return len(self._sums)
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """The means, float64 [..., region], of `values` [..., lat, lon], summed in float64."""
+    def __call__(self, values: np.ndarray, *, skipna: bool | None = None) -> np.ndarray:
+        """The means, float64 [..., region], of `values` [..., lat, lon], summed in float64.
+
+        `skipna`, where given, stands in for the mean's own.
+        """
         leading = values.shape[:-2]
         rows = np.array(values.reshape(-1, len(self._weights)), np.float64)
         if self._unused.size:
@@ -40,12 +45,12 @@ class SpatialMean:
         with np.errstate(invalid="ignore"):
             means = (rows @ self._weights) / self._sums
         # NaN or infinity at one point spoils the products of all regions: look closer at such rows only
-        spoilt = ~np.isfinite(means).all(axis=1)
+        spoilt = ~np.isfinite(means[:, self._filled]).all(axis=1)
         if spoilt.any():
-            means[spoilt] = self._careful(rows[spoilt])
+            means[spoilt] = self._careful(rows[spoilt], self.skipna if skipna is None else skipna)
         return means.reshape(*leading, self.regions)
 
-    def _careful(self, rows: np.ndarray) -> np.ndarray:
+    def _careful(self, rows: np.ndarray, skipna: bool) -> np.ndarray:
         """The means, [row, region], of rows [row, point] that hold NaN or infinity."""
         counted = (self._weights > 0).astype(np.float64)
         missing = np.isnan(rows)
@@ -54,9 +59,10 @@ class SpatialMean:
             hit = (rows == infinity).astype(np.float64) @ counted > 0
             with np.errstate(invalid="ignore"):
                 sums[hit] += infinity
-        if self.skipna:
+        if skipna:
             with np.errstate(invalid="ignore", divide="ignore"):
                 left = (~missing).astype(np.float64) @ self._weights
                 return np.where(left > 0, sums / left, np.nan)
         sums[missing.astype(np.float64) @ counted > 0] = np.nan
-        return sums / self._sums
+        with np.errstate(invalid="ignore"):
+            return sums / self._sums

@@ -25,6 +25,25 @@ class Channel(NamedTuple):
         return self.variable if self.level is None else f"{self.variable} {self.level:g}"
 
 
+VECTORS = {
+    "wind_vector": ("u_component_of_wind", "v_component_of_wind"),
+    "10m_wind_vector": ("10m_u_component_of_wind", "10m_v_component_of_wind"),
+}
+"""Vectors that are scored as one, by WeatherBench2's name, with their components."""
+
+
+def vectors_in(channels: Sequence[Channel]) -> dict[Channel, tuple[int, ...]]:
+    """The vectors whose components are all among the channels, with the positions of these."""
+    found = {}
+    for name, components in VECTORS.items():
+        for channel in channels:
+            if channel.variable == components[0]:
+                wanted = [Channel(component, channel.level) for component in components]
+                if all(component in channels for component in wanted):
+                    found[Channel(name, channel.level)] = tuple(map(channels.index, wanted))
+    return found
+
+
 def channels_of(
     dataset: xr.Dataset, variables: Iterable[str] | None = None, levels: Iterable[float] | None = None
 ) -> tuple[Channel, ...]:

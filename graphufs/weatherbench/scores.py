@@ -19,10 +19,11 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.files import write_text
+from graphufs.weatherbench.conventions import CONVENTIONS, DEFAULT, Convention
 from graphufs.weatherbench.display import Unit, channel_name, unit
 from graphufs.weatherbench.fields import Channel, index_of_level, level_coordinate, unpack
 from graphufs.weatherbench.layout import open_zarr, write_zarr
-from graphufs.weatherbench.metrics import CONVENTION, METRICS
+from graphufs.weatherbench.metrics import METRICS
 from graphufs.weatherbench.state import Axes, ScoreState, require_same_times
 
 GROUP = "statistics"
@@ -63,16 +64,23 @@ class Scores:
         """
         times = require_same_times(states)
         axes = next(iter(states.values())).axes
+        metrics = axes.metrics
         finished = [np.stack(list(state.finalize().values())) for state in states.values()]
         coordinates = {"forecast": list(states), "region": list(axes.regions), "lead_time": np.array(axes.leads)}
         channels = [[channel.variable, channel.level] for channel in axes.channels]
-        common = {"convention": CONVENTION, "initial_times": len(times), "channels": channels, **attributes}
+        common = {
+            "convention": axes.convention,
+            "skipna": axes.skipna,
+            "initial_times": len(times),
+            "channels": channels,
+            **attributes,
+        }
         scores = _dataset(
             np.moveaxis(np.stack(finished), -1, 2),
             axes.channels,
             ["forecast", "metric", "region", "lead_time", "channel"],
-            {**coordinates, "metric": list(METRICS)},
-        ).assign_attrs(common | {f"metric_{name}": metric.description for name, metric in METRICS.items()})
+            {**coordinates, "metric": list(metrics)},
+        ).assign_attrs(common | {f"metric_{name}": metric.description for name, metric in metrics.items()})
         statistics = _dataset(
             np.moveaxis(np.stack([state.stacked() for state in states.values()]), -1, 3),
             axes.channels,
@@ -110,6 +118,16 @@ class Scores:
     def channels(self) -> tuple[Channel, ...]:
         """What was scored."""
         return tuple(Channel(name, level) for name, level in self.dataset.attrs["channels"])
+
+    @property
+    def convention(self) -> Convention:
+        """Whose conventions the scores follow."""
+        return next(name for name in CONVENTIONS if name == self.dataset.attrs.get("convention", DEFAULT))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics."""
+        return tuple(map(str, self.dataset["metric"].values))
 
     def channel_name(self, channel: Channel) -> str:
         """A channel's name for people, which says where levels are native layers."""
@@ -174,6 +192,8 @@ class Scores:
             tuple(group["lead_time"].values),
             self.channels,
             tuple(map(str, group["region"].values)),
+            self.convention,
+            bool(group.attrs.get("skipna", False)),
         )
         states = {}
         for position, name in enumerate(self.forecasts):
@@ -199,19 +219,21 @@ class Scores:
         """All scores as comma-separated values, one a line."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["forecast", "metric", "region", "variable", "level", "lead_hours", "value", "units"])
+        writer.writerow(
+            ["forecast", "metric", "region", "variable", "level", "lead_hours", "value", "units", "convention"]
+        )
         for region in map(str, self.dataset["region"].values):
             for channel in self.channels:
                 unit = self.dataset[channel.variable].attrs.get("units", "")
                 level = "" if channel.level is None else f"{channel.level:g}"
-                for metric in METRICS:
+                for metric in self.metrics:
                     units = f"({unit})^2" if metric == "mse" else unit if METRICS[metric].has_unit else ""
                     for forecast in self.forecasts:
                         for hours, value in zip(
                             self.lead_hours, self.values(metric, forecast, channel, region), strict=True
                         ):
                             labels = [forecast, metric, region, channel.variable, level]
-                            writer.writerow([*labels, f"{hours:g}", f"{value:.8g}", units])
+                            writer.writerow([*labels, f"{hours:g}", f"{value:.8g}", units, self.convention])
         return text.getvalue()
 
 

@@ -15,11 +15,14 @@ from graphufs.errors import UserError
 from graphufs.replay.times import text
 from graphufs.weatherbench.averaging import SpatialMean
 from graphufs.weatherbench.baselines import Baseline, Situation
+from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.weatherbench.fields import vectors_in
 from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.metrics import STATISTICS, Fields
+from graphufs.weatherbench.metrics import DEFAULT_STATISTICS, OF_VECTORS, SKIPS_NAN, STATISTICS, Fields
+from graphufs.weatherbench.regions import region_weights
+from graphufs.weatherbench.seeps import SeepsClimatology, SeepsThresholds
 from graphufs.weatherbench.state import Axes, ScoreState
 from graphufs.weatherbench.truth import FrameWindow, Truth
-from graphufs.weatherbench.weights import cell_weights
 
 FORECAST = "emulator"
 """The name of the scored forecasts next to the baselines."""
@@ -35,17 +38,47 @@ class Normals(Protocol):
         """The fields at `stamps`, float32 [time, channel, lat, lon]."""
 
 
-def spatial_means(truth: Truth, *, skipna: bool = False) -> list[SpatialMean]:
-    """The area-weighted global mean of each channel, over the points where the channel has values."""
+class Observer(Protocol):
+    """Takes in what is scored, such as to keep maps or spectra."""
+
+    def observe(
+        self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
+    ) -> None:
+        """Look at one forecast, its truth and climatology, float32 [lead, channel, lat, lon]."""
+
+
+def spatial_means(
+    truth: Truth,
+    *,
+    skipna: bool = False,
+    regions: Sequence[str] = ("global",),
+    land_sea_mask: np.ndarray | None = None,
+    convention: Convention = DEFAULT,
+    vectors: bool = False,
+) -> list[SpatialMean]:
+    """The area-weighted means of each channel over regions, taken over the points where the channel has values.
+
+    With `vectors`, the means of the vectors in `vectors_in` follow.
+    """
+    masks = list(truth.mask)
+    if vectors:
+        masks += [np.logical_and.reduce(truth.mask[list(at)]) for at in vectors_in(truth.channels).values()]
     by_mask: dict[bytes, SpatialMean] = {}
     means = []
-    for mask in truth.mask:
+    for mask in masks:
         key = mask.tobytes()
         if key not in by_mask:
             if not mask.any():
                 raise UserError("a channel of the truth has no value at any point: nothing to score there")
-            weights = cell_weights(truth.grid.latitude, len(truth.grid.longitude), mask)
-            by_mask[key] = SpatialMean(weights[None], skipna=skipna)
+            weights = region_weights(
+                truth.grid.latitude,
+                truth.grid.longitude,
+                regions,
+                land_sea_mask=land_sea_mask,
+                mask=mask,
+                convention=convention,
+            )
+            by_mask[key] = SpatialMean(weights, skipna=skipna)
         means.append(by_mask[key])
     return means
 
@@ -89,8 +122,14 @@ def score(
     initial_times: np.ndarray,
     baselines: Mapping[str, Baseline],
     *,
-    statistics: Sequence[str] = tuple(STATISTICS),
+    statistics: Sequence[str] = DEFAULT_STATISTICS,
+    regions: Sequence[str] = ("global",),
+    land_sea_mask: np.ndarray | None = None,
+    vectors: bool = False,
+    seeps: SeepsClimatology | None = None,
+    convention: Convention = DEFAULT,
     skipna: bool = False,
+    observers: Sequence[Observer] = (),
     after_each: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, ScoreState]:
     """Score forecasts and baselines from the same initial times.
@@ -104,9 +143,21 @@ def score(
     baselines
         The baselines by name.
     statistics
-        Which statistics to keep.
+        Which statistics to keep. SEEPS is added where `seeps` is given.
+    regions
+        The regions to average over.
+    land_sea_mask
+        The fraction of land, [lat, lon] on the forecasts' grid, for land versions of regions.
+    vectors
+        Whether wind vectors are scored too, as channels of their own after the others.
+    seeps
+        The thresholds of precipitation categories.
+    convention
+        Whose regions, weights and metrics.
     skipna
         Whether NaN in a field is left out of spatial means instead of making them NaN.
+    observers
+        Shown every field that is scored.
     after_each
         Called with the number of initial times done and of all.
 
@@ -115,24 +166,54 @@ def score(
     dict
         The state of the forecasts, as `emulator`, and of each baseline.
     """
-    axes = Axes(tuple(statistics), tuple(forecasts.leads), forecasts.channels, ("global",))
+    if seeps is not None:
+        statistics = [*statistics, "seeps"]
+    components = vectors_in(forecasts.channels) if vectors else {}
+    channels = (*forecasts.channels, *components)
+    axes = Axes(tuple(statistics), tuple(forecasts.leads), channels, tuple(regions), convention, skipna)
     names = [FORECAST, *baselines]
     states = {name: ScoreState(axes) for name in names}
-    means = spatial_means(truth, skipna=skipna)
+    means = spatial_means(
+        truth,
+        skipna=skipna,
+        regions=regions,
+        land_sea_mask=land_sea_mask,
+        convention=convention,
+        vectors=vectors,
+    )
     window, order = FrameWindow(truth.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
         times = np.concatenate([[time], time + forecasts.leads])
         observed, normal = window.read(times), climatology.read(times)
+        thresholds = seeps.read(time + forecasts.leads) if seeps is not None else {}
         situation = Situation(observed[0], normal[0], normal[1:])
         for name in names:
             values = forecasts.read(time) if name == FORECAST else baselines[name](situation)
-            states[name].update(time, average(values, observed[1:], normal[1:], axes, means))
+            averages = average(
+                values,
+                observed[1:],
+                normal[1:],
+                axes,
+                means,
+                vectors=tuple(components.values()),
+                seeps=thresholds,
+            )
+            states[name].update(time, averages)
+            for observer in observers:
+                observer.observe(name, time, values, observed[1:], normal[1:])
         after_each(done, len(order))
     return states
 
 
 def average(
-    forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray, axes: Axes, means: Sequence[SpatialMean]
+    forecast: np.ndarray,
+    truth: np.ndarray,
+    climatology: np.ndarray,
+    axes: Axes,
+    means: Sequence[SpatialMean],
+    *,
+    vectors: Sequence[Sequence[int]] = (),
+    seeps: Mapping[int, SeepsThresholds] | None = None,
 ) -> np.ndarray:
     """Spatial means of the statistics of one initial time.
 
@@ -141,21 +222,39 @@ def average(
     forecast, truth, climatology
         [lead, channel, lat, lon] at the same valid times.
     axes
-        What to compute.
+        What to compute. Its channels are those of the fields and then the vectors.
     means
         The spatial mean of each channel.
+    vectors
+        The positions of each vector's components among the fields' channels.
+    seeps
+        Thresholds by position of the channel.
 
     Returns
     -------
     np.ndarray
-        float64 [statistic, lead, channel, region].
+        float64 [statistic, lead, channel, region]; NaN where a statistic is not defined for a channel.
     """
-    averages = np.empty(axes.shape)
+    averages = np.full(axes.shape, np.nan)
     leads = max(1, BLOCK_POINTS // (forecast.shape[-1] * forecast.shape[-2]))
-    for channel, mean in enumerate(means):
+    scalars = [(position,) for position in range(forecast.shape[1])]
+    for channel, components in enumerate([*scalars, *vectors]):
         for start in range(0, len(forecast), leads):
             part = slice(start, start + leads)
-            fields = Fields(forecast[part, channel], truth[part, channel], climatology[part, channel])
-            for position, name in enumerate(axes.statistics):
-                averages[position, part, channel] = mean(STATISTICS[name](fields))
+            fields = [
+                Fields(
+                    forecast[part, position],
+                    truth[part, position],
+                    climatology[part, position],
+                    seeps[position].part(part) if seeps and position in seeps else None,
+                )
+                for position in components
+            ]
+            for row, name in enumerate(axes.statistics):
+                if len(fields) > 1 and name not in OF_VECTORS:
+                    continue
+                values = [found for one in fields if (found := STATISTICS[name](one)) is not None]
+                if values:
+                    total = sum(values[1:], start=values[0])
+                    averages[row, part, channel] = means[channel](total, skipna=name in SKIPS_NAN or None)
     return averages

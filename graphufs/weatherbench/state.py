@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from graphufs.errors import UserError
+from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.metrics import METRICS, Averages, time_mean
+from graphufs.weatherbench.metrics import Averages, Metric, metrics_of, time_mean
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Axes:
     leads: tuple[np.timedelta64, ...]
     channels: tuple[Channel, ...]
     regions: tuple[str, ...]
+    convention: Convention = DEFAULT
+    """Whose regions, area weights and metrics."""
+    skipna: bool = False
+    """Whether NaN was left out of spatial means; the means over initial times then leave it out too."""
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics that can be made of these statistics."""
+        return metrics_of(self.statistics, self.convention)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -73,14 +83,11 @@ class ScoreState:
         Raises
         ------
         UserError
-            If the two have other statistics, leads, channels or regions, or contradict each other.
+            If the two have other statistics, leads, channels, regions or conventions, or contradict each other.
         """
         if self.axes != other.axes:
-            differing = [
-                name
-                for name in ("statistics", "leads", "channels", "regions")
-                if getattr(self.axes, name) != getattr(other.axes, name)
-            ]
+            names = [field.name for field in fields(Axes)]
+            differing = [name for name in names if getattr(self.axes, name) != getattr(other.axes, name)]
             raise UserError(f"scores can only be merged where they agree in {', '.join(differing)}; these do not")
         merged = ScoreState(self.axes)
         for state in (self, other):
@@ -104,25 +111,38 @@ class ScoreState:
         stacked = self.stacked()
         return {name: stacked[:, position] for position, name in enumerate(self.axes.statistics)}
 
-    def finalize(self, metrics: Sequence[str] = tuple(METRICS), *, skipna: bool = False) -> dict[str, np.ndarray]:
+    def finalize(self, metrics: Sequence[str] | None = None, *, skipna: bool | None = None) -> dict[str, np.ndarray]:
         """The scores by metric, each float64 [lead, channel, region].
 
         Whatever the order of updates and merges was, the sums run in the order of the initial times.
 
+        Parameters
+        ----------
+        metrics
+            Which; where not given, all that the statistics allow.
+        skipna
+            Whether initial times whose score is NaN are left out; where not given, as in the spatial means.
+
         Raises
         ------
         UserError
-            If the state holds no initial time.
+            If the state holds no initial time, or lacks a metric's statistics.
         """
         if not len(self):
             raise UserError("no initial time has been scored: there is nothing to average")
-        averages, mean = self.averages(), time_mean(skipna)
-        return {name: METRICS[name].combine(averages, mean) for name in metrics}
+        averages, mean = self.averages(), time_mean(self.axes.skipna if skipna is None else skipna)
+        return {name: metric.combine(averages, mean) for name, metric in self._metrics(metrics).items()}
 
-    def by_initial_time(self, metrics: Sequence[str] = tuple(METRICS)) -> dict[str, np.ndarray]:
+    def by_initial_time(self, metrics: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The scores of each initial time alone, each float64 [init, lead, channel, region]."""
         averages = self.averages()
-        return {name: METRICS[name].combine(averages, np.asarray) for name in metrics}
+        return {name: metric.combine(averages, np.asarray) for name, metric in self._metrics(metrics).items()}
+
+    def _metrics(self, names: Sequence[str] | None) -> dict[str, Metric]:
+        there = self.axes.metrics
+        if lacking := [name for name in names or () if name not in there]:
+            raise UserError(f"these scores cannot tell {', '.join(lacking)}, only {', '.join(there)}")
+        return there if names is None else {name: there[name] for name in names}
 
     def checksum(self) -> str:
         """The SHA-256 of the initial times and averages, to find out a damaged copy."""

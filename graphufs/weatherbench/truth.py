@@ -76,6 +76,23 @@ class DatasetTruth:
         return pack(part, self.channels, ["time"])[..., self._order, :]
 
 
+def land_sea_mask(dataset: xr.Dataset, grid: Grid) -> np.ndarray | None:
+    """The fraction of land, float64 [lat, lon] on `grid`, of a dataset in WeatherBench2's layout; None without one.
+
+    Raises
+    ------
+    UserError
+        If it lies on another grid.
+    """
+    if "land_sea_mask" not in dataset:
+        return None
+    mask = dataset["land_sea_mask"]
+    if "time" in mask.dims:
+        mask = mask.isel(time=0, drop=True)
+    order = grid.orientation(grid_of(dataset, "the land-sea mask"), "the land-sea mask")
+    return mask.transpose("latitude", "longitude").values.astype(np.float64)[order]
+
+
 def require_channels(
     there: Sequence[Channel], wanted: Sequence[Channel] | None, origin: str = "the truth"
 ) -> tuple[Channel, ...]:

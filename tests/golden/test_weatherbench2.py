@@ -1,4 +1,4 @@
-"""Parity with official WeatherBench2 on every set found in the golden folder (global region; regions come later).
+"""Parity with official WeatherBench2 on every set found in the golden folder, in all regions it has.
 
 A set NAME is the files NAME_forecast.zarr.zip, NAME_obs.zarr.zip, NAME_clim.zarr.zip and official results NAME_*.nc;
 an explicit climatology is a file climatology_NAME.npz. Nothing here knows a set.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,18 @@ import zarr
 from graphufs.weatherbench.baselines import baselines
 from graphufs.weatherbench.climatology import triangular_sum
 from graphufs.weatherbench.climatology_store import Climatology, in_memory
-from graphufs.weatherbench.fields import Channel
+from graphufs.weatherbench.conventions import Convention
 from graphufs.weatherbench.layout import Forecasts
+from graphufs.weatherbench.regions import all_regions
 from graphufs.weatherbench.scoring import score, usable_initial_times
-from graphufs.weatherbench.state import ScoreState
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.seeps import SeepsClimatology
+from graphufs.weatherbench.state import Axes, ScoreState
+from graphufs.weatherbench.truth import DatasetTruth, land_sea_mask
+from graphufs.weatherbench.weights import latitude_weights
 
 TOLERANCE = 1e-6
-METRICS = ("mse", "mae", "bias", "acc")
+METRICS = ("mse", "mae", "bias", "acc", "rmse_sqrt_before_time_avg", "seeps")
+PRECIPITATION = {"total_precipitation_24hr": "seeps_24hr", "total_precipitation_6hr": "seeps_6hr"}
 
 
 class Set:
@@ -38,20 +43,41 @@ class Set:
         return xr.open_zarr(store, chunks=None)
 
     def official(self, kind: str) -> xr.Dataset:
-        return xr.open_dataset(self.folder / f"{self.name}_{kind}.nc").sel(region="global").load()
+        path = self.folder / f"{self.name}_{kind}.nc"
+        if not path.exists():
+            pytest.skip(f"the set has no {path.name}")
+        return xr.open_dataset(path).load()
 
     @cached_property
     def states(self) -> dict[str, ScoreState]:
-        return self.score(skipna=False)
+        return self.score()
 
-    def score(self, *, skipna: bool) -> dict[str, ScoreState]:
+    def score(self, **options: Any) -> dict[str, ScoreState]:
         forecasts = Forecasts(self.open("forecast"))
-        truth = DatasetTruth(self.open("obs"), forecasts.channels, forecasts.grid)
-        climatology = Climatology(self.open("clim"), forecasts.channels, forecasts.grid)
+        observed, climate = self.open("obs"), self.open("clim")
+        truth = DatasetTruth(observed, forecasts.channels, forecasts.grid)
+        climatology = Climatology(climate, forecasts.channels, forecasts.grid)
         usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, truth.stamps)
         assert not excluded
         none = np.zeros((len(forecasts.leads), len(forecasts.channels)))
-        return score(forecasts, truth, climatology, usable, baselines(none), skipna=skipna)
+        convention: Convention = options.setdefault("convention", "WeatherBench2")
+        seeps: SeepsClimatology | None = None
+        if any(channel.variable in PRECIPITATION for channel in forecasts.channels):
+            seeps = SeepsClimatology(climate, forecasts.channels, forecasts.grid, convention)
+        land = land_sea_mask(observed, forecasts.grid)
+        chosen = options.pop("regions", all_regions(convention, land=land is not None))
+        return score(
+            forecasts,
+            truth,
+            climatology,
+            usable,
+            baselines(none),
+            regions=chosen,
+            land_sea_mask=land,
+            vectors=True,
+            seeps=seeps,
+            **options,
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -74,54 +100,107 @@ def test_this_folder_holds_a_set_and_a_climatology() -> None:
     assert list(folder.glob("*_forecast.zarr.zip")) and list(folder.glob("climatology_*.npz"))
 
 
-def of_channel(official: xr.Dataset, channel: Channel, metric: str) -> np.ndarray:
-    array = official[channel.variable].sel(metric=metric)
-    return (array if channel.level is None else array.sel(level=channel.level)).values
+def assert_official(mine: np.ndarray, theirs: np.ndarray, scale: np.ndarray, what: str) -> int:
+    """Compare scores; return how many were numbers."""
+    np.testing.assert_array_equal(np.isnan(mine), np.isnan(theirs), err_msg=what)
+    there = ~np.isnan(theirs)
+    assert (np.abs(mine - theirs) <= TOLERANCE * scale)[there].all(), what
+    return int(there.sum())
 
 
-def assert_equal_scores(state: ScoreState, official: xr.Dataset, *, skipna: bool = False) -> None:
-    ours = state.finalize(skipna=skipna)
+def official_name(metric: str, variable: str) -> str:
+    return PRECIPITATION.get(variable, metric) if metric == "seeps" else metric
+
+
+def assert_equal_scores(scores: dict[str, np.ndarray], axes: Axes, official: xr.Dataset, leading: list[str]) -> None:
+    """Compare scores [*leading, lead, channel, region] with an official file."""
     compared = 0
-    for position, channel in enumerate(state.axes.channels):
+    for position, channel in enumerate(axes.channels):
+        if channel.variable not in official:
+            continue
+        array = official[channel.variable]
+        array = array if channel.level is None else array.sel(level=channel.level)
+        array = array.transpose("metric", *leading, "lead_time", "region")
+        regions = [axes.regions.index(region) for region in array["region"].values]
         for metric in METRICS:
-            if metric not in official["metric"] or channel.variable not in official:
-                continue
-            theirs, mine = of_channel(official, channel, metric), ours[metric][:, position, 0]
-            # a bias is a small difference of large numbers: it is exact relative to the error
-            scale = ours["rmse"][:, position, 0] if metric == "bias" else np.abs(theirs)
-            np.testing.assert_array_equal(np.isnan(mine), np.isnan(theirs), err_msg=f"{channel} {metric}")
-            there = ~np.isnan(theirs)
-            assert (np.abs(mine - theirs) <= TOLERANCE * scale)[there].all(), f"{channel} {metric}"
-            compared += int(there.sum())
-    assert compared
+            name = official_name(metric, channel.variable)
+            if name in array["metric"]:
+                mine = scores[metric][..., position, :][..., regions]
+                theirs = array.sel(metric=name).values
+                # a bias is a small difference of large numbers: it is exact relative to the error
+                errors = scores["rmse"][..., position, :][..., regions]
+                scale = errors if metric == "bias" else np.abs(theirs)
+                compared += assert_official(mine, theirs, scale, f"{channel} {metric}")
+    assert compared > len(axes.leads) * len(axes.channels)
 
 
 def test_deterministic_scores_are_the_official_ones(golden: Set) -> None:
-    assert_equal_scores(golden.states["emulator"], golden.official("deterministic"))
+    state, official = golden.states["emulator"], golden.official("deterministic")
+    assert {"seeps_24hr", "seeps_6hr"} <= set(official["metric"].values) or "total_precipitation_6hr" not in official
+    assert_equal_scores(state.finalize(), state.axes, official, [])
 
 
 def test_deterministic_scores_that_skip_nan_are_the_official_ones(golden_with_nan: Set) -> None:
     official = golden_with_nan.official("deterministic_skipna")
-    assert_equal_scores(golden_with_nan.score(skipna=True)["emulator"], official, skipna=True)
+    state = golden_with_nan.score(skipna=True)["emulator"]
+    assert_equal_scores(state.finalize(), state.axes, official, [])
 
 
 def test_persistence_scores_are_the_official_ones(golden: Set) -> None:
-    assert_equal_scores(golden.states["persistence"], golden.official("persistence_baseline"))
+    state = golden.states["persistence"]
+    assert_equal_scores(state.finalize(), state.axes, golden.official("persistence_baseline"), [])
 
 
 def test_climatology_scores_are_the_official_ones(golden: Set) -> None:
-    assert_equal_scores(golden.states["climatology"], golden.official("climatology_baseline"))
+    state = golden.states["climatology"]
+    assert_equal_scores(state.finalize(), state.axes, golden.official("climatology_baseline"), [])
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_scores_by_initial_time_are_the_official_ones(golden: Set, metric: str) -> None:
-    official, state = golden.official("deterministic_temporal"), golden.states["emulator"]
-    ours, errors = (state.by_initial_time([name])[name] for name in (metric, "rmse"))
-    for position, channel in enumerate(state.axes.channels):
-        theirs, mine = of_channel(official, channel, metric), ours[:, :, position, 0]
-        scale = errors[:, :, position, 0] if metric == "bias" else np.abs(theirs)
-        np.testing.assert_array_equal(np.isnan(mine), np.isnan(theirs))
-        assert (np.abs(mine - theirs) <= TOLERANCE * scale)[~np.isnan(theirs)].all(), str(channel)
+def test_scores_by_initial_time_are_the_official_ones(golden: Set) -> None:
+    state = golden.states["emulator"]
+    assert_equal_scores(state.by_initial_time(), state.axes, golden.official("deterministic_temporal"), ["init_time"])
+
+
+WEATHERBENCH_X = {
+    "rmse": "rmse",
+    "mse": "mse",
+    "mae": "mae",
+    "bias": "bias",
+    "acc": "acc",
+    "prediction_activity": "forecast_activity",
+    "vector_rmse": "rmse",
+    "seeps": "seeps",
+}
+"""Its metrics, by the name of ours."""
+
+
+def test_scores_in_weatherbench_x_convention_are_its_own(golden: Set) -> None:
+    state = golden.score(convention="WeatherBench-X")["emulator"]
+    scores, axes, compared = state.finalize(), state.axes, set()
+    for kind in ("wbx_deterministic", "wbx_seeps"):
+        for name, array in golden.official(kind).items():
+            metric, variable = str(name).split(".")
+            variable = f"{variable}_vector" if metric == "vector_rmse" else variable
+            regions = [axes.regions.index(region) for region in array["region"].values]
+            for position, channel in enumerate(axes.channels):
+                if channel.variable == variable:
+                    theirs = array if channel.level is None else array.sel(level=channel.level)
+                    values = theirs.transpose("lead_time", "region").values
+                    mine, errors = (
+                        scores[which][:, position][:, regions] for which in (WEATHERBENCH_X[metric], "rmse")
+                    )
+                    scale = errors if metric == "bias" else np.abs(values)
+                    assert_official(mine, values, scale, f"{channel} {metric}")
+                    compared.add(metric)
+    assert compared == set(WEATHERBENCH_X)
+
+
+def test_weights_of_gaussian_grids_are_the_official_ones() -> None:
+    with np.load(Path(__file__).parent / "weatherbench2" / "wbx_gaussian_lat_weights.npz") as file:
+        latitude, theirs = file["latitude"], file["wbx"]
+    ours = latitude_weights(latitude, "WeatherBench-X")
+    np.testing.assert_allclose(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-6)
+    assert abs(latitude_weights(latitude)[0] / ours[0] - 1) > 0.01
 
 
 @pytest.mark.parametrize("gaps", ["skip", "day365"])

@@ -75,3 +75,17 @@ def test_the_callers_array_is_not_changed() -> None:
     values = field(at=(1, 0), value=np.nan)
     SpatialMean(WEIGHTS[:1])(values)
     assert np.isnan(values[1, 0])
+
+
+@pytest.mark.parametrize("skipna", [False, True])
+def test_a_region_without_points_is_nan_and_disturbs_no_other(skipna: bool) -> None:
+    mean = SpatialMean(np.stack([WEIGHTS[0], 0 * WEIGHTS[0]]), skipna=skipna)
+    for values in (FIELD, field(at=(0, 1), value=np.nan)):
+        found = mean(values)
+        assert np.isnan(found[1]) and (np.isnan(found[0]) == np.isnan(SpatialMean(WEIGHTS, skipna=skipna)(values)[0]))
+
+
+def test_skipping_nan_can_be_asked_for_in_a_single_call() -> None:
+    mean, values = SpatialMean(WEIGHTS), field(at=(0, 1), value=np.nan)
+    np.testing.assert_array_equal(mean(values, skipna=True), SpatialMean(WEIGHTS, skipna=True)(values))
+    assert np.isnan(mean(values)).all()

@@ -15,7 +15,7 @@ from graphufs.errors import UserError
 from graphufs.weatherbench.bar import check
 from graphufs.weatherbench.display import channel_name, lead_name, number
 from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.metrics import STATISTICS
+from graphufs.weatherbench.metrics import DEFAULT_STATISTICS
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.state import Axes, ScoreState
 from graphufs.weatherbench.table import bar_table, score_table
@@ -34,7 +34,7 @@ def made(
 
     The emulator's error saturates too, after ten days, `emulator` times as fast as the recipe's.
     """
-    axes = Axes(tuple(STATISTICS), leads, CHANNELS, ("global",))
+    axes = Axes(tuple(DEFAULT_STATISTICS), leads, CHANNELS, ("global",))
     days = np.array(leads) / np.timedelta64(1, "D")
     rmse = {
         "emulator": emulator * 0.62 * days**0.75,
@@ -48,11 +48,11 @@ def made(
         for index in range(times):
             averages = np.zeros(axes.shape)
             scale = 1 + 0.1 * np.sin(index)
-            averages[list(STATISTICS).index("squared_error")] = (scale * rmse[name] ** 2)[:, None, None]
-            averages[list(STATISTICS).index("absolute_error")] = rmse[name][:, None, None]
-            averages[list(STATISTICS).index("squared_truth_anomaly")] = 1.0
-            averages[list(STATISTICS).index("squared_forecast_anomaly")] = activity**2
-            averages[list(STATISTICS).index("anomaly_product")] = 0.5
+            averages[list(DEFAULT_STATISTICS).index("squared_error")] = (scale * rmse[name] ** 2)[:, None, None]
+            averages[list(DEFAULT_STATISTICS).index("absolute_error")] = rmse[name][:, None, None]
+            averages[list(DEFAULT_STATISTICS).index("squared_truth_anomaly")] = 1.0
+            averages[list(DEFAULT_STATISTICS).index("squared_forecast_anomaly")] = activity**2
+            averages[list(DEFAULT_STATISTICS).index("anomaly_product")] = 0.5
             states[name].update(np.datetime64("1995-01-01", "ns") + index * np.timedelta64(162, "h"), averages)
     return Scores.from_states(states, ATTRIBUTES, UNITS)
 
@@ -108,7 +108,7 @@ def test_missing_scores_name_the_command(tmp_path: Path) -> None:
 def test_the_csv_has_every_score_with_its_unit(tmp_path: Path) -> None:
     SCORES.write(tmp_path / "scores.zarr")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scores.csv").read_text())))
-    assert len(rows) == len(FORECASTS) * 7 * len(CHANNELS) * len(LEADS)
+    assert len(rows) == len(FORECASTS) * 8 * len(CHANNELS) * len(LEADS)
     row = next(
         row
         for row in rows
@@ -118,6 +118,18 @@ def test_the_csv_has_every_score_with_its_unit(tmp_path: Path) -> None:
     expected = SCORES.at("mse", "persistence", CHANNELS[1], np.timedelta64(24, "h"))
     assert float(row["value"]) == pytest.approx(expected) and row["units"] == "(K)^2"
     assert {row["units"] for row in rows if row["metric"] == "acc"} == {""}
+    assert {row["convention"] for row in rows} == {"WeatherBench2"}
+
+
+def test_scores_of_another_convention_or_nan_rule_say_so_and_keep_it(tmp_path: Path) -> None:
+    axes = Axes(tuple(DEFAULT_STATISTICS), LEADS[:1], CHANNELS, ("global",), "WeatherBench-X", skipna=True)
+    state = ScoreState(axes)
+    state.update(np.datetime64("1995-01-01", "ns"), np.ones(axes.shape))
+    Scores.from_states({"emulator": state}, {}, {}).write(tmp_path / "scores.zarr")
+    read = Scores.open(tmp_path / "scores.zarr")
+    assert read.states()["emulator"].axes == axes
+    assert read.dataset.attrs["convention"] == "WeatherBench-X" and read.dataset.attrs["skipna"]
+    assert "WeatherBench-X" in read.csv()
 
 
 def test_a_lead_that_was_not_scored_has_no_value() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +79,42 @@ def test_states_of_other_leads_are_not_merged() -> None:
     other = ScoreState(Axes(AXES.statistics, LEADS[:1], AXES.channels, AXES.regions))
     with pytest.raises(UserError, match="leads"):
         WHOLE.merge(other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"), [({"convention": "WeatherBench-X"}, "convention"), ({"skipna": True}, "skipna")]
+)
+def test_states_of_another_convention_or_nan_rule_are_not_merged(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=f"agree in {named}"):
+        WHOLE.merge(ScoreState(replace(AXES, **changed)))
+
+
+def test_the_convention_decides_whether_the_acc_is_a_mean_of_ratios_or_a_ratio_of_means() -> None:
+    other = ScoreState(replace(AXES, convention="WeatherBench-X"))
+    for time, values in zip(TIMES, VALUES, strict=True):
+        other.update(time, values)
+    a = WHOLE.averages()
+    product, forecast, truth = (a[name] for name in METRICS["acc"].statistics)
+    np.testing.assert_allclose(WHOLE.finalize()["acc"], (product / np.sqrt(forecast * truth)).mean(axis=0))
+    ratio = product.mean(axis=0) / np.sqrt(forecast.mean(axis=0) * truth.mean(axis=0))
+    np.testing.assert_allclose(other.finalize()["acc"], ratio)
+
+
+def test_nan_is_left_out_over_time_where_it_was_in_space() -> None:
+    axes = replace(AXES, skipna=True)
+    state = ScoreState(axes)
+    state.update(TIMES[0], np.full(axes.shape, np.nan))
+    state.update(TIMES[1], np.full(axes.shape, 4.0))
+    assert (state.finalize(["rmse"])["rmse"] == 2).all()
+    assert np.isnan(state.finalize(["rmse"], skipna=False)["rmse"]).all()
+
+
+def test_only_the_metrics_that_the_statistics_allow_are_finished() -> None:
+    state = ScoreState(Axes(("squared_error",), LEADS, AXES.channels, ("global",)))
+    state.update(TIMES[0], np.ones(state.axes.shape))
+    assert set(state.finalize()) == {"rmse", "mse", "rmse_sqrt_before_time_avg"}
+    with pytest.raises(UserError, match="cannot tell acc, only rmse"):
+        state.finalize(["acc"])
 
 
 def test_averages_of_a_wrong_shape_are_refused() -> None:

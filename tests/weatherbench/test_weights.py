@@ -21,6 +21,12 @@ def test_weights_of_a_gaussian_grid_are_weatherbench2s_and_not_weatherbench_xs()
     assert latitude_weights(GAUSSIAN)[0] == pytest.approx(0.11876, abs=5e-6)
 
 
+def test_weatherbench_xs_outermost_rows_reach_half_a_cell_further_but_not_beyond_the_poles() -> None:
+    weights = latitude_weights(np.array([-60.0, -20.0, 20.0, 70.0]), "WeatherBench-X")
+    bounds = np.sin(np.deg2rad([-80, -40, 0, 45, 90]))
+    np.testing.assert_allclose(weights, np.diff(bounds) / np.diff(bounds).mean(), rtol=1e-14)
+
+
 def test_weights_have_mean_one_and_follow_the_order_of_latitudes() -> None:
     weights = latitude_weights(GAUSSIAN)
     assert weights.mean() == pytest.approx(1, abs=1e-15)
