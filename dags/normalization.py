@@ -13,12 +13,11 @@ cancels the job; restarting Airflow does not.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, get_current_context, task
 
-from jobs.airflow import forms
+from jobs.airflow import common, forms
 from jobs.airflow.assets import STATISTICS
 from jobs.airflow.operator import JobOperator
 
@@ -29,35 +28,11 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["graphufs", "data"],
-    default_args={
-        "owner": "graphufs",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=30),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=10),
-    },
+    default_args=common.arguments(),
     params={
-        "experiment": Param(
-            "p0" if "p0" in forms.experiments() else None,
-            type="string",
-            enum=forms.experiments(),
-            title="Experiment",
-            description="One of the experiments in the folder `experiments`.",
-        ),
-        "site": Param(
-            next(iter(forms.sites()), None),
-            type="string",
-            enum=forms.sites(),
-            title="Site",
-            description="Where the jobs run. `graphufs-jobs sites` describes them.",
-        ),
-        "overrides": Param(
-            [],
-            type=["array", "null"],
-            items={"type": "string", "pattern": forms.OVERRIDE, "maxLength": 1000},
-            title="Overrides",
-            description="Keys of the experiment to change, `section.key=value`, one a line.",
-        ),
+        "experiment": common.experiment_field("p0"),
+        "site": common.site_field(),
+        "overrides": common.overrides_field(),
     },
 ):
 
@@ -68,14 +43,15 @@ with DAG(
 
         from graphufs import configuration
         from graphufs.errors import UserError
+        from jobs.airflow import resolve
 
         params: dict[str, Any] = dict(get_current_context()["params"])
         try:
-            path = forms.experiment_file(params["experiment"])
-            experiment = configuration.load(path, list(params["overrides"] or []))
+            site = resolve.site(params["site"])
+            experiment = resolve.experiment(params["experiment"], list(params["overrides"] or []))
         except UserError as error:
             raise AirflowFailException(str(error)) from None
-        return {"experiment": configuration.dump(experiment), "site": params["site"], "name": experiment.name}
+        return {"experiment": configuration.dump(experiment), "site": site, "name": experiment.name}
 
     checked = check()
     common: dict[str, Any] = {

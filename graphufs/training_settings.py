@@ -15,6 +15,7 @@ class LearningRate(Section):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """`linear` runs from start to peak over the whole stage; `cosine` warms up, then falls to end."""
     peak: float = Field(1e-3, gt=0)
+    """The highest rate of the stage, or its only one."""
     start: float = Field(0.0, ge=0)
     end: float = Field(0.0, ge=0)
     warmup_updates: int = Field(0, ge=0)
@@ -35,6 +36,7 @@ class Stage(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
     updates: int | None = Field(None, ge=1)
+    """The stage's length; or its epochs."""
     epochs: int | None = Field(None, ge=1)
     rollout: int = Field(1, ge=1)
     """Autoregressive steps the loss is averaged over."""
@@ -116,6 +118,7 @@ class Training(Section):
     """How the network is trained."""
 
     seed: int = Field(0, ge=0)
+    """Of the initial parameters and of the order of the samples."""
     batch_size: int = Field(16, ge=1)
     """Samples of one update, over all devices: device_batch_size x accumulation x devices."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]

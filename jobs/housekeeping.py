@@ -90,9 +90,10 @@ def prune(*, days: float = 30.0, yes: bool = False, place: Place | None = None) 
 
 @app.command
 def sites(
-    name: str | None = None,
+    name: Annotated[str | None, Parameter(name="--site")] = None,
     *,
     check: bool = False,
+    resource: Annotated[tuple[str, ...], Parameter(name="--resource", negative=())] = (),
     root: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
@@ -104,6 +105,8 @@ def sites(
         A site's name or file.
     check
         Look at everything a job will need. Exit code 1 if something is missing.
+    resource
+        With --check, what jobs of a step will ask for besides, as in --resource train.gpus=2. May be repeated.
     """
     if name is None:
         known = {one: sites_module.load(one) for one in sites_module.available()}
@@ -124,7 +127,7 @@ def sites(
     from jobs.display import findings_table
     from jobs.preflight import check as look
 
-    findings = list(look(name, site, site.folder(root)))
+    findings = list(look(name, site, site.folder(root), resource))
     if json_:
         print_json(site=name, findings=[vars(finding) for finding in findings])
     else:

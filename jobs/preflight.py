@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -46,8 +46,22 @@ class Finding:
     words: str
 
 
-def check(name: str, site: Site, root: Path) -> Iterator[Finding]:
-    """Look at everything a job will need."""
+def check(name: str, site: Site, root: Path, wanted: Sequence[str] = ()) -> Iterator[Finding]:
+    """Look at everything a job will need, with overrides of its resources as in `train.gpus=2`.
+
+    Raises
+    ------
+    UserError
+        If an override names no step.
+    """
+    overrides: dict[str, list[str]] = {step: [] for step in STEPS}
+    for one in wanted:
+        step, _, resource = one.partition(".")
+        if step not in STEPS:
+            raise UserError(f"--resource {one}: write it as step.key=value, for example train.gpus=2")
+        overrides[step].append(resource)
+    for step in STEPS:
+        site.resources_of(step, overrides[step])
     yield _writable(root)
     yield _space(root)
     yield _locks(root)
@@ -56,8 +70,8 @@ def check(name: str, site: Site, root: Path) -> Iterator[Finding]:
         yield _commands()
         yield _accounting()
         for step in STEPS:
-            yield _placement(name, site, step)
-    yield _gpu(site)
+            yield _placement(name, site, step, overrides[step])
+    yield _gpu(site, max(site.resources_of(step, overrides[step]).gpus for step in STEPS))
 
 
 def _writable(root: Path) -> Finding:
@@ -138,12 +152,12 @@ def _accounting() -> Finding:
     return Finding("accounting", True, "answers")
 
 
-def _placement(name: str, site: Site, step: str) -> Finding:
+def _placement(name: str, site: Site, step: str, wanted: Sequence[str]) -> Finding:
     """When Slurm would start the step's job."""
     from jobs.launch import trial_script
 
     try:
-        resources = site.resources_of(step)
+        resources = site.resources_of(step, wanted)
         with tempfile.TemporaryDirectory() as folder:
             words = slurm.test_only(str(trial_script(Path(folder), site, resources)))
     except (slurm.Refused, UserError) as error:
@@ -153,9 +167,8 @@ def _placement(name: str, site: Site, step: str) -> Finding:
     return Finding(f"{step} job", True, words.removeprefix("sbatch: "))
 
 
-def _gpu(site: Site) -> Finding:
+def _gpu(site: Site, wanted: int) -> Finding:
     """GPUs that jobs ask for; on a cluster they are the compute nodes' and Slurm knows them."""
-    wanted = max(site.resources_of(step).gpus for step in STEPS)
     if site.executor == "slurm":
         if not wanted:
             return Finding("GPU", None, "no step asks for one")

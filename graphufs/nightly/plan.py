@@ -62,8 +62,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 
 
 def experiment_of(model: Model, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
-    """A model's experiment with the nightly section of a request and, where given, these initial times.
+    """A model's experiment with a request's nightly section and lead time and, where given, these initial times.
 
+    What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
     Options of storage, which the registry does not keep, are the request's where it reads the same source.
     """
     content = configuration.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
@@ -75,8 +76,9 @@ def experiment_of(model: Model, request: Experiment, initial_times: Sequence[dat
     ):
         if mine["url"] == theirs["url"]:
             mine["storage_options"] = theirs["storage_options"]
-    if initial_times:
-        content["forecast"] |= {"period": None, "initial_times": [format_time(time) for time in initial_times]}
+    content["forecast"] |= {name: asked["forecast"][name] for name in ("every", "lead_time")}
+    times = [format_time(time) for time in initial_times]
+    content["forecast"] |= {"period": None, "initial_times": times or None}
     return configuration.validate(
         Experiment, content, f"the experiment of {model.id} does not suit this night", "graphufs schema"
     )

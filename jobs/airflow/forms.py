@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from graphufs import configuration
 from graphufs.errors import UserError
 from jobs import site as sites_module
 
@@ -35,6 +38,30 @@ def experiment_file(name: str) -> Path:
     raise UserError(f"there is no experiment {name!r}; there are {', '.join(experiments())}, or a path ending in .yaml")
 
 
+def own_values(key: str) -> dict[str, Any]:
+    """What the shipped experiments say of a key, as in `training.stages.0.updates`, by experiment."""
+    found = {}
+    for name, place in _loaded().items():
+        for part in key.split("."):
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if place is not None:
+            found[name] = place
+    return found
+
+
+@cache
+def _loaded() -> dict[str, Any]:
+    """The shipped experiments with every default; those that are wrong are left to the first task to complain of."""
+    found = {}
+    for name in experiments():
+        try:
+            found[name] = configuration.load(EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
+        except UserError:
+            continue
+    return found
+
+
+@cache
 def sites() -> list[str]:
     """The sites that tasks can use: not those of a debugger, nor patterns that still have <brackets> to fill in."""
     return [name for name, path in sites_module.available().items() if _site(name, path) is not None]

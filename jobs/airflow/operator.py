@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from graphufs.errors import UserError
 from jobs.airflow import forms, words
@@ -16,8 +16,8 @@ from jobs.airflow.keys import job_key
 from jobs.airflow.site_client import Refused, SiteClient, SiteError, Unreachable
 from jobs.airflow.trigger import JobTrigger, SiteTrigger
 
-JOB, NUMBER = "job", "job_id"
-"""XComs: the job's key, and its scheduler's number."""
+JOB, NUMBER, RESULT = "job", "job_id", "result"
+"""XComs: the job's key, its scheduler's number, and the step's result where the task is skipped for it."""
 CROSSING = 300.0
 """Seconds for which a cancelling may be on its way that an earlier try of the same task asked for."""
 
@@ -44,11 +44,17 @@ class JobOperator(BaseOperator):
     needs
         Keys of jobs that must complete first.
     deadline
-        Time after which the job is cancelled and the task fails, waiting in the queue included; None: never.
+        Time, or hours, after which the job is cancelled and the task fails, waiting in the queue included; None: never.
     force
         Do finished work again. Matters only with a key of one's own.
     key
         The job's key. None: made of DAG, run, task and map index.
+    wanted
+        Whether there is anything to do; False: the task is skipped.
+    skip_without
+        Name of a list in the step's result; where that is empty, the task is skipped with the result's message.
+    event
+        What the assets' events say besides the step's result.
     """
 
     template_fields: Sequence[str] = (
@@ -60,6 +66,9 @@ class JobOperator(BaseOperator):
         "needs",
         "force",
         "key",
+        "deadline",
+        "wanted",
+        "event",
     )
     ui_color = "#dbe7f3"
 
@@ -72,23 +81,29 @@ class JobOperator(BaseOperator):
         overrides: Sequence[str] = (),
         job_resources: Sequence[str] = (),
         needs: Sequence[str] = (),
-        deadline: timedelta | None = None,
+        deadline: timedelta | float | str | None = None,
         force: bool | str = False,
         key: str | None = None,
+        wanted: bool = True,
+        skip_without: str | None = None,
+        event: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if "pool" not in kwargs and isinstance(site, str) and (pool := forms.pool_of(site)):
             kwargs["pool"] = pool
-        super().__init__(**kwargs)
+        super().__init__(**{"multiple_outputs": True, **kwargs})
         self.step, self.experiment, self.site = step, experiment, site
         self.overrides, self.job_resources, self.needs = overrides, job_resources, needs
         self.deadline, self.force, self.key = deadline, force, key
+        self.wanted, self.skip_without, self.event = wanted, skip_without, event
         self._job: str | None = None
         self._client_: SiteClient | None = None
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or find it again, and wait for it in the triggerer."""
-        deadline = None if self.deadline is None else time.time() + self.deadline.total_seconds()
+        if not self.wanted:
+            raise AirflowSkipException(f"{self.step} is not wanted in this run")
+        deadline = None if self._patience is None else time.time() + self._patience.total_seconds()
         return self._submit(context, deadline)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
@@ -96,7 +111,7 @@ class JobOperator(BaseOperator):
         if event.get("late"):
             raise AirflowFailException(
                 f"{self.step} was not submitted: site {self.site} could not be asked until the deadline of "
-                f"{self.deadline}; if an earlier command had come through, `graphufs-jobs cancel "
+                f"{self._patience}; if an earlier command had come through, `graphufs-jobs cancel "
                 f"{self._key(context)} --site {self.site}` ends what it started"
             )
         return self._submit(context, event.get("deadline"))
@@ -107,7 +122,7 @@ class JobOperator(BaseOperator):
         if event.get("late"):
             state = f"is {words.state(event)}" if event.get("cancelled") else f"was NOT cancelled: {event['message']}"
             raise AirflowFailException(
-                f"{self.step} was not done by its deadline of {self.deadline}; the job {event['key']} {state}"
+                f"{self.step} was not done by its deadline of {self._patience}; the job {event['key']} {state}"
             )
         attached = event.get("attached")
         if event["state"] == "CANCELLED" and attached is not None and time.time() - attached < CROSSING:
@@ -166,6 +181,15 @@ class JobOperator(BaseOperator):
         raise TaskDeferred(trigger=trigger, method_name=method)
 
     @property
+    def _patience(self) -> timedelta | None:
+        if self.deadline is None or isinstance(self.deadline, timedelta):
+            return self.deadline
+        try:
+            return timedelta(hours=float(self.deadline))
+        except (TypeError, ValueError, OverflowError):
+            raise AirflowFailException(f"{self.deadline!r} is no number of hours for a deadline") from None
+
+    @property
     def _forced(self) -> bool:
         return str(self.force).strip().lower() in ("true", "1", "yes")
 
@@ -218,9 +242,22 @@ class JobOperator(BaseOperator):
             raise AirflowFailException(words.failure(answer))
         result = dict((answer.get("result") or {}).get("result") or {})
         result = {**result, "job": answer["key"], "site": self.site}
+        self._tell_result(result)
+        if self.skip_without and not result.get(self.skip_without):
+            ti.xcom_push(key=RESULT, value=result)
+            raise AirflowSkipException(str(result.get("message") or f"{self.step} found nothing to do"))
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = {**result, "step": self.step}
+            context["outlet_events"][asset].extra = {**result, "step": self.step, **(self.event or {})}
         return result
+
+    def _tell_result(self, result: dict[str, Any]) -> None:
+        """What the step found that a person should see."""
+        if result.get("message"):
+            self.log.info("%s: %s", self.step, result["message"])
+        for word in result.get("warnings", ()):
+            self.log.warning("%s: %s", self.step, word)
+        for hole in result.get("holes", ()):
+            self.log.warning("%s: a hole at %s: %s", self.step, hole["initial_time"], hole["why"])
 
     def _tell_history(self, key: str) -> None:
         """Write segments and GPU-hours into the log; that they cannot be had is no failure."""

@@ -1,0 +1,149 @@
+"""Train an emulator, from data to a registered candidate.
+
+Data and statistics are made where they are not there yet; runs that need the same share them. The training is then
+scored on the *validation* period, the report is written, and the model becomes a candidate. The evaluation period is
+left to the nightly evaluation.
+
+Fields that are left empty keep what the experiment or the site says. Wrong input is refused by the form, or by the
+first task, `check`, which names the field. `preflight` sees whether the site would take the jobs before one waits in a
+queue.
+
+While a job waits or runs, its task holds no worker, and its log shows the job's. Marking the task as failed or clearing
+it cancels the job; restarting Airflow does not. A job that failed says why in the first line of its task's log; when
+the cause is put right, clear the task: what is done is not done again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from jobs.airflow import common, fields, forms
+from jobs.airflow.assets import CHECKPOINT
+from jobs.airflow.commands import PreflightOperator
+from jobs.airflow.notifier import Notifier
+from jobs.airflow.operator import JobOperator
+
+KEYS = {
+    "mesh_size": "model.mesh_size",
+    "latent_size": "model.latent_size",
+    "message_steps": "model.message_steps",
+    "batch_size": "training.batch_size",
+    "updates": "training.stages.0.updates",
+    "learning_rate": "training.stages.0.learning_rate.peak",
+    "precision": "training.compute.precision",
+    "seed": "training.seed",
+}
+TITLES = {"updates": "Updates of the first stage", "learning_rate": "Peak learning rate of the first stage"}
+RESOURCES = {"gpus": "GPUs", "nodes": "Nodes", "memory": "Memory", "time_limit": "Time limit"}
+
+
+def section(key: str) -> str:
+    """The form's section of a key of the experiment."""
+    return key.partition(".")[0].capitalize()
+
+
+with DAG(
+    dag_id="training",
+    description="Train an emulator, score it on the validation period, register it as a candidate",
+    doc_md=__doc__,
+    schedule=None,
+    catchup=False,
+    tags=["graphufs", "training"],
+    default_args=common.arguments(),
+    on_success_callback=Notifier("succeeded", only_if="notify_success"),
+    params={
+        "experiment": common.experiment_field("p0"),
+        "site": common.site_field(),
+        **{
+            name: fields.of_experiment(key, TITLES.get(name, name.replace("_", " ").capitalize()), section(key))
+            for name, key in KEYS.items()
+        },
+        **{name: fields.of_resource(name, title, "Job") for name, title in RESOURCES.items()},
+        "deadline_hours": common.deadline_field(24 * 14),
+        "register": Param(
+            True,
+            type="boolean",
+            title="Register",
+            description="Make the model a candidate, which tells the nightly evaluation of it.",
+        ),
+        "overrides": common.overrides_field(),
+    },
+):
+
+    @task(pool=forms.pool())
+    def check() -> dict[str, Any]:
+        """See that all that was asked for is right, and fix it for all tasks of this run."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from graphufs import configuration
+        from graphufs.errors import UserError
+        from jobs.airflow import resolve
+
+        params: dict[str, Any] = dict(get_current_context()["params"])
+        overrides = list(params["overrides"] or [])
+        if params["updates"] is not None:
+            overrides.append("training.stages.0.epochs=null")  # its length is now told in updates
+        try:
+            site = resolve.site(params["site"])
+            overrides = resolve.merged({key: params[name] for name, key in KEYS.items()}, overrides)
+            experiment = resolve.experiment(params["experiment"], overrides)
+            experiment, note = resolve.on_validation(experiment)
+            resources = resolve.resources(site, "train", {name: params[name] for name in RESOURCES})
+        except UserError as error:
+            raise AirflowFailException(str(error)) from None
+        print(f"{experiment.name}: {note}")
+        return {
+            "experiment": configuration.dump(experiment),
+            "site": site,
+            "resources": resources,
+            "preflight": [f"train.{one}" for one in resources],
+            "deadline_hours": params["deadline_hours"],
+            "register": params["register"],
+            "note": note,
+            "name": experiment.name,
+            "form": params["experiment"],
+            "overrides": overrides,
+        }
+
+    checked = check()
+    common_arguments: dict[str, Any] = {
+        "experiment": checked["experiment"],
+        "site": checked["site"],
+        "deadline": checked["deadline_hours"],
+        "pool": forms.pool(),
+    }
+
+    def job(step: str, after: JobOperator | None, doc: str, **more: Any) -> JobOperator:
+        """A step as a task that comes after another one."""
+        needs = [] if after is None else [after.output["job"]]
+        return JobOperator(task_id=step, step=step, needs=needs, doc_md=doc, **common_arguments, **more)
+
+    preflight = PreflightOperator(
+        task_id="preflight",
+        site=checked["site"],
+        job_resources=checked["preflight"],
+        pool=forms.pool(),
+        doc_md="See whether the site is ready for the jobs.",
+    )
+    prepare = job("prepare", None, "Fetch the data that are not there yet.")
+    normalize = job("normalize", prepare, "Compute the statistics that are not there yet.")
+    train = job("train", normalize, "Train, stage by stage.", job_resources=checked["resources"])
+    forecast = job("forecast", train, "Forecast the validation period.")
+    evaluate = job("evaluate", forecast, "Score the forecasts.")
+    report = job("report", evaluate, "Write the report.")
+    register = job(
+        "register",
+        report,
+        "Make the model a candidate.",
+        wanted=checked["register"],
+        outlets=[CHECKPOINT],
+        event={
+            "experiment": checked["form"],
+            "name": checked["name"],
+            "overrides": checked["overrides"],
+            "report": report.output["report"],
+        },
+    )
+    preflight >> prepare

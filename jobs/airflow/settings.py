@@ -1,0 +1,24 @@
+"""What an operator sets for the DAGs without editing them: environment variables, or Airflow's variables.
+
+`GRAPHUFS_NIGHTLY_SITE` in the environment of the workers, or Airflow's variable `graphufs_nightly_site`, which goes
+before it and can be changed in the user interface. They are read when a task runs, never when a DAG file is.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def setting(name: str) -> str | None:
+    """A setting by its name in lower case, as in `nightly_site`; None where it is not set."""
+    from airflow.sdk import Variable
+
+    value = Variable.get(f"graphufs_{name}", default=None)
+    if value in (None, ""):
+        value = os.environ.get(f"GRAPHUFS_{name.upper()}")
+    return str(value).strip() if value not in (None, "") else None
+
+
+def described(name: str) -> str:
+    """How a setting can be made, for messages."""
+    return f"the variable graphufs_{name} in Airflow (or GRAPHUFS_{name.upper()} in its workers' environment)"
