@@ -129,6 +129,11 @@ def legend(scores: Scores) -> list[tuple[str, str, str]]:
     return entries
 
 
+def wide_axes() -> tuple[Figure, Axes]:
+    """A figure as wide as the page with one pair of axes and room for a legend beside it."""
+    return _axes((8.2, 2.9), right=1.9)
+
+
 def _axes(size: tuple[float, float] = SIZE, right: float = 0.1) -> tuple[Figure, Axes]:
     """A figure with one pair of axes; margins in inches, as matplotlib's own layout takes as long as the drawing."""
     left, bottom, top = 0.54, 0.46, 0.27

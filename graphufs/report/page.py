@@ -17,6 +17,7 @@ from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
 from graphufs.report.maps import Case, case_map
+from graphufs.report.nights import nights
 from graphufs.report.training_log import TrainingLog
 from graphufs.section import Period
 from graphufs.weatherbench.display import lead_name, number
@@ -56,6 +57,7 @@ def render(content: Content, key: str) -> str:
         name=experiment.name,
         description=experiment.description,
         subtitle=_subtitle(content),
+        nights=nights(scores, content.case_lead),
         embedded=experiment.data.source.url == EMBEDDED,
         cautions=_cautions(content),
         tiles=summary.tiles(scores),

@@ -307,6 +307,24 @@ def test_a_stopped_world_keeps_its_blocks_and_goes_on_to_the_same_bits_as_one_ca
     assert [event.done for event in events] == [10.0, 20.0]
 
 
+def test_a_world_that_grows_by_days_computes_whole_blocks_but_shows_no_more_than_asked_for(
+    half: tuple[Path, list[Event]], world: Path, data: xr.Dataset, copy: Callable[[Path], Path]
+) -> None:
+    folder, events, hour = copy(half[0]), [], np.timedelta64(1, "h")
+    assert store.present(folder) == DAYS_20 - 240 * hour
+    for stamps in (44, 48, 76):
+        until = DAYS_20 - (80 - stamps) * 6 * hour
+        ensure_world(folder, World(), until, exact=True, progress=events.append)
+        assert store.present(folder) == until
+        with xr.open_zarr(folder / "fv3.zarr") as grown:
+            assert grown.identical(data.isel(time=slice(0, stamps)))
+        ensure_world(folder, World(), until)  # as prepare asks for it: nothing is to be done
+        assert store.present(folder) == until
+    assert [event.done for event in events] == [10.0, 20.0]  # one simulation for all
+    ensure_world(folder, World(), DAYS_20)
+    assert contents(folder) == contents(world)
+
+
 def test_a_world_that_is_long_enough_is_left_alone_and_loads_no_jax(world: Path) -> None:
     before = contents(world)
     code = """
