@@ -7,9 +7,10 @@ the initial time. Observations have (time, [level], latitude, longitude).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,9 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.files import new_folder
 from graphufs.weatherbench.fields import Channel, channels_of, pack
+
+if TYPE_CHECKING:
+    from graphufs.weatherbench.regridding import Regridder
 
 TOLERANCE = 1e-3
 """Degrees by which the coordinates of two grids may differ and still be the same grid (as in WeatherBench2)."""
@@ -32,6 +36,8 @@ class Grid:
 
     latitude: np.ndarray
     longitude: np.ndarray
+    origin: str = "unchanged (no regridding)"
+    """How fields came to lie on it."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,7 +48,7 @@ class Grid:
     def description(self) -> str:
         """The grid in a few words, as it is recorded with every score."""
         lat = self.latitude
-        return f"{len(self.longitude)}x{len(lat)}, latitude {lat[0]:.4f} to {lat[-1]:.4f}, unchanged (no regridding)"
+        return f"{len(self.longitude)}x{len(lat)}, latitude {lat[0]:.4f} to {lat[-1]:.4f}, {self.origin}"
 
     def orientation(self, other: Grid, name: str) -> slice:
         """The slice that brings latitudes of fields on `other` into this grid's order.
@@ -136,6 +142,7 @@ class Forecasts:
             )
         self.dataset = dataset
         self.origin = origin
+        self._regridder: Regridder | None = None
         self.grid = grid_of(dataset, origin)
         self.channels: tuple[Channel, ...] = channels_of(dataset, variables, levels)
         self.initial_times = dataset["time"].values.astype("datetime64[ns]")
@@ -167,7 +174,14 @@ class Forecasts:
     def read(self, initial_time: np.datetime64) -> np.ndarray:
         """The forecasts from one initial time, float32 [lead, channel, lat, lon]."""
         where = int(np.flatnonzero(self.initial_times == initial_time)[0])
-        return pack(self.dataset.isel(time=where), self.channels, ["prediction_timedelta"])
+        fields = pack(self.dataset.isel(time=where), self.channels, ["prediction_timedelta"])
+        return fields if self._regridder is None else self._regridder(fields)
+
+    def regridded(self, regridder: Regridder) -> Forecasts:
+        """The same forecasts on another grid."""
+        forecasts = copy(self)
+        forecasts._regridder, forecasts.grid = regridder, regridder.target
+        return forecasts
 
 
 def open_zarr(path: Path | str, group: str | None = None) -> xr.Dataset:

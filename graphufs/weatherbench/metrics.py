@@ -8,7 +8,7 @@ times enters. Formulas: weatherbench2/metrics.py. f is the forecast, o the truth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,6 +68,14 @@ OF_VECTORS = frozenset({"squared_error"})
 
 SKIPS_NAN = frozenset({"seeps"})
 """The statistics whose spatial mean leaves NaN out whatever else is asked for: NaN belongs to their definition."""
+
+
+def pointwise(name: str, components: Sequence[Fields]) -> np.ndarray | None:
+    """A statistic of a variable (one component) or a vector, [..., lat, lon]; None where it is not defined."""
+    if len(components) > 1 and name not in OF_VECTORS:
+        return None
+    first, *others = (STATISTICS[name](fields) for fields in components)
+    return first if first is None else sum((other for other in others if other is not None), start=first)
 
 
 Averages = Mapping[str, np.ndarray]

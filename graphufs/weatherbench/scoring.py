@@ -18,7 +18,7 @@ from graphufs.weatherbench.baselines import Baseline, Situation
 from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import vectors_in
 from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.metrics import DEFAULT_STATISTICS, OF_VECTORS, SKIPS_NAN, STATISTICS, Fields
+from graphufs.weatherbench.metrics import DEFAULT_STATISTICS, SKIPS_NAN, Fields, pointwise
 from graphufs.weatherbench.regions import region_weights
 from graphufs.weatherbench.seeps import SeepsClimatology, SeepsThresholds
 from graphufs.weatherbench.state import Axes, ScoreState
@@ -251,10 +251,6 @@ def average(
                 for position in components
             ]
             for row, name in enumerate(axes.statistics):
-                if len(fields) > 1 and name not in OF_VECTORS:
-                    continue
-                values = [found for one in fields if (found := STATISTICS[name](one)) is not None]
-                if values:
-                    total = sum(values[1:], start=values[0])
-                    averages[row, part, channel] = means[channel](total, skipna=name in SKIPS_NAN or None)
+                if (values := pointwise(name, fields)) is not None:
+                    averages[row, part, channel] = means[channel](values, skipna=name in SKIPS_NAN or None)
     return averages

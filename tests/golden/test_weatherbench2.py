@@ -1,103 +1,28 @@
-"""Parity with official WeatherBench2 on every set found in the golden folder, in all regions it has.
-
-A set NAME is the files NAME_forecast.zarr.zip, NAME_obs.zarr.zip, NAME_clim.zarr.zip and official results NAME_*.nc;
-an explicit climatology is a file climatology_NAME.npz. Nothing here knows a set.
-"""
+"""Parity with official WeatherBench2 and WeatherBench-X on every set found in the golden folder, in all its regions."""
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
-import zarr
 
-from graphufs.weatherbench.baselines import baselines
 from graphufs.weatherbench.climatology import triangular_sum
-from graphufs.weatherbench.climatology_store import Climatology, in_memory
-from graphufs.weatherbench.conventions import Convention
-from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.regions import all_regions
-from graphufs.weatherbench.scoring import score, usable_initial_times
-from graphufs.weatherbench.seeps import SeepsClimatology
-from graphufs.weatherbench.state import Axes, ScoreState
-from graphufs.weatherbench.truth import DatasetTruth, land_sea_mask
+from graphufs.weatherbench.climatology_store import in_memory
+from graphufs.weatherbench.state import Axes
+from graphufs.weatherbench.truth import DatasetTruth
 from graphufs.weatherbench.weights import latitude_weights
+from tests.golden.weatherbench2_sets import FOLDER, PRECIPITATION, Set, pytest_generate_tests
+
+__all__ = ["pytest_generate_tests"]
 
 TOLERANCE = 1e-6
 METRICS = ("mse", "mae", "bias", "acc", "rmse_sqrt_before_time_avg", "seeps")
-PRECIPITATION = {"total_precipitation_24hr": "seeps_24hr", "total_precipitation_6hr": "seeps_6hr"}
 
 
-class Set:
-    """One golden set and this package's scores of it."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-
-    def open(self, kind: str) -> xr.Dataset:
-        store = zarr.storage.ZipStore(self.folder / f"{self.name}_{kind}.zarr.zip", mode="r")
-        return xr.open_zarr(store, chunks=None)
-
-    def official(self, kind: str) -> xr.Dataset:
-        path = self.folder / f"{self.name}_{kind}.nc"
-        if not path.exists():
-            pytest.skip(f"the set has no {path.name}")
-        return xr.open_dataset(path).load()
-
-    @cached_property
-    def states(self) -> dict[str, ScoreState]:
-        return self.score()
-
-    def score(self, **options: Any) -> dict[str, ScoreState]:
-        forecasts = Forecasts(self.open("forecast"))
-        observed, climate = self.open("obs"), self.open("clim")
-        truth = DatasetTruth(observed, forecasts.channels, forecasts.grid)
-        climatology = Climatology(climate, forecasts.channels, forecasts.grid)
-        usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, truth.stamps)
-        assert not excluded
-        none = np.zeros((len(forecasts.leads), len(forecasts.channels)))
-        convention: Convention = options.setdefault("convention", "WeatherBench2")
-        seeps: SeepsClimatology | None = None
-        if any(channel.variable in PRECIPITATION for channel in forecasts.channels):
-            seeps = SeepsClimatology(climate, forecasts.channels, forecasts.grid, convention)
-        land = land_sea_mask(observed, forecasts.grid)
-        chosen = options.pop("regions", all_regions(convention, land=land is not None))
-        return score(
-            forecasts,
-            truth,
-            climatology,
-            usable,
-            baselines(none),
-            regions=chosen,
-            land_sea_mask=land,
-            vectors=True,
-            seeps=seeps,
-            **options,
-        )
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    root = metafunc.config.getoption("golden_root", default=None) or Path(__file__).parent
-    folder = Path(root) / "weatherbench2"
-    if "golden" in metafunc.fixturenames:
-        names = sorted(path.name.removesuffix("_forecast.zarr.zip") for path in folder.glob("*_forecast.zarr.zip"))
-        metafunc.parametrize("golden", [Set(folder, name) for name in names], ids=names, scope="module")
-    if "golden_with_nan" in metafunc.fixturenames:
-        # only sets whose fields have NaN come with scores that skip them
-        names = sorted(path.name.split("_")[0] for path in folder.glob("*_deterministic_skipna.nc"))
-        metafunc.parametrize("golden_with_nan", [Set(folder, name) for name in names], ids=names)
-    if "official_climatology" in metafunc.fixturenames:
-        paths = sorted(folder.glob("climatology_*.npz"))
-        metafunc.parametrize("official_climatology", paths, ids=[path.stem for path in paths])
-
-
-def test_this_folder_holds_a_set_and_a_climatology() -> None:
-    folder = Path(__file__).parent / "weatherbench2"
-    assert list(folder.glob("*_forecast.zarr.zip")) and list(folder.glob("climatology_*.npz"))
+def test_this_folder_holds_a_set_a_climatology_and_regridded_fields() -> None:
+    assert all(list(FOLDER.glob(name)) for name in ("*_forecast.zarr.zip", "climatology_*.npz", "regrid_*.npz"))
 
 
 def assert_official(mine: np.ndarray, theirs: np.ndarray, scale: np.ndarray, what: str) -> int:
@@ -196,7 +121,7 @@ def test_scores_in_weatherbench_x_convention_are_its_own(golden: Set) -> None:
 
 
 def test_weights_of_gaussian_grids_are_the_official_ones() -> None:
-    with np.load(Path(__file__).parent / "weatherbench2" / "wbx_gaussian_lat_weights.npz") as file:
+    with np.load(FOLDER / "wbx_gaussian_lat_weights.npz") as file:
         latitude, theirs = file["latitude"], file["wbx"]
     ours = latitude_weights(latitude, "WeatherBench-X")
     np.testing.assert_allclose(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-6)

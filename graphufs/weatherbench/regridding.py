@@ -1,0 +1,231 @@
+"""Regridding between latitude-longitude grids: conservative, bilinear and nearest, with NaN left out.
+
+The methods are those of weatherbench2/regridding.py. Scores of different grids must not be compared: the grid and the
+method are recorded with every score (`Grid.description`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import KDTree
+
+from graphufs.errors import UserError
+from graphufs.weatherbench.fields import Channel
+from graphufs.weatherbench.layout import Grid
+from graphufs.weatherbench.truth import Truth
+
+Method = Literal["conservative", "bilinear", "nearest"]
+
+
+def named_grid(name: str) -> Grid:
+    """An equiangular grid by WeatherBench2's kind of name: longitudes x latitudes.
+
+    An odd number of latitudes includes both poles (240x121, 1440x721); with an even one the outermost rows lie half
+    a cell away from them (64x32).
+
+    Raises
+    ------
+    UserError
+        If the name is none.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", name)
+    if not match or min(longitudes := int(match[1]), latitudes := int(match[2])) < 3:
+        raise UserError(f"there is no grid {name}; name one by longitudes x latitudes, such as 64x32 or 240x121")
+    poles = latitudes % 2
+    step = 180 / (latitudes - poles)
+    first = -90 + (0 if poles else step / 2)
+    return Grid(first + step * np.arange(latitudes), 360 / longitudes * np.arange(longitudes))
+
+
+class Regridder:
+    """Brings fields from one grid to another.
+
+    Parameters
+    ----------
+    source, target
+        Latitudes may ascend or descend in either.
+    method
+        `conservative` keeps area means (for coarser grids), `bilinear` interpolates (for finer ones), `nearest` takes
+        the nearest point on the sphere (for categories).
+    """
+
+    def __init__(self, source: Grid, target: Grid, method: Method = "conservative") -> None:
+        if method not in get_args(Method):
+            raise UserError(f"there is no regridding method {method}; there are {', '.join(get_args(Method))}")
+        if min(source.shape) < 3 or min(target.shape) < 3:
+            raise UserError("regridding needs at least three latitudes and longitudes on both grids")
+        self.source, self.method = source, method
+        self.target = replace(target, origin=f"regridded from {source.shape[1]}x{source.shape[0]}, {method}")
+        build: dict[Method, Callable[[Grid, Grid], Callable[[np.ndarray], np.ndarray]]] = {
+            "conservative": _Conservative,
+            "bilinear": _Bilinear,
+            "nearest": _Nearest,
+        }
+        ascending, self._rows_in = _ascending(source)
+        wanted, self._rows_out = _ascending(target)
+        self._apply = build[method](ascending, wanted)
+
+    def __call__(self, fields: np.ndarray) -> np.ndarray:
+        """The fields on the target grid, float32 [..., lat, lon], from [..., lat, lon] on the source grid."""
+        leading = fields.shape[:-2]
+        flat = fields.reshape(-1, *fields.shape[-2:])
+        out = np.empty((len(flat), *self.target.shape), np.float32)
+        for index, field in enumerate(flat):  # one by one, so that the temporaries stay small
+            out[index] = self._apply(field[self._rows_in])[self._rows_out]
+        return out.reshape(*leading, *self.target.shape)
+
+
+def _ascending(grid: Grid) -> tuple[Grid, slice]:
+    """The grid with latitudes ascending, and the slice that turns its rows over if need be (its own inverse)."""
+    if grid.latitude[0] < grid.latitude[-1]:
+        return grid, slice(None)
+    return replace(grid, latitude=grid.latitude[::-1]), slice(None, None, -1)
+
+
+class _Conservative:
+    """Means over the target cells: rows weighted by the overlap in sin(latitude), columns by that in longitude.
+
+    Where there is NaN, the mean is taken over the valid part of the cell.
+    """
+
+    def __init__(self, source: Grid, target: Grid) -> None:
+        self._rows = latitude_overlap(source.latitude, target.latitude)
+        self._columns = longitude_overlap(source.longitude, target.longitude)
+
+    def _mean(self, field: np.ndarray) -> np.ndarray:
+        return (self._columns @ (self._rows @ field).T).T
+
+    def __call__(self, field: np.ndarray) -> np.ndarray:
+        field = field.astype(np.float64)
+        missing = np.isnan(field)
+        if not missing.any():
+            return self._mean(field)
+        valid = self._mean((~missing).astype(np.float64))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(valid > 0, self._mean(np.where(missing, 0.0, field)) / valid, np.nan)
+
+
+def latitude_overlap(source: np.ndarray, target: np.ndarray) -> sparse.csr_array:
+    """The share of each target row's area in each source row, [target, source]; rows sum to 1.
+
+    Rows end half-way to the next ones, the outermost at the poles; latitudes ascend.
+    """
+
+    def bounds(latitude: np.ndarray) -> np.ndarray:
+        radians = np.deg2rad(latitude)
+        return np.concatenate([[-np.pi / 2], (radians[:-1] + radians[1:]) / 2, [np.pi / 2]])
+
+    inner, outer = bounds(source), bounds(target)
+    upper = np.minimum(outer[1:, None], inner[None, 1:])
+    lower = np.maximum(outer[:-1, None], inner[None, :-1])
+    return _normalized(np.where(upper > lower, np.sin(upper) - np.sin(lower), 0.0))
+
+
+def longitude_overlap(source: np.ndarray, target: np.ndarray) -> sparse.csr_array:
+    """The share of each target column's width in each source column around the globe, [target, source]."""
+
+    def bounds(longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        wrapped = np.concatenate([[longitude[-1] - 360], longitude, [longitude[0] + 360]])
+        middles = (wrapped[:-1] + wrapped[1:]) / 2
+        return middles[:-1], middles[1:]
+
+    (west, east), (target_west, target_east) = bounds(source), bounds(target)
+    overlap = np.zeros((len(target), len(source)))
+    for turn in (-360.0, 0.0, 360.0):
+        upper = np.minimum(target_east[:, None], east + turn)
+        lower = np.maximum(target_west[:, None], west + turn)
+        overlap += np.maximum(upper - lower, 0.0)
+    return _normalized(overlap)
+
+
+def _normalized(overlap: np.ndarray) -> sparse.csr_array:
+    return sparse.csr_array(overlap / overlap.sum(axis=1, keepdims=True))
+
+
+class _Bilinear:
+    """Linear interpolation along latitude, then along longitude around the globe.
+
+    Between the outermost row and the pole the row's values hold, where the source reaches to within a row of the
+    pole; a source that ends earlier gives NaN beyond its end. NaN at either neighbour makes NaN, even at a neighbour
+    of weight 0, as in WeatherBench2.
+    """
+
+    def __init__(self, source: Grid, target: Grid) -> None:
+        latitude, wanted = source.latitude, target.latitude
+        rows = _neighbours(latitude, np.clip(wanted, latitude[0], latitude[-1]))
+        south = latitude[0] + 90 <= latitude[1] - latitude[0] + 1e-6
+        north = 90 - latitude[-1] <= latitude[-1] - latitude[-2] + 1e-6
+        outside = ((wanted < latitude[0]) & ~south) | ((wanted > latitude[-1]) & ~north)
+        self._rows = *rows[:2], np.where(outside, np.nan, rows[2])
+        wrapped = np.concatenate([source.longitude, [source.longitude[0] + 360]])
+        beyond = np.where(target.longitude < source.longitude[0], target.longitude + 360, target.longitude)
+        left, right, share = _neighbours(wrapped, beyond)
+        self._columns = left % len(source.longitude), right % len(source.longitude), share
+
+    def __call__(self, field: np.ndarray) -> np.ndarray:
+        between = _interpolated(field.astype(np.float64).T, *self._rows).T
+        return _interpolated(between, *self._columns)
+
+
+def _neighbours(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The source points on either side of each target point within, and the weight of the second."""
+    right = np.clip(np.searchsorted(source, target, side="right"), 1, len(source) - 1)
+    return right - 1, right, (target - source[right - 1]) / (source[right] - source[right - 1])
+
+
+def _interpolated(values: np.ndarray, left: np.ndarray, right: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Along the last axis."""
+    return values[:, left] * (1 - share) + values[:, right] * share
+
+
+class _Nearest:
+    """The value at the nearest point on the sphere; which of several equally near ones is not defined."""
+
+    def __init__(self, source: Grid, target: Grid) -> None:
+        _, self._indices = KDTree(_on_sphere(source)).query(_on_sphere(target))
+        self._shape = target.shape
+
+    def __call__(self, field: np.ndarray) -> np.ndarray:
+        return field.ravel()[self._indices].reshape(self._shape)
+
+
+def _on_sphere(grid: Grid) -> np.ndarray:
+    """Unit vectors of all points, [lat * lon, 3]; their chords order them as their great circles do."""
+    latitude, longitude = np.meshgrid(np.deg2rad(grid.latitude), np.deg2rad(grid.longitude), indexing="ij")
+    x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
+    return np.stack([x, y, np.sin(latitude)], axis=-1).reshape(-1, 3)
+
+
+class RegriddedTruth:
+    """A truth on another grid.
+
+    Points where a channel has no values, as land in ocean fields, count as NaN: a target cell is then made of its
+    valid part, and masked where it has none.
+    """
+
+    def __init__(self, truth: Truth, regridder: Regridder) -> None:
+        self._truth, self._regridder = truth, regridder
+        self.channels: tuple[Channel, ...] = truth.channels
+        self.grid = regridder.target
+        self._whole = bool(truth.mask.all())
+        self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
+        if not self._whole:
+            self.mask = ~np.isnan(regridder(np.where(truth.mask, 1.0, np.nan)))
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """The times with usable fields, ascending."""
+        return self._truth.stamps
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        fields = self._truth.read(stamps)
+        if not self._whole:
+            fields = np.where(self._truth.mask, fields, np.nan)
+        return self._regridder(fields)

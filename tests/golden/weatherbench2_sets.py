@@ -1,0 +1,98 @@
+"""The golden sets of WeatherBench2 and this package's scores of them.
+
+A set NAME is the files NAME_forecast.zarr.zip, NAME_obs.zarr.zip, NAME_clim.zarr.zip and official results NAME_*.nc;
+files climatology_NAME.npz and regrid_NAME*.npz hold inputs and results of their own. Nothing here knows a set.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from graphufs.weatherbench.baselines import baselines
+from graphufs.weatherbench.climatology_store import Climatology
+from graphufs.weatherbench.conventions import Convention
+from graphufs.weatherbench.layout import Forecasts
+from graphufs.weatherbench.regions import all_regions
+from graphufs.weatherbench.scoring import score, usable_initial_times
+from graphufs.weatherbench.seeps import SeepsClimatology
+from graphufs.weatherbench.state import ScoreState
+from graphufs.weatherbench.truth import DatasetTruth, land_sea_mask
+
+FOLDER = Path(__file__).parent / "weatherbench2"
+PRECIPITATION = {"total_precipitation_24hr": "seeps_24hr", "total_precipitation_6hr": "seeps_6hr"}
+
+
+class Set:
+    """One golden set and this package's scores of it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def open(self, kind: str) -> xr.Dataset:
+        store = zarr.storage.ZipStore(self.folder / f"{self.name}_{kind}.zarr.zip", mode="r")
+        return xr.open_zarr(store, chunks=None)
+
+    def official(self, kind: str) -> xr.Dataset:
+        path = self.folder / f"{self.name}_{kind}.nc"
+        if not path.exists():
+            pytest.skip(f"the set has no {path.name}")
+        return xr.open_dataset(path).load()
+
+    @cached_property
+    def states(self) -> dict[str, ScoreState]:
+        return self.score()
+
+    def seeps(self, convention: Convention = "WeatherBench2") -> SeepsClimatology | None:
+        forecasts = Forecasts(self.open("forecast"))
+        if not any(channel.variable in PRECIPITATION for channel in forecasts.channels):
+            return None
+        return SeepsClimatology(self.open("clim"), forecasts.channels, forecasts.grid, convention)
+
+    def score(self, **options: Any) -> dict[str, ScoreState]:
+        forecasts = Forecasts(self.open("forecast"))
+        observed, climate = self.open("obs"), self.open("clim")
+        truth = DatasetTruth(observed, forecasts.channels, forecasts.grid)
+        climatology = Climatology(climate, forecasts.channels, forecasts.grid)
+        usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, truth.stamps)
+        assert not excluded
+        none = np.zeros((len(forecasts.leads), len(forecasts.channels)))
+        convention: Convention = options.setdefault("convention", "WeatherBench2")
+        land = land_sea_mask(observed, forecasts.grid)
+        chosen = options.pop("regions", all_regions(convention, land=land is not None))
+        return score(
+            forecasts,
+            truth,
+            climatology,
+            usable,
+            baselines(none),
+            regions=chosen,
+            land_sea_mask=land,
+            vectors=True,
+            seeps=self.seeps(convention),
+            **options,
+        )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    root = metafunc.config.getoption("golden_root", default=None) or Path(__file__).parent
+    folder = Path(root) / "weatherbench2"
+    if "golden" in metafunc.fixturenames:
+        names = sorted(path.name.removesuffix("_forecast.zarr.zip") for path in folder.glob("*_forecast.zarr.zip"))
+        metafunc.parametrize("golden", [Set(folder, name) for name in names], ids=names, scope="module")
+    if "golden_with_nan" in metafunc.fixturenames:
+        # only sets whose fields have NaN come with scores that skip them
+        names = sorted(path.name.split("_")[0] for path in folder.glob("*_deterministic_skipna.nc"))
+        metafunc.parametrize("golden_with_nan", [Set(folder, name) for name in names], ids=names)
+    if "official_climatology" in metafunc.fixturenames:
+        paths = sorted(folder.glob("climatology_*.npz"))
+        metafunc.parametrize("official_climatology", paths, ids=[path.stem for path in paths])
+    if "official_regridding" in metafunc.fixturenames:
+        paths = sorted(folder.glob("regrid_*.npz"))
+        metafunc.parametrize("official_regridding", paths, ids=[path.stem for path in paths])
