@@ -1,9 +1,10 @@
 # `make demo` and `make test` each set up all they need. See README.md.
 ROOT ?= graphufs-root
+PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-airflow demo test test-faults lint benchmark lock clean
+.PHONY: help setup setup-dev setup-airflow demo airflow test test-faults lint benchmark lock clean
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +28,10 @@ setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the 
 
 demo: .venv/.job           ## Train and score the demo emulator, and check it against its bar
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT)
+
+airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it up until Ctrl-C (on a port of yours: PORT=8080)
+	@scripts/packages.sh postgresql
+	@.venv/bin/python scripts/airflow_here.py --root $(ROOT) --port $(PORT)
 
 test: .venv/.dev           ## Run the tests
 	@scripts/packages.sh slurm

@@ -46,7 +46,7 @@ class Bars:
         """Show one event."""
         count = f"{event.done:,.0f}/{event.total:,.0f} {event.unit}".strip()
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
-        description = f"{self._title}: {event.label}"
+        description = f"{self._title}: {event.label}" if self._title else event.label
         if not self._console.is_terminal:
             self._line(event, f"{description} {count}  {numbers}".rstrip())
             return

@@ -76,12 +76,46 @@ class Api:
         """Let a DAG run."""
         self.request("PATCH", f"/dags/{_part(dag)}", {"is_paused": False})
 
-    def trigger(self, dag: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run of a DAG with these parameters; the run's id."""
-        run: str = self.request("POST", f"/dags/{_part(dag)}/dagRuns", {"logical_date": None, "conf": conf or {}})[
-            "dag_run_id"
-        ]
-        return run
+    def pause(self, dag: str) -> None:
+        """Let a DAG start nothing more; what runs goes on."""
+        self.request("PATCH", f"/dags/{_part(dag)}", {"is_paused": True})
+
+    def paused(self, dag: str) -> bool | None:
+        """Whether a DAG is paused; None where Airflow knows no such DAG, or not yet."""
+        try:
+            its: bool = self.request("GET", f"/dags/{_part(dag)}")["is_paused"]
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+        return its
+
+    def trigger(self, dag: str, conf: dict[str, Any] | None = None, run: str | None = None) -> str:
+        """Start a run of a DAG with these parameters, and with this id if one is given; the run's id.
+
+        Raises
+        ------
+        ApiError
+            With the status 409 where there is such a run already.
+        """
+        body = {"logical_date": None, "conf": conf or {}} | ({"dag_run_id": run} if run else {})
+        made: str = self.request("POST", f"/dags/{_part(dag)}/dagRuns", body)["dag_run_id"]
+        return made
+
+    def clear_failed(self, dag: str, run: str) -> None:
+        """Have a run's failed tasks, and those that waited for them, done again; the run goes on."""
+        body = {"dag_run_id": run, "only_failed": True, "reset_dag_runs": True, "dry_run": False}
+        self.request("POST", f"/dags/{_part(dag)}/clearTaskInstances", body)
+
+    def xcom(self, dag: str, run: str, task: str, key: str, map_index: int = -1) -> Any:
+        """What a task has left under a key; None where there is nothing."""
+        path = f"/dags/{_part(dag)}/dagRuns/{_part(run)}/taskInstances/{_part(task)}/xcomEntries/{_part(key)}"
+        try:
+            return self.request("GET", path, map_index=map_index, deserialize="true")["value"]
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
 
     def state(self, dag: str, run: str) -> str:
         """A run's state: queued, running, success or failed."""

@@ -210,8 +210,10 @@ class Stack(Keeper):
             self.ports[name] = free_port(wanted or self.ports.get(name, 0))
             if wanted and self.ports[name] != wanted:
                 raise StackError(f"port {wanted} is taken")
-        content = configuration(self.settings, self.base, self.url, self.ports, self.secrets)
-        write_private(self.home / "airflow.cfg", content)
+        own = configuration(self.settings, self.base, self.url, self.ports, self.secrets)
+        for name, content in {**self.settings.files, "airflow/airflow.cfg": own}.items():
+            (self.base / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(self.base / name, content)
         self.save()
 
         if self.settings.database == "postgresql":

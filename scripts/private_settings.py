@@ -12,6 +12,7 @@ from typing import Literal
 import private_postgresql
 
 TOP = Path(__file__).resolve().parents[1]
+Database = Literal["postgresql", "sqlite"]
 USERS = {"admin": "admin", "op": "op", "viewer": "viewer"}  # and their roles
 
 
@@ -26,7 +27,8 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)  # more variables, AIRFLOW__<SECTION>__<KEY> among them
     seconds: float = 180  # how long each part has to get ready
     pools: dict[str, int] | None = None  # slots by name; None: those that the sites name
-    database: Literal["postgresql", "sqlite"] = "postgresql"
+    database: Database = "postgresql"
+    files: dict[str, str] = field(default_factory=dict)  # written below the base before anything starts, by name
 
 
 def airflow_program() -> Path | None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from graphufs.replay.times import text
-from graphufs.weatherbench.bar import Criterion
+from graphufs.weatherbench.bar import Criterion, check
 from graphufs.weatherbench.display import forecast_name, lead_name, number
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores
@@ -121,3 +121,17 @@ def bar_table(criteria: Sequence[Criterion]) -> RenderableType:
     failed = sum(not criterion.passed for criterion in criteria)
     verdict = "passed" if not failed else f"FAILED: {failed} of {len(criteria)} requirements are not met"
     return Group(table, Text(f"The demo's bar is {verdict}.", "bold green" if not failed else "bold red"))
+
+
+def show_with_bar(console: Console, scores: Scores, name: str) -> bool:
+    """Print the scores of the demo's emulator, called `name`, beside the demo's bar; whether it is met."""
+    criteria = check(scores)
+    console.print(score_table(scores))
+    console.print(bar_table(criteria))
+    passed = all(criterion.passed for criterion in criteria)
+    console.print(
+        f"[green]{name} passes the demo's bar.[/] The embedded world is idealised: this is not weather skill."
+        if passed
+        else f"[red]{name} misses the demo's bar.[/]"
+    )
+    return passed

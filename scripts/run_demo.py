@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""The demo: a private Airflow takes experiments/demo.yaml from data to a night's scores, on this machine.
+
+`make demo` sets up what it needs and runs it. It starts the Airflow of the root folder, triggers normalization,
+training and nightly_evaluation through the public API, follows them, prints the scores beside the demo's bar, and stops
+what it started. What is done is not done again; after an interruption it goes on. Exit codes: 0 done and the bar met,
+1 not, 2 bad input, 75 stopped politely.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from airflow_api import Api, ApiError
+from airflow_here import interruptible, living, running
+from following import Follower, log_file
+from private_airflow import Stack, StackError
+from private_settings import TOP
+from rich.console import Console
+
+from graphufs import configuration
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+from graphufs.files import write_json
+from graphufs.layout import Layout, digest
+from jobs import submit
+from jobs.airflow.keys import PREFIX
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+SITE = "local"
+AT_ONCE = 60
+"""Initial times that the demo's one night takes at most: more than the evaluation year has."""
+PARSING = 120.0
+"""Seconds for Airflow to read the DAGs."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a DAG that the demo asks for."""
+
+    dag: str
+    id: str
+    conf: dict[str, Any]
+
+
+class DemoFailed(Exception):
+    """A run did not succeed; says why."""
+
+
+def runs(experiment: Experiment, name: str, overrides: list[str], number: int = 1) -> list[Run]:
+    """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for."""
+    common = {"experiment": name, "site": SITE, "overrides": overrides}
+    key = digest({"experiment": configuration.dump(experiment), "hashes": Layout(experiment, Path()).hashes})
+    again = f"-{number}" if number > 1 else ""
+    wanted: dict[str, dict[str, Any]] = {
+        "normalization": common,
+        "training": common,
+        "nightly_evaluation": common | {"at_most": AT_ONCE},
+    }
+    return [Run(dag, f"demo-{key}{again}", conf) for dag, conf in wanted.items()]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the results of the nights are."""
+
+    scores: Path
+    report: Path
+
+    @staticmethod
+    def of(experiment: Experiment, root: Path) -> Results | None:
+        """Those of an experiment, None where they are not there."""
+        from graphufs.forecast.step import finished_checkpoint
+        from graphufs.nightly.store import NightlyScores
+
+        layout = Layout(experiment, root)
+        try:
+            place = NightlyScores(layout.nightly(finished_checkpoint(layout).name))
+        except UserError:  # not trained
+            return None
+        return Results(place.store, place.report) if place.store.exists() and place.report.is_file() else None
+
+
+class Demo:
+    """The demo of an experiment below a root."""
+
+    def __init__(self, name: str, overrides: list[str], root: Path, console: Console) -> None:
+        self.name, self.overrides, self.root, self.console = name, overrides, root, console
+        self.experiment = configuration.load(TOP / "experiments" / f"{name}.yaml", overrides)
+        self.note = root / "airflow" / "demo.json"
+
+    def say(self, line: str) -> None:
+        """Say something."""
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def run(self) -> int:
+        """Do what is not done, and show the results; the exit code."""
+        ids = [run.id for run in runs(self.experiment, self.name, self.overrides)]
+        noted = json.loads(self.note.read_text()) if self.note.exists() else {}
+        results = Results.of(self.experiment, self.root)
+        if results is not None and noted.get("runs") == ids:
+            self.say("All of it is done already; `make airflow` shows its runs.")
+            return self.show(results)
+        with running(self.root, self.say, borrow=True) as (stack, own):
+            self.say(f"Airflow: {stack.url}, user admin, password in {stack.base / 'passwords.json'}")
+            wanted: list[Run] = []
+            try:
+                for number in count(1):
+                    wanted = runs(self.experiment, self.name, self.overrides, number)
+                    new = [self.do(stack, run) for run in wanted]
+                    results = Results.of(self.experiment, self.root)
+                    if results is not None:
+                        break
+                    if any(new):
+                        raise DemoFailed(f"all runs succeeded, and there are no nightly scores below {self.root}")
+                    self.say("Airflow's runs are done, but their results are gone: doing it again")
+            except KeyboardInterrupt:
+                if own:
+                    self.stop_jobs(stack, [run.id for run in wanted])
+                else:
+                    self.say(f"The runs go on in the Airflow at {stack.url}; cancel them there, or follow them again")
+                return STOPPED
+            write_json(self.note, {"runs": ids})
+            if own:
+                self.say("Stopping Airflow")
+        assert results is not None
+        return self.show(results)
+
+    def do(self, stack: Stack, run: Run) -> bool:
+        """Trigger a run, or find it, and follow it to its good end; whether there was anything to do.
+
+        Raises
+        ------
+        DemoFailed
+            If it failed. One that failed in an earlier demo is tried again first.
+        """
+        api = stack.api
+        self.wait_for(api, stack, run.dag)
+        earlier = False
+        try:
+            api.trigger(run.dag, run.conf, run.id)
+        except ApiError as error:
+            if error.status != 409:
+                raise DemoFailed(f"Airflow refuses to run {run.dag}: {error}") from None
+            if api.state(run.dag, run.id) == "success":
+                self.say(f"{run.dag}: done already")
+                return False
+            earlier = True
+        paused = api.paused(run.dag)
+        api.unpause(run.dag)
+        follower = Follower(api, self.root, self.console)
+        try:
+            state = follower.follow(run.dag, run.id)
+            if state == "failed" and earlier:  # or was stopped with an earlier demo
+                self.say("  trying again what did not succeed before")
+                api.clear_failed(run.dag, run.id)
+                state = follower.follow(run.dag, run.id)
+        finally:
+            if paused:
+                api.pause(run.dag)
+        if state != "success":
+            raise DemoFailed(self.why(follower, stack, run))
+        return True
+
+    def wait_for(self, api: Api, stack: Stack, dag: str) -> None:
+        """Wait until Airflow has read a DAG."""
+        until = time.monotonic() + PARSING
+        while api.paused(dag) is None:
+            errors = api.request("GET", "/importErrors")["import_errors"]
+            if errors or time.monotonic() > until:
+                words = errors[0]["stack_trace"].splitlines()[-1] if errors else f"read {stack.logs('dag-processor')}"
+                raise DemoFailed(f"Airflow cannot read the DAG {dag}: {words}")
+            time.sleep(0.5)
+
+    def why(self, follower: Follower, stack: Stack, run: Run) -> str:
+        """Why a run failed, and where to read more."""
+        lines = [f"{run.dag} failed"]
+        for task in follower.failed(run.dag, run.id):
+            first, *more = follower.reason(run.dag, run.id, task)
+            lines += [f"{task['task_id']}: {first}", *(f"  {line}" for line in more)]
+            lines.append(f"  log: {log_file(stack.home / 'logs', run.dag, run.id, task)}")
+        return "\n".join([*lines, "Repeat the command to try again."])
+
+    def stop_jobs(self, stack: Stack, ids: list[str]) -> None:
+        """Have the jobs of the runs save and end."""
+        self.say("Stopping: jobs save first; Ctrl-C once more to end at once")
+        stack.stop("scheduler")  # that nothing new is begun
+        for status in living(self.root):
+            if status.job.key.startswith(PREFIX) and any(f".{run}" in status.job.key for run in ids):
+                what = submit.cancel(status.job)
+                self.say(f"  {status.intent.step}: {what.state.lower()}")
+        self.say("Repeat the command to go on.")
+
+    def show(self, results: Results) -> int:
+        """Print the scores, whether they meet the bar, and where the report is; the exit code."""
+        from graphufs.weatherbench.scores import Scores
+        from graphufs.weatherbench.table import score_table, show_with_bar
+
+        scores, passed = Scores.open(results.scores), True
+        if self.name == "demo":
+            passed = show_with_bar(self.console, scores, "The emulator")
+        else:
+            self.console.print(score_table(scores))
+        self.say(f"Report: {results.report}")
+        self.say(f"  open it in a browser: {results.report.as_uri()}")
+        self.say(f"  or copy that one file from another machine: scp MACHINE:{shlex.quote(str(results.report))} .")
+        return DONE if passed else FAILED
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
+    parser.add_argument("--experiment", default="demo", help="another of the folder `experiments`")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    began = time.perf_counter()
+    try:
+        with interruptible():
+            code = Demo(options.experiment, options.set, options.root.absolute(), console).run()
+    except UserError as error:
+        console.print(f"demo: {error}", highlight=False, soft_wrap=True, markup=False)
+        return BAD_INPUT
+    except (DemoFailed, StackError, ApiError, OSError) as error:
+        console.print(f"demo: {error}", highlight=False, soft_wrap=True, markup=False, style="red")
+        return FAILED
+    except KeyboardInterrupt:
+        return STOPPED
+    console.print(f"{time.perf_counter() - began:.0f} seconds.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

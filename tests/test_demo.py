@@ -1,0 +1,208 @@
+"""The demo's own part: what it asks Airflow for, what it says, and when it does nothing. Airflow itself is played."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import following
+import pytest
+import run_demo
+from airflow_api import ApiError
+from rich.console import Console
+
+from graphufs import configuration
+from graphufs.files import write_json
+from jobs.folder import JobFolder
+
+
+class PlayedAirflow:
+    """An Airflow in which runs come to the states that are listed for them, and everything asked is remembered."""
+
+    def __init__(self, states: dict[str, list[str]], tasks: list[dict] | None = None) -> None:
+        self.states, self.tasks, self.asked = states, tasks or [], []
+        self.existing: set[str] = set()
+
+    def paused(self, dag):
+        return True
+
+    def trigger(self, dag, conf, run):
+        self.asked.append(("trigger", dag, run))
+        if dag in self.existing:
+            raise ApiError(409, "there is one")
+
+    def unpause(self, dag):
+        self.asked.append(("unpause", dag))
+
+    def pause(self, dag):
+        self.asked.append(("pause", dag))
+
+    def clear_failed(self, dag, run):
+        self.asked.append(("clear", dag, run))
+
+    def state(self, dag, run):
+        left = self.states[dag]
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    def task_instances(self, dag, run):
+        return self.tasks
+
+    def xcom(self, dag, run, task, key, map_index):
+        assert key == "job"
+        return {"train": "the-key"}.get(task)
+
+    def log(self, dag, run, task, attempt, map_index):
+        return [{"event": "begun"}, {"event": "oh", "error_detail": [{"exc_type": "E", "exc_value": "no room\nmore"}]}]
+
+
+def task(name: str, state: str | None, **more: object) -> dict:
+    return {"task_id": name, "map_index": -1, "state": state, "try_number": 1, "duration": None, **more}
+
+
+@pytest.fixture
+def heard() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def demo(tmp_path: Path, heard: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> run_demo.Demo:
+    monkeypatch.setattr(run_demo, "Follower", partial(following.Follower, every=0))
+    return run_demo.Demo("tiny", [], tmp_path / "root", Console(file=heard, width=200))
+
+
+def played(monkeypatch: pytest.MonkeyPatch, demo: run_demo.Demo, api: PlayedAirflow) -> None:
+    class Stack:
+        url, base, home = "http://here", demo.root / "airflow", demo.root / "airflow" / "airflow"
+
+    Stack.api = api
+
+    @contextmanager
+    def running(root, say, borrow):
+        (root / "airflow").mkdir(parents=True, exist_ok=True)
+        yield Stack(), True
+
+    monkeypatch.setattr(run_demo, "running", running)
+
+
+def results(monkeypatch: pytest.MonkeyPatch, *found: bool) -> None:
+    """Results that are there, or not, each time they are looked for."""
+    left = list(found)
+    place = run_demo.Results(Path("scores"), Path("report"))
+    of = staticmethod(lambda experiment, root: place if (left.pop(0) if len(left) > 1 else left[0]) else None)
+    monkeypatch.setattr(run_demo.Results, "of", of)
+    monkeypatch.setattr(run_demo.Demo, "show", lambda self, results: 0)
+
+
+def test_the_same_experiment_asks_for_the_same_runs_and_another_one_for_others():
+    def ids(*overrides: str, number: int = 1) -> set[str]:
+        experiment = configuration.load(run_demo.TOP / "experiments" / "tiny.yaml", list(overrides))
+        return {run.id for run in run_demo.runs(experiment, "tiny", list(overrides), number)}
+
+    assert ids() == ids() and len(ids()) == 1
+    assert ids() != ids("training.seed=3") and ids() != ids("nightly.at_most=2")
+    assert ids(number=2) == {f"{run}-2" for run in ids()}
+
+
+def test_what_is_done_already_is_shown_without_an_airflow(demo, heard, monkeypatch):
+    results(monkeypatch, True)
+    write_json(demo.note, {"runs": [run.id for run in run_demo.runs(demo.experiment, "tiny", [])]})
+    assert demo.run() == 0 and "done already" in heard.getvalue()
+    demo.overrides, demo.experiment = ["training.seed=3"], configuration.load(
+        run_demo.TOP / "experiments" / "tiny.yaml", ["training.seed=3"]
+    )  # fmt: skip
+    api = PlayedAirflow({dag: ["success"] for dag in ("normalization", "training", "nightly_evaluation")})
+    played(monkeypatch, demo, api)
+    assert demo.run() == 0 and api.asked, "another experiment is not done yet"
+
+
+def test_the_runs_follow_each_other_and_their_dags_are_left_paused_as_they_were(demo, monkeypatch):
+    results(monkeypatch, False, True)
+    api = PlayedAirflow({dag: ["running", "success"] for dag in ("normalization", "training", "nightly_evaluation")})
+    played(monkeypatch, demo, api)
+    assert demo.run() == 0
+    assert [word[1] for word in api.asked if word[0] == "trigger"] == list(api.states)
+    assert [word[0] for word in api.asked] == ["trigger", "unpause", "pause"] * 3
+    assert demo.note.exists()
+
+
+def test_a_run_that_failed_before_is_tried_again_and_one_that_fails_now_is_told(demo, heard, monkeypatch):
+    results(monkeypatch, False, True)
+    api = PlayedAirflow(
+        {"normalization": ["success"], "training": ["failed", "failed", "success"], "nightly_evaluation": ["failed"]},
+        [task("train", "failed"), task("evaluate", "upstream_failed")],
+    )
+    api.existing = {"normalization", "training"}
+    played(monkeypatch, demo, api)
+    with pytest.raises(run_demo.DemoFailed) as caught:
+        demo.run()
+    assert [word[1] for word in api.asked if word[0] == "clear"] == ["training"]
+    first, reason, more, log, _ = str(caught.value).splitlines()
+    assert (first, reason, more) == ("nightly_evaluation failed", "train: no room", "  more")
+    assert log.endswith("/task_id=train/attempt=1.log") and "normalization: done already" in heard.getvalue()
+    assert not demo.note.exists()
+
+
+def test_runs_whose_results_are_gone_are_done_again_under_another_id(demo, monkeypatch):
+    results(monkeypatch, False, False, True)
+    dags = ("normalization", "training", "nightly_evaluation")
+    api = PlayedAirflow({dag: ["success"] for dag in dags})
+    api.existing = set(dags)
+
+    def trigger(dag, conf, run):
+        api.asked.append(("trigger", dag, run))
+        if not run.endswith("-2"):
+            raise ApiError(409, "there is one")
+
+    api.trigger = trigger
+    played(monkeypatch, demo, api)
+    assert demo.run() == 0
+    assert [run.endswith("-2") for what, _, run in [word for word in api.asked if word[0] == "trigger"]] == [
+        False, False, False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_a_followed_run_shows_its_tasks_and_its_jobs_progress(tmp_path, heard):
+    job = JobFolder(tmp_path, "the-key")
+    event = {"label": "one-step", "done": 5, "total": 5, "unit": "updates", "metrics": {"loss": 0.25}, "attempt": 1}
+    write_json(job.path / "progress.json", {**event, "at": "2026-01-01T00:00:00Z"})
+    api = PlayedAirflow({"training": ["running", "success"]}, [task("train", "deferred"), task("check", None)])
+    follower = following.Follower(api, tmp_path, Console(file=heard, width=200), every=0)
+    assert follower.follow("training", "run") == "success"
+    assert heard.getvalue().splitlines() == ["training", "train: one-step 5/5 updates  loss 0.25"]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("success", "t[2]: done in 61 s"), ("failed", "t[2]: FAILED"), ("running", ""), (None, "")],
+)
+def test_what_is_said_of_a_task(state, words):
+    assert following.told(task("t", state, map_index=2, duration=60.6)) == words
+
+
+def test_a_reason_is_the_last_exceptions_or_else_the_last_error():
+    error = {"event": "Task failed", "level": "error"}
+    details = [{"exc_type": "A", "exc_value": "first"}, {"exc_type": "B", "exc_value": "why\n\nmore"}]
+    assert following.reason([{"event": "x"}, {**error, "error_detail": details}, error]) == ["why", "more"]
+    assert following.reason([{**error, "error_detail": [{"exc_type": "KeyError", "exc_value": ""}]}]) == ["KeyError"]
+    assert following.reason([{"event": "x"}, error]) == ["Task failed"]
+    assert following.reason([]) == ["its log says nothing of it"]
+
+
+def test_an_airflow_that_is_silent_for_a_moment_is_asked_again_and_what_it_refuses_is_told(tmp_path, heard):
+    api = PlayedAirflow({"training": ["success"]})
+    answers = iter([OSError("refused"), ApiError(503, "starting"), "success"])
+
+    def state(dag, run):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    api.state = state
+    follower = following.Follower(api, tmp_path, Console(file=heard), every=0)
+    assert follower.follow("training", "run") == "success"
+    answers = iter([ApiError(404, "no such run")])
+    with pytest.raises(ApiError, match="no such run"):
+        follower.follow("training", "run")
