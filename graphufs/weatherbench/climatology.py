@@ -1,18 +1,20 @@
-"""The explicit climatology: a mean for each hour of the day and day of the year, smoothed by a triangular window.
+"""The climatology: mean and standard deviation for each hour of the day and day of the year, smoothed over the year.
 
-For the hour h and the day d it is the weighted mean of the fields of all years within half a window of d, counted
-around the end of the year:
+The explicit method: for the hour h and the day d it is the weighted mean of the fields of all years within half a
+window of d, counted around the end of the year:
 
     c[h, d] = sum_{y, k} w_k x[y, h, d+k] / sum_{y, k} w_k,    w_k = 1 - |k| / (window // 2),
 
-the explicit method of weatherbench2's compute_climatology.py. A year without a day 366 lends it its day 365. Sums and
-counts are streamed by hour, so memory does not grow with the number of years.
+and s[h, d] is the standard deviation about it with the same weights. A year without a day 366 lends it its day 365.
+The fast method takes the mean and standard deviation over the years of each day alone and smooths these with w; a day
+366 is then made of leap years only. Both are those of weatherbench2's compute_climatology.py. Sums and counts are
+streamed by hour, so memory does not grow with the number of years, and either method takes the same time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +26,8 @@ BATCH = 16
 """Frames read at once."""
 MEMORY = 256 * 2**20
 """Bytes the sums of one pass over the data may take; more channels mean more passes."""
+
+Method = Literal["explicit", "fast"]
 
 Gaps = Literal["skip", "day365"]
 """What becomes of days without data and of NaN: `skip` leaves them out of sums and counts; `day365` puts the same
@@ -62,12 +66,14 @@ def triangular_sum(values: np.ndarray, half: int) -> np.ndarray:
     return box(behind.take(np.arange(length + half - 1), axis=0, mode="wrap"))
 
 
-def explicit_climatology(
+def climatology(
     truth: Truth,
     stamps: np.ndarray,
-    write: Callable[[int, slice, np.ndarray], None],
+    write: Callable[[int, slice, dict[str, np.ndarray]], None],
     *,
     window: int = 61,
+    method: Method = "explicit",
+    std: bool = False,
     gaps: Gaps = "skip",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -80,12 +86,17 @@ def explicit_climatology(
     stamps
         The times to use; all must be in `truth`. Their years may be incomplete.
     write
-        Takes the result part by part: the hour's position, the channels, and float32 [366, channel, lat, lon].
-        NaN where a point has no value within the window.
+        Takes the result part by part: the hour's position, the channels, and float32 [366, channel, lat, lon] by
+        the ending of the variable's name: nothing for the mean, `_std` for the standard deviation. NaN where a point
+        has no value within the window.
     window
         Days, odd: the width of the triangle's base, whose ends have weight 0.
+    method
+        `explicit` or `fast`.
+    std
+        Whether to compute the standard deviation too.
     gaps
-        What becomes of missing days and NaN.
+        What becomes of missing days and NaN, with the explicit method.
     progress
         Called with the number of frames read and of all that will be.
 
@@ -93,21 +104,17 @@ def explicit_climatology(
     -------
     tuple
         The hours of the day, int [hour]; and where there were data within the window, bool [hour, 366]. A day
-        without takes the mean of the nearest day that has one.
+        without takes the values of the nearest day that has them.
 
     Raises
     ------
     UserError
         If there are no stamps, or the window is even or wider than two years.
     """
-    stamps = np.sort(np.asarray(stamps, "datetime64[ns]"))
-    if stamps.size == 0:
-        raise UserError("the climatology period holds no data; prepare it, or choose another evaluation.climatology")
-    if window % 2 == 0 or not 1 <= window < 2 * DAYS:
-        raise UserError(f"the climatology's window must be an odd number of days below {2 * DAYS}, got {window}")
+    stamps = checked(stamps, window)
     hours = np.unique(hour_of_day(stamps))
     points = len(truth.grid.latitude) * len(truth.grid.longitude)
-    at_once = max(1, MEMORY // (points * DAYS * 8))
+    at_once = max(1, MEMORY // (points * DAYS * (16 if std else 8)))
     blocks = [slice(i, min(i + at_once, len(truth.channels))) for i in range(0, len(truth.channels), at_once)]
     covered = np.empty((len(hours), DAYS), bool)
     done = 0
@@ -120,32 +127,50 @@ def explicit_climatology(
     for position, hour in enumerate(hours):
         of_hour = stamps[hour_of_day(stamps) == hour]
         for block in blocks:
-            mean, covered[position] = _smoothed_days(truth, of_hour, block, window // 2, gaps, advance)
-            write(position, block, mean)
-            del mean  # before the next sums take their place
+            sums = _DaySums(truth, block, method, std)
+            for year in np.unique(of_hour.astype("datetime64[Y]")):
+                of_year = of_hour[of_hour.astype("datetime64[Y]") == year]
+                sums.add_year(of_year, gaps)
+                advance(len(of_year))
+            part, covered[position] = sums.smoothed(window // 2)
+            del sums  # before the next ones take their place
+            write(position, block, part)
     return hours, covered
 
 
-def _smoothed_days(
-    truth: Truth, stamps: np.ndarray, channels: slice, half: int, gaps: Gaps, advance: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mean by day, float32 [366, channel, lat, lon], and where it has data, for the stamps of one hour."""
-    sums = _DaySums(truth, channels)
-    for year in np.unique(stamps.astype("datetime64[Y]")):
-        of_year = stamps[stamps.astype("datetime64[Y]") == year]
-        sums.add_year(of_year, gaps)
-        advance(len(of_year))
-    return sums.smoothed(half)
+def checked(stamps: np.ndarray, window: int) -> np.ndarray:
+    """The stamps, ascending.
+
+    Raises
+    ------
+    UserError
+        If there are none, or the window is even or wider than two years.
+    """
+    stamps = np.sort(np.asarray(stamps, "datetime64[ns]"))
+    if stamps.size == 0:
+        raise UserError("the climatology period holds no data; prepare it, or choose another evaluation.climatology")
+    if window % 2 == 0 or not 1 <= window < 2 * DAYS:
+        raise UserError(f"the climatology's window must be an odd number of days below {2 * DAYS}, got {window}")
+    return stamps
+
+
+def has_day_366(year: np.datetime64) -> bool:
+    """Whether a year is a leap year."""
+    first = year.astype("datetime64[Y]")
+    return bool((first + 1).astype("datetime64[D]") - first.astype("datetime64[D]") == np.timedelta64(DAYS, "D"))
 
 
 class _DaySums:
     """Sums and counts of fields by day of the year, for one hour of the day and some channels."""
 
-    def __init__(self, truth: Truth, channels: slice) -> None:
-        self._truth, self._channels = truth, channels
+    def __init__(self, truth: Truth, channels: slice, method: Method, std: bool) -> None:
+        self._truth, self._channels, self._method = truth, channels, method
         grid = truth.grid
         count = len(range(*channels.indices(len(truth.channels))))
         self._sum = np.zeros((DAYS, count, len(grid.latitude), len(grid.longitude)))
+        self._squares = np.zeros(self._sum.shape) if std else None
+        # squares are summed of deviations from some field of the same kind, or they would lose their digits
+        self._origin: np.ndarray | None = None
         self._frames = np.zeros(DAYS, np.int64)
         self._missing: np.ndarray | None = None  # NaN by day and point, allocated at the first one
 
@@ -155,20 +180,25 @@ class _DaySums:
     def _add(self, day: int, frame: np.ndarray) -> None:
         self._frames[day - 1] += 1
         nan = np.isnan(frame)
-        if nan.any():
+        flawed = bool(nan.any())
+        if flawed:
             if self._missing is None:
                 self._missing = np.zeros(self._sum.shape, np.int32)
             self._missing[day - 1] += nan
-            frame = np.where(nan, 0, frame)
-        self._sum[day - 1] += frame
+        if self._squares is not None:
+            if self._origin is None:
+                self._origin = np.nan_to_num(frame.astype(np.float64))
+            deviation = frame - self._origin
+            self._squares[day - 1] += np.where(nan, 0, deviation**2) if flawed else deviation**2
+        self._sum[day - 1] += np.where(nan, 0, frame) if flawed else frame
 
     def add_year(self, stamps: np.ndarray, gaps: Gaps) -> None:
         """Add the frames of one year."""
         days = day_of_year(stamps)
-        year = stamps[0].astype("datetime64[Y]")
-        leap = (year + 1).astype("datetime64[D]") - year.astype("datetime64[D]") == np.timedelta64(DAYS, "D")
+        explicit = self._method == "explicit"
+        lend = explicit and not has_day_366(stamps[0])
         fill: np.ndarray | None = None
-        if gaps == "day365":
+        if gaps == "day365" and explicit:
             fill = np.full(self._sum.shape[1:], np.nan, np.float32)
             if 365 in days:
                 fill = self._read(stamps[days == 365])[0]
@@ -178,26 +208,41 @@ class _DaySums:
                 if fill is not None:
                     frame = np.where(np.isnan(frame), fill, frame)
                 self._add(day, frame)
-                if day == 365 and not leap and fill is None:
+                if day == 365 and lend and fill is None:
                     self._add(DAYS, frame)
         if fill is not None:
             for day in np.setdiff1d(np.arange(1, DAYS + 1), days):
                 self._add(day, fill)
 
-    def smoothed(self, half: int) -> tuple[np.ndarray, np.ndarray]:
-        """The mean under the window, float32 [366, channel, lat, lon], and where it has data, bool [366]."""
-        frames = triangular_sum(self._frames, half)
-        covered = frames > 0
-        mean = np.empty(self._sum.shape, np.float32)
+    def smoothed(self, half: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """By ending of the name float32 [366, channel, lat, lon]; and where there are data, bool [366]."""
+        covered = triangular_sum(self._frames, half) > 0
+        endings = [""] if self._squares is None else ["", "_std"]
+        found = {ending: np.empty(self._sum.shape, np.float32) for ending in endings}
         for row in np.ndindex(*self._sum.shape[1:3]):  # row by row, for the cache and for memory
-            at = (slice(None), *row)
-            sums = triangular_sum(self._sum[at], half)
-            counts = frames[:, None]
-            if self._missing is not None:
-                counts = counts - triangular_sum(self._missing[at].astype(np.int64), half)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                mean[at] = np.where(counts > 0, sums / counts, np.nan)
-        return (mean if covered.all() else mean[_nearest(covered)]), covered
+            for ending, values in zip(endings, self._row(row, half), strict=True):
+                found[ending][(slice(None), *row)] = values
+        if not covered.all():
+            found = {ending: values[_nearest(covered)] for ending, values in found.items()}
+        return found, covered
+
+    def _row(self, row: tuple[int, ...], half: int) -> list[np.ndarray]:
+        """The mean, and the standard deviation if wanted, of one channel and latitude, each [366, lon]."""
+        at: tuple[Any, ...] = (slice(None), *row)
+        counts = np.repeat(self._frames[:, None], self._sum.shape[-1], axis=1)
+        if self._missing is not None:
+            counts = counts - self._missing[at]
+        sums = [self._sum[at]] + ([] if self._squares is None else [self._squares[at]])
+        if self._method == "explicit":
+            counts, sums = triangular_sum(counts, half), [triangular_sum(one, half) for one in sums]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = [np.where(counts > 0, one / counts, np.nan) for one in sums]
+            if self._origin is not None and len(means) > 1:
+                means[1] = np.sqrt(np.maximum(means[1] - (means[0] - self._origin[row]) ** 2, 0.0))
+            if self._method == "fast":
+                norm = triangular_sum((counts > 0).astype(np.float64), half)
+                means = [triangular_sum(np.where(counts > 0, one, 0.0), half) / norm for one in means]
+        return means
 
 
 def _nearest(covered: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import zarr
 
 from graphufs.errors import UserError
 from graphufs.files import new_folder
-from graphufs.weatherbench.climatology import DAYS, Gaps, day_of_year, explicit_climatology, hour_of_day
+from graphufs.weatherbench.climatology import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
 from graphufs.weatherbench.fields import Channel, channels_of, level_coordinate, pack, unpack
 from graphufs.weatherbench.layout import Grid, grid_of
+from graphufs.weatherbench.seeps_climatology import DRY_METRES, seeps_thresholds
 from graphufs.weatherbench.truth import Truth, require_channels
 
 CHUNK_BYTES = 2**20
@@ -27,16 +29,98 @@ def days_per_block(grid: Grid) -> int:
     return min(31, max(1, CHUNK_BYTES // (4 * grid.shape[0] * grid.shape[1])))
 
 
-def in_memory(truth: Truth, stamps: np.ndarray, *, window: int = 61, gaps: Gaps = "skip") -> xr.Dataset:
-    """The climatology as a dataset (hour, dayofyear, [level], latitude, longitude); see `explicit_climatology`."""
-    shape = (len(np.unique(hour_of_day(stamps))), DAYS, len(truth.channels), *truth.grid.shape)
-    values = np.empty(shape, np.float32)
+@dataclass(frozen=True)
+class Recipe:
+    """How a climatology is made; see `graphufs.weatherbench.climatology`."""
 
-    def write(hour: int, channels: slice, part: np.ndarray) -> None:
-        values[hour, :, channels] = part
+    window: int = 61
+    method: Method = "explicit"
+    gaps: Gaps = "skip"
+    std: bool = False
+    """Whether to add X_std for each variable X."""
+    seeps: bool = False
+    """Whether to add X_seeps_threshold and X_seeps_dry_fraction for each accumulated precipitation X."""
 
-    hours, covered = explicit_climatology(truth, stamps, write, window=window, gaps=gaps)
-    return _dataset(values, truth.channels, truth.grid, hours, covered)
+
+Sink = Callable[[Channel, int, slice, np.ndarray], None]
+"""Takes a channel of the store, the hour's position, rows of the grid, and float32 [366, row, lon]."""
+
+
+def _compute(
+    truth: Truth, stamps: np.ndarray, recipe: Recipe, sink: Sink, progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute all that the recipe asks for; return the hours, and where there were data, [hour, 366]."""
+    whole = slice(0, truth.grid.shape[0])
+    rain = _rain(truth) if recipe.seeps else []
+    passes = 1 + len(rain)
+
+    def of_pass(number: int) -> Callable[[int, int], None]:
+        return lambda done, total: progress(number * total + done, passes * total)
+
+    def write(hour: int, channels: slice, parts: dict[str, np.ndarray]) -> None:
+        for ending, part in parts.items():
+            for position, (name, level) in enumerate(truth.channels[channels]):
+                sink(Channel(name + ending, level), hour, whole, part[:, position])
+
+    hours, covered = climatology(
+        truth,
+        stamps,
+        write,
+        window=recipe.window,
+        method=recipe.method,
+        std=recipe.std,
+        gaps=recipe.gaps,
+        progress=of_pass(0),
+    )
+    for number, position in enumerate(rain, 1):
+        name = truth.channels[position].variable
+
+        def write_seeps(hour: int, rows: slice, heavy: np.ndarray, dry: np.ndarray, name: str = name) -> None:
+            sink(Channel(f"{name}_seeps_threshold"), hour, rows, heavy)
+            sink(Channel(f"{name}_seeps_dry_fraction"), hour, rows, dry)
+
+        seeps_thresholds(
+            truth,
+            position,
+            DRY_METRES[name],
+            stamps,
+            write_seeps,
+            window=recipe.window,
+            progress=of_pass(number),
+        )
+    return hours, covered
+
+
+def _rain(truth: Truth) -> list[int]:
+    """The positions of accumulated precipitation."""
+    found = [position for position, (name, _) in enumerate(truth.channels) if name in DRY_METRES]
+    if not found:
+        raise UserError(f"SEEPS thresholds need {' or '.join(DRY_METRES)} in the truth")
+    return found
+
+
+def _channels(truth: Truth, recipe: Recipe) -> tuple[Channel, ...]:
+    """All that the store holds."""
+    endings = ["", "_std"] if recipe.std else [""]
+    channels = [Channel(name + ending, level) for ending in endings for name, level in truth.channels]
+    if recipe.seeps:
+        names = [truth.channels[position].variable for position in _rain(truth)]
+        channels += [Channel(f"{name}_seeps_{what}") for name in names for what in ("threshold", "dry_fraction")]
+    return tuple(channels)
+
+
+def in_memory(truth: Truth, stamps: np.ndarray, **recipe: Any) -> xr.Dataset:
+    """The climatology as a dataset (hour, dayofyear, [level], latitude, longitude); see `Recipe`."""
+    made = Recipe(**recipe)
+    channels = _channels(truth, made)
+    values = np.empty((len(np.unique(hour_of_day(stamps))), DAYS, len(channels), *truth.grid.shape), np.float32)
+
+    def sink(channel: Channel, hour: int, rows: slice, part: np.ndarray) -> None:
+        values[hour, :, channels.index(channel), rows] = part
+
+    hours, covered = _compute(truth, stamps, made, sink, lambda done, total: None)
+    variables, levels = unpack(values, channels, ["hour", "dayofyear", "channel", "latitude", "longitude"])
+    return xr.Dataset(variables, _coordinates(levels, truth.grid, hours, covered))
 
 
 def write_store(
@@ -45,50 +129,40 @@ def write_store(
     stamps: np.ndarray,
     attributes: Mapping[str, Any],
     *,
-    window: int = 61,
-    gaps: Gaps = "skip",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    **recipe: Any,
 ) -> None:
-    """Compute the climatology into a zarr store that appears whole or not at all; see `explicit_climatology`.
+    """Compute the climatology into a zarr store that appears whole or not at all; see `Recipe`.
 
     A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
     """
+    made = Recipe(**recipe)
     hours = np.unique(hour_of_day(stamps))
     with new_folder(path) as temporary:
-        levels = _create(temporary, truth, hours, attributes)
+        levels = _create(temporary, truth, _channels(truth, made), hours, attributes)
         group = zarr.open_group(temporary, mode="r+", use_consolidated=False)
 
-        def write(hour: int, channels: slice, part: np.ndarray) -> None:
-            for position, channel in enumerate(truth.channels[channels]):
-                array = group[channel.variable]
-                if channel.level is None:
-                    array[hour] = part[:, position]  # type: ignore[index]
-                else:
-                    array[hour, :, levels.index(channel.level)] = part[:, position]  # type: ignore[index]
+        def sink(channel: Channel, hour: int, rows: slice, part: np.ndarray) -> None:
+            level = () if channel.level is None else (levels.index(channel.level),)
+            group[channel.variable][(hour, slice(None), *level, rows)] = part  # type: ignore[index]
 
-        _, covered = explicit_climatology(truth, stamps, write, window=window, gaps=gaps, progress=progress)
+        _, covered = _compute(truth, stamps, made, sink, progress)
         group["covered"][:] = covered  # type: ignore[index]
         zarr.consolidate_metadata(str(temporary), zarr_format=2)
 
 
-def _dataset(
-    values: np.ndarray, channels: Sequence[Channel], grid: Grid, hours: np.ndarray, covered: np.ndarray
-) -> xr.Dataset:
-    """A dataset in WeatherBench2's layout from [hour, 366, channel, lat, lon]."""
-    variables, levels = unpack(values, channels, ["hour", "dayofyear", "channel", "latitude", "longitude"])
-    return xr.Dataset(variables, _coordinates(levels, grid, hours, covered))
-
-
-def _create(path: Path, truth: Truth, hours: np.ndarray, attributes: Mapping[str, Any]) -> list[float]:
+def _create(
+    path: Path, truth: Truth, channels: Sequence[Channel], hours: np.ndarray, attributes: Mapping[str, Any]
+) -> list[float]:
     """Create the store with its coordinates and empty variables; return its levels."""
-    levels = sorted({channel.level for channel in truth.channels if channel.level is not None})
+    levels = sorted({channel.level for channel in channels if channel.level is not None})
     coordinates = _coordinates(np.array(levels), truth.grid, hours, np.zeros((len(hours), DAYS), bool))
     xr.Dataset(coords=coordinates, attrs=dict(attributes)).to_zarr(path, zarr_format=2, consolidated=False)
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     sizes = {"hour": len(hours), "dayofyear": DAYS, "level": len(levels)}
     sizes |= {"latitude": truth.grid.shape[0], "longitude": truth.grid.shape[1]}
     chunks = sizes | {"hour": 1, "dayofyear": days_per_block(truth.grid), "level": 1}
-    for name, level in dict(truth.channels).items():
+    for name, level in dict(channels).items():
         dims = [dim for dim in sizes if dim != "level" or level is not None]
         group.create_array(
             name,

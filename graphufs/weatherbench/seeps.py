@@ -21,9 +21,7 @@ from graphufs.weatherbench.climatology_store import Climatology
 from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import Channel, pack
 from graphufs.weatherbench.layout import Grid, grid_of
-
-DRY_METRES = {"total_precipitation_24hr": 0.25e-3, "total_precipitation_6hr": 0.1e-3}
-"""Below this accumulation, in metres, it is dry."""
+from graphufs.weatherbench.seeps_climatology import DRY_METRES
 
 DRY_FRACTIONS = (0.1, 0.85)
 """Where p lies outside, the score is not defined: there is too little or too much rain for three categories."""

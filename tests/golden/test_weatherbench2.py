@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 import xarray as xr
 
-from graphufs.weatherbench.climatology import triangular_sum
-from graphufs.weatherbench.climatology_store import in_memory
 from graphufs.weatherbench.state import Axes
-from graphufs.weatherbench.truth import DatasetTruth
 from graphufs.weatherbench.weights import latitude_weights
 from tests.golden.weatherbench2_sets import FOLDER, PRECIPITATION, Set, pytest_generate_tests
 
@@ -126,33 +120,3 @@ def test_weights_of_gaussian_grids_are_the_official_ones() -> None:
     ours = latitude_weights(latitude, "WeatherBench-X")
     np.testing.assert_allclose(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-6)
     assert abs(latitude_weights(latitude)[0] / ours[0] - 1) > 0.01
-
-
-@pytest.mark.parametrize("gaps", ["skip", "day365"])
-def test_explicit_climatology_is_the_official_one(official_climatology: Path, gaps: str) -> None:
-    with np.load(official_climatology) as file:
-        content = {name: file[name] for name in file.files}
-    names = [name.removeprefix("hourly6_mean_") for name in content if name.startswith("hourly6_mean_")]
-    assert names
-    dims = {4: ("time", "level", "latitude", "longitude"), 3: ("time", "latitude", "longitude")}
-    fields = {name: (dims[content[f"in_{name}"].ndim], content[f"in_{name}"]) for name in names}
-    stamps = content["time"].astype("datetime64[h]").astype("datetime64[ns]")
-    levels = next((content[f"in_{name}"].shape[1] for name in names if content[f"in_{name}"].ndim == 4), 1)
-    coordinates = {"time": stamps, "latitude": content["latitude"], "longitude": content["longitude"]}
-    observed = xr.Dataset(fields, {**coordinates, "level": np.arange(levels)})
-    years = stamps.astype("datetime64[Y]").astype(int) + 1970
-    chosen = stamps[(years >= content["years"][0]) & (years <= content["years"][-1])]
-    ours = in_memory(DatasetTruth(observed), chosen, window=int(content["window"]), gaps=gaps)
-    for name in names:
-        theirs = content[f"hourly6_mean_{name}"]
-        np.testing.assert_allclose(ours[name].values, theirs, rtol=TOLERANCE)
-
-
-def test_the_window_is_the_official_one(official_climatology: Path) -> None:
-    with np.load(official_climatology) as file:
-        weights = file["window_weights"]
-    half = len(weights) // 2
-    impulse = np.zeros((366, 1))
-    impulse[100] = 1
-    ours = triangular_sum(impulse, half)[100 - half : 101 + half, 0]
-    np.testing.assert_allclose(ours / ours.mean(), weights, rtol=1e-12, atol=1e-12)

@@ -230,3 +230,102 @@ def test_an_empty_period_and_an_even_window_are_refused() -> None:
         in_memory(truth, stamps[:0])
     with pytest.raises(UserError, match="odd"):
         in_memory(truth, stamps, window=60)
+
+
+@pytest.mark.parametrize("method", ["explicit", "fast"])
+def test_the_standard_deviation_keeps_its_digits_far_from_zero(method: str) -> None:
+    stamps = daily("2018-01-01", "2021-01-01", 24)
+    truth = truth_of(stamps)
+    near = in_memory(truth, stamps, window=11, std=True, method=method)["surface_pressure_std"].values
+    truth._dataset["surface_pressure"].values[...] += 65536.0  # exact in float32
+    far = in_memory(truth, stamps, window=11, std=True, method=method)["surface_pressure_std"].values
+    np.testing.assert_allclose(far, near, rtol=3e-4)  # what float32 fields of 1.6e5 with sigma 100 carry
+    assert 60 < near.mean() < 110
+
+
+def test_the_standard_deviation_is_weighted_like_the_mean() -> None:
+    stamps = daily("2019-01-01", "2021-01-01", 24)
+    truth = truth_of(stamps)
+    dataset = in_memory(truth, stamps, window=9, std=True)
+    mean = by_definition(truth, stamps, 0, 200, 9)[0]
+    deviation = truth._dataset["surface_pressure"].copy()
+    deviation.values[...] = (deviation.values.astype(np.float64) - mean) ** 2
+    squares = DatasetTruth(xr.Dataset({"surface_pressure": deviation}))
+    expected = np.sqrt(by_definition(squares, stamps, 0, 200, 9)[0])
+    np.testing.assert_allclose(dataset["surface_pressure_std"].sel(hour=0, dayofyear=200), expected, rtol=1e-5)
+
+
+def test_the_fast_method_weighs_days_not_frames_and_takes_day_366_from_leap_years() -> None:
+    stamps = daily("2018-01-01", "2021-01-01", 24)
+    truth = truth_of(stamps)
+    fields = truth._dataset["surface_pressure"].values.astype(np.float64)
+    days = day_of_year(stamps)
+    by_day = np.stack([fields[days == day].mean(axis=0) for day in range(1, 367)])
+    np.testing.assert_array_equal(by_day[365], fields[-1])
+    weights = {364: 1, 365: 2, 366: 3, 1: 2, 2: 1}
+    expected = sum(weight * by_day[day - 1] for day, weight in weights.items()) / 9
+    fast = in_memory(truth, stamps, window=7, method="fast")["surface_pressure"]
+    np.testing.assert_allclose(fast.sel(hour=0, dayofyear=366), expected, rtol=1e-6)
+    single = in_memory(truth, stamps, window=1, method="fast", std=True)["surface_pressure_std"]
+    assert (single.sel(dayofyear=366) == 0).all() and (single.sel(dayofyear=100) > 0).all()
+
+
+def rain(stamps: np.ndarray) -> DatasetTruth:
+    rng = np.random.default_rng(3)
+    amount = np.maximum(rng.gamma(0.5, 2e-3, size=(len(stamps), *GRID.shape)) - 2e-4, 0).astype(np.float32)
+    amount[:, 0, 0] = 0.0  # a desert
+    coordinates = {"time": stamps, "latitude": GRID.latitude, "longitude": GRID.longitude}
+    return DatasetTruth(
+        xr.Dataset({"total_precipitation_6hr": (("time", "latitude", "longitude"), amount)}, coordinates)
+    )
+
+
+def test_seeps_thresholds_of_a_single_day_are_plain_quantiles_and_fractions() -> None:
+    stamps = daily("1990-01-01", "2020-01-01", 24)
+    truth = rain(stamps)
+    dataset = in_memory(truth, stamps, window=1, seeps=True).sel(hour=0, dayofyear=77)
+    amounts = truth._dataset["total_precipitation_6hr"].values[day_of_year(stamps) == 77]
+    dry = amounts < np.float32(1e-4)
+    np.testing.assert_allclose(dataset["total_precipitation_6hr_seeps_dry_fraction"], dry.mean(axis=0), rtol=1e-6)
+    expected = [np.quantile(amounts[:, 1, i][~dry[:, 1, i]], 2 / 3) for i in range(3)]
+    np.testing.assert_allclose(dataset["total_precipitation_6hr_seeps_threshold"][1], expected, rtol=1e-5)
+    assert np.isnan(dataset["total_precipitation_6hr_seeps_threshold"][0, 0])
+    assert dataset["total_precipitation_6hr_seeps_dry_fraction"][0, 0] == 1
+
+
+def test_seeps_thresholds_are_xarrays_weighted_quantile_and_nan_has_no_say() -> None:
+    stamps = daily("2018-01-01", "2020-01-01", 24)
+    truth = rain(stamps)
+    amounts = truth._dataset["total_precipitation_6hr"].values
+    amounts[5:9, 1, 1] = np.nan
+    dataset = in_memory(truth, stamps, window=21, seeps=True).sel(hour=0, dayofyear=8)
+    offsets = np.arange(-10, 11)
+    weights = 1 - abs(offsets) / 10
+    days = (7 + offsets) % 366
+    years = [np.concatenate([part, part[-1:]])[days] for part in (amounts[:365, 1, 1], amounts[365:, 1, 1])]
+    values = xr.DataArray(np.concatenate(years), dims="x")
+    wet = values.where(~(values < np.float32(1e-4)))
+    expected = wet.weighted(xr.DataArray(np.tile(weights, 2), dims="x")).quantile(2 / 3, dim="x")
+    np.testing.assert_allclose(dataset["total_precipitation_6hr_seeps_threshold"][1, 1], expected, rtol=1e-5)
+    fraction = float((values < np.float32(1e-4)).mean())
+    assert float(dataset["total_precipitation_6hr_seeps_dry_fraction"][1, 1]) == pytest.approx(fraction)
+
+
+def test_seeps_thresholds_computed_in_bands_are_those_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stamps = daily("2019-01-01", "2020-01-01")
+    truth, told = rain(stamps), []
+    whole = in_memory(truth, stamps, seeps=True, std=True)
+    monkeypatch.setattr("graphufs.weatherbench.seeps_climatology.MEMORY", 1)
+    path = tmp_path / "climatology.zarr"
+    write_store(path, truth, stamps, {}, seeps=True, std=True, progress=lambda done, total: told.append(done / total))
+    stored = open_zarr(path)
+    for name in whole:
+        np.testing.assert_array_equal(stored[name].values, whole[name].values)
+    assert {"total_precipitation_6hr_std", "total_precipitation_6hr_seeps_threshold"} < set(whole)
+    assert told[-1] == 1
+
+
+def test_seeps_thresholds_without_precipitation_are_refused() -> None:
+    stamps = daily("2019-01-01", "2019-02-01")
+    with pytest.raises(UserError, match="total_precipitation_24hr or total_precipitation_6hr"):
+        in_memory(truth_of(stamps), stamps, seeps=True)
