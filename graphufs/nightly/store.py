@@ -46,9 +46,14 @@ class NightlyScores:
         Raises
         ------
         UserError
-            If the newest version is gone.
+            If the newest version is gone, or something else is in the link's place.
         """
         if not self.store.is_symlink():
+            if self.store.exists():
+                raise UserError(
+                    f"{self.store} is no link, as after a copy that follows links; put the link to the newest of "
+                    f"{', '.join(sorted(path.name for path in self.folder.glob('scores-*.zarr')))} in its place"
+                )
             return None
         version = self.store.resolve()
         if not version.is_dir():

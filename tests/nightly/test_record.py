@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -88,8 +89,6 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
     root = copy_of_root(registered_root)
     result = run_step("record_nightly", night(root, (0, 1)), root)
     section = (root / result["report"]).read_text().split("<h2>Nights</h2>")[1].split("</table>")[0]
-    alone = run_step("record_nightly", night(copy := root, (1,)), copy)
-    assert alone["added"] == 0
     states = recorded(tiny, root).states()
     rmse = {name: state.by_initial_time(["rmse"])["rmse"][1, 2, :, 0] for name, state in states.items()}
     expected = (rmse["emulator"] / rmse["persistence"]).mean()  # at 18 hours, the lead in the middle
@@ -99,7 +98,7 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
 @pytest.mark.parametrize(
     ("module", "name", "moment"),
     [
-        ("graphufs.weatherbench.layout", "remove_folder", "before"),
+        ("graphufs.files", "remove_folder", "before"),
         ("graphufs.weatherbench.scores", "write_zarr", "after"),
         ("graphufs.nightly.store", "NightlyScores.write", "after"),
     ],
@@ -107,8 +106,6 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
 def test_killed_while_it_records_the_old_store_stays_until_the_new_one_is_whole(
     tiny, registered_root, copy_of_root, night, module, name, moment
 ):
-    if name == "remove_folder":  # inside the writing of the new version
-        module, name = "graphufs.files", "remove_folder"
     root = copy_of_root(registered_root)
     run_step("record_nightly", night(root, (0, 1, 2)), root)
     opened_before = recorded(tiny, root)
@@ -149,6 +146,23 @@ def test_scores_of_another_kind_or_result_are_refused(tiny, registered_root, cop
     with pytest.raises(UserError, match="climatology_period is 'another' instead of '1994-01-01T00"):
         run_step("record_nightly", tonight, root)
     assert len(recorded(tiny, root).initial_times) == 2
+
+
+def test_a_copy_that_followed_the_link_is_an_error_that_says_how_to_put_it_right(
+    tiny, registered_root, copy_of_root, night
+):
+    root = copy_of_root(registered_root)
+    tonight = night(root, (0, 1))
+    run_step("record_nightly", tonight, root)
+    store = store_of(tiny, root).store
+    target = store.resolve()
+    store.unlink()
+    shutil.copytree(target, store)
+    with pytest.raises(UserError, match=f"is no link.*{target.name}"):
+        run_step("record_nightly", night(root, (2,)), root)
+    shutil.rmtree(store)
+    store.symlink_to(target.name)
+    assert run_step("record_nightly", night(root, (2,)), root)["initial_times"] == 3
 
 
 def test_initial_times_that_no_night_has_are_refused(registered_root, copy_of_root, tiny):
