@@ -68,13 +68,14 @@ class Source:
 
     def lacks(self, experiment: Experiment, times: Iterable[datetime]) -> dict[datetime, str]:
         """For each initial time whose forecast or score cannot be had, why not."""
-        lacking = {}
+        lacking: dict[datetime, str] = {}
         times = tuple(times)
-        for time, window in zip(times, experiment.windows(times), strict=True):
-            needed = stamps_in(window, experiment.data.time_step)
-            missing, flawed = np.setdiff1d(needed, self.stamps), np.intersect1d(needed, self.flawed)
-            if missing.size:
-                lacking[time] = f"no data at {listing(missing)}"
-            elif flawed.size:
-                lacking[time] = f"missing values at {listing(flawed)}"
+        windows = experiment.windows(times)
+        needed = np.array([stamps_in(window, experiment.data.time_step) for window in windows], "datetime64[ns]")
+        missing, flawed = ~np.isin(needed, self.stamps), np.isin(needed, self.flawed)
+        for time, stamps, absent, bad in zip(times, needed, missing, flawed, strict=True):
+            if absent.any():
+                lacking[time] = f"no data at {listing(stamps[absent])}"
+            elif bad.any():
+                lacking[time] = f"missing values at {listing(stamps[bad])}"
         return lacking

@@ -55,7 +55,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             progress=progress,
             should_stop=should_stop,
         )
-    now = present(layout.world) or was
+    now = present(layout.world)
+    if now is None:
+        raise UserError(f"{layout.world} vanished while it was extended; repeat the command")
     return {
         "status": "completed" if now > was else "unchanged",
         "present": text(now),

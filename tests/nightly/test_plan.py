@@ -113,7 +113,7 @@ def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
     assert "nothing new: the next initial time, 1994-01-21T18, needs data up to" in results["plan_nightly"]["message"]
 
 
-# a real store with holes -----------------------------------------------------------------------------------------------
+# a real store with holes
 
 MISSING, FLAWED = "1995-02-10T00", "1995-03-05T12"
 
