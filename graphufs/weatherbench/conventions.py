@@ -21,3 +21,6 @@ Convention = Literal["WeatherBench2", "WeatherBench-X"]
 DEFAULT: Convention = "WeatherBench2"
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+
+EARTH_RADIUS = 1000 * (6357 + 6378) / 2
+"""Metres, as WeatherBench2 has it."""

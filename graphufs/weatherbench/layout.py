@@ -6,7 +6,7 @@ the initial time. Observations have (time, [level], latitude, longitude).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.files import new_folder
+from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
 from graphufs.weatherbench.fields import Channel, channels_of, pack
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class Forecasts:
         What to score; where not given, everything there.
     origin
         What to call the store in messages.
+    derived
+        Variables to make of others (`graphufs.weatherbench.derived`).
 
     Raises
     ------
@@ -125,6 +128,7 @@ class Forecasts:
         variables: Iterable[str] | None = None,
         levels: Iterable[float] | None = None,
         origin: str = "the forecast store",
+        derived: Sequence[str] = (),
     ) -> None:
         for name in ("time", "prediction_timedelta"):
             if name not in dataset.coords or dataset[name].dims != (name,):
@@ -140,11 +144,13 @@ class Forecasts:
                 f"prediction_timedelta of {origin} reads as {dataset['prediction_timedelta'].dtype}, not as durations: "
                 'give it the attributes units="hours" and dtype="timedelta64[ns]"'
             )
-        self.dataset = dataset
+        check_derived(dataset, derived, origin)
+        self._source, self._derived = dataset, tuple(derived)
+        self.dataset = with_placeholders(dataset, derived) if derived else dataset
         self.origin = origin
         self._regridder: Regridder | None = None
         self.grid = grid_of(dataset, origin)
-        self.channels: tuple[Channel, ...] = channels_of(dataset, variables, levels)
+        self.channels: tuple[Channel, ...] = channels_of(self.dataset, variables, levels)
         self.initial_times = dataset["time"].values.astype("datetime64[ns]")
         self.leads = dataset["prediction_timedelta"].values.astype("timedelta64[ns]")
         for name, values in (("initial time", self.initial_times), ("lead time", self.leads)):
@@ -174,7 +180,10 @@ class Forecasts:
     def read(self, initial_time: np.datetime64) -> np.ndarray:
         """The forecasts from one initial time, float32 [lead, channel, lat, lon]."""
         where = int(np.flatnonzero(self.initial_times == initial_time)[0])
-        fields = pack(self.dataset.isel(time=where), self.channels, ["prediction_timedelta"])
+        part = self._source.isel(time=where)
+        if self._derived:
+            part = with_derived(part, self._derived)
+        fields = pack(part, self.channels, ["prediction_timedelta"])
         return fields if self._regridder is None else self._regridder(fields)
 
     def regridded(self, regridder: Regridder) -> Forecasts:

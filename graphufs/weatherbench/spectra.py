@@ -16,12 +16,10 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.weatherbench.conventions import EARTH_RADIUS
 from graphufs.weatherbench.fields import Channel, level_coordinate, unpack
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.sums import FieldSums
-
-EARTH_RADIUS = 1000 * (6357 + 6378) / 2
-"""Metres, as WeatherBench2 has it."""
 
 TRUTH = "truth"
 """The name of the truth's own spectrum next to those of the forecasts."""

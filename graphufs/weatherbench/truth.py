@@ -10,6 +10,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.replay.variables import weatherbench_name, weatherbench_scale
+from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
 from graphufs.weatherbench.fields import Channel, channels_of, pack
 from graphufs.weatherbench.layout import Grid, grid_of
 
@@ -44,16 +45,23 @@ class DatasetTruth:
         What to read; where not given, everything there.
     grid
         The grid to bring latitudes to; where not given, the dataset's own.
+    derived
+        Variables to make of others (`graphufs.weatherbench.derived`).
     """
 
     def __init__(
-        self, dataset: xr.Dataset, channels: Sequence[Channel] | None = None, grid: Grid | None = None
+        self,
+        dataset: xr.Dataset,
+        channels: Sequence[Channel] | None = None,
+        grid: Grid | None = None,
+        derived: Sequence[str] = (),
     ) -> None:
+        check_derived(dataset, derived, "the truth")
         own = grid_of(dataset, "the truth")
-        self._dataset = dataset
+        self._dataset, self._derived = dataset, tuple(derived)
         self.grid = grid or own
         self._order = self.grid.orientation(own, "the truth")
-        self.channels = require_channels(channels_of(dataset), channels)
+        self.channels = require_channels(channels_of(with_placeholders(dataset, derived)), channels)
         self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
         times = dataset["time"].values.astype("datetime64[ns]")
         order = np.argsort(times, kind="stable")
@@ -73,6 +81,8 @@ class DatasetTruth:
         if not found.all():
             raise UserError(f"the truth has no fields at {wanted[~found][0].astype('datetime64[h]')}")
         part = self._dataset.isel(time=self._positions[where])
+        if self._derived:
+            part = with_derived(part, self._derived)
         return pack(part, self.channels, ["time"])[..., self._order, :]
 
 

@@ -1,12 +1,14 @@
-"""Parity with official WeatherBench2 in what is a field: maps of scores and spectra."""
+"""Parity with official WeatherBench2 in what is a field: maps of scores, spectra and derived variables."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from graphufs.weatherbench.accumulation import from_running_total, longer_accumulation
 from graphufs.weatherbench.layout import Forecasts, grid_of
 from graphufs.weatherbench.maps import Maps
 from graphufs.weatherbench.spectra import Spectra, at_common_frequencies, zonal_energy_spectrum, zonal_frequency
+from graphufs.weatherbench.truth import DatasetTruth
 from tests.golden.weatherbench2_sets import Set, pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]
@@ -67,3 +69,29 @@ def test_the_mean_spectrum_of_the_truth_is_that_of_its_valid_times(golden: Set) 
     fields = obs[channel.variable].sel(time=times + spectra.leads[-1]).transpose("time", ..., "latitude", "longitude")
     expected = zonal_energy_spectrum(fields.values, obs["latitude"].values).mean(axis=0)
     np.testing.assert_allclose(spectra.mean("truth")[-1, 0], expected, rtol=1e-12)
+
+
+def test_derived_variables_are_the_official_ones(golden: Set) -> None:
+    official, obs = golden.official("derived_variables"), golden.open("obs")
+    names = [str(name) for name in official]
+    truth = DatasetTruth(obs, derived=names)
+    fields = truth.read(official["time"].values)
+    for name in names:
+        for channel in (channel for channel in truth.channels if channel.variable == name):
+            array = official[name] if channel.level is None else official[name].sel(level=channel.level)
+            theirs = array.transpose("time", "latitude", "longitude").values
+            mine = fields[:, truth.channels.index(channel)]
+            np.testing.assert_allclose(mine, theirs, rtol=FLOAT32, atol=1e-7 * np.nanmax(np.abs(theirs)))
+
+
+def test_precipitation_accumulations_are_the_official_ones(golden: Set) -> None:
+    official = golden.official("precip_accumulation")
+    total = official["total_precipitation_cumulative_input"]
+    for hours in (6, 12):
+        theirs = official[f"tp{hours}_from_cumulative"].transpose(*total.dims)
+        np.testing.assert_allclose(from_running_total(total, hours).values, theirs, rtol=FLOAT32, atol=1e-9)
+    forecast = golden.open("forecast")["total_precipitation_6hr"].sel(
+        time=official["time"], prediction_timedelta=official["prediction_timedelta"]
+    )
+    theirs = official["tp24_from_6hr"].transpose(*forecast.dims)
+    np.testing.assert_allclose(longer_accumulation(forecast.load(), 24, 6).values, theirs, rtol=FLOAT32, atol=1e-9)
