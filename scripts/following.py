@@ -55,7 +55,8 @@ class Follower:
                 tasks = self._patiently(lambda: self.api.task_instances(dag, run))
                 for task in tasks:
                     name, now = name_of(task), (task["state"] or "none", task["try_number"])
-                    if now[0] in ("running", "deferred"):
+                    # once more when it has ended, for its last event
+                    if now[0] in ("running", "deferred") or (seen.get(name) != now and (run, name) in self._jobs):
                         self._progress(dag, run, task, bars, events)
                     if seen.get(name) != now:
                         seen[name] = now

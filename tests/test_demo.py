@@ -173,6 +173,30 @@ def test_a_followed_run_shows_its_tasks_and_its_jobs_progress(tmp_path, heard):
     assert heard.getvalue().splitlines() == ["training", "train: one-step 5/5 updates  loss 0.25"]
 
 
+def test_the_last_of_a_jobs_progress_is_shown_when_its_task_has_ended_already(tmp_path, heard):
+    job = JobFolder(tmp_path, "the-key")
+
+    def at(done: int) -> None:
+        event = {"label": "x", "done": done, "total": 5, "unit": "updates", "metrics": {}, "attempt": 1, "at": "now"}
+        write_json(job.path / "progress.json", event)
+
+    at(2)
+    api = PlayedAirflow({"training": ["running", "running", "success"]})
+    seen = iter([[task("train", "deferred")], [task("train", "success", duration=1.0)]])
+
+    def task_instances(dag, run):
+        api.tasks = next(seen, api.tasks)
+        if api.tasks[0]["state"] == "success":
+            at(5)
+        return api.tasks
+
+    api.task_instances = task_instances
+    following.Follower(api, tmp_path, Console(file=heard, width=200), every=0).follow("training", "run")
+    assert [line.strip() for line in heard.getvalue().splitlines()] == [
+        "training", "train: x 2/5 updates", "train: x 5/5 updates", "train: done in 1 s",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [("success", "t[2]: done in 61 s"), ("failed", "t[2]: FAILED"), ("running", ""), (None, "")],
