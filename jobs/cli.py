@@ -18,7 +18,7 @@ from graphufs.steps import CHAIN
 from jobs import housekeeping as housekeeping  # its commands are this one's
 from jobs import site as sites_module
 from jobs import slurm, state, submit
-from jobs.command import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, out, print_json
+from jobs.command import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
 from jobs.folder import JobFolder
 from jobs.state import Status
 
@@ -52,7 +52,16 @@ def submit_(
     loaded = experiment_of(experiment, list(asked.set_))
     site = sites_module.load(place.site)
     request = submit.Request(
-        step, loaded, place.site, site, site.folder(place.root), key, needs, asked.force, asked.resource
+        step,
+        loaded,
+        place.site,
+        site,
+        site.folder(place.root),
+        key,
+        needs,
+        asked.force,
+        asked.resource,
+        labels_of(asked.label),
     )
     return submit_all([request], place, asked)
 
@@ -73,6 +82,7 @@ def run(experiment: str, *, place: Place | None = None, asked: Asked | None = No
         root=site.folder(place.root),
         force=asked.force,
         resources=asked.resource,
+        labels=labels_of(asked.label),
     )
     return submit_all(requests, place, asked)
 
@@ -152,9 +162,25 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
 
 
 @app.command(name="list")
-def list_(*, place: Place | None = None) -> int:
-    """List all jobs below the root."""
-    return status(place=place)
+def list_(
+    *,
+    label: Annotated[tuple[str, ...], Parameter(name="--label", negative=())] = (),
+    unfinished: Annotated[bool, Parameter(negative=())] = False,
+    place: Place | None = None,
+) -> int:
+    """List the jobs below the root.
+
+    Parameters
+    ----------
+    label
+        Only jobs with this label, as in --label owner=me. May be repeated: then with all of them.
+    unfinished
+        Only jobs that are not completed.
+    """
+    place, wanted = place or Place(), labels_of(label).items()
+    jobs = [job for job in place.jobs(()) if wanted <= job.require().labels.items()]
+    jobs = [job for job in jobs if not (unfinished and job.result())]
+    return _show(state.look(jobs), place)
 
 
 @app.command
@@ -228,9 +254,12 @@ def poll(*, place: Place | None = None) -> int:
 
 
 def _each(place: Place, keys: Sequence[str], action: Callable[[JobFolder], Status]) -> int:
-    statuses = [action(job) for job in place.jobs(keys)]
+    return _show([action(job) for job in place.jobs(keys)], place)
+
+
+def _show(statuses: list[Status], place: Place) -> int:
     if place.json_:
-        print_json(jobs=[one.to_json() for one in statuses])
+        print_json(jobs=[{"what": submit.outlook(one), **one.to_json()} for one in statuses])
     else:
         from jobs.display import jobs_table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from graphufs.errors import UserError
 from jobs import site as sites_module
 from jobs.folder import JobFolder
 
@@ -64,10 +66,35 @@ class Asked:
     """Override a key of the experiment, as in --set training.batch_size=8. May be repeated."""
     resource: Annotated[tuple[str, ...], Parameter(name="--resource", negative=())] = ()
     """Override what the site gives the job, as in --resource gpus=2. May be repeated."""
+    label: Annotated[tuple[str, ...], Parameter(name="--label", negative=())] = ()
+    """Say where the job comes from, as in --label owner=me; `list --label` finds it by that. May be repeated."""
     force: Annotated[bool, Parameter(negative=())] = False
     """Run a step again whose job is completed."""
     wait: Annotated[bool, Parameter(negative=())] = False
     """Stay until it is over, tending it; interrupting that leaves the job alone."""
+
+
+LABEL = re.compile(r"[a-z][a-z0-9_-]{0,30}=.{0,500}")
+
+
+def labels_of(given: Sequence[str]) -> dict[str, str]:
+    """Labels by name, from `name=value`.
+
+    Raises
+    ------
+    UserError
+        If one is written otherwise.
+    """
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if not LABEL.fullmatch(one) or not value.isprintable():
+            raise UserError(
+                f"--label {one!r}: write it as name=value, the name in small letters, the value in one line"
+            )
+        if found.setdefault(name, value) != value:
+            raise UserError(f"--label {name} is given twice, as {found[name]!r} and as {value!r}")
+    return found
 
 
 def print_json(**content: Any) -> None:

@@ -52,7 +52,12 @@ def moment(text: str) -> datetime:
 
 @dataclass(frozen=True)
 class Intent:
-    """What a job is to do. Of the same key it never changes."""
+    """What a job is to do, which of the same key never changes, and what it needs and who wants it, which may.
+
+    Attributes
+    ----------
+    labels : what whoever asked last says of where the job comes from, by name
+    """
 
     key: str
     step: str
@@ -61,6 +66,7 @@ class Intent:
     digest: str
     created: str
     needs: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class Status:
             "step": self.intent.step,
             "site": self.intent.site,
             "executor": self.intent.executor,
+            "labels": self.intent.labels,
+            "begun": attempt.begun if attempt else None,
             "state": self.state,
             "over": self.over,
             "ending": self.ending or None,
@@ -150,6 +152,8 @@ def _status(job: JobFolder, intent: Intent, attempt: Attempt | None, number: str
     if attempt is None:
         return status("NEW", message="nothing was submitted yet", since=intent.created)
     if attempt.phase in ("refused", "blocked"):
+        if (job.path / "cancel.json").exists():
+            return status("CANCELLED", "cancelled", attempt.message, attempt.begun)
         ending = "refused" if attempt.phase == "refused" else "dependency"
         return status("REFUSED", ending, attempt.message, attempt.begun)
     if number is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Request:
     Attributes
     ----------
     needs : keys of jobs whose results this one needs
+    labels : where the job comes from, by name
     force : do finished work again
     resources : overrides like `gpus=2`
     """
@@ -50,6 +51,7 @@ class Request:
     needs: tuple[str, ...] = ()
     force: bool = False
     resources: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
 
     def job(self) -> JobFolder:
         """The folder of the job asked for."""
@@ -116,7 +118,9 @@ def _write_intent(job: JobFolder, request: Request) -> None:
     wanted = digest({"step": request.step, "experiment": request.experiment.model_dump(mode="json")})
     if not job.exists:
         executor = request.site.executor
-        intent = Intent(job.key, request.step, request.site_name, executor, wanted, now(), request.needs)
+        intent = Intent(
+            job.key, request.step, request.site_name, executor, wanted, now(), request.needs, request.labels
+        )
         job.write_intent(intent, request.experiment)
         return
     there = job.require()
@@ -127,6 +131,8 @@ def _write_intent(job: JobFolder, request: Request) -> None:
             f"the key {job.key} belongs to other work: its {what} is not the one given; take another --key, or see "
             f"`graphufs-jobs status {job.key}` for what it stands for"
         )
+    if there.labels != request.labels:
+        job.write_intent(replace(there, labels=request.labels), request.experiment)
 
 
 def _put_aside(job: JobFolder) -> None:
@@ -188,13 +194,16 @@ def _heal(job: JobFolder, site: Site) -> Status:
     """Find the number of an attempt whose answer was not noted, or submit it again. The caller holds the lock."""
     attempt = job.attempt()
     assert attempt is not None
-    again = seconds_since(attempt.begun) >= LATE and not (job.path / "cancel.json").exists()
+    late, cancelled = seconds_since(attempt.begun) >= LATE, (job.path / "cancel.json").exists()
+    again = late and not cancelled
     if site.executor != "slurm":
         started = [segment for segment in job.segments(attempt.number) if "process" in segment]
         if started:
             job.write_attempt(attempt, phase="submitted", id=started[0]["id"], process=started[0]["process"])
         elif again:  # should its process still come, one of the two claims the work
             _start(job, attempt, site)
+        elif late:
+            job.write_attempt(attempt, phase="refused", message="cancelled before it had started")
         return state.look([job])[0]
     try:
         numbers = slurm.find(attempt.name, moment(attempt.begun))
@@ -205,6 +214,8 @@ def _heal(job: JobFolder, site: Site) -> Status:
         job.write_attempt(attempt, phase="submitted", id=numbers[0], message="found by its name")
     elif again:
         _start(job, job.write_attempt(attempt, begun=now()), site)
+    elif late:
+        job.write_attempt(attempt, phase="refused", message="cancelled before the scheduler had taken it")
     else:
         message = "neither squeue nor accounting knows the job yet; it is submitted again if that stays so"
         job.write_attempt(attempt, message=message)
@@ -230,18 +241,25 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         if status.state == "SUBMITTING":
             status = _heal(job, site)
             return "healed" if status.state != "SUBMITTING" else "nothing", status
-        if not status.over or status.state == "COMPLETED":
-            return "nothing", status
-        action = getattr(site.policy, status.ending)
-        if status.ending == "dependency" and action != "stop" and not isinstance(_needed(job), str):
-            action = "continue"  # what it needs is done or under way again
-        if action != "continue":
-            return {"stop": "stopped", "wait": "waits for a person"}[action], status
-        if _automatic(job) >= site.max_attempts - 1:
-            return "waits for a person", status
+        what = outlook(status)
+        if what != "goes on":
+            return what, status
         _retire(job, status)
         (job.path / "cancel.json").unlink(missing_ok=True)
         return "continued", _launch(job, site, Resources.model_validate(attempt.resources), status.ending)
+
+
+def outlook(status: Status) -> str:
+    """What comes after a status: `nothing`, `goes on` with the next tend, `waits for a person`, or it is `stopped`."""
+    if status.attempt is None or not status.over or status.state == "COMPLETED":
+        return "nothing"
+    site = Site.model_validate(status.attempt.site)
+    action = getattr(site.policy, status.ending)
+    if status.ending == "dependency" and action != "stop" and not isinstance(_needed(status.job), str):
+        action = "continue"  # what it needs is done or under way again
+    if action == "continue" and _automatic(status.job) >= site.max_attempts - 1:
+        action = "wait"
+    return {"continue": "goes on", "stop": "stopped", "wait": "waits for a person"}[action]
 
 
 def _automatic(job: JobFolder) -> int:

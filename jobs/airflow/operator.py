@@ -12,12 +12,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from graphufs.errors import UserError
 from jobs.airflow import forms, words
-from jobs.airflow.keys import job_key
+from jobs.airflow.keys import Origin, instance, job_key
 from jobs.airflow.site_client import Refused, SiteClient, SiteError, Unreachable
 from jobs.airflow.trigger import JobTrigger, SiteTrigger
 
 JOB, NUMBER, RESULT = "job", "job_id", "result"
 """XComs: the job's key, its scheduler's number, and the step's result where the task is skipped for it."""
+LIFE = "tries"
+"""What the task's store keeps: how many tries the task could have when its job was submitted."""
 CROSSING = 300.0
 """Seconds for which a cancelling may be on its way that an earlier try of the same task asked for."""
 
@@ -152,7 +154,9 @@ class JobOperator(BaseOperator):
         self._job = self._key(context)
         store = context.get("task_state_store")
         try:
-            content = self._client().run(*self._arguments(store), stdin=self._experiment())
+            content = None if again else self._failed_before(context, store)
+            if content is None:
+                content = self._client().run(*self._arguments(context, store), stdin=self._experiment())
         except UserError as error:
             raise AirflowFailException(f"{self.step} was not submitted: {error}") from None
         except Refused as error:
@@ -169,13 +173,34 @@ class JobOperator(BaseOperator):
         ti.xcom_push(key=JOB, value=answer["key"])
         if answer.get("id"):
             ti.xcom_push(key=NUMBER, value=answer["id"])
-        if store is not None and self._forced:
-            store.set("forced", True)
+        if store is not None:
+            store.set(LIFE, ti.max_tries)
+            if self._forced:
+                store.set("forced", True)
         if answer["state"] == "COMPLETED" or answer["over"]:
             return self._finish(context, answer)
         found = answer["what"] != "submitted" and not again and (ti.try_number or 1) > 1
         attached = time.time() if found else None
         self._wait(JobTrigger(self.site, answer["key"], None, deadline, attached), "execute_complete")
+
+    def _failed_before(self, context: Context, store: Any) -> dict[str, Any] | None:
+        """The job of an earlier try, where that has failed and it is Airflow, not a person, that tries again.
+
+        Airflow 3.3.2 takes a resumed task for killed, and tries it again whatever it raised, where the scheduler hears
+        of the end of its first part only then. A person who clears the task gives it more tries than it had.
+        """
+        ti = context["ti"]
+        life = None if store is None else store.get(LIFE)
+        if life is None or (ti.try_number or 1) < 2 or life != ti.max_tries:
+            return None
+        try:
+            content = self._client().run("status", str(self._job))
+        except Refused:  # there is no such job
+            return None
+        job = content["jobs"][0]
+        if not job["over"] or job["state"] in ("COMPLETED", "CANCELLED"):
+            return None
+        return {"jobs": [{"what": "failed in an earlier try", **job}]}
 
     def _wait(self, trigger: JobTrigger | SiteTrigger, method: str) -> NoReturn:
         raise TaskDeferred(trigger=trigger, method_name=method)
@@ -194,9 +219,13 @@ class JobOperator(BaseOperator):
         return str(self.force).strip().lower() in ("true", "1", "yes")
 
     def _key(self, context: Context) -> str:
+        one = self._origin(context)
+        return self.key or job_key(one.dag, one.run, one.task, one.map, instance=instance())
+
+    @staticmethod
+    def _origin(context: Context) -> Origin:
         ti = context["ti"]
-        index = -1 if ti.map_index is None else ti.map_index
-        return self.key or job_key(ti.dag_id, ti.run_id, ti.task_id, index)
+        return Origin(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
     def _client(self) -> SiteClient:
         if self._client_ is None or self._client_.name != self.site:
@@ -205,7 +234,7 @@ class JobOperator(BaseOperator):
             raise UserError(f"the site {self.site} runs steps in a debugger, which a task has no terminal for")
         return self._client_
 
-    def _arguments(self, store: Any) -> list[str]:
+    def _arguments(self, context: Context, store: Any) -> list[str]:
         """What is submitted. Whatever a person typed stands behind an equals sign, so that it is never an option."""
         from graphufs.steps import STEPS
         from jobs.folder import KEY
@@ -216,6 +245,7 @@ class JobOperator(BaseOperator):
             if not KEY.fullmatch(key):
                 raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
         arguments = ["submit", self.step, "-", f"--key={self._job}"]
+        arguments += [f"--label={name}={value}" for name, value in self._origin(context).labels(instance()).items()]
         arguments += [f"--needs={key}" for key in self.needs]
         arguments += [f"--resource={one}" for one in self.job_resources]
         if self._forced and not (store is not None and store.get("forced")):  # once, not at each try

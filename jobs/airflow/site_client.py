@@ -33,6 +33,8 @@ CONNECT = 30.0
 """Seconds for a connection to come about."""
 COMMAND = 300.0
 """Seconds for a command: sbatch may take minutes on a busy machine."""
+AT_ONCE = 5
+"""Commands that run at a time over the one connection: SSH servers refuse more than ten."""
 UNREACHABLE = 69
 SECRET = ("AIRFLOW", "_AIRFLOW", "__AIRFLOW")
 """Beginnings of the names of Airflow's own variables, some of which hold secrets: a site's command gets none."""
@@ -64,6 +66,7 @@ class SiteClient:
         self._compared = False
         self._connection: Any = None
         self._connecting = asyncio.Lock()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     @classmethod
     def load(cls, name: str) -> SiteClient:
@@ -91,10 +94,11 @@ class SiteClient:
         return self._read(*self._run_there(arguments, stdin, timeout))
 
     async def arun(self, *arguments: str, stdin: str = "", timeout: float = COMMAND) -> dict[str, Any]:
-        """Like `run`, without blocking."""
-        if self.site.control.connection is None:
-            return self._read(*await self._arun_here(arguments, stdin, timeout))
-        return self._read(*await self._arun_there(arguments, stdin, timeout))
+        """Like `run`, without blocking. Of very many calls at once, some wait for their turn."""
+        async with self._turns:
+            if self.site.control.connection is None:
+                return self._read(*await self._arun_here(arguments, stdin, timeout))
+            return self._read(*await self._arun_there(arguments, stdin, timeout))
 
     async def close(self) -> None:
         """Give the async half's connection back."""

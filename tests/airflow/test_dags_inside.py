@@ -67,10 +67,10 @@ class Store(dict):
         self[key] = value
 
 
-def context(try_number=1, run_id="manual__1", **more):
+def context(try_number=1, run_id="manual__1", max_tries=2, **more):
     pushed = {}
     ti = SimpleNamespace(
-        dag_id="d", run_id=run_id, task_id="t", map_index=-1, try_number=try_number,
+        dag_id="d", run_id=run_id, task_id="t", map_index=-1, try_number=try_number, max_tries=max_tries,
         xcom_push=lambda key, value: pushed.__setitem__(key, value),
     )  # fmt: skip
     return {"ti": ti, "task_state_store": Store(), "pushed": pushed, "outlet_events": {}, **more}
@@ -130,6 +130,7 @@ def check_it_submits_once_and_lets_go_of_the_worker():
         left = deferral(task, given)
     ((arguments, stdin),) = asked
     assert arguments[:2] == ("submit", "train") and {"-", "--resource=gpus=2", "--needs=other"} <= set(arguments)
+    assert {"--label=instance=me", "--label=dag=d", "--label=run=manual__1", "--label=map=-1"} <= set(arguments)
     assert "batch_size: 3" in stdin and "name: tiny" in stdin
     assert given["pushed"]["job"].startswith("af-d.t.manual__1-") and given["pushed"]["job_id"] == "7"
     assert left.method_name == "execute_complete" and left.trigger.attached is None and left.trigger.deadline is None
@@ -141,6 +142,37 @@ def check_another_try_is_about_the_same_job():
         deferral(operator(), first)
         left = deferral(operator(), second)
     assert first["pushed"]["job"] == second["pushed"]["job"] and left.trigger.attached
+
+
+def check_a_job_that_failed_is_done_anew_for_a_person_and_not_for_a_retry_of_airflows():
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from jobs.airflow.site_client import Refused, SiteClient
+
+    def tries_again(job, **ti):
+        store, again = Store(), context(2, **ti)
+        with site({**RUNNING, "what": "submitted"}):
+            deferral(operator(), context(task_state_store=store))
+        said = []
+
+        def run(self, *arguments, stdin="", timeout=0.0):
+            said.append(arguments[0])
+            if arguments[0] == "status" and isinstance(job, Exception):
+                raise job
+            what = {"key": "k", **job} if arguments[0] == "status" else {**RUNNING, "key": "k", "what": "submitted"}
+            return {"protocol": 1, "jobs": [what], "histories": [{"segments": []}]}
+
+        with replaced(SiteClient, run=run):
+            try:
+                deferral(operator(), {**again, "task_state_store": store})
+            except AirflowFailException as error:
+                said.append(str(error).splitlines()[0])
+        return said
+
+    assert tries_again(FAILED) == ["status", "status", "train FAILED, error: ValueError: no"]
+    assert tries_again(FAILED, max_tries=4) == ["submit"], "cleared by a person"
+    for job in (RUNNING, DONE, {**FAILED, "state": "CANCELLED"}, Refused("there is no job k")):
+        assert tries_again(job) == ["status", "submit"], job
 
 
 def check_a_done_job_needs_no_waiting():
@@ -358,7 +390,7 @@ def check_a_trigger_tells_the_log_once_and_keeps_its_place():
     assert json.loads(asked[0][1]) == {"jobs": {"k": {"1/log": 3}}}, "from where the last triggerer was"
     assert xcoms["log_cursor"] == {"1/log": 14}
     assert lines == [
-        "one", "two", "Job k: RUNNING, id 7", "Job k: train 5/10 (50 %)  loss 2", "three", "Job k: COMPLETED, id 7",
+        "one", "two", "Job: RUNNING, id 7", "Job: train 5/10 (50 %)  loss 2", "three", "Job: COMPLETED, id 7",
     ]  # fmt: skip
     assert payload["state"] == "COMPLETED" and payload["result"]["result"]["loss"] == 1.5
     assert payload["deadline"] == 2e9 and "log" not in payload

@@ -172,13 +172,14 @@ def test_keys_are_allowed_readable_and_all_different():
         "x" * 251,
     ]
     made = {
-        job_key(dag, run, task, index)
+        job_key(dag, run, task, index, instance=instance)
+        for instance in ("", "me")
         for dag in ("d", "d.t")
         for run in runs
         for task in ("t", "t.t")
         for index in (-1, 0, 1)
     }
-    assert len(made) == 2 * len(runs) * 2 * 3
+    assert len(made) == 2 * 2 * len(runs) * 2 * 3
     assert all(KEY.fullmatch(key) for key in made)
     key = job_key("training", runs[0], "forecast", 3)
     assert key.startswith("af-training.forecast.3.manual__2026-11-22T17-00-00-00-00-") and key == job_key(

@@ -183,6 +183,42 @@ def test_an_experiment_comes_on_standard_input(fake, tmp_path):
     assert wrong.returncode == 2 and "standard input" in wrong.stderr and not wrong.stdout
 
 
+def test_jobs_are_found_by_what_they_say_of_where_they_come_from(call, fake, tmp_path):
+    fake.row("PENDING")
+    place = ("--site", "fake", "--root", tmp_path / "root")
+    submit = ("submit", "prepare", "tiny", *place, "--json")
+    call(*submit, "--key", "one", "--label", "owner=me", "--label=run=a b=$(c)")
+    call(*submit, "--key", "two", "--label", "owner=other")
+    call(*submit, "--key", "three")
+
+    def listed(*labels):
+        return {job["key"]: job for job in told(call("list", *labels, *place, "--json")[1])["jobs"]}
+
+    assert list(listed()) == ["one", "three", "two"]
+    assert (
+        list(listed("--label", "owner=me")) == list(listed("--label", "owner=me", "--label", "run=a b=$(c)")) == ["one"]
+    )
+    assert not listed("--label", "owner=me", "--label", "run=other") and not listed("--label", "owner=m")
+    assert listed()["one"]["labels"] == {"owner": "me", "run": "a b=$(c)"} and listed()["three"]["labels"] == {}
+    assert (
+        "one" in call("list", "--label", "owner=me", *place)[1]
+        and "two" not in call("list", "--label", "owner=me", *place)[1]
+    )
+    call(*submit, "--key", "one", "--label", "owner=heir")
+    assert listed()["one"]["labels"] == {"owner": "heir"}, "who asked last is the one"
+    finish(JobFolder(tmp_path / "root", "one"))
+    assert list(listed("--unfinished")) == ["three", "two"]
+
+
+@pytest.mark.parametrize(
+    "labels", [["owner"], ["=me"], ["--label"], ["Owner=me"], ["a=two\nlines"], ["a=" + "x" * 501], ["a=1", "a=2"]]
+)
+def test_a_label_written_otherwise_is_refused_and_leaves_nothing(call, fake, tmp_path, labels):
+    given = [f"--label={label}" for label in labels]
+    code, _, error = call("submit", "prepare", "tiny", "--site", "fake", "--root", tmp_path / "root", *given)
+    assert code == 2 and "--label" in error and not (tmp_path / "root").exists()
+
+
 def test_run_submits_the_chain_each_step_after_the_one_before(call, fake, tmp_path):
     calls, queue = fake.bin / "sbatch.calls", fake.bin / "squeue.out"
     lines = ["#!/bin/bash", f"echo x >> {calls}", f"n=$(/usr/bin/wc -l < {calls})"]

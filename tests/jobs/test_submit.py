@@ -301,6 +301,10 @@ def test_a_half_submitted_job_that_was_cancelled_is_not_submitted_again(fake, ro
     fake.say("squeue")
     what, status = tend(job)
     assert len(fake.calls("sbatch")) == 1, (what, status.state)
+    assert (status.state, status.ending) == ("CANCELLED", "cancelled"), "and nobody waits for it for ever"
+    fake.say("sbatch", "Submitted batch job 13")
+    what, status = submit.submit(request_of(root))
+    assert (what, status.attempt.number, status.attempt.id) == ("submitted", 2, "13")
 
 
 def test_tend_goes_on_a_bounded_number_of_times(fake, root):

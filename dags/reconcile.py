@@ -1,0 +1,90 @@
+"""Jobs that no task waits for.
+
+Looks at the jobs that this Airflow has on each site and compares them with its tasks. A job whose task is over, or is
+gone, is cancelled: Airflow itself misses that where a task is marked or cleared in the moment between its deferral and
+a triggerer's taking it up. Jobs of other Airflows and of people are not touched; this one's are known by its name, the
+option `instance` in the section `graphufs` of Airflow's configuration.
+
+`report` fails, and names them, when jobs are LOST (nobody knows them) or wait for a person. To say that you know: clear
+the task that the job belongs to, mark it as a success, or `graphufs-jobs cancel` the job.
+
+A site that cannot be asked is skipped, and nothing is concluded of its jobs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from jobs.airflow import common, forms
+
+with DAG(
+    dag_id="reconcile",
+    description="Cancel jobs that no task waits for, and name those that are lost",
+    doc_md=__doc__,
+    schedule="*/15 * * * *",
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    tags=["graphufs", "care"],
+    default_args=common.arguments(retries=1),
+    params={
+        "grace": Param(
+            300,
+            type="integer",
+            minimum=0,
+            title="Grace",
+            description="Seconds for which a job is left alone after its submission.",
+        ),
+    },
+):
+
+    @task
+    def sites() -> list[str]:
+        """Name the sites."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from jobs.airflow.keys import instance
+
+        if not instance():
+            raise AirflowFailException(
+                "this Airflow has no name, so its jobs cannot be told from those of others: set the option `instance` "
+                "in the section `graphufs` of its configuration (AIRFLOW__GRAPHUFS__INSTANCE) to one of its own"
+            )
+        return forms.sites()
+
+    @task(pool=forms.pool(), map_index_template="{{ task.op_kwargs['site'] }}")
+    def compare(site: str) -> dict[str, Any]:
+        """Compare a site's jobs with their tasks, and cancel those that nobody waits for."""
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from jobs.airflow.keys import instance
+        from jobs.airflow.reconcile import Found, reconcile, task_states
+        from jobs.airflow.site_client import SiteClient, SiteError, Unreachable
+
+        client = SiteClient.load(site)
+        grace = get_current_context()["params"]["grace"]
+        try:
+            found = reconcile(client, instance(), task_states, grace)
+        except Unreachable as error:
+            raise AirflowSkipException(f"site {site} cannot be asked now, nothing is concluded: {error}") from None
+        except SiteError as error:
+            if client.site.control.connection is None:
+                raise AirflowSkipException(f"site {site} is not in use here: {error}") from None
+            found = Found(site, need_a_person=[f"nothing is known of its jobs: {error}"])
+        for line in found.cancelled:
+            print(f"cancelled {line}")
+        print(f"{site}: {found.waited_for} jobs are waited for, {len(found.cancelled)} were not and are cancelled")
+        return found.to_json()
+
+    @task(trigger_rule="none_failed", retries=0)
+    def report(found: list[dict[str, Any]]) -> None:
+        """Name what needs a person, and fail if there is anything."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        lines = [f"{one['site']}: {line}" for one in found for line in one["need_a_person"]]
+        if lines:
+            raise AirflowFailException("\n  ".join([f"{len(lines)} need a person:", *lines]))
+
+    report(compare.expand(site=sites()))
