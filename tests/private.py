@@ -40,6 +40,15 @@ def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
         time.sleep(0.1)
 
 
+def command_lines() -> str:
+    """The command lines and titles of all processes there are."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found.append((folder / "cmdline").read_bytes().decode(errors="replace"))
+    return "\n".join(found)
+
+
 def listening_addresses(pids: set[int]) -> set[str]:
     """The addresses on which these processes take connections or datagrams."""
     inodes = set()

@@ -18,7 +18,7 @@ import private_settings
 import pytest
 
 from tests.airflow import SCRIPT, airflow_api, airflow_stack, running, skip_without_airflow
-from tests.private import listening_addresses, wait_for
+from tests.private import command_lines, listening_addresses, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -43,15 +43,6 @@ def hello():
 
 hello()
 """
-
-
-def command_lines() -> str:
-    """The command lines and titles of all processes there are."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            found.append((folder / "cmdline").read_bytes().decode(errors="replace"))
-    return "\n".join(found)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ import pytest
 
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
+from tests import matrix
 from tests.slurm import running, slurm_cluster
+
+HEADS = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen", "took")
 
 
 @pytest.fixture(scope="session")
@@ -31,16 +34,4 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment, fin
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the fault matrix, rows that failed too."""
-    rows = []
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if isinstance(report, pytest.TestReport) and "test_faults" in report.nodeid and report.when == "call":
-                row = dict(report.user_properties).get("fault", [report.nodeid.partition("::test_")[2], *["-"] * 6])
-                rows.append(row if report.passed else [row[0], f"TEST {report.outcome.upper()}", *row[2:]])
-    if not rows:
-        return
-    heads = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen", "took")
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-    terminalreporter.section("fault matrix")
-    for row in [heads, *rows]:
-        terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    matrix.write(terminalreporter, "fault", HEADS, "tests/slurm/test_faults", "fault matrix")

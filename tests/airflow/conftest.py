@@ -1,0 +1,28 @@
+"""One Airflow, sshd and Slurm for all tests here; each of pytest-xdist's workers that needs them starts its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import matrix
+from tests.airflow.bench import AirflowBench
+from tests.airflow.bench import bench as whole_bench
+
+HEADS = ("fault", "task", "job", "jobs", "what was seen", "took")
+
+
+@pytest.fixture(scope="session")
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, normalized_root: Path
+) -> Iterator[AirflowBench]:
+    """The bench, with the data and statistics of tiny on its site. Leave it with all parts up and no jobs."""
+    with whole_bench(request, tmp_path_factory.mktemp("bench"), normalized_root) as bench:
+        yield bench
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fault matrix, rows that failed too."""
+    matrix.write(terminalreporter, "airflow-fault", HEADS, "tests/airflow/test_faults", "Airflow's fault matrix")
