@@ -22,6 +22,7 @@ from airflow.sdk import DAG, Param, get_current_context, task
 from jobs.airflow import common, fields, forms
 from jobs.airflow.assets import CHECKPOINT
 from jobs.airflow.commands import PreflightOperator
+from jobs.airflow.mirror import MirrorOperator
 from jobs.airflow.notifier import Notifier
 from jobs.airflow.operator import JobOperator
 
@@ -146,4 +147,11 @@ with DAG(
             "report": report.output["report"],
         },
     )
+    mirror = MirrorOperator(
+        task_id="mirror",
+        site=checked["site"],
+        pool=forms.pool(),
+        trigger_rule="none_failed",  # a model that is not registered has a report all the same
+    )
     preflight >> prepare
+    register >> mirror

@@ -1,14 +1,18 @@
-"""What a site's root holds: experiments, runs, scores, reports; and files handed out, of that root only."""
+"""What a site's root holds: experiments, runs, models, scores, reports; and files handed out, of that root only."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import json
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration
+from graphufs import configuration, registry
 from graphufs.errors import UserError
 from graphufs.files import new_folder
 from graphufs.layout import Layout
@@ -19,9 +23,47 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def catalogue(root: Path) -> dict[str, Any]:
-    """Experiments the site ships, and the runs below its root."""
+    """Experiments the site ships, and below its root: runs, registered models, nightly scores, and files to look at.
+
+    A registry that cannot be read is told of in `warnings`; the rest is told all the same.
+    """
     experiments = [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))]
-    return {"root": str(root), "experiments": experiments, "runs": [run(path) for path in _runs(root)]}
+    warnings, models = [], []
+    try:
+        models = [model(one) for one in registry.models(root)]
+    except UserError as error:
+        warnings.append(str(error))
+    return {
+        "root": str(root),
+        "experiments": experiments,
+        "runs": [run(path) for path in _runs(root)],
+        "models": models,
+        "champions": {one["experiment_name"]: one["id"] for one in models if one["role"] == "champion"},
+        "nightly": nightly(root),
+        "files": files(root),
+        "warnings": warnings,
+    }
+
+
+def model(found: registry.Model) -> dict[str, Any]:
+    """What is known of a model, but for its whole configuration."""
+    return {name: value for name, value in vars(found).items() if name != "experiment"}
+
+
+def nightly(root: Path) -> list[dict[str, Any]]:
+    """The newest nightly scores of each model that has some."""
+    return [json.loads(path.read_text()) for path in sorted((root / "runs").glob("*/*/nightly/*/latest.json"))]
+
+
+def files(root: Path) -> list[dict[str, Any]]:
+    """Reports and tables that people look at, with size and time of the last change, UTC."""
+    found = []
+    for pattern in ("*/*/reports/*.html", "*/*/nightly/*/report.html"):
+        for path in sorted((root / "runs").glob(pattern)):
+            about = path.stat()
+            modified = datetime.fromtimestamp(about.st_mtime, UTC).isoformat()
+            found.append({"path": path.relative_to(root).as_posix(), "bytes": about.st_size, "modified": modified})
+    return found
 
 
 def _runs(root: Path) -> list[Path]:
@@ -67,11 +109,7 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
     UserError
         If it is not there, or not below the root, by whatever links.
     """
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise UserError(f"{name} lies outside {root}; only what is below it is handed out")
-    if not path.exists():
-        raise UserError(f"there is no {name} below {root}")
+    path = _below(root, name)
     if path.is_dir():
         if to is None:
             raise UserError(f"{name} is a folder; say with --to where it is to go")
@@ -99,6 +137,34 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
         with contextlib.suppress(OSError):
             temporary_file.unlink(missing_ok=True)
     return target.stat().st_size
+
+
+def packed(root: Path, name: str, limit: int) -> dict[str, Any]:
+    """A file below the root as text for JSON: `base64`, its `sha256`, and its size in `bytes`.
+
+    Raises
+    ------
+    UserError
+        If it is not there, not below the root, no file, or larger than the limit.
+    """
+    path = _below(root, name)
+    if not path.is_file():
+        raise UserError(f"{name} is no file; say with --to where it is to go")
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UserError(f"{name} has {path.stat().st_size:,} bytes, more than the {limit:,} asked for at most")
+    digest = hashlib.sha256(data).hexdigest()
+    return {"path": name, "bytes": len(data), "sha256": digest, "base64": base64.b64encode(data).decode()}
+
+
+def _below(root: Path, name: str) -> Path:
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise UserError(f"{name} lies outside {root}; only what is below it is handed out")
+    if not path.exists():
+        raise UserError(f"there is no {name} below {root}")
+    return path
 
 
 def resolve(name: str) -> Path:

@@ -14,7 +14,7 @@ from jobs.command import DONE, FAILED, Place, app, out, print_json
 
 @app.command
 def show(*, place: Place | None = None) -> int:
-    """Show what the root holds: experiments, runs, scores, reports."""
+    """Show what the root holds: experiments, runs, models, scores, reports."""
     from jobs.catalogue import catalogue
 
     place = place or Place()
@@ -27,12 +27,27 @@ def show(*, place: Place | None = None) -> int:
         loss = "" if one["validation_loss"] is None else f", validation loss {one['validation_loss']:.4g}"
         made = ", ".join(f"{len(one[kind])} {kind}" for kind in ("forecasts", "scores", "reports"))
         print(f"{one['experiment']}/{one['run']}: {one['updates']} updates{loss}; {made}")
+    for one in content["models"]:
+        print(f"{one['id']}: {one['role']}, registered {one['registered']}")
+    for one in content["nightly"]:
+        print(f"{one['model']}: {one['initial_times']} initial times scored by night, {len(one['holes'])} holes")
+    for warning in content["warnings"]:
+        print(f"warning: {warning}")
     return DONE
 
 
 @app.command
-def fetch(name: str, *, to: Path | None = None, report: bool = False, place: Place | None = None) -> int:
+def fetch(
+    name: str,
+    *,
+    to: Path | None = None,
+    report: bool = False,
+    limit: int = 2**30,
+    place: Place | None = None,
+) -> int:
     """Hand out a file or folder of the root.
+
+    With --json and without --to, a file's content is part of the answer, in base64.
 
     Parameters
     ----------
@@ -42,14 +57,19 @@ def fetch(name: str, *, to: Path | None = None, report: bool = False, place: Pla
         Where to copy it. [default: standard output]
     report
         Take the report of a job's experiment.
+    limit
+        With --json, bytes that the file may have.
     """
     from jobs.catalogue import fetch as hand_out
-    from jobs.catalogue import report_of
+    from jobs.catalogue import packed, report_of
 
     place = place or Place()
     root = place.folder()
     if report:
         name = str(report_of(root, name))
+    if place.json_ and to is None:
+        print_json(**packed(root, name, limit))
+        return DONE
     size = hand_out(root, name, to)
     if to is not None:
         if place.json_:

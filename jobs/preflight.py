@@ -152,7 +152,7 @@ def _accounting() -> Finding:
     return Finding("accounting", True, "answers")
 
 
-def _placement(name: str, site: Site, step: str, wanted: Sequence[str]) -> Finding:
+def _placement(name: str, site: Site, step: str, wanted: Sequence[str] = ()) -> Finding:
     """When Slurm would start the step's job."""
     from jobs.launch import trial_script
 

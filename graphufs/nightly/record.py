@@ -69,16 +69,16 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         if before is None or added or before.dataset.attrs["holes"] != holes:
             place.write(merged)
         written = write_nightly(place.report, experiment, layout, merged)
-    return {
-        "status": "completed" if added or written else "unchanged",
-        "model": model.id,
-        "initial_times": len(merged.initial_times),
-        "added": added,
-        "latest": small_table(merged),
-        "holes": [{"initial_time": time, "why": why} for time, why in holes.items()],
-        "store": place.store.relative_to(layout.root).as_posix(),
-        "report": place.report.relative_to(layout.root).as_posix(),
-    }
+        found = {
+            "model": model.id,
+            "initial_times": len(merged.initial_times),
+            "latest": small_table(merged),
+            "holes": [{"initial_time": time, "why": why} for time, why in holes.items()],
+            "store": place.store.relative_to(layout.root).as_posix(),
+            "report": place.report.relative_to(layout.root).as_posix(),
+        }
+        place.note_latest(found)
+    return {"status": "completed" if added or written else "unchanged", "added": added, **found}
 
 
 def _model(layout: Layout) -> Model:

@@ -3,6 +3,7 @@
 <run folder>/nightly/<checkpoint>/scores.zarr                link to the newest version
                                   scores-<key>.zarr, .csv    a version; the one before is kept for readers
                                   holes.json                 initial times without data, as the last plan saw them
+                                  latest.json                what the last night came to, for those without xarray
                                   report.html
 """
 
@@ -13,6 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graphufs.errors import UserError
 from graphufs.files import fsync, remove_folder, write_json
@@ -89,3 +91,9 @@ class NightlyScores:
         """Keep what a plan found, for the report."""
         if self.holes() != holes:
             write_json(self._holes, dict(holes))
+
+    def note_latest(self, found: dict[str, Any]) -> None:
+        """Keep what a night came to where it can be read without opening the store."""
+        path = self.folder / "latest.json"
+        if not path.is_file() or json.loads(path.read_text()) != json.loads(json.dumps(found)):
+            write_json(path, found)

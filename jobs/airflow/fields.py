@@ -22,7 +22,7 @@ LONGEST = 200
 """Characters of a field of text whose schema names no limit."""
 
 
-def of_experiment(key: str, title: str, section: str) -> Param:
+def of_experiment(key: str, title: str, section: str | None) -> Param:
     """A field for a key of the experiment, as in `training.stages.0.updates`.
 
     Raises
@@ -50,7 +50,7 @@ def _schema(model: Any) -> dict[str, Any]:
     return dict(model.model_json_schema())
 
 
-def _field(schema: dict[str, Any], key: str, title: str, section: str, empty: str) -> Param:
+def _field(schema: dict[str, Any], key: str, title: str, section: str | None, empty: str) -> Param:
     found = _find(schema, key)
     limits = {name: found[name] for name in LIMITS if name in found}
     if "enum" in limits:
@@ -58,8 +58,10 @@ def _field(schema: dict[str, Any], key: str, title: str, section: str, empty: st
     elif limits["type"] == "string":
         limits.setdefault("maxLength", LONGEST)
     limits["type"] = [limits["type"], "null"]
+    if section:
+        limits["section"] = section
     words = f"{found.get('description', '')} {empty}".replace("\n", " ").strip()
-    return Param(None, description=words, title=f"{title} ({key})", section=section, **limits)
+    return Param(None, description=words, title=f"{title} ({key})", **limits)
 
 
 def _find(schema: dict[str, Any], key: str) -> Mapping[str, Any]:

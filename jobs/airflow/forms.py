@@ -10,12 +10,17 @@ from typing import Any
 from graphufs import configuration
 from graphufs.errors import UserError
 from jobs import site as sites_module
+from jobs.airflow import mirrored
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 POOL = "graphufs"
 """The pool of tasks whose site is chosen in a form: Airflow fixes a task's pool before the form is filled in."""
 OVERRIDE = r"^[A-Za-z_][A-Za-z0-9_.]*=[^\x00-\x1f]*$"
 """What an override looks like; whether its key and value are right, the first task says."""
+LONGEST_MODEL = 200
+"""Characters of a model's id."""
+MOST_MODELS = 50
+"""Models that a form proposes."""
 
 
 def experiments() -> list[str]:
@@ -65,6 +70,11 @@ def _loaded() -> dict[str, Any]:
 def sites() -> list[str]:
     """The sites that tasks can use: not those of a debugger, nor patterns that still have <brackets> to fill in."""
     return [name for name, path in sites_module.available().items() if _site(name, path) is not None]
+
+
+def models() -> list[str]:
+    """What a form proposes for a model: roles, then the newest models that were seen on any site."""
+    return ["champion", "latest", *mirrored.models(sites())[:MOST_MODELS]]
 
 
 def pool_of(site: str) -> str | None:

@@ -50,7 +50,7 @@ def raises(error, words=""):
 
 @contextmanager
 def replaced(place, **values):
-    before = {name: getattr(place, name) for name in values}
+    before = {name: getattr(place, name, None) for name in values}
     for name, value in values.items():
         setattr(place, name, value)
     try:
@@ -648,6 +648,257 @@ def check_another_host_key_a_refused_login_and_a_missing_connection_are_told_apa
         both(client, SiteError, "connection of site far cannot be used")
 
 
+# messages
+
+
+@contextmanager
+def chat(code=200):
+    """A web server that keeps what is posted to it: the connection `chat`, whose password is part of its address."""
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    posted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            posted.append((self.path, json.loads(body)))
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f"http://127.0.0.1:{server.server_port}/hooks"
+    os.environ["AIRFLOW_CONN_CHAT"] = json.dumps({"conn_type": "http", "host": host, "password": "T0/HIDDEN"})
+    os.environ["GRAPHUFS_NOTIFY_CONNECTION"] = "chat"
+    try:
+        yield posted
+    finally:
+        os.environ.pop("AIRFLOW_CONN_CHAT", None)
+        os.environ.pop("GRAPHUFS_NOTIFY_CONNECTION", None)
+        server.shutdown()
+        server.server_close()
+
+
+def of_a_failure(error):
+    place = SimpleNamespace(dag_id="training", run_id="r1", task_id="train", log_url="http://airflow/log?try_number=1")
+    return {"dag_run": SimpleNamespace(dag_id="training", run_id="r1"), "ti": place, "exception": error}
+
+
+def tell(given, *arguments, **more):
+    """Send a message; what went into the log."""
+    from jobs.airflow.notifier import Notifier
+
+    log = Log()
+    Notifier.log = log
+    try:
+        Notifier(*arguments, **more)(given)
+    finally:
+        del Notifier.log
+    return "\n".join(log.lines)
+
+
+def check_a_failure_is_told_with_its_reason_its_log_and_the_command_that_shows_it():
+    from jobs.airflow import words
+
+    failed = {**FAILED, "key": "k", "message": "ValueError: <!channel> & no\nmore"}
+    with chat() as posted:
+        tell(of_a_failure(RuntimeError(words.failure(failed))))
+    ((path, content),) = posted
+    assert path == "/hooks/T0/HIDDEN"
+    assert {name: content[name] for name in ("dag", "run", "task", "state", "log")} == {
+        "dag": "training", "run": "r1", "task": "train", "state": "failed", "log": "http://airflow/log?try_number=1",
+    }  # fmt: skip
+    assert content["reason"] == "train FAILED, error: ValueError: <!channel> & no"
+    assert content["reproduce"] == "graphufs-jobs submit train /r/jobs/k/experiment.yaml --site debug --root /r"
+    assert "&lt;!channel&gt; &amp; no" in content["text"] and "<" not in content["text"]
+    assert all(content[name] in content["text"] for name in ("dag", "run", "task", "log", "reproduce"))
+
+
+def check_a_message_that_cannot_be_sent_changes_nothing_and_its_address_stays_hidden():
+    given = of_a_failure(RuntimeError("no"))
+    with chat(code=500) as posted:
+        said = tell(given)
+    assert posted and "the address answers 500" in said and "HIDDEN" not in said
+    with chat() as posted:
+        os.environ["AIRFLOW_CONN_CHAT"] = json.dumps({"conn_type": "http", "host": "127.0.0.1:1", "password": "HIDDEN"})
+        said = tell(given)
+    assert not posted and "cannot be reached (ConnectionRefusedError)" in said and "HIDDEN" not in said
+    with chat() as posted:
+        del os.environ["AIRFLOW_CONN_CHAT"]
+        said = tell(given)
+    assert not posted and "was not sent" in said
+
+
+def check_messages_go_out_only_where_an_operator_wants_them():
+    given = of_a_failure(RuntimeError("no"))
+    with chat() as posted:
+        del os.environ["GRAPHUFS_NOTIFY_CONNECTION"]
+        assert "graphufs: training train failed, run r1" in tell(given) and not posted
+    succeeded = {name: value for name, value in given.items() if name != "exception"}
+    with chat() as posted:
+        tell(succeeded, "succeeded", only_if="notify_success")
+        assert not posted
+        os.environ["AIRFLOW_VAR_GRAPHUFS_NOTIFY_SUCCESS"] = "true"
+        try:
+            tell(succeeded, "succeeded", only_if="notify_success")
+        finally:
+            del os.environ["AIRFLOW_VAR_GRAPHUFS_NOTIFY_SUCCESS"]
+    ((_, content),) = posted
+    assert content["state"] == "succeeded" and content["task"] is None and content["text"].startswith(
+        "graphufs: training succeeded, run r1"
+    )  # fmt: skip
+
+
+def check_an_address_is_read_from_any_usual_spelling_of_a_connection():
+    from jobs.airflow.notifier import address
+
+    for connection, wanted in (
+        ("https://chat.example.org/services/T0/B0", "https://chat.example.org/services/T0/B0"),
+        ('{"conn_type": "http", "host": "chat.example.org", "schema": "https", "password": "T0/B0"}',
+         "https://chat.example.org/T0/B0"),
+        ('{"conn_type": "http", "host": "https://chat.example.org/hooks/"}', "https://chat.example.org/hooks"),
+        ('{"conn_type": "http", "host": "localhost", "port": 8065, "schema": "http"}', "http://localhost:8065"),
+    ):  # fmt: skip
+        os.environ["AIRFLOW_CONN_CHAT"] = connection
+        try:
+            assert address("chat") == wanted
+        finally:
+            del os.environ["AIRFLOW_CONN_CHAT"]
+    os.environ["AIRFLOW_CONN_CHAT"] = '{"conn_type": "http", "host": "file:///etc/passwd"}'
+    try:
+        with raises(ValueError, "no web address"):
+            address("chat")
+    finally:
+        del os.environ["AIRFLOW_CONN_CHAT"]
+
+
+# preflight and the local copy of what sites hold
+
+
+@contextmanager
+def holding(files, **more):
+    """A site that holds files by path; the commands it was asked."""
+    import base64
+    import hashlib
+
+    from jobs.airflow.site_client import Refused, SiteClient
+
+    asked = []
+
+    def run(self, *arguments, stdin="", timeout=0.0):
+        asked.append(arguments)
+        if arguments[0] == "show":
+            listed = [{"path": path, "bytes": len(data), "modified": "1"} for path, data in files.items()]
+            return {"protocol": 1, "files": listed, "runs": [], "models": [], **more}
+        if arguments[1] not in files or b"gone" in files[arguments[1]]:
+            raise Refused("there is no such file")
+        data = files[arguments[1]]
+        digest = hashlib.sha256(data).hexdigest()
+        return {"protocol": 1, "base64": base64.b64encode(data).decode(), "sha256": digest}
+
+    with replaced(SiteClient, run=run):
+        yield asked
+
+
+def copied():
+    from jobs.airflow import mirrored
+
+    place = mirrored.place("quick") / "files"
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+def mirrored_by(files, **more):
+    from jobs.airflow import mirror
+    from jobs.airflow.site_client import SiteClient
+
+    with holding(files, **more) as asked:
+        done = mirror.refresh(SiteClient.load("quick"), "quick", lambda words: None)
+    return done, [arguments[1] for arguments in asked if arguments[0] == "fetch"]
+
+
+def check_the_copy_follows_the_site_and_fetches_only_what_changed():
+    from jobs.airflow import mirrored
+
+    os.environ["GRAPHUFS_MIRROR"] = str(Path("copies").absolute())
+    one, two = "runs/tiny/ab/reports/cd.html", "runs/tiny/ab/nightly/00000016/report.html"
+    done, fetched = mirrored_by({one: b"first", two: b"second"})
+    assert set(fetched) == {one, two} and copied() == {one: b"first", two: b"second"} and done["fetched"] == 2
+    _, fetched = mirrored_by({one: b"first", two: b"second, longer"}, models=[{"id": "m", "registered": "2"}])
+    assert fetched == [two] and copied()[two] == b"second, longer"
+    assert mirrored.models(["quick", "here"]) == ["m"]
+    left = mirrored.place("quick") / "files" / "runs" / ".report.html.tmp"
+    left.write_text("half")
+    mirrored_by({one: b"first"})
+    assert copied() == {one: b"first"} and not (left.parent / "tiny" / "ab" / "nightly").exists()
+    assert [file["path"] for file in mirrored.catalogue("quick")["files"]] == [one]
+    _, fetched = mirrored_by({one: b"gone!"})
+    assert fetched == [one] and copied() == {} and mirrored.catalogue("quick")["files"] == []
+
+
+def check_a_site_writes_nowhere_but_in_its_copy_and_no_more_than_it_may():
+    from jobs.airflow import mirror, mirrored
+    from jobs.airflow.site_client import SiteError
+
+    hostile = ["../stolen.html", "/tmp/stolen.html", "a/../../b.html", ".ssh/x.html", "a//b.html", "a/b.sh", "-a.html",
+               "a\x00.html", "a\n.html", ""]  # fmt: skip
+    _, fetched = mirrored_by({**{path: b"x" for path in hostile}, "good/a.html": b"y"})
+    assert fetched == ["good/a.html"] and copied() == {"good/a.html": b"y"}
+    with replaced(mirror, LARGEST=3, TOTAL=4):
+        _, fetched = mirrored_by({"a.html": b"1234", "b.html": b"123", "c.html": b"12", "d.html": b"1"})
+    assert copied().keys() == {"b.html", "d.html"} and mirrored.catalogue("quick")["left_out"] == ["a.html", "c.html"]
+
+    before, catalogue = copied(), mirrored.catalogue("quick")
+    with replaced(mirror, _fetch=lambda client, path: (_ for _ in ()).throw(SiteError("broken"))):
+        with raises(SiteError):
+            mirrored_by({"new.html": b"z"})
+    assert copied() == before and mirrored.catalogue("quick") == catalogue, "the old copy stays"
+
+
+def check_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight():
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+    from jobs.airflow import mirrored
+    from jobs.airflow.commands import PreflightOperator
+    from jobs.airflow.mirror import MirrorOperator
+    from jobs.airflow.site_client import SiteClient, Unreachable
+
+    before = mirrored.catalogue("quick")
+    with site(Unreachable("no route")):
+        with raises(AirflowSkipException, "the old copy stays"):
+            MirrorOperator(task_id="m", site="quick").execute({})
+        with raises(TaskDeferred) as caught:
+            PreflightOperator(task_id="p", site="quick").execute({})
+    assert mirrored.catalogue("quick") == before
+    event = {"site": "quick", "deadline": caught.value.trigger.deadline, "late": False}
+    found = [{"what": "root folder", "good": True, "words": "fine"}, {"what": "GPU", "good": None, "words": "none"}]
+    asked = []
+
+    def run(self, *arguments, **_):
+        asked.append(arguments)
+        return {"protocol": 1, "findings": found}
+
+    with replaced(SiteClient, run=run):
+        task = PreflightOperator(task_id="p2", site="quick", job_resources=["train.gpus=2"])
+        assert task.execute_again({}, event) == found
+        found.append({"what": "train job", "good": False, "words": "no such partition"})
+        with raises(AirflowFailException, "is not ready: train job: no such partition"):
+            task.execute({})
+        with raises(AirflowFailException, "could not be asked"):
+            task.execute_again({}, {**event, "late": True})
+    assert asked[0] == ("sites", "--check", "--resource=train.gpus=2")
+
+
+def check_the_pools_of_all_sites_are_told():
+    from jobs.airflow.pools import pools
+
+    assert {"graphufs", "quick-pool"} == set(pools())
+    assert all(pool["slots"] > 0 and pool["include_deferred"] is False for pool in pools().values())
+
+
 # the DAGs
 
 
@@ -839,6 +1090,121 @@ def check_training_goes_from_the_form_to_a_candidate_and_shares_what_is_there():
     assert "latent_size: 4" in asked and not Path("PWNED").exists()
     (attempt,) = (root / "jobs").glob("af-training.train.*/attempts/1/attempt.json")
     assert json.loads(attempt.read_text())["resources"]["time_limit"] == "1:00:00"
+
+
+def check_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_shows_it():
+    from jobs.airflow import forms, mirrored
+
+    root = Path(os.environ["GRAPHUFS_ROOT"])
+    (model,) = [event["model"] for event in events("graphufs_checkpoint")]
+    wish = {"experiment": "tiny", "site": "here", "at_most": 50, "night": "2026-03-01"}
+    done = run("nightly_evaluation", **wish)
+    assert set(states_of(done).values()) == {"success"}, states_of(done)
+    (event,) = events("graphufs_scores")
+    assert (event["model"], event["experiment"], event["night"]) == (model, "tiny", "2026-03-01")
+    assert event["added"] == len(xcoms(done, "plan_nightly")["initial_times"]) > 0
+    again = run("nightly_evaluation", **wish)
+    states = states_of(again)
+    assert states.pop("check") == states.pop("extend_world") == "success" and set(states.values()) == {"skipped"}
+    assert "nothing new" in xcoms(again, "plan_nightly")["result"]["message"]
+    assert len(events("graphufs_scores")) == 1 and again.state == "success"
+    seen = mirrored.catalogue("here")
+    assert [one["id"] for one in seen["models"]] == [model] == [one["model"] for one in seen["nightly"]]
+    assert model in forms.models() and "experiment" not in seen["models"][0]
+    report = mirrored.place("here") / "files" / event["report"]
+    assert report.read_bytes() == (root / event["report"]).read_bytes() and report.suffix == ".html"
+
+
+def check_a_night_is_asked_for_by_form_event_or_setting():
+    from datetime import date
+
+    from graphufs import configuration
+    from graphufs.errors import UserError
+    from jobs.airflow import nightly
+
+    form = {"experiment": "tiny", "site": "here", "model": "latest", "overrides": ["forecast.lead_time=48h"]}
+    rest = {"at_most": None, "night": None, "deadline_hours": 20}
+    found = nightly.asked({**form, **rest, "at_most": 3}, None, date(2026, 3, 1))
+    experiment = configuration.parse(found["experiment"])
+    assert (experiment.nightly.model, experiment.nightly.at_most) == ("latest", 3)
+    assert str(experiment.nightly.night) == found["night"] == "2026-03-01" and experiment.forecast.lead_time == 48
+    chosen = nightly.asked({**form, **rest, "night": "2026-02-27"}, None, date(2026, 3, 1))
+    assert chosen["night"] == "2026-02-27" and configuration.parse(chosen["experiment"]).nightly.at_most == 4
+
+    event = {"experiment": "tiny", "site": "here", "model": "tiny-ab-16", "overrides": ["nightly.at_most=1"]}
+    nobody = {"experiment": None, "site": None, "model": "champion", "overrides": [], **rest}
+    told = nightly.asked(nobody, event, date(2026, 3, 1))
+    assert told["model"] == "tiny-ab-16" and configuration.parse(told["experiment"]).nightly.at_most == 4
+    with raises(UserError, "graphufs_nightly_experiment"):
+        nightly.asked(nobody, None, date(2026, 3, 1))
+    os.environ.update({"GRAPHUFS_NIGHTLY_EXPERIMENT": "demo", "AIRFLOW_VAR_GRAPHUFS_NIGHTLY_SITE": "here"})
+    try:
+        by_clock = nightly.asked(nobody, None, date(2026, 3, 1))
+    finally:
+        del os.environ["GRAPHUFS_NIGHTLY_EXPERIMENT"], os.environ["AIRFLOW_VAR_GRAPHUFS_NIGHTLY_SITE"]
+    assert (by_clock["name"], by_clock["site"], by_clock["model"]) == ("demo", "here", "champion")
+    for wrong, words in (
+        ({"site": "../../x"}, "no site"),
+        ({"experiment": "../tiny"}, "no experiment"),
+        ({"experiment": ["tiny"]}, "no name"),
+        ({"model": "{{ conn.x }}"}, "is no model"),
+        ({"model": "--help"}, "is no model"),
+        ({"overrides": "training.seed=1"}, "no list"),
+        ({"overrides": ["normalization.dask=tcp://elsewhere:1"]}, "names a place"),
+    ):
+        with raises(UserError, words):
+            nightly.asked(nobody, {**event, **wrong}, date(2026, 3, 1))
+        with raises(UserError, words):
+            nightly.asked({**form, **rest, **wrong}, None, date(2026, 3, 1))
+    with raises(UserError, "nightly.night is given both"):
+        nightly.asked({**form, **rest, "overrides": ["nightly.night=2026-01-01"]}, None, date(2026, 3, 1))
+
+
+def check_of_several_events_the_newest_counts_and_the_others_get_runs_of_their_own():
+    from datetime import UTC, datetime
+
+    from airflow.sdk.execution_time import task_runner
+
+    from jobs.airflow import nightly
+
+    def event(minute, **extra):
+        return SimpleNamespace(extra=extra, timestamp=datetime(2026, 3, 1, 0, minute, tzinfo=UTC))
+
+    tiny, demo = ({"experiment": name, "site": "here", "model": f"{name}-ab-1"} for name in ("tiny", "demo"))
+    triggering = {
+        "checkpoint": [event(1, **tiny, scores={}), event(3, **demo, overrides=[]), event(2, **tiny)],
+        "champion": [event(4)],
+    }
+    assert nightly.extras(triggering) == [demo, tiny] and nightly.extras(None) == []
+    sent = []
+    with replaced(task_runner, SUPERVISOR_COMMS=SimpleNamespace(send=sent.append)):
+        assert nightly.trigger("nightly_evaluation", "r", [tiny]) == ["also_1_of__r"]
+    assert sent[0].conf == tiny and sent[0].dag_id == "nightly_evaluation" and sent[0].logical_date is None
+
+
+def check_the_night_goes_by_clock_or_asset_one_at_a_time_and_can_be_filled_in_backwards():
+    from datetime import UTC, datetime
+
+    from airflow.models.backfill import ReprocessBehavior, _create_backfill
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    dag = bag().dags["nightly_evaluation"]
+    assert dag.max_active_runs == 1 and not dag.catchup
+    assert {asset.name for asset in dag.timetable.asset_condition.objects} == {
+        "graphufs_checkpoint",
+        "graphufs_champion",
+    }
+    _create_backfill(
+        dag_id="nightly_evaluation", from_date=datetime(2026, 1, 1, tzinfo=UTC),
+        to_date=datetime(2026, 1, 3, 12, tzinfo=UTC), max_active_runs=1, reverse=False, triggering_user_name="somebody",
+        dag_run_conf={"experiment": "tiny", "site": "here"}, reprocess_behavior=ReprocessBehavior.NONE,
+    )  # fmt: skip
+    with create_session() as session:
+        wanted = (DagRun.dag_id == "nightly_evaluation") & (DagRun.run_type == "backfill")
+        runs = session.scalars(select(DagRun).where(wanted).order_by(DagRun.logical_date)).all()
+    assert [f"{run.logical_date:%Y-%m-%d}" for run in runs] == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
 
 def check_a_training_that_need_not_be_registered_is_not():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 
 import pytest
 
+from graphufs import registry
 from graphufs.errors import UserError
 from jobs import catalogue
 from jobs.catalogue import fetch
@@ -83,6 +86,21 @@ def test_a_file_goes_to_standard_output_byte_for_byte(root, capfdbinary):
     assert capfdbinary.readouterr().out == content
 
 
+def test_a_file_travels_in_json_unless_it_is_too_large_or_outside(root):
+    content = bytes(range(256))
+    (root / "bytes").write_bytes(content)
+    packed = catalogue.packed(root, "bytes", 256)
+    assert base64.b64decode(packed["base64"]) == content and packed["bytes"] == 256
+    assert packed["sha256"] == hashlib.sha256(content).hexdigest()
+    with pytest.raises(UserError, match="256 bytes, more than the 255"):
+        catalogue.packed(root, "bytes", 255)
+    with pytest.raises(UserError, match="is no file"):
+        catalogue.packed(root, "runs", 255)
+    for name in ("../secret", "link", "folder/secret"):
+        with pytest.raises(UserError, match="lies outside"):
+            catalogue.packed(root, name, 255)
+
+
 def test_what_is_not_there_is_bad_input(root, tmp_path):
     with pytest.raises(UserError, match="there is no nothing below"):
         fetch(root, "nothing", None)
@@ -109,6 +127,26 @@ def test_a_run_is_told_with_how_far_it_is_and_what_was_made_of_it(tmp_path):
     (found,) = catalogue.catalogue(tmp_path)["runs"]
     assert (found["experiment"], found["run"], found["updates"], found["validation_loss"]) == ("tiny", "0123", 16, 0.5)
     assert (found["checkpoints"], found["forecasts"], found["scores"]) == ([6, 16], ["ab.zarr"], [])
+
+
+def test_models_nights_and_files_to_look_at_are_told(tmp_path):
+    model = {"id": "tiny-ab-16", "experiment_name": "tiny", "experiment": "name: tiny\n", "run": "ab", "update": 16,
+             "run_folder": "runs/tiny/ab", "checkpoint": "00000016", "periods": {}, "provenance": {}}  # fmt: skip
+    registry.register(tmp_path, registry.Model(**model), "somebody")
+    run = tmp_path / "runs" / "tiny" / "ab"
+    for name in ("reports/cd.html", "reports/.cd.html.1.tmp", "nightly/00000016/report.html", "metrics.jsonl"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("{}" if name == "metrics.jsonl" else "page")
+    (run / "nightly" / "00000016" / "latest.json").write_text('{"model": "tiny-ab-16", "initial_times": 3}')
+    found = catalogue.catalogue(tmp_path)
+    assert [(one["id"], one["role"]) for one in found["models"]] == [("tiny-ab-16", "candidate")]
+    assert "experiment" not in found["models"][0] and found["champions"] == {} and found["warnings"] == []
+    assert found["nightly"] == [{"model": "tiny-ab-16", "initial_times": 3}]
+    paths = {one["path"]: one["bytes"] for one in found["files"]}
+    assert paths == {"runs/tiny/ab/reports/cd.html": 4, "runs/tiny/ab/nightly/00000016/report.html": 4}
+    (tmp_path / "registry" / "history" / "00000001.json").write_text("broken")
+    damaged = catalogue.catalogue(tmp_path)
+    assert damaged["models"] == [] and "restore it" in damaged["warnings"][0] and damaged["files"] == found["files"]
 
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):

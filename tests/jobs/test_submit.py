@@ -413,3 +413,12 @@ def test_a_preflight_where_there_is_no_slurm_is_no_accident(fake):
     for command in ("srun", "sbatch"):
         fake.missing(command)
     assert preflight._placement("fake", site_of(), "train").good is not True
+
+
+def test_a_preflight_looks_at_what_a_job_will_ask_for_besides(tmp_path):
+    site = site_of(executor="local")
+    found = {one.what: one for one in preflight.check("here", site, tmp_path, ["train.gpus=64", "train.time_limit=30"])}
+    assert found["GPU"].good is False and found["GPU"].words.startswith("64 asked for")
+    for wrong in ("trian.gpus=2", "gpus=2", "train.gpus=-1", "train.gpsu=1"):
+        with pytest.raises(UserError):
+            list(preflight.check("here", site, tmp_path, [wrong]))

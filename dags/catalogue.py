@@ -1,0 +1,31 @@
+"""Fetch what forms and pages show from all sites: experiments, runs, models, nightly scores, reports.
+
+Training and nightly evaluation do the same for their site when they end; this keeps up with what is done beside
+Airflow. Of a site that cannot be asked the old copy stays, and its task is skipped. The copy lies where
+`GRAPHUFS_MIRROR` says, by default in `$AIRFLOW_HOME/graphufs-mirror`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from jobs.airflow import common, forms
+from jobs.airflow.mirror import MirrorOperator
+
+SCHEDULE = os.environ.get("GRAPHUFS_CATALOGUE_SCHEDULE", "17 * * * *")
+"""Cron's spelling, UTC."""
+
+with DAG(
+    dag_id="catalogue",
+    description="Fetch what forms and pages show from all sites",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    tags=["graphufs", "catalogue"],
+    default_args=common.arguments(),
+):
+    for site in forms.sites():
+        MirrorOperator(task_id=f"mirror_{site}", site=site, pool=forms.pool_of(site))

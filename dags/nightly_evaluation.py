@@ -1,0 +1,130 @@
+"""Every night, score a model on what has become known.
+
+Takes initial times of the evaluation period (and after it, see `nightly` in the experiment) whose whole truth is there
+and that the model was not scored on yet, makes the forecasts, scores them, merges the scores into the model's, and
+refreshes its report. In the embedded world a first task lets a day pass.
+
+A night that was missed is caught up by those that follow, `nightly.at_most` initial times each. A night that was done
+does nothing. If there is nothing new, `plan_nightly` is skipped and says what it waits for. Initial times without data
+are holes: the log of `plan_nightly` lists them, and the report shows them.
+
+It runs by the clock, by hand, as a backfill (each run is the night of its date), and when a model becomes a candidate
+or the champion; then it scores that model. What a run by the clock does, an operator sets: Airflow's variables
+`graphufs_nightly_experiment` and `graphufs_nightly_site`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, get_current_context, task
+
+from jobs.airflow import common, fields, forms, nightly
+from jobs.airflow.assets import CHAMPION, CHECKPOINT, SCORES
+from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.notifier import Notifier
+from jobs.airflow.operator import JobOperator
+
+SCHEDULE = os.environ.get("GRAPHUFS_NIGHTLY_SCHEDULE", "0 3 * * *")
+"""Cron's spelling, UTC."""
+
+with DAG(
+    dag_id="nightly_evaluation",
+    description="Score a model on the initial times that have become known",
+    doc_md=__doc__,
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable(SCHEDULE, timezone="UTC"), assets=(CHECKPOINT | CHAMPION)
+    ),
+    catchup=False,  # the next night catches up what was missed; a run for each missed date would find nothing to do
+    max_active_runs=1,
+    tags=["graphufs", "evaluation"],
+    default_args=common.arguments(),
+    on_success_callback=Notifier("succeeded", only_if="notify_success"),
+    params={
+        "experiment": common.experiment_field(optional=True),
+        "site": common.site_field(optional=True),
+        "model": Param(
+            "champion",
+            type="string",
+            pattern=nightly.MODEL,
+            maxLength=forms.LONGEST_MODEL,
+            examples=forms.models(),
+            title="Model",
+            description="champion (the newest candidate while there is none), latest, or the id of a model.",
+        ),
+        "at_most": fields.of_experiment("nightly.at_most", "At most", None),
+        "night": Param(
+            None,
+            type=["string", "null"],
+            format="date",
+            title="Night",
+            description="Which night this is. Empty: the run's date. The embedded world goes on up to this night.",
+        ),
+        "deadline_hours": common.deadline_field(20),
+        "overrides": common.overrides_field(),
+    },
+):
+
+    @task(pool=forms.pool())
+    def check() -> dict[str, Any]:
+        """See what this night is asked for, and that it is right."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from graphufs.errors import UserError
+
+        context = get_current_context()
+        run = context["dag_run"]
+        told, *others = nightly.extras(context.get("triggering_asset_events")) or [None]
+        try:
+            found = nightly.asked(context["params"], told, (run.logical_date or run.run_after).date())
+        except UserError as error:
+            raise AirflowFailException(str(error)) from None
+        finally:  # one event that is wrong must not silence the others
+            for also in nightly.trigger(run.dag_id, run.run_id, [one for one in others if one]):
+                print(f"There was more than one event; {also} is triggered for another")
+        print(f"Night {found['night']}: {found['model']} of {found['name']} on {found['site']}")
+        return found
+
+    checked = check()
+    common_arguments: dict[str, Any] = {
+        "site": checked["site"],
+        "deadline": checked["deadline_hours"],
+        "pool": forms.pool(),
+    }
+    extend_world = JobOperator(
+        task_id="extend_world",
+        step="extend_world",
+        experiment=checked["experiment"],
+        doc_md="Let time pass in the embedded world. Other sources grow by themselves.",
+        **common_arguments,
+    )
+    plan_nightly = JobOperator(
+        task_id="plan_nightly",
+        step="plan_nightly",
+        experiment=checked["experiment"],
+        skip_without="initial_times",
+        doc_md="Choose the model and tonight's initial times. Skipped if there is nothing new; its log says why.",
+        **common_arguments,
+    )
+
+    def job(step: str, after: JobOperator, doc: str, **more: Any) -> JobOperator:
+        """A step of what was planned as a task that comes after another one."""
+        needs, planned = [after.output["job"]], plan_nightly.output["experiment"]
+        return JobOperator(
+            task_id=step, step=step, experiment=planned, needs=needs, doc_md=doc, **common_arguments, **more
+        )
+
+    prepare = job("prepare", plan_nightly, "Fetch the data of these initial times.")
+    forecast = job("forecast", prepare, "Make the forecasts.")
+    evaluate = job("evaluate", forecast, "Score them.")
+    record_nightly = job(
+        "record_nightly",
+        evaluate,
+        "Merge the scores into those of the nights before, and refresh the report.",
+        outlets=[SCORES],
+        event={"experiment": checked["form"], "name": checked["name"], "night": checked["night"]},
+    )
+    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=forms.pool())
+    extend_world >> plan_nightly
+    record_nightly >> mirror
