@@ -19,7 +19,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("GRAPHUFS_AIRFLOW_PYTHON", ROOT / ".venv-airflow" / "bin" / "python"))
 INSIDE = Path(__file__).with_name("test_dags_inside.py")
-CHECKS = re.findall(r"^def (check_\w+)\(", INSIDE.read_text(), re.MULTILINE)
+CHECKS = [
+    check
+    for path in sorted(INSIDE.parent.glob("inside/*.py"))
+    for check in re.findall(r"^def (check_\w+)\(", path.read_text(), re.MULTILINE)
+]
 SITES = {
     "here": "executor: local\ncontrol: {command: COMMAND, poll_interval: 1, pool: graphufs}\nlead: 30\n",
     "quick": "executor: local\ncontrol: {command: /nowhere/graphufs-jobs, poll_interval: 1, pool: quick-pool}\n",

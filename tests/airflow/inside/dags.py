@@ -1,0 +1,162 @@
+"""The DAGs: their forms, what they refuse, and normalization and training with real jobs of the local site."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from inside import ROOT, bag, events, raises, run, states_of, xcoms
+
+
+def check_dags_are_read_without_errors_and_have_owner_tags_and_docs():
+    found = bag()
+    assert not found.import_errors, found.import_errors
+    for path in (ROOT / "dags").glob("*.py"):
+        assert path.stem in found.dags
+    for dag in found.dags.values():
+        assert dag.tags and dag.doc_md and dag.owner == "graphufs" and not dag.catchup
+        assert all(task.owner == "graphufs" for task in dag.tasks)
+    json.dumps(bag_serialized(found))
+
+
+def bag_serialized(found):
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return [DagSerialization.to_dict(dag) for dag in found.dags.values()]
+
+
+def check_the_form_offers_what_there_is():
+    params = bag().dags["normalization"].params
+    assert params.get_param("experiment").schema["enum"] == ["demo", "graphcast_curriculum", "p0", "tiny"]
+    assert params.get_param("site").schema["enum"] == ["here", "quick", "local", "testcluster"]
+
+
+def check_the_training_form_has_types_limits_and_help_of_the_schemas():
+    from graphufs.experiment import Experiment
+
+    params = bag().dags["training"].params
+    batch, precision, gpus = (params.get_param(name) for name in ("batch_size", "precision", "gpus"))
+    own = Experiment.model_json_schema()["$defs"]["Training"]["properties"]["batch_size"]
+    assert batch.schema["type"] == ["integer", "null"] and batch.schema["minimum"] == own["minimum"] == 1
+    assert batch.description.startswith(own["description"]) and "tiny: 2" in batch.description
+    assert precision.schema["enum"] == ["float32", "bfloat16", None] and gpus.schema["minimum"] == 0
+    assert all(
+        params.get_param(name).value is None for name in ("mesh_size", "updates", "learning_rate", "seed", "nodes")
+    )
+    assert all(params.get_param(name).description for name in params)
+
+
+def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
+    from graphufs.errors import UserError
+    from jobs.airflow import resolve
+
+    assert resolve.experiment("tiny", ["data.source.world.seed=3"]).data.source.world.seed == 3
+    for override in (
+        "data.source.url=file:///etc",
+        "data.source={url: 'simplecache::https://elsewhere/x'}",
+        "data.source.storage_options={simplecache: {cache_storage: /home/someone}}",
+        "normalization.dask=tcp://elsewhere:8786",
+        "normalization={url: /home/someone}",
+        "training.init_from=/etc/shadow",
+    ):
+        with raises(UserError, "names a place that the site's account would go to"):
+            resolve.experiment("tiny", [override])
+    for override, words in (
+        ("name=../../etc", "name"),
+        ("description=!!python/object/apply:os.system [id]", "not YAML"),
+        ("description=[&a [x, x], &b [*a, *a], *b]", "references"),
+        ("a=b\nc=d", "one a line"),
+        ("--site=x", "section.key=value"),
+        ("x" * 2000, "1000 characters"),
+        ("training.batch_sise=2", "did you mean training.batch_size"),
+    ):
+        with raises(UserError, words):
+            resolve.experiment("tiny", [override])
+    with raises(UserError, "there is no experiment"):
+        resolve.experiment("../experiments/tiny")
+    with raises(UserError, "101 overrides"):
+        resolve.experiment("tiny", ["training.seed=1"] * 101)
+    with raises(UserError, "training.seed is given both"):
+        resolve.merged({"training.seed": 1}, ["training.seed=2"])
+    for site in ("debug", "unfinished", "--root=/", "../sites/here.yaml", "/etc/passwd"):
+        with raises(UserError, "no site"):
+            resolve.site(site)
+    for wrong in ({"time_limit": "1h; id"}, {"memory": "lots"}, {"gpus": -1}):
+        with raises(UserError, next(iter(wrong))):
+            resolve.resources("here", "train", wrong)
+
+
+def check_forecasts_of_a_short_validation_period_are_shortened_and_that_is_said():
+    from jobs.airflow import resolve
+
+    whole, note = resolve.on_validation(resolve.experiment("tiny"))
+    assert whole.forecast.lead_time == 24 and "shortened" not in note
+    assert str(whole.forecast.period) == str(whole.data.validation)
+    period = "data.validation={start: 1994-01-11T00, end: 1994-01-12T00}"
+    short, note = resolve.on_validation(resolve.experiment("tiny", [period]))
+    assert short.forecast.lead_time == 18 and "shortened from 24h to 18h" in note and len(short.initial_times) == 1
+    none = ["data.validation={start: 1994-01-11T00, end: 1994-01-11T06}", "data.input_frames=1"]
+    longest, note = resolve.on_validation(resolve.experiment("tiny", none))
+    assert longest.forecast.lead_time == 6
+
+
+def check_wrong_overrides_fail_the_first_task_and_name_the_field():
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with raises((ParamValidationError, ValueError)):
+        run("normalization", experiment="tiny", site="here", overrides=["$(touch PWNED)"])
+    with raises((ParamValidationError, ValueError)):
+        run("normalization", experiment="../../etc/passwd", site="here")
+    for wrong in (
+        {"batch_size": 0},
+        {"batch_size": "8; id"},
+        {"seed": 1.5},
+        {"precision": "float16"},
+        {"time_limit": "1" * 300},
+        {"deadline_hours": 0},
+        {"site": "debug"},
+        {"overrides": ["training.seed=1\ndata: x"]},
+    ):
+        with raises((ParamValidationError, ValueError)):
+            run("training", **{"experiment": "tiny", "site": "here", **wrong})
+    done = run("normalization", experiment="tiny", site="here", overrides=["training.batch_sise=2"])
+    states = {ti.task_id: ti.state for ti in done.get_task_instances()}
+    assert states["check"] == "failed" and states["prepare"] == states["normalize"] == "upstream_failed", states
+    assert not (Path(os.environ["GRAPHUFS_ROOT"]) / "jobs").exists()
+
+
+def check_normalization_runs_on_tiny_and_a_second_run_finds_it_done():
+    root = Path(os.environ["GRAPHUFS_ROOT"])
+    for number in (1, 2):
+        done = run("normalization", experiment="tiny", site="here", overrides=["description=a $(touch PWNED) 'b'"])
+        assert done.state == "success", {ti.task_id: ti.state for ti in done.get_task_instances()}
+        assert len(list((root / "jobs").iterdir())) == 2 * number and len(list((root / "statistics").iterdir())) == 1
+    results = [json.loads(path.read_text()) for path in sorted((root / "jobs").glob("af-*/result.json"))]
+    assert len(results) == 4 and all(one["attempt"] == 1 for one in results), results
+    told = events("graphufs_statistics")
+    assert len(told) == 2 and all(extra["site"] == "here" and extra["job"] for extra in told)
+    assert not Path("PWNED").exists()
+
+
+def check_training_goes_from_the_form_to_a_candidate_and_shares_what_is_there():
+    root = Path(os.environ["GRAPHUFS_ROOT"])
+    hostile = "description='{{ var.value.secret }} {{ conn.secret.password }} {% raw %} $(touch PWNED)'"
+    done = run(
+        "training", experiment="tiny", site="here", latent_size=4, time_limit="1:00:00", overrides=[hostile]
+    )  # fmt: skip
+    assert set(states_of(done).values()) == {"success"}, states_of(done)
+    assert len(list((root / "statistics").iterdir())) == len(list((root / "data").iterdir())) == 1
+    assert xcoms(done, "prepare")["status"] == xcoms(done, "normalize")["status"] == "unchanged"
+    assert "validation period 1994-01-11T00..1994-01-12T18: 2 from 1994-01-11T06 on" in xcoms(done, "check")["note"]
+    (event,) = events("graphufs_checkpoint")
+    assert event["experiment"] == event["name"] == "tiny" and event["site"] == "here" and event["scores"]["rmse"]
+    assert event["overrides"] == ["model.latent_size=4", hostile] and Path(event["report"]).exists()
+    (trained,) = (root / "runs" / "tiny").iterdir()
+    assert event["model"] == f"tiny-{trained.name}-16"
+    (job,) = (root / "jobs").glob("af-training.register.*")
+    asked = (job / "experiment.yaml").read_text()
+    assert "{{ var.value.secret }} {{ conn.secret.password }} {% raw %}" in " ".join(asked.split()), "as it was typed"
+    assert "latent_size: 4" in asked and not Path("PWNED").exists()
+    (attempt,) = (root / "jobs").glob("af-training.train.*/attempts/1/attempt.json")
+    assert json.loads(attempt.read_text())["resources"]["time_limit"] == "1:00:00"
