@@ -12,6 +12,11 @@ Cancelling follows three rules, each from a fault of Airflow 3.3.2 that was seen
 - Airflow interrupts `on_kill` after about a second. So the work is done by an asyncio task of its own, shielded and
   kept by a strong reference.
 - `cleanup` runs at every end, also when a triggerer stops. It cancels nothing.
+
+A fourth fault: where a trigger fires before the scheduler has read that the worker is done with the first half of the
+task, it takes that old message for the end of the second half, and fails the task ("finished with state success, but
+the task instance's state attribute is running"). So no event comes sooner than `SETTLE` after the beginning; seen up to
+six seconds on a busy machine.
 """
 
 from __future__ import annotations
@@ -38,6 +43,8 @@ CHECK = 20.0
 CANCEL = 900.0
 """Seconds for which a site that does not answer is asked again to cancel."""
 DEADLINE_CANCEL = 120.0
+SETTLE = 8.0
+"""Seconds after its beginning before which a trigger does not fire."""
 _kills: set[asyncio.Task[None]] = set()
 
 
@@ -87,12 +94,15 @@ class JobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Tell the task's log what is new until there is something to decide."""
+        began = time.monotonic()
         self.cursor = await self._remembered()
         with poller_of(self.site).subscribe(self.key, self.cursor) as subscription:
             while True:
                 word = await _before(self.deadline, subscription)
                 if word is None:
-                    yield TriggerEvent(await self._too_late())
+                    event = await self._too_late()
+                    await _settle(began)
+                    yield TriggerEvent(event)
                     return
                 if isinstance(word, Trouble):
                     self._tell_trouble(word)
@@ -102,6 +112,7 @@ class JobTrigger(BaseTrigger):
                 self._tell(answer)
                 await self._remember(dict(answer.get("cursor", {})))
                 if self._decided(answer):
+                    await _settle(began)
                     yield TriggerEvent(self._event(answer))
                     return
 
@@ -266,7 +277,7 @@ class SiteTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """End when the site answers, or at the deadline."""
-        since = ""
+        since, began = "", time.monotonic()
         with poller_of(self.site).subscribe(None) as subscription:
             while True:
                 word = await _before(self.deadline, subscription)
@@ -275,6 +286,7 @@ class SiteTrigger(BaseTrigger):
                         since = word.since
                         self.log.warning("Site %s cannot be asked since %s: %s", self.site, word.since, word.message)
                     continue
+                await _settle(began)
                 yield TriggerEvent({"site": self.site, "deadline": self.deadline, "late": word is None})
                 return
 
@@ -287,3 +299,8 @@ async def _before(deadline: float | None, subscription: Subscription) -> Any:
         return await asyncio.wait_for(subscription.next(), max(deadline - time.time(), 0.0))
     except TimeoutError:
         return None
+
+
+async def _settle(began: float) -> None:
+    """Wait until the scheduler knows of the task's deferral."""
+    await asyncio.sleep(began + SETTLE - time.monotonic())

@@ -123,6 +123,21 @@ def check_the_deadline_cancels_once_and_ends_the_waiting():
         assert payload["state"] == "COMPLETED" and "late" not in payload, "it was faster"
 
 
+def check_no_event_comes_before_the_scheduler_knows_of_the_deferral():
+    from jobs.airflow import trigger as module
+
+    with replaced(module, SETTLE=1.5):
+        for trigger in (
+            module.JobTrigger("quick", "k"),
+            module.JobTrigger("quick", "k", None, time.time() - 1),
+            module.SiteTrigger("quick"),
+        ):
+            with site({**DONE, "what": "nothing"}), heard():
+                began = time.monotonic()
+                first_event(trigger)
+                assert 1.5 <= time.monotonic() - began < 10
+
+
 def check_a_kill_cancels_but_not_while_the_task_waits_on_elsewhere():
     from jobs.airflow.trigger import JobTrigger
 
