@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ class NightlyScores:
         link.symlink_to(version.name)
         os.replace(link, self.store)
         fsync(self.folder)
+        for leftover in self.folder.glob(".scores-*.zarr.*"):  # of processes that were killed
+            shutil.rmtree(leftover)
         for other in self.folder.glob("scores-*.zarr"):
             if other not in (version, before):
                 remove_folder(other)
