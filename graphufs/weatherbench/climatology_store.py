@@ -15,6 +15,7 @@ import zarr
 from graphufs.errors import UserError
 from graphufs.files import new_folder
 from graphufs.weatherbench.climatology import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
+from graphufs.weatherbench.defects import check_climatology
 from graphufs.weatherbench.fields import Channel, channels_of, level_coordinate, pack, unpack
 from graphufs.weatherbench.layout import Grid, grid_of
 from graphufs.weatherbench.seeps_climatology import DRY_METRES, seeps_thresholds
@@ -203,6 +204,7 @@ class Climatology:
     """
 
     def __init__(self, dataset: xr.Dataset, channels: Sequence[Channel], grid: Grid) -> None:
+        check_climatology(dataset, "the climatology")
         names = {channel.variable for channel in channels}
         renames = {f"{name}_mean": name for name in names if name not in dataset and f"{name}_mean" in dataset}
         dataset = dataset.rename(renames)

@@ -17,6 +17,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.files import new_folder
+from graphufs.weatherbench.defects import check_forecasts, require_dimension
 from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
 from graphufs.weatherbench.fields import Channel, channels_of, pack
 
@@ -85,11 +86,7 @@ def grid_of(dataset: xr.Dataset, origin: str) -> Grid:
         If latitude or longitude are missing or not as the layout has them.
     """
     for name in ("latitude", "longitude"):
-        if name not in dataset.coords:
-            raise UserError(
-                f"{origin} has no coordinate {name}; its dimensions are {', '.join(map(str, dataset.dims))}. Rename "
-                "them to WeatherBench2's names"
-            )
+        require_dimension(dataset, name, origin, "rename them to WeatherBench2's names")
     latitude = dataset["latitude"].values.astype(np.float64)
     longitude = dataset["longitude"].values.astype(np.float64)
     if not (np.all(np.diff(latitude) > 0) or np.all(np.diff(latitude) < 0)):
@@ -130,20 +127,7 @@ class Forecasts:
         origin: str = "the forecast store",
         derived: Sequence[str] = (),
     ) -> None:
-        for name in ("time", "prediction_timedelta"):
-            if name not in dataset.coords or dataset[name].dims != (name,):
-                raise UserError(
-                    f"{origin} has no dimension {name} with a coordinate; its dimensions are "
-                    f"{', '.join(map(str, dataset.dims))}. Forecasts need time (the initial time) and "
-                    "prediction_timedelta"
-                )
-        if dataset["time"].dtype.kind != "M":
-            raise UserError(f"time of {origin} holds {dataset['time'].dtype}, not times; store it with CF units")
-        if dataset["prediction_timedelta"].dtype.kind != "m":
-            raise UserError(
-                f"prediction_timedelta of {origin} reads as {dataset['prediction_timedelta'].dtype}, not as durations: "
-                'give it the attributes units="hours" and dtype="timedelta64[ns]"'
-            )
+        check_forecasts(dataset, origin)
         check_derived(dataset, derived, origin)
         self._source, self._derived = dataset, tuple(derived)
         self.dataset = with_placeholders(dataset, derived) if derived else dataset
@@ -153,9 +137,6 @@ class Forecasts:
         self.channels: tuple[Channel, ...] = channels_of(self.dataset, variables, levels)
         self.initial_times = dataset["time"].values.astype("datetime64[ns]")
         self.leads = dataset["prediction_timedelta"].values.astype("timedelta64[ns]")
-        for name, values in (("initial time", self.initial_times), ("lead time", self.leads)):
-            if len(np.unique(values)) < len(values):
-                raise UserError(f"{origin} holds the same {name} more than once")
 
     @classmethod
     def open(
@@ -193,8 +174,10 @@ class Forecasts:
         return forecasts
 
 
-def open_zarr(path: Path | str, group: str | None = None) -> xr.Dataset:
-    """Open a zarr store (a group of it) lazily and without dask.
+def open_zarr(
+    path: Path | str, group: str | None = None, storage_options: Mapping[str, Any] | None = None
+) -> xr.Dataset:
+    """Open a zarr store (a group of it) lazily and without dask; `path` may be any address fsspec knows.
 
     Raises
     ------
@@ -202,7 +185,7 @@ def open_zarr(path: Path | str, group: str | None = None) -> xr.Dataset:
         If there is none.
     """
     try:
-        return xr.open_zarr(path, group=group, chunks=None, consolidated=None)
+        return xr.open_zarr(path, group=group, chunks=None, consolidated=None, storage_options=storage_options)
     except (FileNotFoundError, KeyError) as error:
         raise UserError(f"there is no zarr store at {path} ({type(error).__name__}); make it first") from None
 

@@ -16,6 +16,7 @@ from graphufs.replay.times import text
 from graphufs.weatherbench.averaging import SpatialMean
 from graphufs.weatherbench.baselines import Baseline, Situation
 from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.weatherbench.defects import phase_mismatch
 from graphufs.weatherbench.fields import vectors_in
 from graphufs.weatherbench.layout import Forecasts
 from graphufs.weatherbench.metrics import DEFAULT_STATISTICS, SKIPS_NAN, Fields, pointwise
@@ -84,9 +85,9 @@ def spatial_means(
 
 
 def usable_initial_times(
-    initial_times: np.ndarray, leads: np.ndarray, stamps: np.ndarray
+    initial_times: np.ndarray, leads: np.ndarray, stamps: np.ndarray, *, at_start: bool = True
 ) -> tuple[np.ndarray, dict[np.datetime64, np.datetime64]]:
-    """The initial times with truth at the initial time and at all valid times.
+    """The initial times with truth at all valid times and, if `at_start`, at the initial time (for baselines).
 
     Returns
     -------
@@ -98,7 +99,9 @@ def usable_initial_times(
     UserError
         If there is no usable one.
     """
-    offsets = np.concatenate([[np.timedelta64(0, "ns")], np.sort(leads)])
+    offsets = np.sort(leads)
+    if at_start:
+        offsets = np.concatenate([[np.timedelta64(0, "ns")], offsets])
     usable, excluded = [], {}
     for time in np.sort(initial_times):
         missing = ~np.isin(time + offsets, stamps)
@@ -107,6 +110,8 @@ def usable_initial_times(
         else:
             usable.append(time)
     if not usable:
+        if mismatch := phase_mismatch(initial_times[:, None] + leads, stamps):
+            raise UserError(f"no forecast can be scored: {mismatch}; take truth or leads on the same hours")
         reason = "".join(f": {text(time)}, say, lacks the truth at {text(at)}" for time, at in [*excluded.items()][:1])
         raise UserError(
             f"none of the {len(initial_times)} initial times can be scored{reason}. Prepare the data of the whole "
@@ -183,16 +188,20 @@ def score(
     )
     window, order = FrameWindow(truth.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
-        times = np.concatenate([[time], time + forecasts.leads])
+        valid = time + forecasts.leads
+        # without baselines nobody looks at the initial time, and nothing need be known of it
+        times = np.concatenate([[time], valid]) if baselines else valid
         observed, normal = window.read(times), climatology.read(times)
-        thresholds = seeps.read(time + forecasts.leads) if seeps is not None else {}
-        situation = Situation(observed[0], normal[0], normal[1:])
+        thresholds = seeps.read(valid) if seeps is not None else {}
+        if baselines:
+            situation = Situation(observed[0], normal[0], normal[1:])
+            observed, normal = observed[1:], normal[1:]
         for name in names:
             values = forecasts.read(time) if name == FORECAST else baselines[name](situation)
             averages = average(
                 values,
-                observed[1:],
-                normal[1:],
+                observed,
+                normal,
                 axes,
                 means,
                 vectors=tuple(components.values()),
@@ -200,7 +209,7 @@ def score(
             )
             states[name].update(time, averages)
             for observer in observers:
-                observer.observe(name, time, values, observed[1:], normal[1:])
+                observer.observe(name, time, values, observed, normal)
         after_each(done, len(order))
     return states
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.replay.variables import weatherbench_name, weatherbench_scale
+from graphufs.weatherbench.defects import check_observations
 from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
 from graphufs.weatherbench.fields import Channel, channels_of, pack
 from graphufs.weatherbench.layout import Grid, grid_of
@@ -56,6 +57,7 @@ class DatasetTruth:
         grid: Grid | None = None,
         derived: Sequence[str] = (),
     ) -> None:
+        check_observations(dataset, "the truth")
         check_derived(dataset, derived, "the truth")
         own = grid_of(dataset, "the truth")
         self._dataset, self._derived = dataset, tuple(derived)

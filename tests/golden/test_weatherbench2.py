@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import xarray as xr
 
+from graphufs.weatherbench.results import weatherbench2_results
 from graphufs.weatherbench.state import Axes
 from graphufs.weatherbench.weights import latitude_weights
 from tests.golden.weatherbench2_sets import FOLDER, PRECIPITATION, Set, pytest_generate_tests
@@ -78,6 +80,19 @@ def test_climatology_scores_are_the_official_ones(golden: Set) -> None:
 def test_scores_by_initial_time_are_the_official_ones(golden: Set) -> None:
     state = golden.states["emulator"]
     assert_equal_scores(state.by_initial_time(), state.axes, golden.official("deterministic_temporal"), ["init_time"])
+
+
+@pytest.mark.parametrize(("kind", "by_initial_time"), [("deterministic", False), ("deterministic_temporal", True)])
+def test_results_have_the_layout_of_the_official_ones(golden: Set, kind: str, by_initial_time: bool) -> None:
+    ours = weatherbench2_results(golden.states["emulator"], by_initial_time=by_initial_time)
+    official = golden.official(kind)
+    assert set(official["metric"].values) <= set(ours["metric"].values)
+    assert set(official.data_vars) <= set(ours.data_vars)
+    for name, array in official.items():
+        assert ours[name].dims == array.dims and ours[name].dtype == array.dtype
+        for dim in set(array.dims) - {"metric", "region"}:
+            np.testing.assert_array_equal(ours[dim], array[dim])
+            assert ours[dim].dtype == array[dim].dtype
 
 
 WEATHERBENCH_X = {

@@ -73,7 +73,10 @@ def test_leads_that_read_as_numbers_are_refused_with_the_cure() -> None:
 
 
 def test_the_name_lead_time_is_refused_with_the_right_one() -> None:
-    with pytest.raises(UserError, match="no dimension prediction_timedelta"):
+    with pytest.raises(
+        UserError,
+        match=r"no dimension prediction_timedelta .*rename lead_time \(lead_time=prediction_timedelta\)",
+    ):
         Forecasts(forecasts().rename(prediction_timedelta="lead_time"))
 
 
@@ -94,7 +97,7 @@ def test_longitudes_not_ascending_within_0_to_360_are_refused(longitude: list[fl
 
 
 def test_other_names_for_latitude_are_refused() -> None:
-    with pytest.raises(UserError, match="no coordinate latitude"):
+    with pytest.raises(UserError, match=r"no dimension latitude with a coordinate; rename lat \(lat=latitude\)"):
         Forecasts(forecasts().rename(latitude="lat"))
 
 
