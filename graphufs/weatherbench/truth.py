@@ -168,6 +168,30 @@ class PreparedTruth:
         return fields if self._scales is None else fields * self._scales
 
 
+class DailyMeans:
+    """The means of a truth over whole days, each stamped with its day at 00 UTC, for a climatology without hours.
+
+    A day counts if it has all the hours that any day has; NaN at one hour makes the day's mean NaN there.
+    """
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self.channels, self.grid, self.mask = truth.channels, truth.grid, truth.mask
+        self._whole = truth.stamps
+        self._days = self._whole.astype("datetime64[D]")
+        days, counts = np.unique(self._days, return_counts=True)
+        self._stamps = days[counts == counts.max()].astype("datetime64[ns]") if days.size else truth.stamps
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """The days, datetime64[ns], ascending."""
+        return self._stamps
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The means of the days `stamps`, float32 [day, channel, lat, lon]."""
+        return np.stack([self._truth.read(self._whole[self._days == day]).mean(axis=0) for day in stamps])
+
+
 class FrameWindow:
     """Reads frames by time and keeps those of the last request, so that overlapping requests read each frame once."""
 

@@ -12,7 +12,7 @@ import xarray as xr
 from graphufs.weatherbench.climatology import Gaps, Method, hour_of_day, triangular_sum
 from graphufs.weatherbench.climatology_store import in_memory
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.truth import DailyMeans, DatasetTruth
 from tests.golden.weatherbench2_sets import pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]
@@ -70,6 +70,16 @@ def test_mean_and_standard_deviation_are_the_official_ones(
         np.testing.assert_allclose(ours[name].values, theirs, rtol=TOLERANCE)
         if (std := case.content.get(f"{prefix}_std_{name}")) is not None:
             np.testing.assert_allclose(ours[f"{name}_std"].values, std, rtol=TOLERANCE)
+
+
+def test_the_climatology_of_daily_means_is_the_official_one(official_climatology: Path) -> None:
+    case = Case(official_climatology)
+    means = case.official("daily_mean_")
+    days = DailyMeans(case.truth(list(means)))
+    stamps = np.intersect1d(days.stamps, case.stamps)
+    ours = in_memory(days, stamps, window=case.window).sel(hour=0)
+    for name, theirs in means.items():
+        np.testing.assert_allclose(ours[name].values, theirs, rtol=TOLERANCE)
 
 
 def test_seeps_thresholds_are_the_official_ones(official_climatology: Path) -> None:

@@ -13,7 +13,7 @@ from graphufs.weatherbench.climatology import day_of_year, hour_of_day, triangul
 from graphufs.weatherbench.climatology_store import Climatology, days_per_block, in_memory, write_store
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid, open_zarr
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.truth import DailyMeans, DatasetTruth
 
 GRID = Grid(np.array([30.0, -30.0]), np.array([0.0, 120.0, 240.0]))
 
@@ -329,3 +329,11 @@ def test_seeps_thresholds_without_precipitation_are_refused() -> None:
     stamps = daily("2019-01-01", "2019-02-01")
     with pytest.raises(UserError, match="total_precipitation_24hr or total_precipitation_6hr"):
         in_memory(truth_of(stamps), stamps, seeps=True)
+
+
+def test_daily_means_are_of_whole_days_only() -> None:
+    stamps = daily("2019-01-01", "2019-01-06", 6)[:-1]
+    truth = truth_of(stamps)
+    days = DailyMeans(truth)
+    np.testing.assert_array_equal(days.stamps, daily("2019-01-01", "2019-01-05", 24))
+    np.testing.assert_allclose(days.read(days.stamps[2:])[0], truth.read(stamps[8:12]).mean(axis=0), rtol=1e-6)
