@@ -13,8 +13,7 @@ from functools import partial
 import numpy as np
 
 from graphufs.weatherbench.averaging import SpatialMean
-from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.truth import FrameWindow, Truth
+from graphufs.weatherbench.truth import FrameWindow, Normals, Truth
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def baselines(correlation: np.ndarray) -> dict[str, Baseline]:
 
 def lag_correlation(
     truth: Truth,
-    climatology: Climatology,
+    climatology: Normals,
     stamps: np.ndarray,
     leads: np.ndarray,
     means: Sequence[SpatialMean],

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from graphufs.errors import UserError
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.truth import Truth
+from graphufs.weatherbench.truth import Normals, Truth
 
 Method = Literal["conservative", "bilinear", "nearest"]
 
@@ -229,3 +229,14 @@ class RegriddedTruth:
         if not self._whole:
             fields = np.where(self._truth.mask, fields, np.nan)
         return self._regridder(fields)
+
+
+class RegriddedNormals:
+    """A climatology on another grid; regridding being linear, that is the climatology of regridded fields."""
+
+    def __init__(self, normals: Normals, regridder: Regridder) -> None:
+        self._normals, self._regridder = normals, regridder
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        return self._regridder(self._normals.read(stamps))

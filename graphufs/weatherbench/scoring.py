@@ -23,20 +23,13 @@ from graphufs.weatherbench.metrics import DEFAULT_STATISTICS, SKIPS_NAN, Fields,
 from graphufs.weatherbench.regions import region_weights
 from graphufs.weatherbench.seeps import SeepsClimatology, SeepsThresholds
 from graphufs.weatherbench.state import Axes, ScoreState
-from graphufs.weatherbench.truth import FrameWindow, Truth
+from graphufs.weatherbench.truth import FrameWindow, Normals, Truth
 
 FORECAST = "emulator"
 """The name of the scored forecasts next to the baselines."""
 
 BLOCK_POINTS = 2**17
 """Grid points evaluated together: with temporaries that fit the cache, 240x121 takes under half the time."""
-
-
-class Normals(Protocol):
-    """What is normal at a time: a climatology."""
-
-    def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
 
 
 class Observer(Protocol):

@@ -11,11 +11,11 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.weatherbench.baselines import climatology as climatology_baseline
 from graphufs.weatherbench.baselines import persistence
+from graphufs.weatherbench.boxes import all_regions
 from graphufs.weatherbench.climatology_store import Climatology
 from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.regions import all_regions
 from graphufs.weatherbench.scoring import Observer, score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
 from graphufs.weatherbench.seeps_climatology import DRY_METRES

@@ -35,6 +35,13 @@ class Truth(Protocol):
         """The fields at `stamps`, float32 [time, channel, lat, lon], on `grid`; UserError where one is absent."""
 
 
+class Normals(Protocol):
+    """What is normal at a time: a climatology."""
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+
+
 class DatasetTruth:
     """Truth from a dataset in WeatherBench2's observation layout: (time, [level], latitude, longitude).
 

@@ -16,10 +16,10 @@ import xarray as xr
 import zarr
 
 from graphufs.weatherbench.baselines import baselines
+from graphufs.weatherbench.boxes import all_regions
 from graphufs.weatherbench.climatology_store import Climatology
 from graphufs.weatherbench.conventions import Convention
 from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.regions import all_regions
 from graphufs.weatherbench.scoring import score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
 from graphufs.weatherbench.state import ScoreState

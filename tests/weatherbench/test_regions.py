@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.regions import all_regions, region_weights
+from graphufs.weatherbench.boxes import all_regions
+from graphufs.weatherbench.regions import region_weights
 from graphufs.weatherbench.weights import latitude_weights
 
 LATITUDE, LONGITUDE = np.arange(-90, 91, 10.0), np.arange(0, 360, 2.5)
