@@ -40,33 +40,25 @@ with DAG(
     },
 ):
 
-    @task
-    def sites() -> list[str]:
-        """Name the sites."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from jobs.airflow.keys import instance
-
-        if not instance():
-            raise AirflowFailException(
-                "this Airflow has no name, so its jobs cannot be told from those of others: set the option `instance` "
-                "in the section `graphufs` of its configuration (AIRFLOW__GRAPHUFS__INSTANCE) to one of its own"
-            )
-        return forms.sites()
-
     @task(pool=forms.pool(), map_index_template="{{ task.op_kwargs['site'] }}")
     def compare(site: str) -> dict[str, Any]:
         """Compare a site's jobs with their tasks, and cancel those that nobody waits for."""
-        from airflow.sdk.exceptions import AirflowSkipException
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
         from jobs.airflow.keys import instance
         from jobs.airflow.reconcile import Found, reconcile, task_states
         from jobs.airflow.site_client import SiteClient, SiteError, Unreachable
 
+        name = instance()
+        if not name:
+            raise AirflowFailException(
+                "this Airflow has no name, so its jobs cannot be told from those of others: set the option `instance` "
+                "in the section `graphufs` of its configuration (AIRFLOW__GRAPHUFS__INSTANCE) to one of its own"
+            )
         client = SiteClient.load(site)
         grace = get_current_context()["params"]["grace"]
         try:
-            found = reconcile(client, instance(), task_states, grace)
+            found = reconcile(client, name, task_states, grace)
         except Unreachable as error:
             raise AirflowSkipException(f"site {site} cannot be asked now, nothing is concluded: {error}") from None
         except SiteError as error:
@@ -87,4 +79,4 @@ with DAG(
         if lines:
             raise AirflowFailException("\n  ".join([f"{len(lines)} need a person:", *lines]))
 
-    report(compare.expand(site=sites()))
+    report(compare.expand(site=forms.sites()))

@@ -60,7 +60,16 @@ def copy_of_root(tmp_path: Path) -> Callable[[Path], Path]:
     return copy
 
 
-LONGEST = ("test_p0", "test_devices", "test_jobs", "test_resume", "test_workers", "test_trainer", "test_cluster")
+LONGEST = (
+    "test_end_to_end",
+    "test_p0",
+    "test_devices",
+    "test_jobs",
+    "test_resume",
+    "test_workers",
+    "test_trainer",
+    "test_cluster",
+)
 """Files of tests that take a minute and more, the longest first."""
 
 

@@ -1,4 +1,4 @@
-"""From a trigger of Airflow over SSH to Slurm and back: training, and what two trainings share."""
+"""From Airflow over SSH to Slurm and back: a training, the night that follows it, and what two trainings share."""
 
 from __future__ import annotations
 
@@ -7,67 +7,87 @@ from typing import Any
 import pytest
 
 from graphufs import registry
-from tests.airflow.bench import AirflowBench
+from tests.airflow.bench import AirflowBench, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-STEPS = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
+TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
+NIGHT = ("extend_world", "plan_nightly", "prepare", "forecast", "evaluate", "record_nightly")
 
 
 def trigger(bench: AirflowBench, **more: Any) -> str:
     """Start a training of tiny on the bench's site."""
     bench.api.unpause("training")
-    return bench.trigger("training", {"experiment": "tiny", "site": "bench", **more})
+    return bench.trigger("training", {"experiment": "tiny", "site": "bench", "updates": 6, **more})
 
 
 def finished(bench: AirflowBench, dag: str, run: str, seconds: float = 400) -> None:
     """Wait for a run's success."""
     state = bench.api.wait(dag, run, seconds)
     tasks = bench.api.task_instances(dag, run)
-    failed = [bench.log(task) for task in tasks if task["state"] == "failed"]
-    assert state == "success", failed or tasks
+    assert state == "success", [(task["task_id"], task["state"], bench.log(task)[-3000:]) for task in tasks]
 
 
-def test_a_training_goes_from_a_form_to_a_registered_candidate(bench: AirflowBench) -> None:
+def result(bench: AirflowBench, dag: str, run: str, step: str) -> dict[str, Any]:
+    """What a step has made, in one job that was submitted once."""
+    key = bench.key(dag, run, step)
+    content = bench.slurm.job(key).result()
+    assert content is not None and content["attempt"] == 1 and bench.slurm.submissions(key) == 1, step
+    made: dict[str, Any] = content["result"]
+    return made
+
+
+def asset_event(bench: AirflowBench, dag: str, run: str) -> dict[str, Any]:
+    """What the one asset event of a run says."""
+    found = bench.api.request("GET", "/assets/events", source_dag_id=dag, source_run_id=run, limit=10)["asset_events"]
+    (event,) = (one for one in found if one["source_task_id"] in ("register", "record_nightly"))
+    extra: dict[str, Any] = event["extra"]
+    return extra
+
+
+def test_a_training_and_the_night_that_its_checkpoint_triggers(bench: AirflowBench) -> None:
     world = "data.source.world.seed=1"  # whose data nobody has prepared
-    run = trigger(bench, overrides=[world], updates=6, seed=5)
+    bench.api.unpause("nightly_evaluation")
+    run = trigger(bench, overrides=[world], seed=5)
     finished(bench, "training", run)
-    jobs = {step: bench.slurm.job(bench.key("training", run, step)) for step in STEPS}
-    for step, job in jobs.items():
-        result = job.result()
-        assert result is not None and result["attempt"] == 1, step
-        assert bench.slurm.submissions(job.key) == 1
-    experiment = jobs["train"].experiment()
+    made = {step: result(bench, "training", run, step) for step in TRAINING}
+    assert made["prepare"]["new"] == made["prepare"]["stamps"] > 0 and made["normalize"]["status"] == "completed"
+    experiment = bench.slurm.job(bench.key("training", run, "train")).experiment()
     assert (experiment.training.seed, experiment.training.stages[0].updates) == (5, 6)
     assert experiment.data.source.world.seed == 1 and experiment.name == "tiny"
     log = bench.log(bench.task("training", run, "train"))
     assert "stage" in log and "COMPLETED" in log and "GPU-hours" in log, log
-    made = jobs["register"].result()
-    assert made is not None
-    model = registry.get(bench.slurm.root, made["result"]["model"])
+    model = registry.get(bench.slurm.root, made["register"]["model"])
     assert (model.experiment_name, model.role, model.update) == ("tiny", "candidate", 10)
-    events = bench.api.request("GET", "/assets/events", source_dag_id="training", source_run_id=run)["asset_events"]
-    assert [event["extra"]["model"] for event in events] == [model.id] and events[0]["extra"]["site"] == "bench"
+    told = asset_event(bench, "training", run)
+    assert (told["model"], told["site"]) == (model.id, "bench") and told["scores"]
+
+    def nights() -> list[str]:
+        runs = bench.api.request("GET", "/dags/nightly_evaluation/dagRuns", limit=10)["dag_runs"]
+        return [one["dag_run_id"] for one in runs if one["run_type"] == "asset_triggered"]
+
+    eventually(nights, 60)
+    (night,) = nights()
+    finished(bench, "nightly_evaluation", night)
+    made = {step: result(bench, "nightly_evaluation", night, step) for step in NIGHT}
+    recorded = made["record_nightly"]
+    assert recorded["model"] == model.id and recorded["added"] and recorded["latest"]
+    assert (bench.slurm.root / recorded["report"]).exists() and (bench.slurm.root / recorded["store"]).exists()
+    assert asset_event(bench, "nightly_evaluation", night)["model"] == model.id
+    seen = {task["task_id"]: task["state"] for task in bench.api.task_instances("nightly_evaluation", night)}
+    assert set(seen.values()) == {"success"}, seen
 
 
 @pytest.mark.faults
 def test_two_trainings_at_once_share_data_and_statistics(bench: AirflowBench) -> None:
     world = "data.source.world.seed=2"
-    runs = [trigger(bench, overrides=[world], updates=6, seed=seed) for seed in (1, 2)]
+    runs = [trigger(bench, overrides=[world], seed=seed) for seed in (1, 2)]
     for run in runs:
         finished(bench, "training", run)
-    results = {step: [result_of(bench, run, step) for run in runs] for step in STEPS}
-    first, second = results["prepare"]
+    made = {step: [result(bench, "training", run, step) for run in runs] for step in TRAINING}
+    first, second = made["prepare"]
     assert first["folder"] == second["folder"] and first["new"] + second["new"] == first["stamps"]
-    assert {first["status"], second["status"]} == {"completed", "unchanged"}
-    first, second = results["normalize"]
-    assert first["folder"] == second["folder"] and {first["status"], second["status"]} == {"completed", "unchanged"}
-    models = [registry.get(bench.slurm.root, made["model"]) for made in results["register"]]
+    for first, second in (made["prepare"], made["normalize"]):
+        assert first["folder"] == second["folder"]
+        assert {first["status"], second["status"]} == {"completed", "unchanged"}
+    models = [registry.get(bench.slurm.root, one["model"]) for one in made["register"]]
     assert models[0].run != models[1].run
-
-
-def result_of(bench: AirflowBench, run: str, step: str) -> dict[str, Any]:
-    """What a step of a training has made."""
-    content = bench.slurm.job(bench.key("training", run, step)).result()
-    assert content is not None
-    result: dict[str, Any] = content["result"]
-    return result

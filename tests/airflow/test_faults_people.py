@@ -104,7 +104,8 @@ def test_cleared_while_deferred(bench: AirflowBench, request: pytest.FixtureRequ
     eventually(second)
     row.settled()
     row.release()
-    row.ends("success", "COMPLETED", jobs=2, note="the old one cancelled, then a new one")
+    # where the second try waits before the first one's trigger is told, the job is its, and goes on
+    row.ends("success", "COMPLETED", jobs=(1, 2), note="one live job at any time")
 
 
 def test_a_run_that_takes_too_long(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
