@@ -26,11 +26,12 @@ setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the 
 	@scripts/setup.sh airflow
 	@touch $@
 
-demo: .venv/.job           ## Train and score the demo emulator, and check it against its bar
-	@.venv/bin/python benchmarks/demo.py --root $(ROOT)
+demo: .venv/.job .venv-airflow/.done  ## Take the demo from data to scores through a private Airflow, and check its bar
+	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
+	@.venv/bin/python scripts/run_demo.py --root $(ROOT)
 
 airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it up until Ctrl-C (on a port of yours: PORT=8080)
-	@scripts/packages.sh postgresql
+	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
 	@.venv/bin/python scripts/airflow_here.py --root $(ROOT) --port $(PORT)
 
 test: .venv/.dev           ## Run the tests

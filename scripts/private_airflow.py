@@ -242,8 +242,6 @@ class Stack(Keeper):
         """The slots of the pools that there are to be, by name."""
         if self.settings.pools is not None:
             return self.settings.pools
-        if not (TOP / "jobs" / "airflow" / "pools.py").exists():
-            return {"graphufs": 16}
         program = airflow_program()
         assert program is not None  # `missing` has seen to it
         argv = [str(program.with_name("python")), "-m", "jobs.airflow.pools"]

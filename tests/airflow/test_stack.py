@@ -179,6 +179,20 @@ def test_down_leaves_nothing_not_even_what_a_task_has_started(stack: Stack, api:
     assert not [pid for pid in before if airflow_stack.process_row(pid)]
 
 
+def test_without_postgresql_it_runs_on_sqlite(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_postgresql, "programs", lambda: None)
+    (tmp_path / "hello.py").write_text(HELLO)
+    with running(request, dags=str(tmp_path), database="sqlite", pools={}) as stack:
+        assert list(stack.processes) == list(airflow_stack.COMPONENTS)
+        api = stack.api
+        wait_for(lambda: api.paused("hello") is not None)
+        api.unpause("hello")
+        runs = [api.trigger("hello") for _ in range(4)]
+        assert [api.wait("hello", run, 120) for run in runs] == ["success"] * 4
+
+
 def test_what_fails_half_way_is_taken_down_and_names_its_log() -> None:
     skip_without_airflow()
     base = Path(tempfile.mkdtemp(prefix="graphufs-airflow-"))
