@@ -35,6 +35,11 @@ from jobs.state import Status
 POLL = 2
 """Seconds between two looks at this machine's jobs, which cost nothing here."""
 LOCK = ".airflow.lock"
+NIGHTS = {
+    name: os.environ.get(name, value)
+    for name, value in {"GRAPHUFS_NIGHTLY_EXPERIMENT": "demo", "GRAPHUFS_NIGHTLY_SITE": "local"}.items()
+}
+"""What a night by the clock scores, where nobody has set it otherwise."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -81,7 +86,7 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
     settings = Settings(
         dags=str(TOP / "dags"),
         port=port,
-        environment={"GRAPHUFS_ROOT": str(root), "GRAPHUFS_SITES": os.pathsep.join(sites)},
+        environment={"GRAPHUFS_ROOT": str(root), "GRAPHUFS_SITES": os.pathsep.join(sites), **NIGHTS},
         files={"sites/local.yaml": _site(root)},
         database=_database(known, say),
     )
