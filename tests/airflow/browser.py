@@ -1,0 +1,111 @@
+"""A person at Airflow's pages: a headless Chromium that logs in, fills a form in, follows a run and reads a log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 60
+
+
+def skip_without_browser() -> str:
+    """The browser's program; skips the test where there is none."""
+    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine: run scripts/packages.sh browser as root")
+    return found
+
+
+class Person:
+    """A user of Airflow's pages who keeps pictures of what she sees in a folder."""
+
+    def __init__(self, page, url: str, pictures: Path) -> None:
+        self.page, self.url, self.pictures = page, url, pictures
+        self.addresses: set[str] = set()
+        page.on("request", lambda request: self.addresses.add(request.url.split("/")[2].partition(":")[0]))
+        page.set_default_timeout(1000 * SECONDS)
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page."""
+        self.page.wait_for_timeout(700)  # what slides in has come to rest
+        self.page.screenshot(path=self.pictures / f"{name}.png")
+
+    def log_in(self, user: str, password: str) -> None:
+        """Come in through the login page."""
+        self.page.goto(self.url)
+        self.page.fill("input[name=username]", user)
+        self.page.fill("input[name=password]", password)
+        self.page.click("button[type=submit]")
+        self.page.wait_for_url(f"{self.url}/")
+
+    def open_form(self, dag: str):
+        """A DAG's trigger form."""
+        self.page.goto(f"{self.url}/dags/{dag}")
+        self.page.get_by_role("button", name="Trigger").first.click()
+        form = self.page.get_by_role("dialog").filter(has_text="Trigger Dag")
+        form.get_by_test_id("trigger-dag-submit").wait_for()
+        return form
+
+    def unfold(self, form, section: str) -> None:
+        """Open a section of a form; the one that was open closes."""
+        form.locator("button[data-part=item-trigger]", has_text=section).first.click()
+
+    def choose(self, form, name: str, value: str) -> None:
+        """Take one of a list."""
+        hidden = form.locator(f"input[name=element_{name}]")
+        hidden.locator("xpath=..").locator("input[role=combobox]").click()
+        self.page.keyboard.type(value)
+        self.page.keyboard.press("Enter")
+        assert hidden.input_value() == value
+
+    def write(self, form, name: str, value: str) -> None:
+        """Type into a field."""
+        form.locator(f"[name=element_{name}]").fill(value)
+
+    def submit(self, form, dag: str) -> str:
+        """Press the form's button and see the new run's page; the run's id."""
+        form.get_by_test_id("trigger-dag-submit").click()
+        self.page.wait_for_url(f"**/dags/{dag}/runs/**")
+        return self.page.url.rpartition("/runs/")[2].partition("/")[0].partition("?")[0]
+
+    def see(self, condition: Callable[[str], bool], seconds: float) -> str:
+        """Look at the page, which refreshes itself, until its text is as wanted; the text."""
+        end = time.monotonic() + seconds
+        while not condition(text := self.page.inner_text("body")):
+            assert time.monotonic() < end, f"after {seconds:.0f} s the page says: {text}"
+            self.page.wait_for_timeout(500)
+        return text
+
+    def open_log(self, dag: str, run: str, task: str) -> None:
+        """A task's page, which shows its log."""
+        self.page.goto(f"{self.url}/dags/{dag}/runs/{run}/tasks/{task}")
+
+
+@contextmanager
+def person(url: str, pictures: Path) -> Iterator[Person]:
+    """Somebody with a browser of her own, in a fresh profile."""
+    program = skip_without_browser()
+    from playwright.sync_api import sync_playwright
+
+    pictures.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="graphufs-browser-") as profile, sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            profile,
+            executable_path=program,
+            headless=True,
+            # as root, in a container, there is no sandbox for it
+            chromium_sandbox=os.geteuid() != 0,
+            viewport={"width": 1400, "height": 1000},
+        )
+        try:
+            yield Person(context.pages[0], url, pictures)
+        finally:
+            context.close()
