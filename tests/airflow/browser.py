@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,35 @@ def person(url: str, pictures: Path) -> Iterator[Person]:
             yield Person(context.pages[0], url, pictures)
         finally:
             context.close()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a person saw of a run she started: its id, its log's text, and the addresses her browser went to."""
+
+    run: str
+    log: str
+    addresses: set[str]
+
+
+def train_by_hand(url: str, password: str, pictures: Path, *, seed: int, world: int) -> Seen:
+    """Log in, fill in the training form, trigger it, watch it until it is green, read its log."""
+    with person(url, pictures) as her:
+        her.log_in("op", password)
+        form = her.open_form("training")
+        her.choose(form, "experiment", "tiny")
+        her.choose(form, "site", "bench")
+        her.write(form, "overrides", f"data.source.world.seed={world}")
+        her.picture("form")
+        her.unfold(form, "Training")
+        her.write(form, "updates", "6")
+        her.write(form, "seed", str(seed))
+        her.picture("form-training")
+        run = her.submit(form, "training")
+        her.see(lambda text: "Running" in text, SECONDS)
+        her.see(lambda text: "Success" in text.partition("Logical Date")[0], 400)
+        her.picture("run")
+        her.open_log("training", run, "train")
+        log = her.see(lambda text: "GPU-hours" in text, SECONDS)
+        her.picture("log")
+        return Seen(run, log, her.addresses)
