@@ -34,8 +34,8 @@ airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it 
 	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
 	@.venv/bin/python scripts/airflow_here.py --root $(ROOT) --port $(PORT)
 
-test: .venv/.dev           ## Run the tests
-	@scripts/packages.sh slurm
+test: .venv/.dev .venv-airflow/.done  ## Run the tests
+	@scripts/packages.sh slurm postgresql browser
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-faults: .venv/.dev .venv-airflow/.done  ## The long suite: a real Slurm with all that goes wrong on clusters, a real Airflow

@@ -136,7 +136,7 @@ def train_by_hand(url: str, password: str, pictures: Path, *, seed: int, world: 
         her.picture("form-training")
         run = her.submit(form, "training")
         her.see(lambda text: "Running" in text, SECONDS)
-        her.see(lambda text: "Success" in text.partition("Logical Date")[0], 400)
+        her.see(lambda text: "Success" in text.partition("Logical Date")[0], 900)
         her.picture("run")
         her.open_log("training", run, "train")
         log = her.see(lambda text: "GPU-hours" in text, SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def bench(
     """The bench, with the data and statistics of tiny on its site. Leave it with all parts up and no jobs."""
     with whole_bench(request, tmp_path_factory.mktemp("bench"), normalized_root) as bench:
         yield bench
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for pictures of Airflow's pages; $GRAPHUFS_PICTURES names one that lasts."""
+    wanted = os.environ.get("GRAPHUFS_PICTURES")
+    return Path(wanted) if wanted else tmp_path_factory.mktemp("pictures")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

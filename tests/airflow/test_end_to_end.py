@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from graphufs import registry
 from tests.airflow.bench import AirflowBench, eventually
+from tests.airflow.browser import skip_without_browser, train_by_hand
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
 NIGHT = ("extend_world", "plan_nightly", "prepare", "forecast", "evaluate", "record_nightly")
 
@@ -44,22 +47,33 @@ def asset_event(bench: AirflowBench, dag: str, run: str) -> dict[str, Any]:
     return extra
 
 
-def test_a_training_and_the_night_that_its_checkpoint_triggers(bench: AirflowBench) -> None:
-    world = "data.source.world.seed=1"  # whose data nobody has prepared
-    bench.api.unpause("nightly_evaluation")
-    run = trigger(bench, overrides=[world], seed=5)
+def test_a_training_by_hand_goes_from_the_form_to_a_registered_candidate(bench: AirflowBench, pictures: Path) -> None:
+    skip_without_browser()
+    bench.api.unpause("training")
+    # a world whose data nobody has prepared
+    seen = train_by_hand(bench.stack.url, bench.stack.passwords["op"], pictures, seed=5, world=1)
+    assert "stage" in seen.log and "COMPLETED" in seen.log and seen.addresses == {"127.0.0.1"}
+    assert {path.stem for path in pictures.glob("*.png")} >= {"form", "form-training", "run", "log"}
+    run = seen.run
     finished(bench, "training", run)
+    assert bench.api.request("GET", f"/dags/training/dagRuns/{quote(run)}")["triggering_user_name"] == "op"
     made = {step: result(bench, "training", run, step) for step in TRAINING}
     assert made["prepare"]["new"] == made["prepare"]["stamps"] > 0 and made["normalize"]["status"] == "completed"
     experiment = bench.slurm.job(bench.key("training", run, "train")).experiment()
     assert (experiment.training.seed, experiment.training.stages[0].updates) == (5, 6)
     assert experiment.data.source.world.seed == 1 and experiment.name == "tiny"
-    log = bench.log(bench.task("training", run, "train"))
-    assert "stage" in log and "COMPLETED" in log and "GPU-hours" in log, log
     model = registry.get(bench.slurm.root, made["register"]["model"])
     assert (model.experiment_name, model.role, model.update) == ("tiny", "candidate", 10)
     told = asset_event(bench, "training", run)
     assert (told["model"], told["site"]) == (model.id, "bench") and told["scores"]
+
+
+@pytest.mark.faults
+def test_a_checkpoint_triggers_a_night_that_scores_it(bench: AirflowBench) -> None:
+    bench.api.unpause("nightly_evaluation")
+    run = trigger(bench, seed=6)
+    finished(bench, "training", run)
+    model = registry.get(bench.slurm.root, result(bench, "training", run, "register")["model"])
 
     def nights() -> list[str]:
         runs = bench.api.request("GET", "/dags/nightly_evaluation/dagRuns", limit=10)["dag_runs"]
