@@ -8,7 +8,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from graphufs.errors import UserError
 from graphufs.section import Hours, Period, Section, Time, format_time
+from graphufs.weatherbench.boxes import check_regions
+from graphufs.weatherbench.conventions import DEFAULT, Convention
 
 
 class Forecast(Section):
@@ -47,6 +50,24 @@ class Evaluation(Section):
     """The years the climatology baseline is made from; where not given, the training period."""
     climatology_window: int = Field(61, ge=1)
     """Days of the triangular window that smooths the climatology over the year."""
+    regions: tuple[str, ...] = ()
+    """Regions scored besides the globe, by WeatherBench2's names, such as tropics, europe or global_land."""
+    grid: str = Field("native", pattern=r"^(native|[1-9]\d*x[1-9]\d*)$")
+    """The grid scores are computed on: `native`, or longitudes x latitudes such as 64x32 or 240x121."""
+    regridding: Literal["conservative", "bilinear", "nearest"] = "conservative"
+    """How forecasts, truth and climatology come to lie on it."""
+    convention: Convention = DEFAULT
+    """Whose regions, area weights and metrics, where WeatherBench2 and WeatherBench-X differ."""
+    skipna: bool = False
+    """Whether NaN is left out of means instead of making them NaN."""
+
+    @model_validator(mode="after")
+    def _known_regions(self) -> Self:
+        try:
+            check_regions(("global", *self.regions), self.convention)
+        except UserError as error:
+            raise ValueError(f"regions: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _odd_window(self) -> Self:

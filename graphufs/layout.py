@@ -119,6 +119,9 @@ class Layout:
                 "forecasts": forecasts,
                 "climatology": str(experiment.climatology_period),
                 "window": experiment.evaluation.climatology_window,
+                **experiment.evaluation.model_dump(  # only what is not the default: scores made before keep their name
+                    mode="json", exclude_defaults=True, exclude={"climatology", "climatology_window"}
+                ),
             }
         )
         return {

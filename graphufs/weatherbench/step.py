@@ -28,11 +28,15 @@ from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.weatherbench.baselines import baselines, lag_correlation
 from graphufs.weatherbench.climatology import day_of_year
 from graphufs.weatherbench.climatology_store import Climatology, write_store
-from graphufs.weatherbench.layout import Forecasts, open_zarr
+from graphufs.weatherbench.layout import Forecasts, Grid, open_zarr
+from graphufs.weatherbench.regridding import RegriddedNormals, RegriddedTruth, Regridder, named_grid
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST, score, spatial_means, usable_initial_times
 from graphufs.weatherbench.table import shown_leads
-from graphufs.weatherbench.truth import PreparedTruth
+from graphufs.weatherbench.truth import Normals, PreparedTruth, Truth
+
+LAND = "land_static"
+"""Replay's land mask that does not change with sea ice: 1 is land."""
 
 VERTICAL_UNITS = {"fv3": "hPa", "mom6": "m"}
 
@@ -96,14 +100,31 @@ def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should
             progress=report("climatology", "frames"),
         )
     dataset = open_zarr(path)
-    climatology = Climatology(dataset, forecasts.channels, forecasts.grid)
-    correlation = _lag_correlation(experiment, layout, truth, climatology, forecasts.leads, report)
+    normals: Normals = Climatology(dataset, forecasts.channels, forecasts.grid)
+    scored: Truth = truth
+    land = _land(prepared, truth)
+    options = experiment.evaluation
+    if options.grid != "native":
+        regridder = Regridder(forecasts.grid, named_grid(options.grid), options.regridding)
+        forecasts, scored = forecasts.regridded(regridder), RegriddedTruth(truth, regridder)
+        normals = RegriddedNormals(normals, regridder)
+        land = None if land is None else regridder(land)
+    correlation = _lag_correlation(experiment, layout, scored, normals, forecasts.leads, report)
     usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, truth.stamps)
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
     unusable = {text(time): f"no usable truth at {text(at)}" for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
     states = score(
-        forecasts, truth, climatology, usable, baselines(correlation), after_each=report("scores", "initial times")
+        forecasts,
+        scored,
+        normals,
+        usable,
+        baselines(correlation),
+        regions=("global", *options.regions),
+        land_sea_mask=land,
+        convention=options.convention,
+        skipna=options.skipna,
+        after_each=report("scores", "initial times"),
     )
     attributes = {
         "independent_initial_times": independent(experiment, usable),
@@ -123,18 +144,28 @@ def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should
     return Scores.from_states(states, attributes, {name: forecasts.attributes(name) for name in targets})
 
 
+def _land(prepared: PreparedData, truth: PreparedTruth) -> np.ndarray | None:
+    """The fraction of land, [lat, lon] in the truth's order of latitudes; None where the data have no land mask."""
+    if (mask := prepared.static.get(LAND)) is None:
+        return None
+    own = Grid(prepared.latitude, prepared.longitude)
+    return (mask == 1).astype(np.float64)[truth.grid.orientation(own, "the prepared data")]
+
+
 def _lag_correlation(
     experiment: Experiment,
     layout: Layout,
-    truth: PreparedTruth,
-    climatology: Climatology,
+    truth: Truth,
+    climatology: Normals,
     leads: np.ndarray,
     report: Callable[[str, str], Callable[[int, int], None]],
 ) -> np.ndarray:
     """The lag correlation [lead, channel] over the training period, from its file if it was computed before."""
     hours = (leads / np.timedelta64(1, "h")).tolist()
     period = experiment.data.training
-    key = digest({"period": str(period), "lead_hours": hours})
+    options = experiment.evaluation
+    grid = {} if options.grid == "native" else {"grid": options.grid, "regridding": options.regridding}
+    key = digest({"period": str(period), "lead_hours": hours, **grid})
     path = layout.climatology / f"lag-correlation-{key}.json"
     names = [str(channel) for channel in truth.channels]
     if path.is_file():

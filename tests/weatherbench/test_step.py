@@ -207,3 +207,33 @@ def test_a_climatology_without_data_near_the_forecasts_is_counted(prepared: Made
     scores = Scores.open(Layout(short, root).scores)
     assert scores.dataset.attrs["climatology_days_without_data"] > 40
     assert np.isfinite(scores.values("rmse", "climatology", scores.channels[0])).all()
+
+
+def test_regions_and_another_grid_are_scored_and_recorded(prepared: Made) -> None:
+    experiment, root = prepared
+    settings = {"regions": "[tropics, global_land]", "grid": "12x6", "skipna": True}
+    other = changed(experiment, **{f"evaluation.{key}": value for key, value in settings.items()})
+    layout, plain = Layout(other, root), Layout(experiment, root)
+    assert layout.scores != plain.scores and layout.climatology == plain.climatology
+    run_step("evaluate", other, root, progress=no_progress, should_stop=never_stop)
+    scores = Scores.open(layout.scores)
+    regions = [str(region) for region in scores.dataset["region"].values]
+    assert regions == ["global", "tropics", "global_land"]
+    assert scores.dataset.attrs["grid"].startswith("12x6, latitude -75.0000 to 75.0000, regridded from 16x8, conserv")
+    assert scores.dataset.attrs["skipna"]
+    everywhere, tropics, land = (scores.values("rmse", "emulator", scores.channels[0], region) for region in regions)
+    assert all(np.isfinite(rmse).all() for rmse in (everywhere, tropics, land))
+    assert not np.allclose(tropics, everywhere) and not np.allclose(land, everywhere)
+    # the forecasts' error is small at first: it is not if forecast, truth and climatology lie on different grids
+    assert (everywhere[:4] < 0.5 * scores.values("rmse", "climatology", scores.channels[0])[:4]).all()
+
+
+def test_an_unknown_region_and_grid_are_refused_before_anything_runs(prepared: Made) -> None:
+    for setting, message in (
+        ({"evaluation.regions": "[europ]"}, "did you mean europe"),
+        ({"evaluation.regions": "[global]"}, "global is named more than once"),
+        ({"evaluation.regions": "[south-america]"}, "no region south-america in WeatherBench2"),
+        ({"evaluation.grid": "64"}, "evaluation.grid"),
+    ):
+        with pytest.raises(UserError, match=message):
+            changed(prepared[0], **setting)
