@@ -89,7 +89,7 @@ class Running:
         blocks = int(attempt.resources["blocks"])
         self.part = Part(self.element, blocks) if self.intent.step == "forecast" and blocks > 1 else None
         restarts = os.environ.get("SLURM_RESTART_COUNT", "")
-        self.segment = f"{self.id}.{restarts or 0}.{int(time.time())}"
+        self.segment = f"{self.id}.{restarts or 0}.{time.time_ns() // 10**6}"
         self.began = self.last_event = time.monotonic()
         self.written = 0.0
         self.event: Event | None = None

@@ -40,4 +40,4 @@ def test_programs_take_the_pages_that_others_left_unless_the_environment_says_ot
     if environment:
         assert kept == "False" and int(faults) > 10_000
     else:
-        assert kept == "True" and int(faults) < 1000
+        assert kept == "True" and int(faults) < 4000  # of 8192 pages in each of ten products
