@@ -31,11 +31,12 @@ def test_what_is_noted_is_read_again(tmp_path):
     assert not job.exists and job.attempt() is None and job.attempts() == []
     job.write_intent(intent, EXPERIMENT)
     assert job.exists and job.require() == intent and job.experiment() == EXPERIMENT
-    for number in (1, 2, 10):
-        job.write_attempt(attempt_of(number))
+    attempts = {number: attempt_of(number) for number in (1, 2, 10)}
+    for attempt in attempts.values():
+        job.write_attempt(attempt)
     assert job.attempts() == [1, 2, 10]
-    assert job.attempt() == attempt_of(10) and job.attempt(2) == attempt_of(2) and job.attempt(3) is None
-    assert job.write_attempt(attempt_of(10), phase="refused", message="no") == job.attempt()
+    assert job.attempt() == attempts[10] and job.attempt(2) == attempts[2] and job.attempt(3) is None
+    assert job.write_attempt(attempts[10], phase="refused", message="no") == job.attempt()
 
 
 def test_an_unknown_job_lists_others(tmp_path):
