@@ -162,6 +162,7 @@ def bench(request: pytest.FixtureRequest, folder: Path, prepared: Path, **settin
         control = {"connection": "hpc", "command": str(command), "poll_interval": INTERVAL}
         slurm = Bench(cluster, folder / "site", prepared, root=str(folder / "site" / "root"), control=control)
         (folder / "hooks").mkdir()
+        parts.callback(let_go, folder / "hooks")
         write_command(command, slurm)
         ssh = sshd.Sshd(folder / "ssh")
         ssh.start()
@@ -178,6 +179,12 @@ def bench(request: pytest.FixtureRequest, folder: Path, prepared: Path, **settin
         found = AirflowBench(folder, slurm, ssh, stack)
         eventually(lambda: {"held", "other"} <= {dag["dag_id"] for dag in found.api.request("GET", "/dags")["dags"]})
         yield found
+
+
+def let_go(hooks: Path) -> None:
+    """Let go of commands of the site that a test held up and left so."""
+    for flag in hooks.glob("*.flag"):
+        flag.unlink()
 
 
 def write_command(path: Path, slurm: Bench) -> None:

@@ -336,7 +336,7 @@ def workers(bench: Bench) -> list[int]:
             line = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"submitit.core._submit" in line and str(bench.root).encode() in line and b"python" in line.split(b"\0")[0]:
+        if b"jobs.begin" in line and str(bench.root).encode() in line and b"python" in line.split(b"\0")[0]:
             found.append(int(folder.name))
     return found
 
@@ -345,7 +345,9 @@ def test_its_process_killed(bench: Bench, request: pytest.FixtureRequest, undist
     row = Row(bench, "its process killed -9", request)
     waiter = bench.start(*train(bench, "--wait", "--json", overrides=SHORT))
     bench_started(bench)
-    for pid in workers(bench):
+    pids = workers(bench)
+    assert pids
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
     out, errors = waiter.communicate(timeout=300)
     assert json.loads(out)["jobs"][0]["state"] == "COMPLETED", errors
