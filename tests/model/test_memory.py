@@ -38,6 +38,6 @@ def test_programs_take_the_pages_that_others_left_unless_the_environment_says_ot
     )
     kept, faults = run.stdout.split()
     if environment:
-        assert kept == "False" and int(faults) > 10_000
-    else:
-        assert kept == "True" and int(faults) < 4000  # of 8192 pages in each of ten products
+        assert kept == "False" and int(faults) > 40_000  # of 8192 pages in each of ten products
+    else:  # a thread that has not computed before takes its first pages still
+        assert kept == "True" and int(faults) < 20_000
