@@ -43,5 +43,7 @@ fi
 
 [ -x $venv/bin/python ] && usable $venv/bin/python || .tools/bin/uv venv --quiet --clear --python "$python" $venv
 echo "setup: installing $lock into $venv"
-.tools/bin/uv pip install --quiet --python $venv/bin/python --require-hashes -r "$lock"
+# Compiled once here: hundreds of short processes (jobs, Airflow's tasks, tests) otherwise do it again and again wherever
+# bytecode is not written (PYTHONDONTWRITEBYTECODE), which makes importing xarray five times as dear.
+.tools/bin/uv pip install --quiet --compile-bytecode --python $venv/bin/python --require-hashes -r "$lock"
 .tools/bin/uv pip install --quiet --python $venv/bin/python --no-deps -e .
