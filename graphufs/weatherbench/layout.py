@@ -52,6 +52,14 @@ class Grid:
         lat = self.latitude
         return f"{len(self.longitude)}x{len(lat)}, latitude {lat[0]:.4f} to {lat[-1]:.4f}, {self.origin}"
 
+    def agrees(self, other: Grid) -> bool:
+        """Whether the other grid is this one, its latitudes perhaps in the other order."""
+        try:
+            self.orientation(other, "")
+        except UserError:
+            return False
+        return True
+
     def orientation(self, other: Grid, name: str) -> slice:
         """The slice that brings latitudes of fields on `other` into this grid's order.
 
@@ -68,7 +76,7 @@ class Grid:
                     return order
         raise UserError(
             f"{name} lies on another grid ({_outline(other)}) than the forecasts ({_outline(self)}); "
-            "bring both to the same grid before scoring"
+            "name a grid to bring all of them to, such as 64x32"
         )
 
 
@@ -112,12 +120,17 @@ class Forecasts:
         What to call the store in messages.
     derived
         Variables to make of others (`graphufs.weatherbench.derived`).
+    by_valid
+        Whether `time` is the valid time of all leads, as WeatherBench2's by_init=False has it. What is said of initial
+        times is then true of valid times.
 
     Raises
     ------
     UserError
         If the dataset deviates from the layout: the message names the defect.
     """
+
+    by_valid = False
 
     def __init__(
         self,
@@ -126,10 +139,12 @@ class Forecasts:
         levels: Iterable[float] | None = None,
         origin: str = "the forecast store",
         derived: Sequence[str] = (),
+        by_valid: bool = False,
     ) -> None:
         check_forecasts(dataset, origin)
         check_derived(dataset, derived, origin)
         self._source, self._derived = dataset, tuple(derived)
+        self.by_valid = by_valid
         self.dataset = with_placeholders(dataset, derived) if derived else dataset
         self.origin = origin
         self._regridder: Regridder | None = None
@@ -144,6 +159,11 @@ class Forecasts:
     ) -> Forecasts:
         """Open a forecast store."""
         return cls(open_zarr(path), variables, levels, str(path))
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """The valid times of all leads relative to what `initial_times` holds, timedelta64[ns] [lead]."""
+        return np.zeros_like(self.leads) if self.by_valid else self.leads
 
     @property
     def vertical(self) -> str:

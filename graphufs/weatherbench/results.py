@@ -6,7 +6,7 @@ WeatherBench-X: for each metric and variable `metric.variable` (lead_time, [leve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +16,7 @@ import xarray as xr
 
 from graphufs.files import fsync
 from graphufs.weatherbench.fields import VECTORS, level_coordinate, unpack
-from graphufs.weatherbench.layout import LEAD_ENCODING
+from graphufs.weatherbench.layout import LEAD_ENCODING, write_zarr
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
 from graphufs.weatherbench.state import ScoreState
 
@@ -26,7 +26,7 @@ SEEPS_NAMES = {name: f"seeps_{name.rsplit('_', 1)[1]}" for name in DRY_METRES}
 WEATHERBENCH_X_NAMES = {"forecast_activity": "prediction_activity"}
 
 
-def weatherbench2_results(state: ScoreState, *, by_initial_time: bool = False) -> xr.Dataset:
+def weatherbench2_results(state: ScoreState, *, by_initial_time: bool = False, by_valid: bool = False) -> xr.Dataset:
     """The scores of a state as WeatherBench2 writes them.
 
     Parameters
@@ -35,10 +35,13 @@ def weatherbench2_results(state: ScoreState, *, by_initial_time: bool = False) -
         The state of one forecast.
     by_initial_time
         Whether to give the scores of each initial time, on the dimension init_time, instead of their mean.
+    by_valid
+        Whether what the state knows as initial times are valid times, which lie on the dimension time.
     """
     axes = state.axes
     scores = state.by_initial_time() if by_initial_time else state.finalize()
-    leading = ["init_time"] if by_initial_time else []
+    dimension = "time" if by_valid else "init_time"
+    leading = [dimension] if by_initial_time else []
     dims = ["metric", "region", *leading, "lead_time", "channel"]
     if "seeps" in scores:
         seeps = scores.pop("seeps")
@@ -57,9 +60,9 @@ def weatherbench2_results(state: ScoreState, *, by_initial_time: bool = False) -
     if levels.size:
         coordinates["level"] = level_coordinate(levels)
     if by_initial_time:
-        times = state.initial_times
-        valid = times[:, None] + coordinates["lead_time"]
-        coordinates |= {"init_time": times, "valid_time": (("init_time", "lead_time"), valid)}
+        times, leads = state.initial_times[:, None], coordinates["lead_time"]
+        other, values = ("init_time", times - leads) if by_valid else ("valid_time", times + leads)
+        coordinates |= {dimension: times[:, 0], other: ((dimension, "lead_time"), values)}
     return xr.Dataset(variables, coordinates, _attributes(state))
 
 
@@ -83,6 +86,22 @@ def weatherbench_x_results(state: ScoreState) -> xr.Dataset:
     if levels.size:
         coordinates["level"] = level_coordinate(levels)
     return xr.Dataset(variables, coordinates, _attributes(state))
+
+
+RESULTS = {"netcdf": "nc", "zarr": "zarr"}
+"""The formats of results and the endings of their names."""
+
+
+def write_results(path: Path, dataset: xr.Dataset, formats: Iterable[str], attributes: Mapping[str, Any]) -> list[Path]:
+    """Write results in all the given formats, `path` with each one's ending; return what was written."""
+    written = []
+    for name in formats:
+        written.append(path.with_name(f"{path.name}.{RESULTS[name]}"))
+        if name == "netcdf":
+            write_netcdf(written[-1], dataset, attributes)
+        else:
+            write_zarr(written[-1], {None: dataset.assign_attrs(attributes)})
+    return written
 
 
 def _attributes(state: ScoreState) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def score(
     )
     window, order = FrameWindow(truth.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
-        valid = time + forecasts.leads
+        valid = time + forecasts.offsets
         # without baselines nobody looks at the initial time, and nothing need be known of it
         times = np.concatenate([[time], valid]) if baselines else valid
         observed, normal = window.read(times), climatology.read(times)

@@ -126,8 +126,11 @@ class SeepsClimatology:
             raise UserError(f"the climatology lacks {', '.join(lacking)}; make it with SEEPS thresholds")
         order = grid.orientation(grid_of(dataset, "the climatology"), "the climatology")
         packed = pack(dataset, fractions, ["hour", "dayofyear"])[..., order, :]
-        # one p a point: the mean over whatever days and hours the climatology has, as in WeatherBench2
-        self._penalties = [penalties(p, convention) for p in packed.mean(axis=(0, 1), dtype=np.float64)]
+        # one p a point: the mean over whatever days and hours the climatology has values for, as in WeatherBench2
+        there = ~np.isnan(packed)
+        with np.errstate(invalid="ignore"):
+            fraction = np.where(there, packed, 0).sum(axis=(0, 1), dtype=np.float64) / there.sum(axis=(0, 1))
+        self._penalties = [penalties(p, convention) for p in fraction]
         self._convention = convention
 
     def read(self, stamps: np.ndarray) -> dict[int, SeepsThresholds]:

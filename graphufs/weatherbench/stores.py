@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.weatherbench.baselines import Baseline, persistence
 from graphufs.weatherbench.baselines import climatology as climatology_baseline
-from graphufs.weatherbench.baselines import persistence
 from graphufs.weatherbench.boxes import all_regions
-from graphufs.weatherbench.climatology_store import Climatology
 from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.weatherbench.defects import renamed
 from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Forecasts
+from graphufs.weatherbench.layout import Forecasts, grid_of, open_zarr
+from graphufs.weatherbench.placing import forecasts_on, land_on, normals_on, truth_on
+from graphufs.weatherbench.regridding import Method
 from graphufs.weatherbench.scoring import Observer, score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
 from graphufs.weatherbench.state import ScoreState
-from graphufs.weatherbench.truth import DatasetTruth, land_sea_mask
+from graphufs.weatherbench.suffixes import with_levels
 
-BASELINES = {"persistence": persistence, "climatology": climatology_baseline}
+BASELINES: dict[str, Baseline] = {"persistence": persistence, "climatology": climatology_baseline}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,72 @@ class Wanted:
     convention: Convention = DEFAULT
     skipna: bool = False
     period: tuple[np.datetime64, np.datetime64] | None = None
-    """The first and last initial time."""
+    """The first and last initial time; of forecasts by valid time, the first and last valid time."""
+    grid: str = "native"
+    """Where scores are computed: the forecasts' own grid, or longitudes x latitudes."""
+    regridding: Method = "conservative"
+    by_valid: bool = False
+    """Whether `time` of the forecasts is the valid time, as WeatherBench2's by_init=False has it."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where the stores are, and what to put right in them."""
+
+    forecast: str
+    truth: str
+    climatology: str
+    land_sea_mask: str | None = None
+    """A store with land_sea_mask; where not given, the truth's own, if any."""
+    seeps: str | None = None
+    """A climatology with SEEPS thresholds; where not given, `climatology`."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Names in the forecast store, by the name they have there."""
+    pressure_level_suffixes: bool = False
+    """Whether the forecasts' levels are part of names, as in geopotential_500."""
+    analyses: bool = False
+    """Whether the forecast store holds analyses, to be scored as forecasts of lead 0 h of themselves."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    """For fsspec, used for all addresses with a protocol."""
+
+    def open(self) -> Opened:
+        """Open all of them.
+
+        Raises
+        ------
+        UserError
+            If one is not there or a name cannot be put right.
+        """
+        forecast = self._open(self.forecast)
+        if self.pressure_level_suffixes:
+            forecast = with_levels(forecast)
+        if self.rename:
+            forecast = renamed(forecast, self.rename, self.forecast)
+        if self.analyses:
+            if "prediction_timedelta" in forecast.dims:
+                raise UserError(f"{self.forecast} has lead times: it holds forecasts, not analyses")
+            forecast = forecast.expand_dims(prediction_timedelta=np.array([0], "timedelta64[ns]"), axis=0)
+        return Opened(
+            forecast,
+            self._open(self.truth),
+            self._open(self.climatology),
+            None if self.land_sea_mask is None else self._open(self.land_sea_mask),
+            None if self.seeps is None else self._open(self.seeps),
+        )
+
+    def _open(self, address: str) -> xr.Dataset:
+        return open_zarr(address, storage_options=dict(self.storage_options) if "://" in address else None)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The stores, opened."""
+
+    forecast: xr.Dataset
+    truth: xr.Dataset
+    climatology: xr.Dataset
+    land_sea_mask: xr.Dataset | None = None
+    seeps: xr.Dataset | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +120,10 @@ class Outcome:
     """By name: `emulator` for the forecasts, and the baselines."""
     excluded: dict[np.datetime64, np.datetime64]
     """The initial times that were left out, each with the first time its truth is missing."""
+    grid: str = ""
+    """The grid of the scores in words."""
+    notes: tuple[str, ...] = ()
+    """What was not scored, and why."""
 
 
 def evaluate(
@@ -60,6 +132,8 @@ def evaluate(
     climatology: xr.Dataset,
     wanted: Wanted,
     *,
+    land: xr.Dataset | None = None,
+    thresholds: xr.Dataset | None = None,
     observers: Callable[[Forecasts], Sequence[Observer]] = lambda forecasts: (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
@@ -67,51 +141,85 @@ def evaluate(
 
     Wind vectors are scored where both components are; SEEPS where the climatology has its thresholds.
 
+    Parameters
+    ----------
+    land
+        A dataset with land_sea_mask, instead of the truth's own.
+    thresholds
+        A climatology with SEEPS thresholds, instead of `climatology`.
+
     Raises
     ------
     UserError
         If the stores do not follow the layout or do not fit each other.
     """
     names = None if wanted.variables is None else (*wanted.variables, *wanted.derived)
-    forecasts = Forecasts(forecast, names, wanted.levels, derived=wanted.derived)
+    forecasts = Forecasts(forecast, names, wanted.levels, derived=wanted.derived, by_valid=wanted.by_valid)
+    forecasts, method = forecasts_on(wanted.grid, forecasts, wanted.regridding)
     made = [name for name in wanted.derived if name not in truth]
-    observed = DatasetTruth(truth, forecasts.channels, forecasts.grid, derived=made)
-    initial_times = forecasts.initial_times
-    if wanted.period is not None:
-        first, last = wanted.period
-        initial_times = initial_times[(initial_times >= first) & (initial_times <= last)]
-        if not initial_times.size:
-            raise UserError(f"the forecast store has no initial time from {first} to {last}")
-    usable, excluded = usable_initial_times(
-        initial_times, forecasts.leads, observed.stamps, at_start=bool(wanted.baselines)
-    )
+    observed = truth_on(forecasts.grid, truth, forecasts.channels, method, made)
+    normals = normals_on(forecasts.grid, climatology, forecasts.channels, method)
     if unknown := [name for name in wanted.baselines if name not in BASELINES]:
         raise UserError(f"there is no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
-    land = land_sea_mask(truth, forecasts.grid)
-    regions = wanted.regions or all_regions(wanted.convention, land=land is not None)
+    if wanted.by_valid and "persistence" in wanted.baselines:
+        raise UserError(
+            "persistence needs the truth at the initial time, of which forecasts by valid time have one for each lead; "
+            "leave the baseline out, or take forecasts by initial time"
+        )
+    times = _within(wanted.period, forecasts.initial_times)
+    usable, excluded = usable_initial_times(times, forecasts.offsets, observed.stamps, at_start=bool(wanted.baselines))
+    fraction = land_on(forecasts.grid, truth if land is None else land, method)
+    if land is not None and fraction is None:
+        raise UserError("the store given for the land-sea mask has no variable land_sea_mask")
+    notes = []
+    if thresholds is None and not forecasts.grid.agrees(grid_of(climatology, "the climatology")):
+        if any(name in DRY_METRES and f"{name}_seeps_threshold" in climatology for name, _ in forecasts.channels):
+            notes.append("no SEEPS: the climatology's thresholds lie on another grid, and cannot be regridded")
+        seeps = None
+    else:
+        seeps = _seeps(thresholds, climatology, forecasts, wanted.convention)
     states = score(
         forecasts,
         observed,
-        Climatology(climatology, forecasts.channels, forecasts.grid),
+        normals,
         usable,
         {name: BASELINES[name] for name in wanted.baselines},
-        regions=regions,
-        land_sea_mask=land,
+        regions=wanted.regions or all_regions(wanted.convention, land=fraction is not None),
+        land_sea_mask=fraction,
         vectors=True,
-        seeps=_seeps(climatology, forecasts, wanted.convention),
+        seeps=seeps,
         convention=wanted.convention,
         skipna=wanted.skipna,
         observers=observers(forecasts),
         after_each=progress,
     )
-    return Outcome(states, excluded)
+    return Outcome(states, excluded, forecasts.grid.description, tuple(notes))
 
 
-def _seeps(climatology: xr.Dataset, forecasts: Forecasts, convention: Convention) -> SeepsClimatology | None:
+def _within(period: tuple[np.datetime64, np.datetime64] | None, times: np.ndarray) -> np.ndarray:
+    """The initial times within a period."""
+    if period is None:
+        return times
+    first, last = period
+    inside = times[(times >= first) & (times <= last)]
+    if not inside.size:
+        raise UserError(f"the forecast store has no initial time from {first} to {last}")
+    return inside
+
+
+def _seeps(
+    given: xr.Dataset | None, climatology: xr.Dataset, forecasts: Forecasts, convention: Convention
+) -> SeepsClimatology | None:
     """The thresholds of the precipitation that has them; None where none has."""
-    names = {name for name in DRY_METRES if f"{name}_seeps_threshold" in climatology}
+    thresholds = climatology if given is None else given
+    names = {name for name in DRY_METRES if f"{name}_seeps_threshold" in thresholds}
     # the positions must stay those of all channels
     channels = [channel if channel.variable in names else Channel("") for channel in forecasts.channels]
-    if not any(channel.variable for channel in channels):
-        return None
-    return SeepsClimatology(climatology, channels, forecasts.grid, convention)
+    if any(channel.variable for channel in channels):
+        return SeepsClimatology(thresholds, channels, forecasts.grid, convention)
+    if given is not None:
+        raise UserError(
+            f"the store given for SEEPS has thresholds of {', '.join(sorted(names)) or 'no precipitation'}; none of "
+            "the scored variables is that"
+        )
+    return None

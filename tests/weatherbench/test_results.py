@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.cli import app
 from graphufs.errors import UserError
-from graphufs.weatherbench.__main__ import app
 from graphufs.weatherbench.climatology_store import in_memory
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import write_zarr
@@ -165,7 +165,7 @@ def test_the_command_scores_stores_with_other_names_over_whole_days(
     paths = [str(tmp_path / name) for name in ("forecast", "truth", "climatology", "out")]
     renames = "lead_time=prediction_timedelta,lat=latitude,lon=longitude"
     options = ["--regions", "global", "europe", "--baselines", "climatology", "--stop", "2020-01-01"]
-    app([*paths, "--rename", renames, *options], result_action="return_value")
+    app(["score", *paths, "--rename", renames, *options], result_action="return_value")
     assert "results of 2 initial times" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{prefix}deterministic{suffix}.nc" for prefix in ("", "climatology_") for suffix in ("", "_temporal")
@@ -174,4 +174,4 @@ def test_the_command_scores_stores_with_other_names_over_whole_days(
         assert results.attrs["initial_times"] == 2 and list(results["region"].values) == ["global", "europe"]
         np.testing.assert_allclose(results["2m_temperature"].sel(metric="bias", region="global"), 0.5, rtol=1e-5)
     with pytest.raises(UserError, match="rename lead_time"):
-        app(paths, result_action="return_value")
+        app(["score", *paths], result_action="return_value")
