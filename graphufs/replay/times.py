@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphufs.experiment import Experiment
-from graphufs.section import Period
+if TYPE_CHECKING:
+    from graphufs.experiment import Experiment
+    from graphufs.section import Period
 
 NAMES_SHOWN = 5
 """How many stamps a message names before it only counts."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
+
+from graphufs.weatherbench.kernel import Tiles
 
 
 class SpatialMean:
@@ -22,6 +26,7 @@ class SpatialMean:
 
     def __init__(self, weights: np.ndarray, *, skipna: bool = False) -> None:
         weights = np.asarray(weights, np.float64)
+        self._shape = weights.shape
         self._weights = np.ascontiguousarray(weights.reshape(len(weights), -1).T)  # [point, region]
         self._sums = self._weights.sum(axis=0)
         self._filled = self._sums > 0
@@ -32,6 +37,31 @@ class SpatialMean:
     def regions(self) -> int:
         """The number of regions."""
         return len(self._sums)
+
+    @cached_property
+    def _tiles(self) -> Tiles:
+        return Tiles(self._weights.T.reshape(self._shape))
+
+    def of_statistics(
+        self, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray, channel: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The means of all statistics in `graphufs.weatherbench.kernel.ORDER` of one channel.
+
+        Parameters
+        ----------
+        forecast, truth, climatology
+            float32 [lead, channel, lat, lon].
+
+        Returns
+        -------
+        tuple
+            float64 [statistic, lead, region]; and bool [lead], False where these cannot be trusted as NaN or infinity
+            is among the values.
+        """
+        sums = self._tiles.sums(forecast, truth, climatology, channel)
+        with np.errstate(invalid="ignore"):
+            means = sums / self._sums
+        return means, np.isfinite(means[..., self._filled]).all(axis=(0, 2))
 
     def __call__(self, values: np.ndarray, *, skipna: bool | None = None) -> np.ndarray:
         """The means, float64 [..., region], of `values` [..., lat, lon], summed in float64.

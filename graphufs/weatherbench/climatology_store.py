@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ CHUNK_BYTES = 2**20
 
 def days_per_block(grid: Grid) -> int:
     """Days that are stored in one chunk and read at once."""
-    return min(31, max(1, CHUNK_BYTES // (4 * grid.shape[0] * grid.shape[1])))
+    return min(16, max(1, CHUNK_BYTES // (4 * grid.shape[0] * grid.shape[1])))
 
 
 @dataclass(frozen=True)
@@ -216,10 +215,12 @@ class Climatology:
         self._hours = {int(hour): position for position, hour in enumerate(dataset["hour"].values)}
         self._days = {int(day): position for position, day in enumerate(dataset["dayofyear"].values)}
         self._block_days = days_per_block(grid)
-        self._blocks: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._block: tuple[int, np.ndarray] | None = None
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The climatology at valid times, float32 [time, channel, lat, lon].
+
+        Some days are read at once and the last ones kept, so that times are best asked for in ascending order.
 
         Raises
         ------
@@ -227,30 +228,33 @@ class Climatology:
             If it lacks the hour or the day of a time.
         """
         stamps = np.asarray(stamps, "datetime64[ns]")
-        fields: np.ndarray | None = None
-        days, hours = day_of_year(stamps), hour_of_day(stamps)
-        for position, (day, hour) in enumerate(zip(days.tolist(), hours.tolist(), strict=True)):
+        wanted: dict[int, list[tuple[int, int, int]]] = {}
+        for position, (day, hour) in enumerate(
+            zip(day_of_year(stamps).tolist(), hour_of_day(stamps).tolist(), strict=True)
+        ):
             if day not in self._days or hour not in self._hours:
                 raise UserError(
                     f"the climatology has no day {day} at {hour:02d} UTC, needed at "
                     f"{stamps[position].astype('datetime64[h]')}; its hours are {sorted(self._hours)}"
                 )
             block, offset = divmod(self._days[day], self._block_days)
-            field = self._block(block, span=len(set(days.tolist())))[self._hours[hour], offset]
+            wanted.setdefault(block, []).append((position, self._hours[hour], offset))
+        fields: np.ndarray | None = None
+        for block, places in wanted.items():
+            days = self._days_of(block)
             if fields is None:
-                fields = np.empty((len(stamps), *field.shape), np.float32)
-            fields[position] = field
+                fields = np.empty((len(stamps), *days.shape[2:]), np.float32)
+            for position, at_hour, offset in places:
+                fields[position] = days[at_hour, offset]
         if fields is None:
             raise UserError("no times were asked for")
         return fields
 
-    def _block(self, block: int, span: int) -> np.ndarray:
-        """Some days of all hours, [hour, day, channel, lat, lon]; the blocks of `span` days are kept."""
-        if block not in self._blocks:
+    def _days_of(self, block: int) -> np.ndarray:
+        """Some days of all hours, [hour, day, channel, lat, lon]."""
+        if self._block is None or self._block[0] != block:
+            self._block = None  # gone before the next one is read
             days = slice(block * self._block_days, (block + 1) * self._block_days)
-            part = pack(self._dataset.isel(dayofyear=days), self._channels, ["hour", "dayofyear"])
-            self._blocks[block] = part[..., self._order, :]
-            while len(self._blocks) > span // self._block_days + 2:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(block)
-        return self._blocks[block]
+            part = pack(self._dataset, self._channels, ["hour", "dayofyear"], {"dayofyear": days})
+            self._block = block, part[..., self._order, :]
+        return self._block[1]

@@ -6,8 +6,8 @@ WeatherBench2's layout keep a variable's levels on a dimension of their own. Thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -82,7 +82,12 @@ def channels_of(
     return tuple(channels)
 
 
-def pack(dataset: xr.Dataset, channels: Sequence[Channel], leading: Sequence[str]) -> np.ndarray:
+def pack(
+    dataset: xr.Dataset,
+    channels: Sequence[Channel],
+    leading: Sequence[str],
+    at: Mapping[str, int | slice | np.ndarray] | None = None,
+) -> np.ndarray:
     """The values of a dataset as one array.
 
     Parameters
@@ -94,35 +99,55 @@ def pack(dataset: xr.Dataset, channels: Sequence[Channel], leading: Sequence[str
         What to take, in this order.
     leading
         Names of the dimensions in front.
+    at
+        Positions to take along some dimensions, as for `isel`. Quicker than selecting from the dataset first, which
+        takes coordinates and indexes along.
 
     Returns
     -------
     np.ndarray
         float32 [*leading, channel, lat, lon].
     """
-    sizes = {**dict(dataset.sizes)}
-    shape = [*(sizes[name] for name in leading), len(channels), sizes["latitude"], sizes["longitude"]]
-    packed = np.empty(shape, np.float32)
-    at: dict[str, list[tuple[int, float | None]]] = {}
+    packed: np.ndarray | None = None
+    where: dict[str, list[tuple[int, float | None]]] = {}
     for position, channel in enumerate(channels):
-        at.setdefault(channel.variable, []).append((position, channel.level))
-    for name, places in at.items():
-        array = dataset[name]
-        if missing := {dim: sizes[dim] for dim in leading if dim not in array.dims}:
-            array = array.expand_dims(missing)
-        if "level" not in array.dims:
-            packed[..., places[0][0], :, :] = array.transpose(*leading, "latitude", "longitude").values
-            continue
-        positions = [position for position, _ in places]
-        where = [index_of_level(dataset, level) for _, level in places]
-        values = array.isel(level=where).transpose(*leading, "level", "latitude", "longitude").values
+        where.setdefault(channel.variable, []).append((position, channel.level))
+    for name, places in where.items():
+        variable = dataset.variables[name]
+        variable = variable.isel({dim: taken for dim, taken in (at or {}).items() if dim in variable.dims})
+        positions: Any = [position for position, _ in places]
+        if "level" in variable.dims:
+            levels = [index_of_level(dataset, level) for _, level in places]
+            if levels != list(range(variable.sizes["level"])):
+                variable = variable.isel(level=levels)
+        order = [dim for dim in (*leading, "level", "latitude", "longitude") if dim in variable.dims]
+        values = variable.values.transpose([variable.dims.index(dim) for dim in order])
+        if packed is None:
+            sizes = [len(np.arange(dataset.sizes[dim])[(at or {}).get(dim, slice(None))]) for dim in leading]
+            packed = np.empty((*sizes, len(channels), *values.shape[-2:]), np.float32)
+        if "level" not in variable.dims:
+            values = values[..., None, :, :]
+        for axis, dim in enumerate(leading):
+            if dim not in variable.dims:
+                values = np.expand_dims(values, axis)
+        if positions == list(range(positions[0], positions[0] + len(positions))):
+            positions = slice(positions[0], positions[0] + len(positions))  # a plain copy, several times as fast
         packed[..., positions, :, :] = values
+    if packed is None:
+        raise UserError("no variable is asked for")
     return packed
+
+
+def as_slice(positions: np.ndarray) -> slice | np.ndarray:
+    """Ascending positions without a gap as a slice, which stores read with less ado; others as they are."""
+    first = int(positions[0])
+    whole = np.array_equal(positions, np.arange(first, first + len(positions)))
+    return slice(first, first + len(positions)) if whole else positions
 
 
 def index_of_level(dataset: xr.Dataset, level: float | None) -> int:
     """The position of a level in the dataset's `level` coordinate."""
-    return int(np.flatnonzero(dataset["level"].values.astype(np.float64) == level)[0])
+    return int(np.flatnonzero(dataset.variables["level"].values.astype(np.float64) == level)[0])
 
 
 def unpack(

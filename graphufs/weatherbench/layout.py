@@ -181,10 +181,11 @@ class Forecasts:
     def read(self, initial_time: np.datetime64) -> np.ndarray:
         """The forecasts from one initial time, float32 [lead, channel, lat, lon]."""
         where = int(np.flatnonzero(self.initial_times == initial_time)[0])
-        part = self._source.isel(time=where)
         if self._derived:
-            part = with_derived(part, self._derived)
-        fields = pack(part, self.channels, ["prediction_timedelta"])
+            part = with_derived(self._source.isel(time=where), self._derived)
+            fields = pack(part, self.channels, ["prediction_timedelta"])
+        else:
+            fields = pack(self._source, self.channels, ["prediction_timedelta"], {"time": where})
         return fields if self._regridder is None else self._regridder(fields)
 
     def regridded(self, regridder: Regridder) -> Forecasts:

@@ -12,11 +12,15 @@ from graphufs.errors import UserError
 from graphufs.replay.variables import weatherbench_name, weatherbench_scale
 from graphufs.weatherbench.defects import check_observations
 from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
-from graphufs.weatherbench.fields import Channel, channels_of, pack
+from graphufs.weatherbench.fields import Channel, as_slice, channels_of, pack
 from graphufs.weatherbench.layout import Grid, grid_of
 
 if TYPE_CHECKING:
     from graphufs.replay.frames import PreparedData
+
+
+TOGETHER = 8
+"""Frames read at once into one array, which stays as long as one of them is needed."""
 
 
 class Truth(Protocol):
@@ -89,10 +93,12 @@ class DatasetTruth:
         found[found] = self._stamps[where[found]] == wanted[found]
         if not found.all():
             raise UserError(f"the truth has no fields at {wanted[~found][0].astype('datetime64[h]')}")
-        part = self._dataset.isel(time=self._positions[where])
+        at = as_slice(self._positions[where])
         if self._derived:
-            part = with_derived(part, self._derived)
-        return pack(part, self.channels, ["time"])[..., self._order, :]
+            fields = pack(with_derived(self._dataset.isel(time=at), self._derived), self.channels, ["time"])
+        else:
+            fields = pack(self._dataset, self.channels, ["time"], {"time": at})
+        return fields[..., self._order, :]
 
 
 def land_sea_mask(dataset: xr.Dataset, grid: Grid) -> np.ndarray | None:
@@ -206,10 +212,16 @@ class FrameWindow:
         self._read = read
         self._frames: dict[np.datetime64, np.ndarray] = {}
 
-    def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The frames at `stamps`, [time, ...]; a time may come more than once."""
+    def frames(self, stamps: np.ndarray) -> list[np.ndarray]:
+        """The frames at `stamps`; a time may come more than once."""
         wanted = list(stamps)
-        if new := sorted(set(wanted) - set(self._frames)):
-            self._frames |= dict(zip(new, self._read(np.array(new)), strict=True))
-        self._frames = {stamp: self._frames[stamp] for stamp in set(wanted)}
-        return np.stack([self._frames[stamp] for stamp in wanted])
+        self._frames = {stamp: self._frames[stamp] for stamp in set(wanted) & set(self._frames)}
+        new = sorted(set(wanted) - set(self._frames))
+        for first in range(0, len(new), TOGETHER):
+            part = new[first : first + TOGETHER]
+            self._frames |= dict(zip(part, self._read(np.array(part)), strict=True))
+        return [self._frames[stamp] for stamp in wanted]
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The frames at `stamps` as one array, [time, ...]."""
+        return np.stack(self.frames(stamps))

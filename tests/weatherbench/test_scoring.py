@@ -124,7 +124,7 @@ def test_latitude_order_does_not_change_scores() -> None:
 
 
 def test_cutting_leads_into_blocks_does_not_change_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphufs.weatherbench.scoring.BLOCK_POINTS", 24)
+    monkeypatch.setattr("graphufs.weatherbench.scoring.BLOCK_VALUES", 100)
     for name, state in all_scores(forecast_of(TRUTH)).items():
         np.testing.assert_allclose(state.stacked(), STATES[name].stacked(), rtol=1e-12, atol=1e-12)
 
