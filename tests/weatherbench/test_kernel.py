@@ -37,7 +37,7 @@ def test_sums_over_tiles_are_the_sums_over_regions(weights: np.ndarray) -> None:
     nowhere = ~(weights > 0).any(axis=0)
     fields = [np.where(nowhere, np.float32(np.nan), field) for field in FIELDS]  # such points must not matter
     sums = Tiles(weights).sums(*fields, channel=1)
-    plain = Fields(*(np.where(nowhere, 0.0, field[:, 1]) for field in fields))
+    plain = Fields(*(np.where(nowhere, 0.0, field[:, 1].astype(np.float64)) for field in fields))
     expected = [np.einsum("lji,rji->lr", STATISTICS[name](plain), weights) for name in ORDER]
     np.testing.assert_allclose(sums, expected, rtol=1e-12, atol=1e-12 * np.abs(weights).sum())
 
