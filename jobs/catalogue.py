@@ -17,20 +17,31 @@ from graphufs.errors import UserError
 from graphufs.files import new_folder
 from graphufs.layout import Layout
 from graphufs.train import metrics
+from jobs import history, state
 from jobs.folder import JobFolder
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+MOST_JOBS = 50
+"""Open jobs for each of which accounting is asked what they used."""
 
 
 def catalogue(root: Path) -> dict[str, Any]:
     """Experiments the site ships, and below its root: runs, registered models, nightly scores, and files to look at.
 
-    A registry that cannot be read is told of in `warnings`; the rest is told all the same.
+    A registry that cannot be read is told of in `warnings`; so are jobs. The rest is told all the same.
     """
     experiments = [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))]
-    warnings, models = [], []
+    warnings: list[str] = []
+    past: list[registry.Event] = []
+    models: list[dict[str, Any]] = []
+    jobs: list[dict[str, Any]] = []
     try:
-        models = [model(one) for one in registry.models(root)]
+        past = registry.history(root)
+        models = [model(one) for one in registry.fold(past).values()]
+    except UserError as error:
+        warnings.append(str(error))
+    try:
+        jobs = open_jobs(root)
     except UserError as error:
         warnings.append(str(error))
     return {
@@ -39,6 +50,8 @@ def catalogue(root: Path) -> dict[str, Any]:
         "runs": [run(path) for path in _runs(root)],
         "models": models,
         "champions": {one["experiment_name"]: one["id"] for one in models if one["role"] == "champion"},
+        "history": [event(one) for one in past],
+        "jobs": jobs,
         "nightly": nightly(root),
         "files": files(root),
         "warnings": warnings,
@@ -48,6 +61,33 @@ def catalogue(root: Path) -> dict[str, Any]:
 def model(found: registry.Model) -> dict[str, Any]:
     """What is known of a model, but for its whole configuration."""
     return {name: value for name, value in vars(found).items() if name != "experiment"}
+
+
+def event(found: registry.Event) -> dict[str, Any]:
+    """What happened to a model; of a registration without the model, which is told of by itself."""
+    content = {} if found.kind in ("registered", "scored") else dict(found.content)
+    return {**vars(found), "content": content}
+
+
+def open_jobs(root: Path) -> list[dict[str, Any]]:
+    """Jobs that are not over, with their segments, the time they waited [s] and the GPU-hours they used so far."""
+    open_ = [status for status in state.look(JobFolder.all(root)) if not status.over]
+    return [
+        {**_told(status), **(_used(status.job) if number < MOST_JOBS else {})} for number, status in enumerate(open_)
+    ]
+
+
+def _told(status: state.Status) -> dict[str, Any]:
+    content = {name: value for name, value in status.to_json().items() if name not in ("result", "folder")}
+    return {**content, "gpu_hours": None, "queue_wait": None}
+
+
+def _used(job: JobFolder) -> dict[str, Any]:
+    """What a job used over all its attempts; None where accounting does not say."""
+    segments = history.history(job)["segments"]
+    known = {name: [one[name] for one in segments if one.get(name) is not None] for name in ("gpu_hours", "queue_wait")}
+    sums = {name: round(sum(values), 4) if values else None for name, values in known.items()}
+    return {**sums, "segments": len(segments)}
 
 
 def nightly(root: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from jobs.folder import seconds_since
+from jobs.folder import duration, seconds_since
 from jobs.preflight import Finding
 from jobs.prune import Waste
 from jobs.state import Status
@@ -25,15 +25,6 @@ STYLES = {
     "UNKNOWN": "magenta",
     "LOST": "bold magenta",
 }
-
-
-def duration(seconds: float) -> str:
-    """A length of time for reading: 42 s, 3 min, 5.2 h, 2.1 d."""
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            number = seconds / size
-            return f"{number:.1f} {unit}" if unit == "h" else f"{number:.0f} {unit}"
-    return f"{seconds / 86400:.1f} d"
 
 
 def progress(event: dict[str, Any] | None) -> str:

@@ -40,6 +40,15 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def duration(seconds: float) -> str:
+    """A length of time for reading: 42 s, 3 min, 5.2 h, 2.1 d."""
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            number = seconds / size
+            return f"{number:.1f} {unit}" if unit == "h" else f"{number:.0f} {unit}"
+    return f"{seconds / 86400:.1f} d"
+
+
 def seconds_since(text: str) -> float:
     """Seconds from a time as `now` gives it."""
     return (datetime.now(UTC) - moment(text)).total_seconds()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +27,6 @@ LARGEST = 32 * 2**20
 """Bytes of a file that is still fetched."""
 TOTAL = 2**30
 """Bytes that a site's copy may have; the newest files come first."""
-PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
-PATH = re.compile(rf"{PART}(/{PART}){{0,9}}\.(html|csv|json|png|svg)")
 
 
 class MirrorOperator(SiteCommand):
@@ -95,7 +92,7 @@ def _listed(files: Any) -> Iterable[dict[str, Any]]:
     """The files a site names, without those whose paths are not those of reports and tables below its root."""
     for one in files if isinstance(files, list) else ():
         path, size = one.get("path"), one.get("bytes")
-        if isinstance(path, str) and PATH.fullmatch(path) and isinstance(size, int) and size >= 0:
+        if isinstance(path, str) and mirrored.PATH.fullmatch(path) and isinstance(size, int) and size >= 0:
             yield {"path": path, "bytes": size, "modified": str(one.get("modified"))}
 
 

@@ -18,6 +18,9 @@ from typing import Any
 from graphufs.errors import UserError
 
 CATALOGUE, FILES = "catalogue.json", "files"
+PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
+PATH = re.compile(rf"{PART}(/{PART}){{0,9}}\.(html|csv|json|png|svg)")
+"""What the path of a file in a copy looks like."""
 LARGEST = 16 * 2**20
 """Bytes of a catalogue that is still read."""
 
@@ -26,6 +29,11 @@ def folder() -> Path:
     """The folder of all sites' copies."""
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow"))
     return Path(os.environ.get("GRAPHUFS_MIRROR") or home / "graphufs-mirror").expanduser().absolute()
+
+
+def sites() -> list[str]:
+    """The sites that there are copies of."""
+    return sorted(path.parent.name for path in folder().glob(f"[A-Za-z0-9_]*/{CATALOGUE}"))
 
 
 def place(site: str) -> Path:

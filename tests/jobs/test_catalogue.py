@@ -10,8 +10,9 @@ import pytest
 
 from graphufs import registry
 from graphufs.errors import UserError
-from jobs import catalogue
+from jobs import catalogue, history
 from jobs.catalogue import fetch
+from tests.jobs import job_of
 
 
 @pytest.fixture
@@ -133,13 +134,17 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     model = {"id": "tiny-ab-16", "experiment_name": "tiny", "experiment": "name: tiny\n", "run": "ab", "update": 16,
              "run_folder": "runs/tiny/ab", "checkpoint": "00000016", "periods": {}, "provenance": {}}  # fmt: skip
     registry.register(tmp_path, registry.Model(**model), "somebody")
+    registry.append(tmp_path, lambda past: registry.Event("retired", "tiny-ab-16", "me", "too old", {"because": 1}))
     run = tmp_path / "runs" / "tiny" / "ab"
     for name in ("reports/cd.html", "reports/.cd.html.1.tmp", "nightly/00000016/report.html", "metrics.jsonl"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("{}" if name == "metrics.jsonl" else "page")
     (run / "nightly" / "00000016" / "latest.json").write_text('{"model": "tiny-ab-16", "initial_times": 3}')
     found = catalogue.catalogue(tmp_path)
-    assert [(one["id"], one["role"]) for one in found["models"]] == [("tiny-ab-16", "candidate")]
+    assert [(one["id"], one["role"]) for one in found["models"]] == [("tiny-ab-16", "retired")]
+    told = [(one["kind"], one["by"], one["why"], one["content"]) for one in found["history"]]
+    assert told[0] == ("registered", "somebody", "trained and evaluated", {}), "the model itself is told of elsewhere"
+    assert told[1] == ("retired", "me", "too old", {"because": 1})
     assert "experiment" not in found["models"][0] and found["champions"] == {} and found["warnings"] == []
     assert found["nightly"] == [{"model": "tiny-ab-16", "initial_times": 3}]
     paths = {one["path"]: one["bytes"] for one in found["files"]}
@@ -147,6 +152,25 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     (tmp_path / "registry" / "history" / "00000001.json").write_text("broken")
     damaged = catalogue.catalogue(tmp_path)
     assert damaged["models"] == [] and "restore it" in damaged["warnings"][0] and damaged["files"] == found["files"]
+
+
+def test_jobs_that_are_not_over_are_told_with_what_they_used(fake, tmp_path, monkeypatch):
+    job_of(tmp_path, "open", step="train")
+    job_of(tmp_path, "done", result=True)
+    job_of(tmp_path, "refused", phase="refused")
+    fake.row("RUNNING")
+    used = {"gpu_hours": 1.5, "queue_wait": 60.0}
+    monkeypatch.setattr(history, "history", lambda job: {"segments": [used, {}, {**used, "queue_wait": None}]})
+    (found,) = catalogue.catalogue(tmp_path)["jobs"]
+    assert (found["key"], found["step"], found["state"]) == ("open", "train", "RUNNING")
+    assert (found["segments"], found["gpu_hours"], found["queue_wait"]) == (3, 3.0, 60.0)
+    assert not {"result", "folder"} & set(found)
+    monkeypatch.setattr(history, "history", lambda job: {"segments": [{}]})
+    (unknown,) = catalogue.catalogue(tmp_path)["jobs"]
+    assert unknown["gpu_hours"] is None, "not accounted is not none used"
+    monkeypatch.setattr(catalogue, "MOST_JOBS", 0)
+    (bare,) = catalogue.catalogue(tmp_path)["jobs"]
+    assert bare["state"] == "RUNNING" and bare["gpu_hours"] is None
 
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
