@@ -63,7 +63,7 @@ def forecast(experiment: Path, *, options: Options | None = None) -> int:
 
 @app.command
 def evaluate(experiment: Path, *, options: Options | None = None) -> int:
-    """Score the forecasts against Replay, persistence and climatology, and print the table. Needs `forecast`."""
+    """Score the forecasts against Replay, ERA5 or both, and print a table for each. Needs `forecast`."""
     return _steps(experiment, options, "evaluate")
 
 
@@ -212,7 +212,8 @@ def _steps(path: Path, options: Options | None, *names: str) -> int:
             from graphufs.weatherbench.scores import Scores
             from graphufs.weatherbench.table import score_table
 
-            Console().print(score_table(Scores.open(layout.scores)))
+            for truth in experiment.evaluation.truths:
+                Console().print(score_table(Scores.open(layout.scores_against(truth))))
         if "report" in names:
             print(f"Report: {layout.report}")
     return code

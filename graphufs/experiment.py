@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from graphufs.forecast_settings import Evaluation, Forecast, Nightly
+from graphufs.replay.variables import replay_name, weatherbench_name
 from graphufs.section import Hours, Period, Section, format_time
 from graphufs.training_settings import Training
+from graphufs.weatherbench.recipes import RECIPES
 
 EMBEDDED = "embedded"
 """The source URL that stands for the idealised world this package makes itself."""
@@ -230,6 +232,7 @@ class Experiment(Section):
         self._check_samples()
         self._check_loss()
         self._check_validation_forecasts()
+        self._check_derived()
         if self.nightly.until is not None and self.nightly.until <= self.data.evaluation.start:
             raise ValueError(
                 f"nightly.until, {format_time(self.nightly.until)}, must come after the evaluation period's start "
@@ -247,6 +250,27 @@ class Experiment(Section):
                 raise ValueError(
                     f"training.loss.channel_weights.{name} names level {', '.join(f'{level:g}' for level in strange)}; "
                     f"data.levels has {', '.join(f'{level:g}' for level in self.data.levels)}"
+                )
+
+    def _check_derived(self) -> None:
+        there = {weatherbench_name(name) for name in self.data.targets}
+        for name in self.evaluation.derived:
+            recipe = RECIPES[name]
+            if lacking := [replay_name(needed) for needed in recipe.inputs if needed not in there]:
+                raise ValueError(
+                    f"evaluation.derived has {name}, which is made of {', '.join(map(replay_name, recipe.inputs))}; "
+                    f"{', '.join(lacking)} is no target of the experiment"
+                )
+            if recipe.pressure:
+                raise ValueError(
+                    f"evaluation.derived has {name}, which needs pressure levels; the forecasts lie on Replay's native "
+                    "layers"
+                )
+            if recipe.source_hours and recipe.source_hours != self.data.time_step:
+                raise ValueError(
+                    f"evaluation.derived has {name}, but with data.time_step of {self.data.time_step}h there is a mean "
+                    f"of {recipe.source_hours}h every {self.data.time_step}h only: its sum is not the precipitation of "
+                    f"{recipe.hours}h. Take a time step of {recipe.source_hours}h, or leave {name} out"
                 )
 
     def _check_validation_forecasts(self) -> None:

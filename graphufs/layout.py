@@ -120,7 +120,9 @@ class Layout:
                 "climatology": str(experiment.climatology_period),
                 "window": experiment.evaluation.climatology_window,
                 **experiment.evaluation.model_dump(  # only what is not the default: scores made before keep their name
-                    mode="json", exclude_defaults=True, exclude={"climatology", "climatology_window"}
+                    mode="json",
+                    exclude_defaults=True,
+                    exclude={"climatology": True, "climatology_window": True, "era5": {"storage_options"}},
                 ),
             }
         )
@@ -183,6 +185,11 @@ class Layout:
     def scores(self) -> Path:
         """The scores of the forecasts and of the baselines, by initial time."""
         return self.run / "scores" / f"{self.hashes['scores']}.zarr"
+
+    def scores_against(self, truth: str) -> Path:
+        """The scores against one of the experiment's truths; those against the first are `scores`."""
+        first = self.experiment.evaluation.truths[0]
+        return self.scores if truth == first else self.scores.with_name(f"{self.hashes['scores']}-{truth}.zarr")
 
     def nightly(self, checkpoint: str) -> Path:
         """The folder of the nightly scores of one of the run's checkpoints, and of the report on them."""

@@ -56,9 +56,11 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 def without_keys(experiment: Experiment) -> Experiment:
     """The experiment without options of storage, which may hold keys and determine no result."""
     source = experiment.data.source.model_copy(update={"storage_options": {}})
+    era5 = experiment.evaluation.era5.model_copy(update={"storage_options": {}})
     return experiment.model_copy(
         update={
             "data": experiment.data.model_copy(update={"source": source}),
             "normalization": experiment.normalization.model_copy(update={"storage_options": {}}),
+            "evaluation": experiment.evaluation.model_copy(update={"era5": era5}),
         }
     )

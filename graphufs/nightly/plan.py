@@ -73,9 +73,12 @@ def experiment_of(model: Model, request: Experiment, initial_times: Sequence[dat
     for mine, theirs in (
         (content["data"]["source"], asked["data"]["source"]),
         (content["normalization"], asked["normalization"]),
+        (content["evaluation"]["era5"], asked["evaluation"]["era5"]),
     ):
         if mine["url"] == theirs["url"]:
             mine["storage_options"] = theirs["storage_options"]
+    if content["evaluation"]["truth"] == "both":
+        content["evaluation"]["truth"] = "replay"  # a night's scores are of one truth, and ERA5 comes days later
     content["forecast"] |= {name: asked["forecast"][name] for name in ("every", "lead_time")}
     times = [format_time(time) for time in initial_times]
     content["forecast"] |= {"period": None, "initial_times": times or None}

@@ -21,14 +21,14 @@ from graphufs.replay.times import listing, text
 from graphufs.report.step import write_nightly
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.train import checkpoint
-from graphufs.weatherbench.layout import open_zarr
+from graphufs.weatherbench.against import open_climatology
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.step import days_without_data, independent
 from graphufs.weatherbench.table import small_table
 
 SAME = ("grid", "vertical", "climatology_period", "climatology_window_days", "convention", "truth")
 """What scores must share for their means to be of one kind; ScoreState looks at leads, channels and statistics."""
-LASTING = (*SAME, "level_units", "native_levels", "climatology_frames")
+LASTING = (*SAME, "truth_name", "not_scored", "level_units", "native_levels", "climatology", "climatology_frames")
 """Attributes that do not depend on the initial times."""
 
 
@@ -130,7 +130,7 @@ def finished(
     there = scores.initial_times
     lacking = np.setdiff1d(times[times < there[-1]], there)
     holes = {text(time): known.get(text(time), "not scored yet") for time in lacking}
-    climatology = open_zarr(layout.climatology / "climatology.zarr")
+    climatology = open_climatology(scores, experiment, layout)
     scores.dataset.attrs |= {
         "independent_initial_times": independent(experiment, there),
         "excluded_initial_times": holes,

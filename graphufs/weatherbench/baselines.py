@@ -26,6 +26,8 @@ class Situation:
     """The climatology at the initial time, [channel, lat, lon]."""
     climatology: np.ndarray
     """The climatology at the valid times, [lead, channel, lat, lon]."""
+    valid: np.ndarray
+    """The valid times, datetime64[ns] [lead]."""
 
 
 Baseline = Callable[[Situation], np.ndarray]

@@ -7,7 +7,6 @@ second order and one-sided at the ends of an axis, the seam at 0 degrees include
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,30 +15,14 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.weatherbench.accumulation import from_running_total, longer_accumulation
 from graphufs.weatherbench.conventions import EARTH_RADIUS
+from graphufs.weatherbench.recipes import PHI, RECIPES, Q, Recipe, T, U, V, check_names
 
 GRAVITY = 9.81
 OMEGA = 7.292e-5
 """The Earth's angular velocity in radians a second."""
 METRES_PER_DEGREE = 2 * np.pi * EARTH_RADIUS / 360
 
-U, V, PHI, T, Q = "u_component_of_wind", "v_component_of_wind", "geopotential", "temperature", "specific_humidity"
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A variable made of others."""
-
-    inputs: tuple[str, ...]
-    compute: Callable[[xr.Dataset], xr.DataArray]
-    units: str
-    on_levels: bool = True
-    """Whether it has levels."""
-    column: bool = False
-    """Whether it needs the levels above each other."""
-    over_time: bool = False
-    """Whether it needs the leads of a forecast after each other."""
-    name: str = ""
-    """What the variable is called, where that is not the name it is asked for by."""
+Compute = Callable[[xr.Dataset], xr.DataArray]
 
 
 def _d_dx(field: xr.DataArray) -> xr.DataArray:
@@ -113,55 +96,40 @@ def relative_humidity(x: xr.Dataset) -> xr.DataArray:
     return x[Q] / (1 - x[Q]) / (0.622 * saturation / (x["level"] - saturation))
 
 
-def _column_of(species: str) -> Derived:
-    return Derived((species,), partial(total_column, species=species), "hPa s2 m-1", on_levels=False, column=True)
+def _magnitude_at_10m(x: xr.Dataset) -> xr.DataArray:
+    return _magnitude(x[f"10m_{U}"], x[f"10m_{V}"])
 
 
-def _accumulated(hours: int) -> Derived:
-    def compute(x: xr.Dataset) -> xr.DataArray:
-        return from_running_total(x["total_precipitation"], hours)
-
-    return Derived(("total_precipitation",), compute, "m", on_levels=False, over_time=True)
-
-
-def _longer(hours: int, source_hours: int) -> Derived:
-    source = f"total_precipitation_{source_hours}hr"
-
-    def compute(x: xr.Dataset) -> xr.DataArray:
-        return longer_accumulation(x[source], hours, source_hours)
-
-    name = f"total_precipitation_{hours}hr"
-    return Derived((source,), compute, "m", on_levels=False, over_time=True, name=name)
+def _accumulation(recipe: Recipe) -> Compute:
+    """From a running total, or from shorter accumulations where the recipe has their hours."""
+    source = recipe.inputs[0]
+    if not recipe.source_hours:
+        return lambda x: from_running_total(x[source], recipe.hours)
+    return lambda x: longer_accumulation(x[source], recipe.hours, recipe.source_hours)
 
 
-DERIVED: dict[str, Derived] = {
-    "wind_speed": Derived((U, V), lambda x: _magnitude(x[U], x[V]), "m s-1"),
-    "10m_wind_speed": Derived(
-        (f"10m_{U}", f"10m_{V}"), lambda x: _magnitude(x[f"10m_{U}"], x[f"10m_{V}"]), "m s-1", on_levels=False
-    ),
-    "divergence": Derived((U, V), divergence, "s-1"),
-    "vorticity": Derived((U, V), vorticity, "s-1"),
-    "vertical_velocity": Derived((U, V), vertical_velocity, "Pa s-1", column=True),
-    "eddy_kinetic_energy": Derived((U, V), eddy_kinetic_energy, "m2 s-2 hPa", on_levels=False, column=True),
-    "geostrophic_wind_speed": Derived((PHI,), lambda x: _magnitude(*geostrophic_wind(x)), "m s-1"),
-    "u_component_of_geostrophic_wind": Derived((PHI,), lambda x: geostrophic_wind(x)[0], "m s-1"),
-    "v_component_of_geostrophic_wind": Derived((PHI,), lambda x: geostrophic_wind(x)[1], "m s-1"),
-    "ageostrophic_wind_speed": Derived((U, V, PHI), lambda x: _magnitude(*ageostrophic_wind(x)), "m s-1"),
-    "u_component_of_ageostrophic_wind": Derived((U, V, PHI), lambda x: ageostrophic_wind(x)[0], "m s-1"),
-    "v_component_of_ageostrophic_wind": Derived((U, V, PHI), lambda x: ageostrophic_wind(x)[1], "m s-1"),
-    "lapse_rate": Derived((T, PHI), lapse_rate, "K m-1", column=True),
-    "total_column_vapor": _column_of(Q),
-    "total_column_liquid": _column_of("specific_cloud_liquid_water_content"),
-    "total_column_ice": _column_of("specific_cloud_ice_water_content"),
-    "integrated_vapor_transport": Derived((U, V, Q), integrated_vapor_transport, "hPa s", on_levels=False, column=True),
-    "relative_humidity": Derived((T, Q), relative_humidity, "1"),
-    "total_precipitation_6hr": _accumulated(6),
-    "total_precipitation_24hr": _accumulated(24),
-    "total_precipitation_24hr_from_6hr": _longer(24, 6),
-    "total_precipitation_6hr_from_3hr": _longer(6, 3),
-    "total_precipitation_24hr_from_3hr": _longer(24, 3),
+COMPUTE: dict[str, Compute] = {
+    "wind_speed": lambda x: _magnitude(x[U], x[V]),
+    "10m_wind_speed": _magnitude_at_10m,
+    "divergence": divergence,
+    "vorticity": vorticity,
+    "vertical_velocity": vertical_velocity,
+    "eddy_kinetic_energy": eddy_kinetic_energy,
+    "geostrophic_wind_speed": lambda x: _magnitude(*geostrophic_wind(x)),
+    "u_component_of_geostrophic_wind": lambda x: geostrophic_wind(x)[0],
+    "v_component_of_geostrophic_wind": lambda x: geostrophic_wind(x)[1],
+    "ageostrophic_wind_speed": lambda x: _magnitude(*ageostrophic_wind(x)),
+    "u_component_of_ageostrophic_wind": lambda x: ageostrophic_wind(x)[0],
+    "v_component_of_ageostrophic_wind": lambda x: ageostrophic_wind(x)[1],
+    "lapse_rate": lapse_rate,
+    "total_column_vapor": partial(total_column, species=Q),
+    "total_column_liquid": partial(total_column, species="specific_cloud_liquid_water_content"),
+    "total_column_ice": partial(total_column, species="specific_cloud_ice_water_content"),
+    "integrated_vapor_transport": integrated_vapor_transport,
+    "relative_humidity": relative_humidity,
+    **{name: _accumulation(recipe) for name, recipe in RECIPES.items() if recipe.hours},
 }
-"""The derived variables by the name they are asked for by; those that WeatherBench2 has are called as there."""
+"""How each of `RECIPES` is computed."""
 
 
 def check_derived(dataset: xr.Dataset, names: Iterable[str], origin: str) -> None:
@@ -172,18 +140,18 @@ def check_derived(dataset: xr.Dataset, names: Iterable[str], origin: str) -> Non
     UserError
         If a name is unknown, or an input, its levels or the forecast's leads are missing.
     """
+    names = tuple(names)
+    check_names(names)
     for name in names:
-        if name not in DERIVED:
-            raise UserError(f"there is no derived variable {name}; there are {', '.join(DERIVED)}")
-        recipe = DERIVED[name]
+        recipe = RECIPES[name]
         if lacking := [needed for needed in recipe.inputs if needed not in dataset]:
             raise UserError(f"{name} is made of {', '.join(recipe.inputs)}; {origin} lacks {', '.join(lacking)}")
         if recipe.column and dataset.sizes.get("level", 0) < 2:
             raise UserError(f"{name} needs at least two levels; {origin} has {dataset.sizes.get('level', 0)}")
-        if recipe.over_time and "prediction_timedelta" not in dataset.dims:
+        if recipe.hours and "prediction_timedelta" not in dataset.dims:
             raise UserError(
                 f"{name} adds up leads of a forecast, and {origin} has none; store accumulations in it under the name "
-                f"{recipe.name or name}"
+                f"{recipe.variable}"
             )
 
 
@@ -192,13 +160,13 @@ def with_derived(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     if "level" in dataset.dims:
         dataset = dataset.sortby("level")
     names = tuple(names)
-    inputs = dataset[sorted({needed for name in names for needed in DERIVED[name].inputs})].load()
+    inputs = dataset[sorted({needed for name in names for needed in RECIPES[name].inputs})].load()
     dataset = dataset.assign(inputs)  # read once, whatever they are used for
     made = {}
     for name in names:
-        recipe = DERIVED[name]
-        values = recipe.compute(inputs[list(recipe.inputs)]).astype(np.float32)
-        made[recipe.name or name] = values.assign_attrs(units=recipe.units)
+        recipe = RECIPES[name]
+        values = COMPUTE[name](inputs[list(recipe.inputs)]).astype(np.float32)
+        made[recipe.variable] = values.assign_attrs(units=recipe.units)
     return dataset.assign(made)
 
 
@@ -206,9 +174,9 @@ def with_placeholders(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     """The dataset with derived variables that take no memory and hold NaN, to tell dimensions and attributes from."""
     made = {}
     for name in names:
-        recipe = DERIVED[name]
+        recipe = RECIPES[name]
         like = dataset[recipe.inputs[0]]
         sizes = {str(dim): size for dim, size in like.sizes.items() if dim != "level" or recipe.on_levels}
         nothing = np.broadcast_to(np.float32(np.nan), tuple(sizes.values()))
-        made[recipe.name or name] = (tuple(sizes), nothing, {"units": recipe.units})
+        made[recipe.variable] = (tuple(sizes), nothing, {"units": recipe.units})
     return dataset.assign(made)

@@ -43,12 +43,20 @@ FORECAST_NAMES = {
     "persistence": "Persistence",
     "climatology": "Climatology",
     "damped_persistence": "Damped persistence",
+    "replay": "Replay itself",
 }
+
+TRUTH_NAMES = {"replay": "Replay", "era5": "ERA5"}
 
 
 def forecast_name(forecast: str) -> str:
     """A forecast's name for people."""
     return FORECAST_NAMES.get(forecast, forecast)
+
+
+def truth_name(truth: str) -> str:
+    """A truth's name for people."""
+    return TRUTH_NAMES.get(truth, truth)
 
 
 def channel_name(channel: Channel, vertical: str = "pressure levels", level_units: str = "hPa") -> str:

@@ -125,6 +125,11 @@ class Scores:
         return next(name for name in CONVENTIONS if name == self.dataset.attrs.get("convention", DEFAULT))
 
     @property
+    def truth_name(self) -> str:
+        """What the forecasts were scored against: `replay` or `era5`."""
+        return str(self.dataset.attrs.get("truth_name", "replay"))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics."""
         return tuple(map(str, self.dataset["metric"].values))
@@ -220,7 +225,7 @@ class Scores:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
-            ["forecast", "metric", "region", "variable", "level", "lead_hours", "value", "units", "convention"]
+            ["forecast", "metric", "region", "variable", "level", "lead_hours", "value", "units", "convention", "truth"]
         )
         for region in map(str, self.dataset["region"].values):
             for channel in self.channels:
@@ -233,7 +238,8 @@ class Scores:
                             self.lead_hours, self.values(metric, forecast, channel, region), strict=True
                         ):
                             labels = [forecast, metric, region, channel.variable, level]
-                            writer.writerow([*labels, f"{hours:g}", f"{value:.8g}", units, self.convention])
+                            row = [*labels, f"{hours:g}", f"{value:.8g}", units, self.convention, self.truth_name]
+                            writer.writerow(row)
         return text.getvalue()
 
 

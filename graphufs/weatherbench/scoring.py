@@ -190,7 +190,7 @@ def score(
         if baselines or observers:  # they look at all leads at once
             observed, normal = np.stack(seen[-len(valid) :]), np.stack(usual[-len(valid) :])
         if baselines:
-            situation = Situation(seen[0], usual[0], normal)
+            situation = Situation(seen[0], usual[0], normal, valid)
         for name in names:
             values = forecasts.read(time) if name == FORECAST else baselines[name](situation)
             averages = average(

@@ -1,4 +1,4 @@
-"""The step `evaluate`: score the forecasts of an experiment, and the baselines, against the prepared Replay data.
+"""The step `evaluate`: score the forecasts of an experiment, and the baselines, against Replay, ERA5 or both.
 
 What is learnt from the training years (the climatology and how fast anomalies fade) lies below the root under its own
 hash and is shared by all experiments that mean the same; the scores lie in the run folder.
@@ -23,50 +23,54 @@ from graphufs.lock import locked
 from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import stamps_in, text
-from graphufs.replay.variables import weatherbench_name
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.weatherbench.against import Against, Report, against, climatology_of
 from graphufs.weatherbench.baselines import baselines, lag_correlation
 from graphufs.weatherbench.climatology import day_of_year
-from graphufs.weatherbench.climatology_store import Climatology, write_store
-from graphufs.weatherbench.layout import Forecasts, Grid, open_zarr
-from graphufs.weatherbench.regridding import RegriddedNormals, RegriddedTruth, Regridder, named_grid
+from graphufs.weatherbench.conventions import Convention
+from graphufs.weatherbench.fields import VECTORS
+from graphufs.weatherbench.layout import grid_of
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST, score, spatial_means, usable_initial_times
+from graphufs.weatherbench.seeps import SeepsClimatology
+from graphufs.weatherbench.seeps_climatology import DRY_METRES
 from graphufs.weatherbench.table import shown_leads
-from graphufs.weatherbench.truth import Normals, PreparedTruth, Truth
-
-LAND = "land_static"
-"""Replay's land mask that does not change with sea ice: 1 is land."""
 
 VERTICAL_UNITS = {"fv3": "hPa", "mom6": "m"}
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
-    """Score the forecasts; see graphufs.steps.Run.
+    """Score the forecasts against each of the experiment's truths; see graphufs.steps.Run.
 
     Raises
     ------
     UserError
-        If forecasts or prepared data are missing or do not fit together, or no initial time has its truth.
+        If forecasts, prepared data or another truth are missing or do not fit together, or no initial time has its
+        truth.
     Stopped
         After a polite stop. A finished climatology is kept.
     """
     layout = Layout(experiment, root)
-    if layout.scores.is_dir():
-        return _result("unchanged", layout, Scores.open(layout.scores))
-    if not layout.forecasts.is_dir():
+    places = {name: layout.scores_against(name) for name in experiment.evaluation.truths}
+    todo = [name for name, path in places.items() if not path.is_dir()]
+    if todo and not layout.forecasts.is_dir():
         raise UserError(f"no forecasts at {layout.forecasts}; run `graphufs forecast` with this experiment first")
 
     def waiting() -> None:
         progress(Event("waiting for another process that evaluates with the same climatology", 0, 1))
 
-    with locked(layout.climatology, should_stop=should_stop, waiting=waiting):
-        scores = _evaluate(experiment, layout, progress, should_stop)
-        scores.write(layout.scores)
-    return _result("completed", layout, scores)
+    if todo:
+        with locked(layout.climatology, should_stop=should_stop, waiting=waiting):
+            for name in todo:
+                _evaluate(experiment, layout, name, progress, should_stop).write(places[name])
+    first, *others = ((name, Scores.open(path)) for name, path in places.items())
+    result = _result("completed" if todo else "unchanged", layout.scores, first[1])
+    for name, scores in others:
+        result[f"against_{name}"] = _result(result["status"], places[name], scores)
+    return result
 
 
-def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should_stop: ShouldStop) -> Scores:
+def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progress, should_stop: ShouldStop) -> Scores:
     def report(label: str, unit: str) -> Callable[[int, int], None]:
         def tell(done: int, total: int) -> None:
             progress(Event(label, done, total, unit))
@@ -75,96 +79,72 @@ def _evaluate(experiment: Experiment, layout: Layout, progress: Progress, should
 
         return tell
 
-    targets = [weatherbench_name(name) for name in experiment.data.targets]
-    forecasts = Forecasts.open(layout.forecasts, targets)
-    prepared = PreparedData.open(layout.data)
-    truth = PreparedTruth(prepared, forecasts.channels, forecasts.grid)
-    climatology_stamps = np.intersect1d(
-        stamps_in(experiment.climatology_period, experiment.data.time_step), truth.stamps
-    )
-    path = layout.climatology / "climatology.zarr"
-    if not path.is_dir():
-        write_store(
-            path,
-            truth,
-            climatology_stamps,
-            {
-                "period": str(experiment.climatology_period),
-                "window_days": experiment.evaluation.climatology_window,
-                "method": "explicit, triangular window (WeatherBench2)",
-                "vertical": forecasts.vertical,
-                "frames": int(climatology_stamps.size),
-                "provenance": provenance(),
-            },
-            window=experiment.evaluation.climatology_window,
-            progress=report("climatology", "frames"),
-        )
-    dataset = open_zarr(path)
-    normals: Normals = Climatology(dataset, forecasts.channels, forecasts.grid)
-    scored: Truth = truth
-    land = _land(prepared, truth)
     options = experiment.evaluation
-    if options.grid != "native":
-        regridder = Regridder(forecasts.grid, named_grid(options.grid), options.regridding)
-        forecasts, scored = forecasts.regridded(regridder), RegriddedTruth(truth, regridder)
-        normals = RegriddedNormals(normals, regridder)
-        land = None if land is None else regridder(land)
-    correlation = _lag_correlation(experiment, layout, scored, normals, forecasts.leads, report)
-    usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, truth.stamps)
+    prepared = PreparedData.open(layout.data)
+    what = against(name, experiment, layout, prepared, report)
+    forecasts = what.forecasts
+    correlation = _lag_correlation(experiment, layout, what, report)
+    usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, what.usable)
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
-    unusable = {text(time): f"no usable truth at {text(at)}" for time, at in excluded.items()}
+    unusable = {text(time): what.lacking(at) for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
     states = score(
         forecasts,
-        scored,
-        normals,
+        what.truth,
+        what.normals,
         usable,
-        baselines(correlation),
+        baselines(correlation) | what.floor,
         regions=("global", *options.regions),
-        land_sea_mask=land,
+        land_sea_mask=what.land,
+        vectors=options.vectors,
+        seeps=_seeps(what, options.convention),
         convention=options.convention,
         skipna=options.skipna,
-        after_each=report("scores", "initial times"),
+        after_each=report("scores" if name == options.truths[0] else f"scores against {name}", "initial times"),
     )
+    variables = {channel.variable for channel in forecasts.channels}
     attributes = {
         "independent_initial_times": independent(experiment, usable),
         "excluded_initial_times": dict(sorted(unusable.items())),
-        "truth": f"the prepared Replay data themselves, from {experiment.data.source.url}",
+        "truth": what.description,
+        "truth_name": what.name,
+        "not_scored": what.left_out,
         "grid": forecasts.grid.description,
-        "vertical": forecasts.vertical,
+        "vertical": what.vertical,
         "level_units": VERTICAL_UNITS[prepared.component],
         "native_levels": {f"{c.level:g}": c.native for c in prepared.channels if c.level is not None},
-        "climatology_period": str(experiment.climatology_period),
+        "climatology": climatology_of(name, experiment, layout, forecasts.channels),
+        "climatology_period": what.climatology.attrs.get("period", str(experiment.climatology_period)),
         "climatology_window_days": experiment.evaluation.climatology_window,
-        "climatology_frames": dataset.attrs["frames"],
-        "climatology_days_without_data": days_without_data(dataset, usable, forecasts.leads),
+        "climatology_frames": what.climatology.attrs.get("frames", 0),
+        "climatology_days_without_data": days_without_data(what.climatology, usable, forecasts.leads),
         "hashes": layout.hashes,
         "provenance": provenance(),
     }
-    return Scores.from_states(states, attributes, {name: forecasts.attributes(name) for name in targets})
+    units = {name: forecasts.attributes(name) for name in sorted(variables)}
+    components = {name: units[of[0]] for name, of in VECTORS.items() if of[0] in units}
+    return Scores.from_states(states, attributes, units | components)
 
 
-def _land(prepared: PreparedData, truth: PreparedTruth) -> np.ndarray | None:
-    """The fraction of land, [lat, lon] in the truth's order of latitudes; None where the data have no land mask."""
-    if (mask := prepared.static.get(LAND)) is None:
+def _seeps(what: Against, convention: Convention) -> SeepsClimatology | None:
+    """The thresholds of precipitation, where the climatology has them on the grid of the scores."""
+    channels = what.forecasts.channels
+    known = [f"{name}_seeps_threshold" for name, _ in channels if name in DRY_METRES]
+    on_grid = what.forecasts.grid.agrees(grid_of(what.climatology, "the climatology"))
+    if not known or not on_grid or not all(name in what.climatology for name in known):
         return None
-    own = Grid(prepared.latitude, prepared.longitude)
-    return (mask == 1).astype(np.float64)[truth.grid.orientation(own, "the prepared data")]
+    return SeepsClimatology(what.climatology, channels, what.forecasts.grid, convention)
 
 
-def _lag_correlation(
-    experiment: Experiment,
-    layout: Layout,
-    truth: Truth,
-    climatology: Normals,
-    leads: np.ndarray,
-    report: Callable[[str, str], Callable[[int, int], None]],
-) -> np.ndarray:
+def _lag_correlation(experiment: Experiment, layout: Layout, what: Against, report: Report) -> np.ndarray:
     """The lag correlation [lead, channel] over the training period, from its file if it was computed before."""
+    truth, leads = what.truth, what.forecasts.leads
     hours = (leads / np.timedelta64(1, "h")).tolist()
     period = experiment.data.training
     options = experiment.evaluation
     grid = {} if options.grid == "native" else {"grid": options.grid, "regridding": options.regridding}
+    if what.source or options.derived:
+        grid |= {"source": what.source, "channels": ", ".join(map(str, truth.channels))}
     key = digest({"period": str(period), "lead_hours": hours, **grid})
     path = layout.climatology / f"lag-correlation-{key}.json"
     names = [str(channel) for channel in truth.channels]
@@ -173,7 +153,7 @@ def _lag_correlation(
         return np.array([by_channel[name] for name in names]).T
     stamps = np.intersect1d(stamps_in(period, experiment.data.time_step), truth.stamps)
     correlation = lag_correlation(
-        truth, climatology, stamps, leads, spatial_means(truth), progress=report("damped persistence", "initial times")
+        truth, what.normals, stamps, leads, spatial_means(truth), progress=report("damped persistence", "initial times")
     )
     by_channel = dict(zip(names, correlation.T.tolist(), strict=True))
     write_json(path, {"period": str(period), "lead_hours": hours, "correlation": by_channel})
@@ -181,7 +161,9 @@ def _lag_correlation(
 
 
 def days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
-    """How many of the scored days of the year the climatology has no data for within its window."""
+    """How many of the scored days of the year the climatology has no data for within its window; 0 if it is silent."""
+    if "covered" not in climatology:
+        return 0
     days = np.unique(day_of_year(initial_times[:, None] + leads))
     covered = climatology["covered"].values[:, days - 1]
     return int((~covered).any(axis=0).sum())
@@ -196,7 +178,7 @@ def independent(experiment: Experiment, initial_times: np.ndarray) -> int:
     return sum(all(time + after < period.start or time - before > period.end for period in seen) for time in times)
 
 
-def _result(status: str, layout: Layout, scores: Scores) -> dict[str, Any]:
+def _result(status: str, path: Path, scores: Scores) -> dict[str, Any]:
     leads = shown_leads(scores)
     hours = [f"{lead / np.timedelta64(1, 'h'):g}h" for lead in leads]
     worst: dict[str, dict[str, float | None]] = {}
@@ -208,7 +190,8 @@ def _result(status: str, layout: Layout, scores: Scores) -> dict[str, Any]:
             }
     return {
         "status": status,
-        "scores": str(layout.scores),
+        "scores": str(path),
+        "truth": scores.dataset.attrs["truth"],
         "initial_times": len(scores.initial_times),
         "excluded_initial_times": scores.dataset.attrs["excluded_initial_times"],
         "worst_rmse_ratio": worst,

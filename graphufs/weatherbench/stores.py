@@ -18,6 +18,7 @@ from graphufs.weatherbench.defects import renamed
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Forecasts, grid_of, open_zarr
 from graphufs.weatherbench.placing import forecasts_on, land_on, normals_on, truth_on
+from graphufs.weatherbench.recipes import RECIPES, check_names
 from graphufs.weatherbench.regridding import Method
 from graphufs.weatherbench.scoring import Observer, score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
@@ -153,10 +154,12 @@ def evaluate(
     UserError
         If the stores do not follow the layout or do not fit each other.
     """
-    names = None if wanted.variables is None else (*wanted.variables, *wanted.derived)
+    check_names(wanted.derived)
+    new = tuple(RECIPES[name].variable for name in wanted.derived)
+    names = None if wanted.variables is None else (*wanted.variables, *new)
     forecasts = Forecasts(forecast, names, wanted.levels, derived=wanted.derived, by_valid=wanted.by_valid)
     forecasts, method = forecasts_on(wanted.grid, forecasts, wanted.regridding)
-    made = [name for name in wanted.derived if name not in truth]
+    made = [name for name in wanted.derived if RECIPES[name].variable not in truth]
     observed = truth_on(forecasts.grid, truth, forecasts.channels, method, made)
     normals = normals_on(forecasts.grid, climatology, forecasts.channels, method)
     if unknown := [name for name in wanted.baselines if name not in BASELINES]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from graphufs.replay.times import text
 from graphufs.weatherbench.bar import Criterion, check
-from graphufs.weatherbench.display import forecast_name, lead_name, number
+from graphufs.weatherbench.display import forecast_name, lead_name, number, truth_name
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST
@@ -39,6 +39,7 @@ def small_table(scores: Scores) -> dict[str, Any]:
     leads, attributes = shown_leads(scores), scores.dataset.attrs
     times = scores.initial_times
     return {
+        "truth": scores.truth_name,
         "convention": attributes["convention"],
         "grid": attributes["grid"],
         "vertical": attributes["vertical"],
@@ -72,7 +73,8 @@ def _json(value: float) -> float | None:
 def score_table(scores: Scores) -> RenderableType:
     """The table for a terminal: for each target the RMSE of all forecasts, and the emulator's ratio to baselines."""
     leads = shown_leads(scores)
-    heading = Text(f"RMSE over {scores.dataset.attrs['initial_times']} initial times, and behind each baseline's the ")
+    truth, count = truth_name(scores.truth_name), scores.dataset.attrs["initial_times"]
+    heading = Text(f"RMSE against {truth} over {count} initial times, and behind each baseline's the ")
     heading.append("emulator's ratio to it").append(" (below 1: the emulator is better)")
     parts: list[RenderableType] = [heading]
     for position, channel in enumerate(scores.channels):

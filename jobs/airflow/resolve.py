@@ -25,6 +25,9 @@ from jobs.airflow import forms
 PLACES = (
     "data.source.url",
     "data.source.storage_options",
+    "evaluation.era5.url",
+    "evaluation.era5.climatology",
+    "evaluation.era5.storage_options",
     "normalization.url",
     "normalization.storage_options",
     "normalization.dask",
