@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from graphufs.report.style import TEXT, drawing, to_svg
 from graphufs.weatherbench.display import lead_name
+from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.scores import Scores
 
@@ -32,6 +33,7 @@ BANDS = 14
 class Case:
     """A forecast and its truth at a few leads: [lead, channel, lat, lon] each."""
 
+    channels: tuple[Channel, ...]
     initial_time: np.datetime64
     leads: list[np.timedelta64]
     forecast: np.ndarray
@@ -55,7 +57,7 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
     land
         Land fraction [lat, lon], whose outline is drawn; none where not given.
     """
-    channel = scores.channels[position]
+    channel = case.channels[position]
     unit = scores.unit(channel)
     forecast, truth = (part[:, position].astype(np.float64) * unit.scale for part in (case.forecast, case.truth))
     error = forecast - truth

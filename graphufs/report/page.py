@@ -49,7 +49,7 @@ def render(content: Content, key: str) -> str:
     attributes = scores.dataset.attrs
     maps: list[tuple[str, Markup]] = []
     if content.case is not None:
-        for position, channel in enumerate(scores.channels):
+        for position, channel in enumerate(content.case.channels):
             figure = case_map(scores, content.case, position, content.grid, content.land)
             maps.append((scores.channel_name(channel), Markup(figure)))
     return template.render(
@@ -69,7 +69,9 @@ def render(content: Content, key: str) -> str:
         leads=[lead_name(lead) for lead in shown_leads(scores)],
         rows=summary.rows(scores),
         maps=maps,
-        no_maps="The forecasts are no longer there, so there are no maps. The scores above do not depend on them.",
+        no_maps="There are no maps: the forecasts are no longer there, or scored against another truth than Replay. "
+        "The scores above do not depend on them.",
+        against_era5=scores.truth_name == "era5",
         case_time="" if content.case is None else _minute(content.case.initial_time),
         case_lead=lead_name(content.case_lead),
         initial_times=len(scores.initial_times),

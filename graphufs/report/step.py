@@ -13,12 +13,14 @@ from graphufs.experiment import Experiment
 from graphufs.files import write_text
 from graphufs.layout import Layout, digest
 from graphufs.replay.frames import PreparedData
+from graphufs.replay.variables import weatherbench_name
 from graphufs.report import training_log
 from graphufs.report.maps import Case
 from graphufs.report.page import Content, render
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.weatherbench.against import open_climatology
 from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.layout import Forecasts, Grid, open_zarr
+from graphufs.weatherbench.layout import Forecasts, Grid
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST
 from graphufs.weatherbench.truth import PreparedTruth
@@ -85,10 +87,10 @@ def _content(experiment: Experiment, layout: Layout, scores: Scores) -> Content:
     grid = Grid(prepared.latitude, prepared.longitude)
     lead = TYPICAL_LEAD if TYPICAL_LEAD in scores.leads else scores.leads[len(scores.leads) // 2]
     case = None
-    if layout.forecasts.is_dir():
-        forecasts = Forecasts.open(layout.forecasts, {channel.variable for channel in scores.channels})
-        climatology = Climatology(open_zarr(layout.climatology / "climatology.zarr"), scores.channels, grid)
-        truth = PreparedTruth(prepared, scores.channels, grid)
+    if layout.forecasts.is_dir() and scores.truth_name == "replay":
+        forecasts = Forecasts.open(layout.forecasts, [weatherbench_name(name) for name in experiment.data.targets])
+        climatology = Climatology(open_climatology(scores, experiment, layout), forecasts.channels, grid)
+        truth = PreparedTruth(prepared, forecasts.channels, grid)
         case = _case(typical_time(scores, lead, forecasts.initial_times), forecasts, truth, climatology)
     return Content(
         experiment=experiment,
@@ -122,6 +124,7 @@ def _case(time: np.datetime64, forecasts: Forecasts, truth: PreparedTruth, clima
     stamps = time + forecasts.leads[chosen]
     order = truth.grid.orientation(forecasts.grid, "the forecast store")
     return Case(
+        forecasts.channels,
         time,
         list(forecasts.leads[chosen]),
         forecasts.read(time)[chosen][..., order, :],

@@ -32,6 +32,7 @@ LINES: Mapping[str, Line] = {
     "persistence": Line("persistence", (5, 2)),
     "damped_persistence": Line("damped", (5, 1.5, 1, 1.5)),
     "climatology": Line("climatology", (1.5, 1.5)),
+    "replay": Line("replay", (8, 2, 1, 2)),
 }
 
 _STAND_INS = {
@@ -42,6 +43,7 @@ _STAND_INS = {
     "persistence": "#010207",
     "damped": "#010208",
     "climatology": "#010209",
+    "replay": "#01020a",
 }
 TEXT, MUTED, GRID = _STAND_INS["text"], _STAND_INS["muted"], _STAND_INS["grid"]
 

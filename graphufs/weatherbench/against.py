@@ -90,7 +90,7 @@ def climatology_of(name: str, experiment: Experiment, layout: Layout, channels: 
 
 def open_climatology(scores: Scores, experiment: Experiment, layout: Layout) -> xr.Dataset:
     """The climatology that scores were made with."""
-    place = scores.dataset.attrs["climatology"]
+    place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, layout, ())
     own = layout.root / place
     return open_zarr(own) if own.is_dir() else _open(place, experiment.evaluation.era5.storage_options)
 

@@ -15,7 +15,7 @@ from graphufs.cli import app
 from graphufs.errors import UserError
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
-from graphufs.steps import never_stop, no_progress
+from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.weatherbench import step
 from graphufs.weatherbench.climatology_store import in_memory
 from graphufs.weatherbench.fields import Channel
@@ -233,3 +233,11 @@ def test_scores_against_replay_keep_their_name_and_keys_of_storage_change_none(p
     plain = configuration.parse(configuration.dump(experiment), ["evaluation.truth=replay"])
     assert Layout(plain, root).hashes == Layout(experiment, root).hashes
     assert Layout(options, root).hashes == Layout(against, root).hashes != Layout(plain, root).hashes
+
+
+def test_the_report_against_era5_names_its_truth_and_shows_the_floor(prepared: Made, tmp_path: Path) -> None:
+    experiment, root = against_era5(prepared, tmp_path, era5())
+    idealised.write_metrics(experiment, root)
+    step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    page = Path(str(run_step("report", experiment, root)["report"])).read_text()
+    assert "Replay itself" in page and "R Replay itself" in page and "There are no maps" in page
