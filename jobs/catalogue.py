@@ -73,21 +73,14 @@ def open_jobs(root: Path) -> list[dict[str, Any]]:
     """Jobs that are not over, with their segments, the time they waited [s] and the GPU-hours they used so far."""
     open_ = [status for status in state.look(JobFolder.all(root)) if not status.over]
     return [
-        {**_told(status), **(_used(status.job) if number < MOST_JOBS else {})} for number, status in enumerate(open_)
+        {**_told(status), **(history.history(status.job)["used"] if number < MOST_JOBS else {})}
+        for number, status in enumerate(open_)
     ]
 
 
 def _told(status: state.Status) -> dict[str, Any]:
     content = {name: value for name, value in status.to_json().items() if name not in ("result", "folder")}
     return {**content, "gpu_hours": None, "queue_wait": None}
-
-
-def _used(job: JobFolder) -> dict[str, Any]:
-    """What a job used over all its attempts; None where accounting does not say."""
-    segments = history.history(job)["segments"]
-    known = {name: [one[name] for one in segments if one.get(name) is not None] for name in ("gpu_hours", "queue_wait")}
-    sums = {name: round(sum(values), 4) if values else None for name, values in known.items()}
-    return {**sums, "segments": len(segments)}
 
 
 def nightly(root: Path) -> list[dict[str, Any]]:

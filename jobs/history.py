@@ -11,6 +11,10 @@ from graphufs.train import metrics
 from jobs import slurm
 from jobs.folder import JobFolder, moment
 
+SUMS = ("gpu_hours", "queue_wait", "elapsed", "energy")
+UNKNOWN_ENERGY = 2**63
+"""From here on numbers of joules are Slurm's marks for none."""
+
 
 def history(job: JobFolder) -> dict[str, Any]:
     """All attempts of a job and their segments.
@@ -20,6 +24,7 @@ def history(job: JobFolder) -> dict[str, Any]:
     `attempts` : for each its number, cause, scheduler's number, resources, ending
     `segments` : for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
         elapsed [s], GPU-hours, CPU efficiency (CPU time / (elapsed x CPUs))
+    `used` : their sums
     `waiting` : of a training, the share of the time in which updates waited for data; None otherwise
     `silent` : what accounting said where it did not answer
     """
@@ -48,7 +53,20 @@ def history(job: JobFolder) -> dict[str, Any]:
             except slurm.Silent as trouble:
                 silent = str(trouble)
         segments += _joined(number, noted, accounted)
-    return {"key": job.key, "attempts": attempts, "segments": segments, "waiting": _waiting(job), "silent": silent}
+    return {
+        "key": job.key,
+        "attempts": attempts,
+        "segments": segments,
+        "used": used(segments),
+        "waiting": _waiting(job),
+        "silent": silent,
+    }
+
+
+def used(segments: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a job used over all its segments, None where accounting does not say; units as of its segments."""
+    known = {name: [one[name] for one in segments if one.get(name) is not None] for name in SUMS}
+    return {"segments": len(segments), **{name: round(sum(all_), 6) if all_ else None for name, all_ in known.items()}}
 
 
 def _joined(attempt: int, noted: list[dict[str, Any]], accounted: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -56,7 +74,7 @@ def _joined(attempt: int, noted: list[dict[str, Any]], accounted: list[dict[str,
     used: dict[str, list[dict[str, str]]] = {}
     for row in accounted:
         if "." not in row["JobID"]:
-            used.setdefault(row["JobID"], []).append({**row, "TotalCPU": _steps_cpu(row, accounted)})
+            used.setdefault(row["JobID"], []).append({**row, **_of_steps(row, accounted)})
     found = []
     for own in noted:
         rows = used.get(str(own.get("id")), [])
@@ -65,14 +83,18 @@ def _joined(attempt: int, noted: list[dict[str, Any]], accounted: list[dict[str,
     return found
 
 
-def _steps_cpu(row: dict[str, str], accounted: list[dict[str, str]]) -> str:
-    """CPU time of a start: that of its steps, which an allocation's row lacks where it was cut short."""
-    total = seconds(row["TotalCPU"])
-    if not total:
-        inside = [r for r in accounted if r["JobID"].startswith(row["JobID"] + ".") and r["Start"] >= row["Start"]]
-        ends = [r for r in inside if row["End"] == "Unknown" or r["Start"] <= row["End"]]
-        total = sum(seconds(r["TotalCPU"]) for r in ends)
-    return str(total)
+def _of_steps(row: dict[str, str], accounted: list[dict[str, str]]) -> dict[str, str]:
+    """CPU time and energy of a start: those of its steps, where an allocation's row lacks them, as when cut short."""
+    inside = [r for r in accounted if r["JobID"].startswith(row["JobID"] + ".") and r["Start"] >= row["Start"]]
+    steps = [r for r in inside if row["End"] == "Unknown" or r["Start"] <= row["End"]]
+    total = seconds(row["TotalCPU"]) or sum(seconds(r["TotalCPU"]) for r in steps)
+    return {"TotalCPU": str(total), "ConsumedEnergyRaw": str(_joules(row) or sum(map(_joules, steps)))}
+
+
+def _joules(row: dict[str, str]) -> int:
+    """The energy of a row; 0 where nothing measures it, or where the number is Slurm's for not knowing."""
+    text = row["ConsumedEnergyRaw"]
+    return int(text) if text.isdigit() and int(text) < UNKNOWN_ENERGY else 0
 
 
 def _segment(attempt: int, own: dict[str, Any], row: dict[str, str] | None) -> dict[str, Any]:
@@ -99,6 +121,7 @@ def _segment(attempt: int, own: dict[str, Any], row: dict[str, str] | None) -> d
         "queue_wait": _between(row["Eligible"], row["Start"]),
         "elapsed": elapsed,
         "gpu_hours": round(elapsed * int(gpus.group(1)) / 3600, 4) if gpus else 0.0,
+        "energy": round(int(row["ConsumedEnergyRaw"]) / 3.6e6, 6) or None,
         "cpu_efficiency": round(float(row["TotalCPU"]) / (elapsed * cpus), 3) if elapsed * cpus else None,
     }
     return found

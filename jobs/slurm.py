@@ -144,6 +144,7 @@ def _sacct(selection: Sequence[str], since: datetime, columns: str, *options: st
 def segments(numbers: Iterable[str], since: datetime) -> list[dict[str, str]]:
     """Every start of jobs that accounting has, requeued ones too, with what they used."""
     columns = "JobID,State,Submit,Eligible,Start,End,ElapsedRaw,NodeList,AllocTRES,AllocCPUS,TotalCPU,ExitCode"
+    columns += ",ConsumedEnergyRaw"
     lines = _sacct(["-j", ",".join(sorted(numbers))], since, columns, "-D")
     return [dict(zip(columns.split(","), line, strict=True)) for line in lines]
 

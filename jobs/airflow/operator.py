@@ -16,8 +16,8 @@ from jobs.airflow.keys import Origin, instance, job_key
 from jobs.airflow.site_client import Refused, SiteClient, SiteError, Unreachable
 from jobs.airflow.trigger import JobTrigger, SiteTrigger
 
-JOB, NUMBER, RESULT = "job", "job_id", "result"
-"""XComs: the job's key, its scheduler's number, and the step's result where the task is skipped for it."""
+JOB, NUMBER, RESULT, USED = "job", "job_id", "result", "used"
+"""XComs: the job's key, its scheduler's number, the step's result where it is skipped for it, what the job used."""
 LIFE = "tries"
 """What the task's store keeps: how many tries the task could have when its job was submitted."""
 CROSSING = 300.0
@@ -267,7 +267,7 @@ class JobOperator(BaseOperator):
         ti = context["ti"]
         if answer.get("id"):
             ti.xcom_push(key=NUMBER, value=answer["id"])
-        self._tell_history(answer["key"])
+        self._tell_history(ti, answer["key"])
         if answer["state"] != "COMPLETED":
             raise AirflowFailException(words.failure(answer))
         result = dict((answer.get("result") or {}).get("result") or {})
@@ -289,11 +289,12 @@ class JobOperator(BaseOperator):
         for hole in result.get("holes", ()):
             self.log.warning("%s: a hole at %s: %s", self.step, hole["initial_time"], hole["why"])
 
-    def _tell_history(self, key: str) -> None:
-        """Write segments and GPU-hours into the log; that they cannot be had is no failure."""
+    def _tell_history(self, ti: Any, key: str) -> None:
+        """Write segments and GPU-hours into the log and an XCom; that they cannot be had is no failure."""
         try:
             content = self._client().run("status", key, "--history", timeout=60)
             history = content["histories"][0]
+            ti.xcom_push(key=USED, value=history.get("used"))
             for one in history["segments"]:
                 hours = f", {one['gpu_hours']:.2f} GPU-hours" if one.get("gpu_hours") else ""
                 self.log.info(

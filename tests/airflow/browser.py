@@ -89,6 +89,22 @@ class Person:
         """A task's page, which shows its log."""
         self.page.goto(f"{self.url}/dags/{dag}/runs/{run}/tasks/{task}")
 
+    def open_models(self):
+        """The page of models, as the menu leads to it: its frame."""
+        self.page.goto(self.url)
+        self.page.get_by_role("link", name="Models").first.click()
+        frame = self.page.frame_locator("iframe")
+        frame.get_by_role("heading", name="Models", exact=True).wait_for()
+        return frame
+
+    def like_a_phone(self) -> None:
+        """Go on at the width of a phone."""
+        self.page.set_viewport_size({"width": 390, "height": 844})
+
+    def too_wide(self) -> int:
+        """Pixels by which the page can be scrolled to the side."""
+        return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
 
 @contextmanager
 def person(url: str, pictures: Path) -> Iterator[Person]:
@@ -142,3 +158,30 @@ def train_by_hand(url: str, password: str, pictures: Path, *, seed: int, world: 
         log = her.see(lambda text: "GPU-hours" in text, SECONDS)
         her.picture("log")
         return Seen(run, log, her.addresses)
+
+
+def look_at_models(url: str, password: str, pictures: Path, model: str) -> set[str]:
+    """See a model on the page of models and open its report, at a desk and on a phone; the addresses gone to."""
+    with person(url, pictures) as her:
+        her.log_in("viewer", password)
+        frame = her.open_models()
+        frame.get_by_text(model).first.wait_for()
+        her.picture("models")
+        frame.get_by_role("link", name="report", exact=True).first.click()
+        report = frame.frame_locator("iframe[sandbox='']")
+        report.get_by_role("heading", name="tiny").first.wait_for()
+        her.picture("models-report")
+        frame.get_by_role("link", name="← Models").click()
+        frame.get_by_text(model).first.wait_for()
+        her.like_a_phone()
+        for place in ("graphufs/", "graphufs/#jobs"):
+            her.page.goto(f"{url}/{place}")
+            her.page.get_by_text(model).first.wait_for()
+            assert her.too_wide() <= 0
+        her.page.goto(f"{url}/graphufs/")
+        her.picture("models-phone")
+        her.page.get_by_role("link", name="report", exact=True).first.click()
+        her.page.frame_locator("iframe").get_by_role("heading", name="tiny").first.wait_for()
+        assert her.too_wide() <= 0
+        her.picture("models-phone-report")
+        return her.addresses

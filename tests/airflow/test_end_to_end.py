@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +12,7 @@ import pytest
 
 from graphufs import registry
 from tests.airflow.bench import AirflowBench, eventually
-from tests.airflow.browser import skip_without_browser, train_by_hand
+from tests.airflow.browser import look_at_models, skip_without_browser, train_by_hand
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
@@ -66,6 +68,12 @@ def test_a_training_by_hand_goes_from_the_form_to_a_registered_candidate(bench: 
     assert (model.experiment_name, model.role, model.update) == ("tiny", "candidate", 10)
     told = asset_event(bench, "training", run)
     assert (told["model"], told["site"]) == (model.id, "bench") and told["scores"]
+
+    for address in ("", "file?site=bench&path=catalogue.json", "style.css"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{bench.stack.url}/graphufs/{address}", timeout=30)
+    addresses = look_at_models(bench.stack.url, bench.stack.passwords["viewer"], pictures, model.id)
+    assert addresses == {"127.0.0.1"} and (pictures / "models-phone.png").exists()
 
 
 @pytest.mark.faults

@@ -160,17 +160,28 @@ def test_jobs_that_are_not_over_are_told_with_what_they_used(fake, tmp_path, mon
     job_of(tmp_path, "refused", phase="refused")
     fake.row("RUNNING")
     used = {"gpu_hours": 1.5, "queue_wait": 60.0}
-    monkeypatch.setattr(history, "history", lambda job: {"segments": [used, {}, {**used, "queue_wait": None}]})
+    content = {"used": history.used([used, {}, {**used, "queue_wait": None}])}
+    monkeypatch.setattr(history, "history", lambda job: content)
     (found,) = catalogue.catalogue(tmp_path)["jobs"]
     assert (found["key"], found["step"], found["state"]) == ("open", "train", "RUNNING")
     assert (found["segments"], found["gpu_hours"], found["queue_wait"]) == (3, 3.0, 60.0)
+    assert found["energy"] is None, "not accounted is not none used"
     assert not {"result", "folder"} & set(found)
-    monkeypatch.setattr(history, "history", lambda job: {"segments": [{}]})
-    (unknown,) = catalogue.catalogue(tmp_path)["jobs"]
-    assert unknown["gpu_hours"] is None, "not accounted is not none used"
     monkeypatch.setattr(catalogue, "MOST_JOBS", 0)
     (bare,) = catalogue.catalogue(tmp_path)["jobs"]
     assert bare["state"] == "RUNNING" and bare["gpu_hours"] is None
+
+
+def test_accounting_is_asked_for_energy_too_and_what_is_no_number_of_joules_is_none(fake, tmp_path):
+    job = job_of(tmp_path, id="12")
+    times = "2024-01-01T00:00:00|2024-01-01T00:00:00|2024-01-01T00:01:00|2024-01-01T01:01:00|3600"
+    row = f"{{id}}|COMPLETED|{times}|node1|{{tres}}|2|00:10|0:0|{{j}}"
+    allocation = row.format(id="12", tres="billing=2,gres/gpu=2", j="0")
+    for joules, kwh in (("7200000", 2.0), ("18446744073709551614", None), ("", None), ("0", None)):
+        fake.say("sacct", allocation + "\n" + row.format(id="12.batch", tres="", j=joules))
+        (segment,) = history.history(job)["segments"]
+        assert (segment["energy"], segment["gpu_hours"], segment["queue_wait"]) == (kwh, 2.0, 60.0)
+    assert history.history(job)["used"]["gpu_hours"] == 2.0
 
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
