@@ -12,7 +12,7 @@ from rich.console import Console
 
 from graphufs import configuration
 from graphufs.cli_models import app as models_app
-from graphufs.cli_score import score
+from graphufs.cli_score import pressure_levels, score
 from graphufs.command import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
 from graphufs.errors import Diverged, UserError
 from graphufs.layout import Layout
@@ -20,6 +20,7 @@ from graphufs.steps import CHAIN
 
 app.command(models_app)
 app.command(score)
+app.command(pressure_levels)
 
 
 @app.command

@@ -69,8 +69,7 @@ def render(content: Content, key: str) -> str:
         leads=[lead_name(lead) for lead in shown_leads(scores)],
         rows=summary.rows(scores),
         maps=maps,
-        no_maps="There are no maps: the forecasts are no longer there, or scored against another truth than Replay. "
-        "The scores above do not depend on them.",
+        no_maps=f"{_no_maps(scores)}, so there are no maps. The scores above do not depend on them.",
         against_era5=scores.truth_name == "era5",
         case_time="" if content.case is None else _minute(content.case.initial_time),
         case_lead=lead_name(content.case_lead),
@@ -203,3 +202,9 @@ def _gaps(prepared: PreparedData, wanted: np.ndarray) -> Sequence[tuple[str, str
         ("Missing stamps", f"{missing.size} of {wanted.size}" + (f": {listing(missing)}" if missing.size else "")),
         ("Stamps with NaN", f"{flawed.size} of {wanted.size}" + (f": {listing(flawed)}" if flawed.size else "")),
     ]
+
+
+def _no_maps(scores: Scores) -> str:
+    if scores.truth_name != "replay":
+        return "Maps are drawn against Replay alone"
+    return "The forecasts are no longer there"

@@ -89,7 +89,8 @@ class Stores:
         if self.analyses:
             if "prediction_timedelta" in forecast.dims:
                 raise UserError(f"{self.forecast} has lead times: it holds forecasts, not analyses")
-            forecast = forecast.expand_dims(prediction_timedelta=np.array([0], "timedelta64[ns]"), axis=0)
+            fields = [name for name, array in forecast.items() if "time" in array.dims]  # no static ones
+            forecast = forecast[fields].expand_dims(prediction_timedelta=np.array([0], "timedelta64[ns]"), axis=0)
         return Opened(
             forecast,
             self._open(self.truth),
