@@ -12,7 +12,7 @@ from rich.console import Console
 
 from graphufs import configuration
 from graphufs.cli_models import app as models_app
-from graphufs.cli_score import pressure_levels, score
+from graphufs.cli_score import Engine, pressure_levels, score
 from graphufs.command import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
 from graphufs.errors import Diverged, UserError
 from graphufs.layout import Layout
@@ -63,9 +63,29 @@ def forecast(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def evaluate(experiment: Path, *, options: Options | None = None) -> int:
-    """Score the forecasts against Replay, ERA5 or both, and print a table for each. Needs `forecast`."""
-    return _steps(experiment, options, "evaluate")
+def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options | None = None) -> int:
+    """Score the forecasts against Replay, ERA5 or both, and print a table for each. Needs `forecast`.
+
+    Parameters
+    ----------
+    engine
+        weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
+        differ.
+    """
+    if engine == "weatherbench2":
+        from graphufs.weatherbench.official import require
+
+        require()
+    code = _steps(experiment, options, "evaluate")
+    if engine == "weatherbench2" and code == DONE:
+        from graphufs.weatherbench.official_experiment import compare
+
+        options = options or Options()
+        loaded = options.load(experiment)
+        console = Console(stderr=options.json_)
+        for truth in loaded.evaluation.truths:
+            console.print(compare(loaded, options.folder(), truth))
+    return code
 
 
 @app.command

@@ -18,6 +18,7 @@ from graphufs.weatherbench.conventions import Convention
 if TYPE_CHECKING:
     import numpy as np
 
+Engine = Literal["graphufs", "weatherbench2"]
 Names = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
 
 
@@ -48,6 +49,7 @@ def score(
     format_: Annotated[
         tuple[Literal["netcdf", "zarr"], ...], Parameter(name="--format", negative="", consume_multiple=True)
     ] = ("netcdf",),
+    engine: Engine = "graphufs",
 ) -> int:
     """Score deterministic forecasts in WeatherBench2's layout, and write results that official plotting reads.
 
@@ -89,6 +91,9 @@ def score(
         Options for fsspec as JSON, such as '{"token": "anon"}'; for all addresses with a protocol.
     format_
         Formats of the results.
+    engine
+        weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
+        differ.
     """
     from graphufs.weatherbench.defects import parse_renames
     from graphufs.weatherbench.results import weatherbench2_results, weatherbench_x_results, write_results
@@ -119,6 +124,14 @@ def score(
         regridding,
         by_valid,
     )
+    if engine == "weatherbench2":
+        from graphufs.weatherbench import official
+
+        official.require()
+        if grid != "native" or analyses:
+            raise UserError("the official engine reads files as they are: leave --grid and --analyses out with it")
+        if convention != "WeatherBench2":
+            raise UserError(f"the official engine follows WeatherBench2, not {convention}: leave it out")
     opened = stores.open()
     console = Console(stderr=True)
     with Bars(console, "score") as bars:
@@ -148,6 +161,10 @@ def score(
         write_results(output / f"{prefix}deterministic_temporal", by_time, format_, attributes)
     what = "valid times" if by_valid else "initial times"
     print(f"results of {len(outcome.states[FORECAST])} {what} in {output}")
+    if engine == "weatherbench2":
+        from graphufs.weatherbench.official import compare_stores
+
+        Console().print(compare_stores(stores, opened, wanted, outcome, output))
     return DONE
 
 

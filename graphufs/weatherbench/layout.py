@@ -161,6 +161,11 @@ class Forecasts:
         return cls(open_zarr(path), variables, levels, str(path))
 
     @property
+    def is_regridded(self) -> bool:
+        """Whether they are given on another grid than they are stored on."""
+        return self._regridder is not None
+
+    @property
     def offsets(self) -> np.ndarray:
         """The valid times of all leads relative to what `initial_times` holds, timedelta64[ns] [lead]."""
         return np.zeros_like(self.leads) if self.by_valid else self.leads

@@ -99,7 +99,7 @@ def _column(store: ReplayStore, name: str, sigma: bool) -> tuple[Layers, np.ndar
     if len(native) != whole:
         raise UserError(
             f"{store.url} has {len(native)} of Replay's {whole} layers: a part of them cannot be interpolated to "
-            "pressure levels. Take a store with whole columns (or say that its layers are sigma layers, as the embedded world's)"
+            "pressure levels. Take a store with whole columns (or say that they are sigma layers, as the embedded ones)"
         )
     layers.find(native[order].tolist())
     return layers, order
