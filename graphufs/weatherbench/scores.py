@@ -9,7 +9,9 @@ computed without reading a forecast again.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,12 +104,22 @@ class Scores:
         """
         if not path.is_dir():
             raise UserError(f"there are no scores at {path}; run `graphufs evaluate` with this experiment first")
-        return cls(open_zarr(path).load(), open_zarr(path, GROUP))
+        damaged = f"the scores at {path} are damaged; remove them and evaluate again"
+        try:
+            dataset, statistics = open_zarr(path).load(), open_zarr(path, GROUP)
+        # codecs and parsers raise classes of their own, which share no base below Exception
+        except Exception as error:
+            raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
+        known = dataset.attrs.get("sha256")  # stores of before have none
+        if known is not None and known != _checksums(dataset, statistics):
+            raise UserError(f"{damaged} (their checksum differs)")
+        return cls(dataset, statistics)
 
     def write(self, path: Path) -> None:
         """Write the store, and next to it a table with the ending .csv for people."""
         write_text(path.with_suffix(".csv"), self.csv())
-        write_zarr(path, {None: self.dataset, GROUP: self._statistics}, chunks={})
+        whole = self.dataset.assign_attrs(sha256=_checksums(self.dataset, self._statistics))
+        write_zarr(path, {None: whole, GROUP: self._statistics}, chunks={})
 
     @property
     def forecasts(self) -> tuple[str, ...]:
@@ -191,7 +203,14 @@ class Scores:
         UserError
             If a state is damaged.
         """
-        group = self._statistics.load()
+        try:
+            group = self._statistics.load()
+        # see `open`
+        except Exception as error:
+            raise UserError(
+                f"the stored statistics are damaged ({type(error).__name__}: {error}); remove the scores and evaluate "
+                "again"
+            ) from error
         axes = Axes(
             tuple(map(str, group["statistic"].values)),
             tuple(group["lead_time"].values),
@@ -241,6 +260,27 @@ class Scores:
                             row = [*labels, f"{hours:g}", f"{value:.8g}", units, self.convention, self.truth_name]
                             writer.writerow(row)
         return text.getvalue()
+
+
+def _checksums(dataset: xr.Dataset, statistics: xr.Dataset) -> dict[str, str]:
+    """Those of the scores, and of the axes of the statistics, whose values the states have checksums of."""
+    return {"scores": _fingerprint(dataset), "axes": _fingerprint(statistics.drop_vars(list(statistics.data_vars)))}
+
+
+def _fingerprint(dataset: xr.Dataset) -> str:
+    """The SHA-256 of a dataset's values and coordinates, and of its channels, to find out a damaged copy."""
+    digest = hashlib.sha256(json.dumps(dataset.attrs.get("channels")).encode())
+    for name in sorted(map(str, dataset.variables)):
+        values = dataset[name].values
+        digest.update(f"{name} {dataset[name].dims} {values.shape}".encode())
+        if values.dtype.kind in "mM":
+            values = values.astype(f"{values.dtype.kind}8[ns]").astype("<i8")
+        elif values.dtype.kind in "iufb":
+            values = values.astype("<f8")
+        else:
+            values = np.frombuffer("\0".join(map(str, values.ravel())).encode(), np.uint8)
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _dataset(

@@ -100,6 +100,81 @@ def test_damaged_statistics_are_refused(tmp_path: Path) -> None:
         Scores.open(tmp_path / "scores.zarr").states()
 
 
+def chunks(store: Path) -> list[Path]:
+    """All files of a store that hold values."""
+    return sorted(path for path in store.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def opened(store: Path) -> None:
+    Scores.open(store).states()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small store."""
+    store = tmp_path_factory.mktemp("small") / "scores.zarr"
+    made(times=2, leads=LEADS[:2]).write(store)
+    opened(store)
+    return store
+
+
+def test_a_store_that_lost_any_of_its_files_is_refused(small: Path) -> None:
+    assert len(chunks(small)) > 12
+    for file in chunks(small):
+        content = file.read_bytes()
+        file.unlink()
+        try:
+            with pytest.raises(UserError, match="damaged"):
+                opened(small)
+        finally:
+            file.write_bytes(content)
+    opened(small)
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "zeros", "one byte"])
+def test_a_store_with_a_damaged_chunk_is_refused(small: Path, damage: str) -> None:
+    for file in chunks(small):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        file.write_bytes(
+            {
+                "cut": content[:middle],
+                "emptied": b"",
+                "zeros": bytes(len(content)),
+                "one byte": content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :],
+            }[damage]
+        )
+        try:
+            with pytest.raises(UserError, match="damaged"):
+                opened(small)
+        finally:
+            file.write_bytes(content)
+
+
+def test_a_store_with_half_its_metadata_is_refused(small: Path) -> None:
+    metadata = small / ".zmetadata"
+    content = metadata.read_bytes()
+    metadata.write_bytes(content[: len(content) // 2])
+    try:
+        with pytest.raises(UserError, match="damaged"):
+            opened(small)
+    finally:
+        metadata.write_bytes(content)
+
+
+def test_scores_of_halves_merged_and_stored_are_those_of_the_whole(tmp_path: Path) -> None:
+    whole = made(times=31)
+    half = {name: state.initial_times[:14] for name, state in whole.states().items()}
+    for part, store in ((slice(None, 14), "first"), (slice(14, None), "second")):
+        states = {name: state.select(state.initial_times[part]) for name, state in whole.states().items()}
+        Scores.from_states(states, ATTRIBUTES, UNITS).write(tmp_path / f"{store}.zarr")
+    first, second = (Scores.open(tmp_path / f"{name}.zarr").states() for name in ("second", "first"))
+    merged = Scores.from_states({name: first[name].merge(second[name]) for name in half}, ATTRIBUTES, UNITS)
+    for name in whole.dataset.data_vars:
+        np.testing.assert_allclose(merged.dataset[name], whole.dataset[name], rtol=1e-12, atol=0)
+    assert merged.checksums == whole.checksums
+
+
 def test_missing_scores_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="graphufs evaluate"):
         Scores.open(tmp_path / "scores.zarr")

@@ -20,6 +20,7 @@ from graphufs.weatherbench.bar import check
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.truth import PreparedTruth
+from tests.killing import Halted
 from tests.weatherbench import idealised
 from tests.weatherbench.conftest import Made
 
@@ -237,3 +238,16 @@ def test_an_unknown_region_and_grid_are_refused_before_anything_runs(prepared: M
     ):
         with pytest.raises(UserError, match=message):
             changed(prepared[0], **setting)
+
+
+def test_killed_while_scores_are_written_none_are_there_and_the_next_run_makes_them(prepared: Made) -> None:
+    experiment, root = prepared
+    other = changed(experiment, **{"forecast.every": "120h", "evaluation.regions": "[tropics]"})
+    idealised.write_forecasts(other, root)
+    place = Layout(other, root).scores
+    # the climatology is there: the second group written is that of the statistics
+    Halted("evaluate", other, root, "xarray", "Dataset.to_zarr", 2).kill()
+    assert not place.exists() and len(list(place.parent.glob(f".{place.name}.*.tmp"))) == 1
+    assert step.run(other, root, progress=no_progress, should_stop=never_stop)["status"] == "completed"
+    Scores.open(place).states()
+    assert not list(place.parent.glob(f".{place.name}.*.tmp"))
