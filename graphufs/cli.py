@@ -11,6 +11,7 @@ from cyclopts import CycloptsError
 from rich.console import Console
 
 from graphufs import configuration
+from graphufs.cli_compare import compare
 from graphufs.cli_models import app as models_app
 from graphufs.cli_score import Engine, pressure_levels, score
 from graphufs.command import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
@@ -21,6 +22,7 @@ from graphufs.steps import CHAIN
 app.command(models_app)
 app.command(score)
 app.command(pressure_levels)
+app.command(compare)
 
 
 @app.command

@@ -83,6 +83,8 @@ class Evaluation(Section):
     """Variables made of the targets and scored with them, such as wind_speed or total_precipitation_24hr_from_3hr."""
     vectors: bool = False
     """Whether the winds are scored as vectors too, where both components are targets."""
+    map_leads: tuple[Hours, ...] = (24, 72, 120, 240)
+    """Lead times whose maps of the error and zonal spectra are kept for the report, where forecast; []: none."""
 
     @property
     def truths(self) -> tuple[Literal["replay", "era5"], ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from graphufs import registry
 from graphufs.errors import UserError
@@ -22,6 +23,7 @@ from graphufs.report.step import write_nightly
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.train import checkpoint
 from graphufs.weatherbench.against import open_climatology
+from graphufs.weatherbench.diagnostics import Diagnostics
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.step import days_without_data, independent
 from graphufs.weatherbench.table import small_table
@@ -115,9 +117,22 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
                 "must compare the same forecasts"
             )
         states = {name: earlier[name].merge(state) for name, state in states.items()}
+    diagnostics = tonight.diagnostics
+    if before is not None:
+        diagnostics = _together(before.diagnostics, tonight.diagnostics)
     lasting = {name: tonight.dataset.attrs[name] for name in LASTING}
     attributes = {str(name): tonight.dataset[name].attrs for name in tonight.dataset.data_vars}
-    return Scores.from_states(states, lasting, attributes)
+    return Scores.from_states(states, lasting, attributes, diagnostics)
+
+
+def _together(before: xr.Dataset | None, tonight: xr.Dataset | None) -> xr.Dataset | None:
+    """Maps and spectra over the initial times of both; None where a night kept none."""
+    if before is None or tonight is None:
+        return None
+    earlier, new = Diagnostics.restore(before), Diagnostics.restore(tonight)
+    if np.isin(new.initial_times, earlier.initial_times).any():
+        return before  # a night that is recorded a second time; sums could not tell the two apart
+    return earlier.merge(new).dataset()
 
 
 def finished(

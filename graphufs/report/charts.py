@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,23 +11,33 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from graphufs.report.style import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
 from graphufs.report.training_log import TrainingLog
+from graphufs.weatherbench.comparison import Comparison
 from graphufs.weatherbench.display import forecast_name
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST
+from graphufs.weatherbench.significance import Inference
+
+BAND = 0.2
+"""How opaque intervals are."""
 
 SIZE = (3.9, 2.6)
 """Inches: of one chart, three to a row on a wide page and one on a phone."""
 
 
-def rmse_chart(scores: Scores, channel: Channel) -> str:
-    """RMSE by lead of the emulator and the baselines, as SVG."""
+def rmse_chart(scores: Scores, channel: Channel, bands: Mapping[str, Inference] | None = None) -> str:
+    """RMSE by lead of the emulator and the baselines, with the intervals of some of them, as SVG."""
     unit = scores.unit(channel)
     with drawing(f"rmse {channel}"):
         figure, axes = _axes()
         for name in scores.forecasts:
             values = scores.values("rmse", name, channel) * unit.scale
             _line(axes, name, scores.lead_hours, values)
+            if bands and name in bands:
+                at = slice(None), scores.channels.index(channel), 0
+                low, high = bands[name].low[at] * unit.scale, bands[name].high[at] * unit.scale
+                fill = colour(LINES[name].colour)
+                axes.fill_between(scores.lead_hours / 24, low, high, color=fill, alpha=BAND, linewidth=0)
         axes.set_ylim(bottom=0)
         _lead_axis(axes, scores)
         axes.set_ylabel(f"RMSE ({unit.name})" if unit.name else "RMSE")
@@ -53,6 +63,28 @@ def acc_chart(scores: Scores, channel: Channel) -> str:
         axes.set_ylabel("anomaly correlation (1)")
         axes.set_title(scores.channel_name(channel))
         return to_svg(figure, f"Anomaly correlation of {scores.channel_name(channel)} by lead time")
+
+
+def difference_chart(comparison: Comparison, scores: Scores, channel: Channel, region: str) -> str:
+    """The difference of two scores by lead with its interval, as SVG."""
+    unit = scores.unit(channel)
+    scale = 1.0 if comparison.metric in ("acc", "seeps") else unit.scale
+    at = slice(None), comparison.channels.index(channel), comparison.regions.index(region)
+    inference, days = comparison.inference, comparison.leads / np.timedelta64(24, "h")
+    with drawing(f"difference {channel} {region}"):
+        figure, axes = _axes()
+        axes.axhline(0.0, color=TEXT, linewidth=0.9)
+        low, high = inference.low[at] * scale, inference.high[at] * scale
+        axes.fill_between(days, low, high, color=colour("emulator"), alpha=BAND, linewidth=0)
+        axes.plot(days, inference.estimate[at] * scale, color=colour("emulator"), linewidth=2.0)
+        _lead_axis(axes, scores)
+        name = comparison.metric.upper()
+        axes.set_ylabel(
+            f"{name} difference ({unit.name})" if unit.name and scale == unit.scale else f"{name} difference"
+        )
+        axes.set_title(scores.channel_name(channel))
+        what = f"Difference in {name} of {scores.channel_name(channel)}, {region}, by lead time, with its interval"
+        return to_svg(figure, what)
 
 
 def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from graphufs.report.style import TEXT, drawing, to_svg
+from graphufs.weatherbench.diagnostics import Diagnostics
 from graphufs.weatherbench.display import lead_name
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.scoring import FORECAST
 
 DEPARTURES = frozenset({"surface_pressure"})
 """Shown as departures from climatology: their fields show the mountains and hide the weather."""
@@ -85,14 +87,35 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
         return to_svg(figure, f"Maps of {scores.channel_name(channel)}: forecast, truth and error after {leads}")
 
 
-def _panels(rows: int) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with rows of three maps twice as wide as high, room for labels left, and for colour bars below.
+def error_maps(scores: Scores, diagnostics: Diagnostics, position: int, land: np.ndarray | None) -> str:
+    """Maps of one channel's bias and RMSE over all initial times, a row for each lead."""
+    channel, grid, leads = diagnostics.channels[position], diagnostics.grid, diagnostics.leads
+    unit = scores.unit(channel)
+    found = diagnostics.maps.scores(FORECAST)
+    bias, rmse = (found[name][:, position] * unit.scale for name in ("bias", "rmse"))
+    with drawing(f"errors {channel}"):
+        figure, axes = _panels(len(leads), 2)
+        for column, (title, fields, centred) in enumerate((("Bias", bias, True), ("RMSE", rmse, False))):
+            chosen = _scale(fields, centred=centred)
+            axes[0][column].set_title(title)
+            for row, field in enumerate(fields):
+                _map(axes[row][column], field, grid, land, *chosen)
+                axes[row][column].tick_params(labelleft=column == 0, labelbottom=row == len(leads) - 1)
+            _colour_bar(figure, axes[-1][column], axes[-1][column], *chosen, unit.name or "no unit")
+        for row, lead in enumerate(leads):
+            axes[row][0].set_ylabel(f"after {lead_name(lead)}", color=TEXT, weight="bold", size=9.5)
+        after = ", ".join(lead_name(lead) for lead in leads)
+        return to_svg(figure, f"Maps of the bias and RMSE of {scores.channel_name(channel)} after {after}")
+
+
+def _panels(rows: int, columns: int = 3) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with rows of maps twice as wide as high, room for labels left, and for colour bars below.
 
     Placed by hand, in inches: matplotlib's own layout takes as long as the drawing.
     """
     width, height, across, down = 2.72, 1.36, 0.2, 0.12
     left, right, top, bottom = 0.72, 0.08, 0.28, 0.82
-    size = (left + 3 * width + 2 * across + right, bottom + rows * height + (rows - 1) * down + top)
+    size = (left + columns * width + (columns - 1) * across + right, bottom + rows * height + (rows - 1) * down + top)
     figure = Figure(figsize=size)
     axes = [
         [
@@ -104,7 +127,7 @@ def _panels(rows: int) -> tuple[Figure, list[list[Axes]]]:
                     height / size[1],
                 )
             )
-            for column in range(3)
+            for column in range(columns)
         ]
         for row in range(rows)
     ]

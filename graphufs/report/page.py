@@ -16,11 +16,15 @@ from graphufs.experiment import EMBEDDED, Experiment
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
-from graphufs.report.maps import Case, case_map
+from graphufs.report.evidence import evidence
+from graphufs.report.maps import Case, case_map, error_maps
 from graphufs.report.nights import nights
+from graphufs.report.spectra import spectra_chart
+from graphufs.report.style import page_style
 from graphufs.report.training_log import TrainingLog
 from graphufs.section import Period
-from graphufs.weatherbench.display import lead_name, number
+from graphufs.weatherbench.diagnostics import Diagnostics
+from graphufs.weatherbench.display import lead_name, number, truth_name
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.table import shown_leads
@@ -52,8 +56,11 @@ def render(content: Content, key: str) -> str:
         for position, channel in enumerate(content.case.channels):
             figure = case_map(scores, content.case, position, content.grid, content.land)
             maps.append((scores.channel_name(channel), Markup(figure)))
+    sure = evidence(scores)
+    diagnostics = None if scores.diagnostics is None else Diagnostics.restore(scores.diagnostics)
     return template.render(
         key=key,
+        style=page_style(),
         name=experiment.name,
         description=experiment.description,
         subtitle=_subtitle(content),
@@ -63,7 +70,12 @@ def render(content: Content, key: str) -> str:
         tiles=summary.tiles(scores),
         climatology=_words(attributes["climatology_period"]),
         legend=charts.legend(scores),
-        rmse_figures=[Markup(charts.rmse_chart(scores, channel)) for channel in scores.channels],
+        sure=sure,
+        rmse_figures=[Markup(charts.rmse_chart(scores, channel, sure.bands)) for channel in scores.channels],
+        spectra_figures=_spectra(scores, diagnostics),
+        error_maps=_error_maps(content, diagnostics),
+        diagnosed=0 if diagnostics is None else len(diagnostics.initial_times),
+        facts=_facts(content),
         acc_figures=[Markup(charts.acc_chart(scores, channel)) for channel in scores.channels],
         activity_figure=Markup(charts.activity_chart(scores, scores.channels)),
         leads=[lead_name(lead) for lead in shown_leads(scores)],
@@ -81,6 +93,39 @@ def render(content: Content, key: str) -> str:
         provenance=_provenance(content),
         configuration=configuration.dump(experiment),
         version=attributes["provenance"]["versions"].get("graphufs", ""),
+    )
+
+
+def _spectra(scores: Scores, diagnostics: Diagnostics | None) -> list[Markup]:
+    if diagnostics is None:
+        return []
+    figures = (spectra_chart(scores, diagnostics, position) for position in range(len(diagnostics.channels)))
+    return [Markup(figure) for figure in figures if figure is not None]
+
+
+def _error_maps(content: Content, diagnostics: Diagnostics | None) -> list[tuple[str, Markup]]:
+    if diagnostics is None:
+        return []
+    land = content.land if diagnostics.grid.agrees(content.grid) else None
+    if land is not None:
+        land = land[diagnostics.grid.orientation(content.grid, "the land mask")]
+    return [
+        (content.scores.channel_name(channel), Markup(error_maps(content.scores, diagnostics, position, land)))
+        for position, channel in enumerate(diagnostics.channels)
+    ]
+
+
+def _facts(content: Content) -> str:
+    """What the numbers depend on, in a line."""
+    scores, embedded = content.scores, content.experiment.data.source.url == EMBEDDED
+    attributes = scores.dataset.attrs
+    return " · ".join(
+        [
+            f"Truth: {'the embedded world' if embedded else truth_name(scores.truth_name)}",
+            f"grid {attributes['grid']}",
+            str(attributes["vertical"]),
+            f"{scores.convention} conventions",
+        ]
     )
 
 

@@ -25,7 +25,7 @@ from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST
 from graphufs.weatherbench.truth import PreparedTruth
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the page's making changes, so that old pages are made anew."""
 
 MAP_LEADS = tuple(np.timedelta64(hours, "h") for hours in (24, 72, 120, 240))

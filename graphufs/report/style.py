@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 
@@ -75,6 +77,11 @@ _SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
+
+
+def page_style() -> Markup:
+    """The style sheet of the pages."""
+    return Markup((files("graphufs.report") / "page.css").read_text())
 
 
 def colour(name: str) -> str:

@@ -3,7 +3,8 @@
 The root group holds for each variable its scores (forecast, metric, region, lead_time, [level]), named and ordered as
 WeatherBench2 names its results, with one dimension more for the compared forecasts. The group `statistics` holds the
 spatial means by initial time, from which scores over other initial times, other conventions and significance can be
-computed without reading a forecast again.
+computed without reading a forecast again. The group `diagnostics`, where there, holds maps and spectra
+(`graphufs.weatherbench.diagnostics`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from graphufs.weatherbench.metrics import METRICS
 from graphufs.weatherbench.state import Axes, ScoreState, require_same_times
 
 GROUP = "statistics"
+DIAGNOSTICS = "diagnostics"
 
 
 class Scores:
@@ -40,11 +42,14 @@ class Scores:
         The root group.
     statistics
         The group of statistics.
+    diagnostics
+        The group of maps and spectra.
     """
 
-    def __init__(self, dataset: xr.Dataset, statistics: xr.Dataset) -> None:
+    def __init__(self, dataset: xr.Dataset, statistics: xr.Dataset, diagnostics: xr.Dataset | None = None) -> None:
         self.dataset = dataset
         self._statistics = statistics
+        self.diagnostics = diagnostics
 
     @classmethod
     def from_states(
@@ -52,6 +57,7 @@ class Scores:
         states: Mapping[str, ScoreState],
         attributes: Mapping[str, Any],
         variable_attributes: Mapping[str, Mapping[str, Any]],
+        diagnostics: xr.Dataset | None = None,
     ) -> Scores:
         """Finish the scores of states that share their initial times.
 
@@ -63,6 +69,8 @@ class Scores:
             What to record with the scores.
         variable_attributes
             The attributes of each variable: its unit and long name.
+        diagnostics
+            Maps and spectra over the same initial times.
         """
         times = require_same_times(states)
         axes = next(iter(states.values())).axes
@@ -91,7 +99,7 @@ class Scores:
         ).assign_attrs(common | {"sha256": {name: state.checksum() for name, state in states.items()}})
         for name in scores.data_vars:
             scores[name].attrs.update(variable_attributes.get(str(name), {}))
-        return cls(scores, statistics)
+        return cls(scores, statistics, diagnostics)
 
     @classmethod
     def open(cls, path: Path) -> Scores:
@@ -107,19 +115,23 @@ class Scores:
         damaged = f"the scores at {path} are damaged; remove them and evaluate again"
         try:
             dataset, statistics = open_zarr(path).load(), open_zarr(path, GROUP)
+            diagnostics = open_zarr(path, DIAGNOSTICS) if (path / DIAGNOSTICS).is_dir() else None
         # codecs and parsers raise classes of their own, which share no base below Exception
         except Exception as error:
             raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
         known = dataset.attrs.get("sha256")  # stores of before have none
         if known is not None and known != _checksums(dataset, statistics):
             raise UserError(f"{damaged} (their checksum differs)")
-        return cls(dataset, statistics)
+        return cls(dataset, statistics, diagnostics)
 
     def write(self, path: Path) -> None:
         """Write the store, and next to it a table with the ending .csv for people."""
         write_text(path.with_suffix(".csv"), self.csv())
         whole = self.dataset.assign_attrs(sha256=_checksums(self.dataset, self._statistics))
-        write_zarr(path, {None: whole, GROUP: self._statistics}, chunks={})
+        groups: dict[str | None, xr.Dataset] = {None: whole, GROUP: self._statistics}
+        if self.diagnostics is not None:
+            groups[DIAGNOSTICS] = self.diagnostics
+        write_zarr(path, groups, chunks={"maps": {"statistic": 1, "lead_time": 1}})
 
     @property
     def forecasts(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -100,6 +100,31 @@ class ScoreState:
         part = ScoreState(self.axes)
         for time in initial_times:
             part.update(time, self._averages[time.astype("datetime64[ns]")])
+        return part
+
+    def restricted(
+        self,
+        *,
+        statistics: Sequence[str],
+        leads: Sequence[np.timedelta64],
+        channels: Sequence[Channel],
+        regions: Sequence[str],
+    ) -> ScoreState:
+        """The state of some of the statistics, leads, channels and regions, in the order given."""
+        axes = self.axes
+        part = ScoreState(
+            replace(
+                axes, statistics=tuple(statistics), leads=tuple(leads), channels=tuple(channels), regions=tuple(regions)
+            )
+        )
+        at = np.ix_(
+            [axes.statistics.index(one) for one in statistics],
+            [axes.leads.index(one) for one in leads],
+            [axes.channels.index(one) for one in channels],
+            [axes.regions.index(one) for one in regions],
+        )
+        for time, averages in self._averages.items():
+            part.update(time, averages[at])
         return part
 
     def stacked(self) -> np.ndarray:

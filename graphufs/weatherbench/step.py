@@ -28,6 +28,7 @@ from graphufs.weatherbench.against import Against, Report, against, climatology_
 from graphufs.weatherbench.baselines import baselines, lag_correlation
 from graphufs.weatherbench.climatology import day_of_year
 from graphufs.weatherbench.conventions import Convention
+from graphufs.weatherbench.diagnostics import Diagnostics
 from graphufs.weatherbench.fields import VECTORS
 from graphufs.weatherbench.layout import grid_of
 from graphufs.weatherbench.scores import Scores
@@ -88,6 +89,7 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
     unusable = {text(time): what.lacking(at) for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
+    diagnostics = _diagnostics(experiment, what)
     states = score(
         forecasts,
         what.truth,
@@ -100,6 +102,7 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
         seeps=_seeps(what, options.convention),
         convention=options.convention,
         skipna=options.skipna,
+        observers=() if diagnostics is None else (diagnostics,),
         after_each=report("scores" if name == options.truths[0] else f"scores against {name}", "initial times"),
     )
     variables = {channel.variable for channel in forecasts.channels}
@@ -123,7 +126,25 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     }
     units = {name: forecasts.attributes(name) for name in sorted(variables)}
     components = {name: units[of[0]] for name, of in VECTORS.items() if of[0] in units}
-    return Scores.from_states(states, attributes, units | components)
+    kept = None if diagnostics is None else diagnostics.dataset()
+    return Scores.from_states(states, attributes, units | components, kept)
+
+
+def _diagnostics(experiment: Experiment, what: Against) -> Diagnostics | None:
+    """What keeps maps and spectra, at the leads asked for that were forecast; None if nobody asks."""
+    options, leads = experiment.evaluation, what.forecasts.leads
+    wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in options.map_leads]
+    if not options.map_leads:
+        return None
+    chosen = np.sort(np.array(wanted or [leads.max()]))
+    return Diagnostics(
+        what.forecasts.channels,
+        what.forecasts.grid,
+        chosen,
+        leads,
+        convention=options.convention,
+        skipna=options.skipna,
+    )
 
 
 def _seeps(what: Against, convention: Convention) -> SeepsClimatology | None:

@@ -31,6 +31,21 @@ class FieldSums:
         self._missing = np.zeros(shape, np.int64) if skipna else None
         self._times: set[np.datetime64] = set()
 
+    @classmethod
+    def restore(
+        cls, initial_times: Iterable[np.datetime64], total: np.ndarray, missing: np.ndarray | None
+    ) -> FieldSums:
+        """Sums as `arrays` and `initial_times` gave them."""
+        sums = cls(total.shape, skipna=missing is not None)
+        sums._take_in(initial_times)
+        sums._sum = np.array(total, np.float64)
+        sums._missing = None if missing is None else np.array(missing, np.int64)
+        return sums
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is to be kept besides the initial times: `sum`, and with `skipna` how many were `missing` at a point."""
+        return {"sum": self._sum} | ({} if self._missing is None else {"missing": self._missing})
+
     def __contains__(self, initial_time: np.datetime64) -> bool:
         return initial_time.astype("datetime64[ns]") in self._times
 
