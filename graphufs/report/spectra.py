@@ -35,7 +35,8 @@ def spectra_chart(scores: Scores, diagnostics: Diagnostics, position: int) -> st
     if set(found) != {FORECAST, TRUTH} or not all(np.isfinite(values).all() for values in found.values()):
         return None
     channel = diagnostics.channels[position]
-    forecast, truth = found[FORECAST], found[TRUTH]
+    unit = scores.unit(channel)
+    forecast, truth = (found[name] * unit.scale**2 for name in (FORECAST, TRUTH))
     wavenumber = np.arange(1, truth.shape[-1] + 1)
     shades = np.linspace(0.4, 1.0, len(diagnostics.leads))
     with drawing(f"spectrum {channel}"):
@@ -56,7 +57,7 @@ def spectra_chart(scores: Scores, diagnostics: Diagnostics, position: int) -> st
         ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500) if k <= wavenumber[-1]]
         below.set_xticks(ticks, [str(k) for k in ticks])
         below.minorticks_off()
-        above.set_ylabel("energy")
+        above.set_ylabel(f"energy ({unit.name}² m)" if unit.name else "energy (m)")
         below.set_ylabel("over the truth's")
         below.set_xlabel("zonal wavenumber")
         above.set_title(scores.channel_name(channel))

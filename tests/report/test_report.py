@@ -23,6 +23,7 @@ from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render
 from graphufs.report.summary import lead_beaten, tiles
 from graphufs.steps import never_stop, no_progress, run_step
+from graphufs.weatherbench.comparison import Side, compare
 from graphufs.weatherbench.display import number
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid
@@ -82,8 +83,8 @@ def test_the_page_is_well_formed(page: str) -> None:
     parser.feed(page)
     assert not parser.open
     figures = re.findall(r'<svg class="figure".*?</svg>', page, re.DOTALL)
-    # for each of four targets RMSE, ACC and maps; variability; training
-    assert len(figures) == 3 * 4 + 2
+    # for each of four targets RMSE, ACC, spectra, maps of the error and of a case; scorecard; variability; training
+    assert len(figures) == 5 * 4 + 3
     for figure in figures:
         ElementTree.fromstring(figure)
     identities = re.findall(r'\bid="([^"]+)"', page)
@@ -127,7 +128,7 @@ def test_every_axis_has_its_unit(page: str) -> None:
     figures = re.findall(r'<svg class="figure".*?</svg>', page, re.DOTALL)
     for figure in figures:
         texts = " ".join(re.findall(r"<text[^>]*>([^<]*)", figure))
-        assert re.search(r"lead time \(days\)|60°N|update", texts), texts
+        assert re.search(r"lead time \(days\)|60°N|update|zonal wavenumber|percent", texts), texts
         assert re.search(r"\((hPa|K|m/s|1|normalised mean square)\)|hPa|m/s|\bK\b", texts), texts
 
 
@@ -142,7 +143,34 @@ def test_only_the_embedded_world_has_the_banner(page: str, content: Content) -> 
 def test_without_log_and_forecasts_the_page_says_so(content: Content) -> None:
     html = render(content, "key")
     assert "No training log was found at" in html and "no longer there, so there are no maps" in html
-    assert html.count('<svg class="figure"') == 2 * 4 + 1
+    assert html.count('<svg class="figure"') == 4 * 4 + 2
+
+
+def test_scores_without_maps_and_spectra_say_so(content: Content) -> None:
+    bare = Scores(content.scores.dataset, content.scores._statistics)
+    html = render(replace(content, scores=bare), "key")
+    assert "hold no maps and spectra" in html and "zonal wavenumber" not in html
+    assert html.count('<svg class="figure"') == 2 * 4 + 2
+
+
+def test_too_few_initial_times_for_chance_are_told(content: Content) -> None:
+    states = {name: state.select(state.initial_times[:7]) for name, state in content.scores.states().items()}
+    attributes = {key: value for key, value in content.scores.dataset.attrs.items() if not key.startswith("metric_")}
+    units = {str(name): content.scores.dataset[name].attrs for name in content.scores.dataset.data_vars}
+    few = Scores.from_states(states, attributes, units)
+    html = render(replace(content, scores=few), "key")
+    assert "Fewer than 8 initial times are scored" in html and "95 % confidence" not in html
+
+
+def test_intervals_and_the_scorecard_are_those_of_the_differences(page: str, scored: Scored) -> None:
+    scores = scored[2]
+    found = compare(Side("a", scores), Side("b", scores, "damped_persistence"), control="fdr")
+    card = next(figure for figure in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "Scorecard: RMSE" in figure)
+    shown = [float(text.replace("−", "-")) for text in re.findall(r">([+−][\d.]+) %<", card)]
+    leads = [int(np.flatnonzero(scores.lead_hours == hours)[0]) for hours in (6, 24, 48, 72, 120, 240)]
+    expected = found.percent[leads, :, 0].T.ravel()
+    np.testing.assert_allclose(shown, expected, atol=0.51)
+    assert card.count("stroke-width: 1.1") == found.significant[leads, :, 0].sum()
 
 
 def test_words_from_the_experiment_cannot_break_the_page(content: Content) -> None:
