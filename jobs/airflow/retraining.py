@@ -30,7 +30,9 @@ def asked(params: Mapping[str, Any]) -> dict[str, Any]:
     UserError
         If something is wrong or not told at all.
     """
-    wish = {name: params.get(name) or setting(f"retraining_{name}") or _missing(name) for name in ("experiment", "site")}
+    wish = {
+        name: params.get(name) or setting(f"retraining_{name}") or _missing(name) for name in ("experiment", "site")
+    }
     overrides = list(params.get("overrides") or [])
     experiment = resolve.experiment(wish["experiment"], overrides)
     return {
