@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from graphufs.command import DONE
-from graphufs.console import Bars
-from graphufs.errors import UserError
+from graphufs import workers
+from graphufs.command import DONE, STOPPED
+from graphufs.console import Bars, polite_stop
+from graphufs.errors import Stopped, UserError
 from graphufs.steps import Event
 from graphufs.weatherbench.conventions import Convention
 
@@ -49,6 +50,8 @@ def score(
     format_: Annotated[
         tuple[Literal["netcdf", "zarr"], ...], Parameter(name="--format", negative="", consume_multiple=True)
     ] = ("netcdf",),
+    threads: int | None = None,
+    dask: str | None = None,
     engine: Engine = "graphufs",
 ) -> int:
     """Score deterministic forecasts in WeatherBench2's layout, and write results that official plotting reads.
@@ -91,6 +94,10 @@ def score(
         Options for fsspec as JSON, such as '{"token": "anon"}'; for all addresses with a protocol.
     format_
         Formats of the results.
+    threads
+        How many initial times are scored at once, each with the memory that one takes. [default: the cores, at most 4]
+    dask
+        Address of a dask scheduler whose workers see the same files, instead of threads.
     engine
         weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
         differ.
@@ -98,7 +105,8 @@ def score(
     from graphufs.weatherbench.defects import parse_renames
     from graphufs.weatherbench.results import weatherbench2_results, weatherbench_x_results, write_results
     from graphufs.weatherbench.scoring import FORECAST
-    from graphufs.weatherbench.stores import Stores, Wanted, evaluate
+    from graphufs.weatherbench.shares import cores
+    from graphufs.weatherbench.stores import Stores, Wanted, evaluate_stores
 
     stores = Stores(
         forecast,
@@ -132,18 +140,19 @@ def score(
             raise UserError("the official engine reads files as they are: leave --grid and --analyses out with it")
         if convention != "WeatherBench2":
             raise UserError(f"the official engine follows WeatherBench2, not {convention}: leave it out")
-    opened = stores.open()
     console = Console(stderr=True)
-    with Bars(console, "score") as bars:
-        outcome = evaluate(
-            opened.forecast,
-            opened.truth,
-            opened.climatology,
-            wanted,
-            land=opened.land_sea_mask,
-            thresholds=opened.seeps,
-            progress=lambda done, total: bars(Event("scores", done, total, "initial times")),
-        )
+    try:
+        with polite_stop(console) as should_stop, Bars(console, "score") as bars, workers.connected(dask, "--dask"):
+            outcome = evaluate_stores(
+                stores,
+                wanted,
+                threads=cores() if threads is None else max(1, threads),
+                progress=lambda done, total: bars(Event("scores", done, total, "initial times")),
+                should_stop=should_stop,
+            )
+    except Stopped as stop:
+        console.print(str(stop))
+        return STOPPED
     if outcome.excluded:
         time, missing = next(iter(outcome.excluded.items()))
         console.print(
@@ -164,7 +173,7 @@ def score(
     if engine == "weatherbench2":
         from graphufs.weatherbench.official import compare_stores
 
-        Console().print(compare_stores(stores, opened, wanted, outcome, output))
+        Console().print(compare_stores(stores, stores.open(), wanted, outcome, output))
     return DONE
 
 

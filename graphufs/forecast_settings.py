@@ -86,6 +86,9 @@ class Evaluation(Section):
     map_leads: tuple[Hours, ...] = (24, 72, 120, 240)
     """Lead times whose maps of the error and zonal spectra are kept for the report, where forecast; []: none."""
 
+    dask: str | None = None
+    """Address of a dask scheduler whose workers see the same files, such as tcp://host:8786; else threads are used."""
+
     @property
     def truths(self) -> tuple[Literal["replay", "era5"], ...]:
         """The truths to score against, the first of which gives the scores that other steps use."""

@@ -122,7 +122,12 @@ class Layout:
                 **experiment.evaluation.model_dump(  # only what is not the default: scores made before keep their name
                     mode="json",
                     exclude_defaults=True,
-                    exclude={"climatology": True, "climatology_window": True, "era5": {"storage_options"}},
+                    exclude={
+                        "climatology": True,
+                        "climatology_window": True,
+                        "dask": True,
+                        "era5": {"storage_options"},
+                    },
                 ),
             }
         )

@@ -31,6 +31,9 @@ POLL = 0.5
 AHEAD = 2
 """Pieces in flight per thread of the workers: one is computed, the next is there when it ends."""
 
+TIMEOUT = "30s"
+"""How long a scheduler may take to answer."""
+
 PATIENCE = 300.0
 """Seconds without any worker after which a step ends."""
 
@@ -50,6 +53,32 @@ def over(client: Any) -> Iterator[None]:
         yield
     finally:
         _client.reset(token)
+
+
+@contextmanager
+def connected(address: str | None, key: str) -> Iterator[None]:
+    """Let the steps run inside use the dask scheduler at an address, if one is given and no client was given before.
+
+    `key` is the experiment's that has the address.
+
+    Raises
+    ------
+    UserError
+        If none answers there.
+    """
+    if address is None or current() is not None:
+        yield
+        return
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no dask scheduler answers at {address} ({error}); start one, or leave out {key} to use threads"
+        ) from error
+    with client, over(client):
+        yield
 
 
 def current() -> Any:

@@ -71,7 +71,7 @@ class Resources(Section):
     exclude: str | None = None
     """Nodes not to run on."""
     nodes: int = Field(1, ge=1)
-    """More than one: data parallel training (one process a node), or prepare and normalize with dask."""
+    """More than one: data parallel training (one process a node), or prepare, normalize and evaluate with dask."""
     gpus: int = Field(0, ge=0)
     """GPUs per node."""
     cpus: int = Field(1, ge=1)

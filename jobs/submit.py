@@ -27,7 +27,7 @@ from jobs.state import Status
 
 LATE = 90.0
 """Seconds after which no sbatch that was called is still on its way: Slurm's commands give up sooner."""
-SEVERAL_NODES = ("prepare", "normalize", "train")
+SEVERAL_NODES = ("prepare", "normalize", "train", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Several processes of one job: training with jax.distributed, prepare and normalize with dask.
+"""Several processes of one job: training with jax.distributed, prepare, normalize and evaluate with dask.
 
 The processes find each other through a file in the attempt's folder that the first one writes, with its address as the
 site's network interface has it. Nothing relies on node names that resolve.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,6 @@ from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.transforms import statistics_attributes, statistics_names
 
 PROVENANCE = "provenance.json"
-DASK_TIMEOUT = "30s"
 DERIVED_DIMENSIONS = {
     "day_progress_cos": ("time", "longitude"),
     "day_progress_sin": ("time", "longitude"),
@@ -141,7 +139,7 @@ def _moments(
     done = sum(state is not None for state in states)
     progress(Event("adding up moments", done, len(blocks), "months"))
     lacking = [index for index, state in enumerate(states) if state is None]
-    with _dask(experiment):
+    with workers.connected(experiment.normalization.dask, "normalization.dask"):
         computing = workers.map_unordered(
             partial(compute_block, str(data.folder), task=task),
             [blocks[index] for index in lacking],
@@ -161,26 +159,6 @@ def _moments(
     for state in states:
         merged = merge_states(merged, state or {})
     return merged
-
-
-@contextmanager
-def _dask(experiment: Experiment) -> Iterator[None]:
-    """Use the dask scheduler that the experiment names, unless the caller gave a client already."""
-    address = experiment.normalization.dask
-    if address is None or workers.current() is not None:
-        yield
-        return
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=DASK_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no dask scheduler answers at {address} ({error}); start one, or leave out normalization.dask to use "
-            "threads"
-        ) from error
-    with client, workers.over(client):
-        yield
 
 
 def _statistics(state: State, data: PreparedData) -> Statistics:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from graphufs import workers
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
 from graphufs.files import write_json
@@ -35,7 +37,11 @@ from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.scoring import FORECAST, score, spatial_means, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
+from graphufs.weatherbench.shares import States, cores, merged, score_in_shares
 from graphufs.weatherbench.table import shown_leads
+
+Share = tuple[States, Diagnostics | None]
+"""What comes of some initial times: the states, and maps and spectra where these are kept."""
 
 VERTICAL_UNITS = {"fv3": "hPa", "mom6": "m"}
 
@@ -89,22 +95,17 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
     unusable = {text(time): what.lacking(at) for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
-    diagnostics = _diagnostics(experiment, what)
-    states = score(
-        forecasts,
-        what.truth,
-        what.normals,
-        usable,
-        baselines(correlation) | what.floor,
-        regions=("global", *options.regions),
-        land_sea_mask=what.land,
-        vectors=options.vectors,
-        seeps=_seeps(what, options.convention),
-        convention=options.convention,
-        skipna=options.skipna,
-        observers=() if diagnostics is None else (diagnostics,),
-        after_each=report("scores" if name == options.truths[0] else f"scores against {name}", "initial times"),
-    )
+    label = "scores" if name == options.truths[0] else f"scores against {name}"
+    with workers.connected(options.dask, "evaluation.dask"):
+        states, diagnostics = score_in_shares(
+            usable,
+            partial(_score_here, experiment, layout, what, correlation, len(usable)),
+            partial(_score_there, experiment.model_dump_json(), str(layout.root), name, correlation),
+            _merge,
+            threads=cores(),
+            progress=report(label, "initial times"),
+            should_stop=should_stop,
+        )
     variables = {channel.variable for channel in forecasts.channels}
     attributes = {
         "independent_initial_times": independent(experiment, usable),
@@ -145,6 +146,65 @@ def _diagnostics(experiment: Experiment, what: Against) -> Diagnostics | None:
         convention=options.convention,
         skipna=options.skipna,
     )
+
+
+def _score_here(
+    experiment: Experiment,
+    layout: Layout,
+    what: Against,
+    correlation: np.ndarray,
+    total: int,
+    times: np.ndarray,
+    tell: Callable[[], None],
+) -> Share:
+    """Score some of `total` initial times."""
+    if len(times) < total:  # what reads stores keeps what it read last: no two threads can use the same
+        what = _again(experiment, layout, what.name)
+    return _score(experiment, what, correlation, times, lambda done, total: tell())
+
+
+def _score_there(content: str, root: str, name: str, correlation: np.ndarray, times: np.ndarray) -> Share:
+    """Score some initial times on a dask worker."""
+    experiment = Experiment.model_validate_json(content)
+    what = _again(experiment, Layout(experiment, Path(root)), name)
+    return _score(experiment, what, correlation, times, lambda done, total: None)
+
+
+def _again(experiment: Experiment, layout: Layout, name: str) -> Against:
+    """A truth opened anew, whose climatology is there."""
+    return against(name, experiment, layout, PreparedData.open(layout.data), lambda *_: lambda done, total: None)
+
+
+def _score(
+    experiment: Experiment,
+    what: Against,
+    correlation: np.ndarray,
+    times: np.ndarray,
+    after_each: Callable[[int, int], None],
+) -> Share:
+    options = experiment.evaluation
+    diagnostics = _diagnostics(experiment, what)
+    states = score(
+        what.forecasts,
+        what.truth,
+        what.normals,
+        times,
+        baselines(correlation) | what.floor,
+        regions=("global", *options.regions),
+        land_sea_mask=what.land,
+        vectors=options.vectors,
+        seeps=_seeps(what, options.convention),
+        convention=options.convention,
+        skipna=options.skipna,
+        observers=() if diagnostics is None else (diagnostics,),
+        after_each=after_each,
+    )
+    return states, diagnostics
+
+
+def _merge(one: Share, other: Share) -> Share:
+    (states, kept), (others, too) = one, other
+    return merged(states, others), None if kept is None or too is None else kept.merge(too)
 
 
 def _seeps(what: Against, convention: Convention) -> SeepsClimatology | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from graphufs.weatherbench.regridding import Method
 from graphufs.weatherbench.scoring import Observer, score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
+from graphufs.weatherbench.shares import merged, score_in_shares
 from graphufs.weatherbench.state import ScoreState
 from graphufs.weatherbench.suffixes import with_levels
+from graphufs.weatherbench.truth import Normals, Truth
 
 BASELINES: dict[str, Baseline] = {"persistence": persistence, "climatology": climatology_baseline}
 
@@ -128,6 +131,49 @@ class Outcome:
     """What was not scored, and why."""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Stores that were checked and fitted to each other, of which any initial times can be scored."""
+
+    wanted: Wanted
+    forecasts: Forecasts
+    truth: Truth
+    normals: Normals
+    land: np.ndarray | None
+    seeps: SeepsClimatology | None
+    usable: np.ndarray
+    excluded: dict[np.datetime64, np.datetime64]
+    notes: tuple[str, ...]
+
+    def score(
+        self,
+        times: np.ndarray,
+        observers: Sequence[Observer] = (),
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, ScoreState]:
+        """The states of some of the usable initial times."""
+        wanted = self.wanted
+        return score(
+            self.forecasts,
+            self.truth,
+            self.normals,
+            times,
+            {name: BASELINES[name] for name in wanted.baselines},
+            regions=wanted.regions or all_regions(wanted.convention, land=self.land is not None),
+            land_sea_mask=self.land,
+            vectors=True,
+            seeps=self.seeps,
+            convention=wanted.convention,
+            skipna=wanted.skipna,
+            observers=observers,
+            after_each=progress,
+        )
+
+    def outcome(self, states: dict[str, ScoreState]) -> Outcome:
+        """What came of scoring."""
+        return Outcome(states, self.excluded, self.forecasts.grid.description, self.notes)
+
+
 def evaluate(
     forecast: xr.Dataset,
     truth: xr.Dataset,
@@ -139,16 +185,48 @@ def evaluate(
     observers: Callable[[Forecasts], Sequence[Observer]] = lambda forecasts: (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
-    """Score forecasts and baselines with all metrics that apply.
+    """Score forecasts and baselines with all metrics that apply; see `fitted`."""
+    ready = fitted(Opened(forecast, truth, climatology, land, thresholds), wanted)
+    return ready.outcome(ready.score(ready.usable, observers(ready.forecasts), progress))
+
+
+def evaluate_stores(
+    stores: Stores,
+    wanted: Wanted,
+    *,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Like `evaluate`, from addresses, on threads or on the dask workers of `graphufs.workers.over`.
+
+    Raises
+    ------
+    Stopped
+        If `should_stop()` turned true.
+    """
+    ready = fitted(stores.open(), wanted)
+
+    def here(times: np.ndarray, tell: Callable[[], None]) -> dict[str, ScoreState]:
+        # what reads stores keeps what it read last: no two threads can use the same
+        own = ready if len(times) == len(ready.usable) else fitted(stores.open(), wanted)
+        return own.score(times, progress=lambda done, total: tell())
+
+    there = partial(_score_stores, stores, wanted)
+    states = score_in_shares(
+        ready.usable, here, there, merged, threads=threads, progress=progress, should_stop=should_stop
+    )
+    return ready.outcome(states)
+
+
+def _score_stores(stores: Stores, wanted: Wanted, times: np.ndarray) -> dict[str, ScoreState]:
+    return fitted(stores.open(), wanted).score(times)
+
+
+def fitted(opened: Opened, wanted: Wanted) -> Ready:
+    """Check stores and fit them to each other.
 
     Wind vectors are scored where both components are; SEEPS where the climatology has its thresholds.
-
-    Parameters
-    ----------
-    land
-        A dataset with land_sea_mask, instead of the truth's own.
-    thresholds
-        A climatology with SEEPS thresholds, instead of `climatology`.
 
     Raises
     ------
@@ -158,11 +236,11 @@ def evaluate(
     check_names(wanted.derived)
     new = tuple(RECIPES[name].variable for name in wanted.derived)
     names = None if wanted.variables is None else (*wanted.variables, *new)
-    forecasts = Forecasts(forecast, names, wanted.levels, derived=wanted.derived, by_valid=wanted.by_valid)
+    forecasts = Forecasts(opened.forecast, names, wanted.levels, derived=wanted.derived, by_valid=wanted.by_valid)
     forecasts, method = forecasts_on(wanted.grid, forecasts, wanted.regridding)
-    made = [name for name in wanted.derived if RECIPES[name].variable not in truth]
-    observed = truth_on(forecasts.grid, truth, forecasts.channels, method, made)
-    normals = normals_on(forecasts.grid, climatology, forecasts.channels, method)
+    made = [name for name in wanted.derived if RECIPES[name].variable not in opened.truth]
+    truth = truth_on(forecasts.grid, opened.truth, forecasts.channels, method, made)
+    normals = normals_on(forecasts.grid, opened.climatology, forecasts.channels, method)
     if unknown := [name for name in wanted.baselines if name not in BASELINES]:
         raise UserError(f"there is no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
     if wanted.by_valid and "persistence" in wanted.baselines:
@@ -171,33 +249,17 @@ def evaluate(
             "leave the baseline out, or take forecasts by initial time"
         )
     times = _within(wanted.period, forecasts.initial_times)
-    usable, excluded = usable_initial_times(times, forecasts.offsets, observed.stamps, at_start=bool(wanted.baselines))
-    fraction = land_on(forecasts.grid, truth if land is None else land, method)
-    if land is not None and fraction is None:
+    usable, excluded = usable_initial_times(times, forecasts.offsets, truth.stamps, at_start=bool(wanted.baselines))
+    land = land_on(forecasts.grid, opened.truth if opened.land_sea_mask is None else opened.land_sea_mask, method)
+    if opened.land_sea_mask is not None and land is None:
         raise UserError("the store given for the land-sea mask has no variable land_sea_mask")
-    notes = []
-    if thresholds is None and not forecasts.grid.agrees(grid_of(climatology, "the climatology")):
-        if any(name in DRY_METRES and f"{name}_seeps_threshold" in climatology for name, _ in forecasts.channels):
-            notes.append("no SEEPS: the climatology's thresholds lie on another grid, and cannot be regridded")
-        seeps = None
-    else:
-        seeps = _seeps(thresholds, climatology, forecasts, wanted.convention)
-    states = score(
-        forecasts,
-        observed,
-        normals,
-        usable,
-        {name: BASELINES[name] for name in wanted.baselines},
-        regions=wanted.regions or all_regions(wanted.convention, land=fraction is not None),
-        land_sea_mask=fraction,
-        vectors=True,
-        seeps=seeps,
-        convention=wanted.convention,
-        skipna=wanted.skipna,
-        observers=observers(forecasts),
-        after_each=progress,
-    )
-    return Outcome(states, excluded, forecasts.grid.description, tuple(notes))
+    notes: tuple[str, ...] = ()
+    seeps = None
+    if opened.seeps is not None or forecasts.grid.agrees(grid_of(opened.climatology, "the climatology")):
+        seeps = _seeps(opened.seeps, opened.climatology, forecasts, wanted.convention)
+    elif any(name in DRY_METRES and f"{name}_seeps_threshold" in opened.climatology for name, _ in forecasts.channels):
+        notes = ("no SEEPS: the climatology's thresholds lie on another grid, and cannot be regridded",)
+    return Ready(wanted, forecasts, truth, normals, land, seeps, usable, excluded, notes)
 
 
 def _within(period: tuple[np.datetime64, np.datetime64] | None, times: np.ndarray) -> np.ndarray:

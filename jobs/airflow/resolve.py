@@ -28,6 +28,7 @@ PLACES = (
     "evaluation.era5.url",
     "evaluation.era5.climatology",
     "evaluation.era5.storage_options",
+    "evaluation.dask",
     "normalization.url",
     "normalization.storage_options",
     "normalization.dask",

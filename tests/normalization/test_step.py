@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs import workers
 from graphufs.errors import UserError
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
@@ -241,7 +242,7 @@ def test_a_dask_cluster_gives_what_threads_give(daily: Path, tmp_path: Path) -> 
 def test_a_dask_scheduler_that_is_not_there_is_named(
     daily: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "DASK_TIMEOUT", "1s")
+    monkeypatch.setattr(workers, "TIMEOUT", "1s")
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1 "):
         normalize(daily_experiment(daily, normalization={"dask": "tcp://127.0.0.1:1"}), tmp_path)
 
