@@ -142,6 +142,32 @@ def nightly(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
+def plan_retraining(experiment: Path, *, options: Options | None = None) -> int:
+    """Choose the windows of a challenger, and the fresh initial times on which it will meet the champion."""
+    return _steps(experiment, options, "plan_retraining")
+
+
+@app.command
+def retrain(experiment: Path, *, options: Options | None = None) -> int:
+    """Do a whole round: plan, prepare, normalize, train the challenger, compare it with the champion, and decide.
+
+    Where the rule asks a person, it ends before the decision; repeat it with --set retraining.answer=promote or =hold.
+    """
+    options = options or Options()
+    loaded, root = options.load(experiment), options.folder()
+    results = take(("plan_retraining",), loaded, root)
+    plan = results[-1].get("experiment")
+    if plan is not None:
+        planned = configuration.parse(plan, origin="the round's plan")
+        results += take(("prepare", "normalize", "train", "compare"), planned, root)
+        if results[-1].get("decision") != "ask" or loaded.retraining.answer:
+            results += take(("decide",), planned, root)
+    if not options.json_:
+        print(results[-1].get("scorecard") or results[-1].get("message") or "")
+    return exit_code(results, options.json_)
+
+
+@app.command
 def run(experiment: Path, *, options: Options | None = None) -> int:
     """Do everything from data to report, skipping what is done."""
     return _steps(experiment, options, *CHAIN)

@@ -1,4 +1,4 @@
-"""The commands on registered models: `graphufs models list | show`."""
+"""The commands on registered models: `graphufs models list | show | promote | rollback`."""
 
 from __future__ import annotations
 
@@ -71,6 +71,29 @@ def show(model: str, *, where: Where | None = None) -> int:
     for event in events:
         console.print(f"{event.when}  {event.kind} by {event.by}" + (f": {event.why}" if event.why else ""))
     console.print(_scores(found))
+    return 0
+
+
+@app.command
+def promote(model: str, *, why: str, where: Where | None = None) -> int:
+    """Make a model the champion of its experiment name; the former champion retires. `--why` goes into the history."""
+    from graphufs.retraining.decide import promote as promoted
+
+    root = root_folder((where or Where()).root)
+    event = promoted(root, model, registry.whoever(), why)
+    print(f"{model} is the champion {'now' if event else 'already'}")
+    return 0
+
+
+@app.command
+def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Where | None = None) -> int:
+    """Make the former champion of an experiment name the champion again, or the one that `--to` names."""
+    from graphufs.retraining.decide import rollback as rolled_back
+
+    root = root_folder((where or Where()).root)
+    event = rolled_back(root, experiment, registry.whoever(), why, to)
+    champion = registry.champion(root, experiment)
+    print(f"{champion.id if champion else 'nobody'} is the champion {'again' if event else 'already'}")
     return 0
 
 

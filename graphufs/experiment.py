@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from graphufs.forecast_settings import Evaluation, Forecast, Nightly
 from graphufs.replay.variables import replay_name, weatherbench_name
+from graphufs.retraining_settings import Retraining
 from graphufs.section import Hours, Period, Section, format_time
 from graphufs.training_settings import Training
 from graphufs.weatherbench.recipes import RECIPES
@@ -152,6 +153,7 @@ class Experiment(Section):
     forecast: Forecast = Forecast()
     evaluation: Evaluation = Evaluation()
     nightly: Nightly = Nightly()
+    retraining: Retraining = Retraining()
 
     @property
     def statistics_period(self) -> Period:
@@ -233,6 +235,7 @@ class Experiment(Section):
         self._check_loss()
         self._check_validation_forecasts()
         self._check_derived()
+        self._check_retraining()
         if self.nightly.until is not None and self.nightly.until <= self.data.evaluation.start:
             raise ValueError(
                 f"nightly.until, {format_time(self.nightly.until)}, must come after the evaluation period's start "
@@ -271,6 +274,18 @@ class Experiment(Section):
                     f"evaluation.derived has {name}, but with data.time_step of {self.data.time_step}h there is a mean "
                     f"of {recipe.source_hours}h every {self.data.time_step}h only: its sum is not the precipitation of "
                     f"{recipe.hours}h. Take a time step of {recipe.source_hours}h, or leave {name} out"
+                )
+
+    def _check_retraining(self) -> None:
+        for one in self.retraining.scores:
+            if one.variable not in self.data.targets:
+                raise ValueError(f"retraining.scores names {one.variable}, no target of the experiment")
+            if one.level is not None and one.level not in self.data.levels:
+                raise ValueError(f"retraining.scores names level {one.level:g}, which is not in data.levels")
+            if one.lead > self.forecast.lead_time or one.lead % self.data.time_step:
+                raise ValueError(
+                    f"retraining.scores names a lead of {one.lead}h; leads are multiples of "
+                    f"{self.data.time_step}h up to forecast.lead_time, {self.forecast.lead_time}h"
                 )
 
     def _check_validation_forecasts(self) -> None:

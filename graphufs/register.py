@@ -41,6 +41,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         update=meta["update"],
         periods={use: str(periods[use]) for use in USES if use in periods},
         provenance=meta["provenance"],
+        parent=experiment.retraining.champion,
         scores=small_table(scores),
     )
     registered, new = registry.register(layout.root, model, registry.whoever())

@@ -52,6 +52,8 @@ class Model:
         The id of the model it was trained on from, if any.
     scores
         A small table of its evaluation, see graphufs.register.
+    cost
+        What its training used, where that is known: segments, gpu_hours, queue_wait [s], elapsed [s], energy [kWh].
     registered
         When, UTC.
     number
@@ -71,13 +73,16 @@ class Model:
     provenance: Mapping[str, Any]
     parent: str | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
     registered: str = ""
     number: int = 0
     role: Role = "candidate"
 
     def to_json(self) -> dict[str, Any]:
         """The model as its event keeps it."""
-        return {name: value for name, value in vars(self).items() if name not in ("registered", "number", "role")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("cost", "registered", "number", "role")
+        }
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,8 @@ class Event:
     """Something that happened to a model, and who or what decided so and why.
 
     `kind` is `registered`, `scored` (another evaluation of it), `promoted` (it is the champion now, and the former one
-    retires) or `retired`. `content` belongs to the kind; a decision keeps its evidence there.
+    retires), `held` (it stays a candidate), `refused` (it retires) or `retired`. `content` belongs to the kind; a
+    decision keeps its evidence there.
     """
 
     kind: str
@@ -201,13 +207,15 @@ def fold(events: Sequence[Event]) -> dict[str, Model]:
                 if other.experiment_name == model.experiment_name and other.role == "champion":
                     known[other.id] = replace(other, role="retired")
             known[model.id] = replace(model, role="champion")
-        elif event.kind == "retired":
+        elif event.kind in ("retired", "refused"):
             known[model.id] = replace(model, role="retired")
-        else:
+        elif event.kind != "held":
             raise UserError(
                 f"event {event.number} of the registry is of the kind {event.kind!r}, which this version of graphufs "
                 "does not know; use the version that wrote it"
             )
+        if cost := event.content.get("cost"):
+            known[model.id] = replace(known[model.id], cost=cost)
     return known
 
 

@@ -121,6 +121,15 @@ STEPS: dict[str, Step] = {
             "graphufs.nightly.record",
             ("evaluate",),
         ),
+        Step("plan_retraining", "Choose a challenger's windows and fresh initial times.", "graphufs.retraining.plan"),
+        Step(
+            "compare",
+            "Forecast and score challenger and champion on the same fresh initial times.",
+            "graphufs.retraining.compare",
+            ("train",),
+        ),
+        Step("decide", "Promote, hold or refuse a compared challenger.", "graphufs.retraining.decide", ("compare",)),
+        Step("rollback", "Make the former champion the champion again.", "graphufs.retraining.back"),
     )
 }
 """All steps."""

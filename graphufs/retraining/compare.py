@@ -1,0 +1,162 @@
+"""The step `compare`: challenger and champion on the same fresh initial times, and what the rule says of the outcome.
+
+Both are forecast and scored as ever, below their own run folders; the challenger is registered as a candidate whose
+parent is the champion. The evidence lies in the challenger's run folder, named by what it compares:
+
+    comparisons/<champion>-<hash of the scores>.json    decision, why, findings, instabilities
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphufs import configuration, registry
+from graphufs.errors import Stopped, UserError
+from graphufs.experiment import Experiment
+from graphufs.files import write_json
+from graphufs.layout import Layout
+from graphufs.nightly.plan import experiment_of
+from graphufs.replay.variables import weatherbench_name
+from graphufs.retraining.decide import evidence_file
+from graphufs.retraining.rule import Finding, judge
+from graphufs.retraining.scorecard import scorecard
+from graphufs.retraining.stability import instabilities
+from graphufs.retraining_settings import NamedScore
+from graphufs.section import format_time
+from graphufs.steps import Progress, ShouldStop, run_step
+from graphufs.weatherbench.against import open_climatology
+from graphufs.weatherbench.fields import Channel
+from graphufs.weatherbench.layout import open_zarr
+from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.scoring import FORECAST
+from graphufs.weatherbench.significance import score_difference
+
+ASKED = {"champion", "answer", "decided_by", "why", "rollback_to", "cost"}
+"""Keys of the section that are no part of the rule."""
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Compare the experiment's model, a planned challenger, with its champion; see graphufs.steps.Run.
+
+    Raises
+    ------
+    UserError
+        If the experiment is no plan of `plan_retraining`, a model cannot be used, or a named score does not exist.
+    Stopped
+        After a polite stop; what is forecast and scored is kept.
+    """
+    if experiment.retraining.champion is None or experiment.forecast.initial_times is None:
+        raise UserError("this experiment plans no comparison; use the one that `graphufs plan-retraining` gives")
+    champion = registry.get(Path(root), experiment.retraining.champion)
+    own = experiment_of(champion, experiment, experiment.forecast.initial_times)
+
+    def take(step: str, of: Experiment) -> dict[str, Any]:
+        result = run_step(step, of, root, progress=progress, should_stop=should_stop)
+        if result["status"] == "stopped":
+            raise Stopped(str(result["message"]))
+        return result
+
+    scores = []
+    for one in (experiment, own):
+        for step in ("prepare", "forecast", "evaluate"):
+            take(step, one)
+        scores.append(Scores.open(Layout(one, root).scores))
+    challenger = take("register", experiment)["model"]
+    layout = Layout(experiment, root)
+    rollout = _long_rollout(experiment)
+    take("forecast", rollout)
+    unstable = instabilities(
+        open_zarr(Layout(rollout, root).forecasts),
+        open_climatology(scores[0], experiment, layout),
+        experiment.retraining.stability,
+    )
+    findings = compared(experiment, *scores)
+    decision, why = judge(findings, unstable, experiment.retraining)
+    evidence = {
+        "challenger": challenger,
+        "champion": champion.id,
+        "decision": decision,
+        "why": why,
+        "metric": experiment.retraining.metric,
+        "initial_times": [format_time(time) for time in experiment.initial_times],
+        "findings": [one.to_json() for one in findings],
+        "unstable": unstable,
+        "rollout_hours": rollout.forecast.lead_time,
+        "rule": experiment.retraining.model_dump(mode="json", exclude=ASKED),
+    }
+    path = evidence_file(layout, champion.id)
+    write_json(path, evidence)
+    return {
+        "status": "completed",
+        "model": challenger,
+        "champion": champion.id,
+        "decision": decision,
+        "why": why,
+        "scorecard": scorecard(evidence),
+        "evidence": path.relative_to(layout.root).as_posix(),
+        "message": f"{decision}: {why}",
+    }
+
+
+def compared(experiment: Experiment, challenger: Scores, champion: Scores) -> list[Finding]:
+    """The named scores of both, paired by initial time.
+
+    Raises
+    ------
+    UserError
+        If a named score was not scored, or the scores do not fit together.
+    """
+    rule = experiment.retraining
+    states = challenger.states()[FORECAST], champion.states()[FORECAST]
+    found = score_difference(*states, rule.metric, level=rule.level)
+    axes = states[0].axes
+    region = axes.regions.index("global") if "global" in axes.regions else 0
+    findings = []
+    for named in rule.scores or _all(experiment, challenger):
+        channel = Channel(weatherbench_name(named.variable), named.level)
+        lead = np.timedelta64(named.lead, "h")
+        if channel not in axes.channels or lead not in axes.leads:
+            known = ", ".join(
+                f"{one.variable}{'' if one.level is None else f' {one.level:g}'}" for one in axes.channels
+            )
+            raise UserError(
+                f"retraining.scores names {channel.variable} {channel.level} at {named.lead}h, which was not scored; "
+                f"scored are {known} up to {experiment.forecast.lead_time}h"
+            )
+        where = (list(axes.leads).index(lead), axes.channels.index(channel), region)
+        findings.append(
+            Finding(
+                channel.variable,
+                channel.level,
+                f"{named.lead}h",
+                challenger.unit(channel).name,
+                champion.at(rule.metric, FORECAST, channel, lead),
+                challenger.at(rule.metric, FORECAST, channel, lead),
+                float(found.low[where]),
+                float(found.high[where]),
+                float(found.p_value[where]),
+            )
+        )
+    return findings
+
+
+def _all(experiment: Experiment, scores: Scores) -> list[NamedScore]:
+    """Each target at the longest lead time."""
+    lead = f"{experiment.forecast.lead_time}h"
+    return [
+        NamedScore.model_validate({"variable": one.variable, "level": one.level, "lead": lead})
+        for one in scores.channels
+    ]
+
+
+def _long_rollout(experiment: Experiment) -> Experiment:
+    """One forecast from the first initial time to the end of the comparison's data."""
+    times = experiment.initial_times
+    hours = (times[-1] - times[0]) // timedelta(hours=1) + experiment.forecast.lead_time
+    content = experiment.model_dump(mode="json")
+    content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h"}
+    return configuration.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")

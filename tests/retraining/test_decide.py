@@ -1,0 +1,145 @@
+"""Decisions in the registry: promoted, held, refused, rolled back; always at most one champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphufs import configuration, registry
+from graphufs.errors import UserError
+from graphufs.experiment import Experiment
+from graphufs.files import write_json
+from graphufs.layout import Layout
+from graphufs.retraining.decide import evidence_file, promote, rollback
+from graphufs.steps import run_step
+from tests.registry.test_registry import model
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three models of demo: 1 and 3 candidates, 2 the champion."""
+    for update in (1, 2, 3):
+        registry.register(tmp_path, model(update), "test")
+    promote(tmp_path, "demo-abc-2", "me", "the first")
+    return tmp_path
+
+
+def champion(root: Path) -> str | None:
+    found = [one.id for one in registry.models(root, "demo") if one.role == "champion"]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def planned(tiny: Experiment, root: Path, decision: str, challenger: str = "demo-abc-3", **more: Any) -> Experiment:
+    """An experiment whose comparison has come to a decision."""
+    settings = {"champion": "demo-abc-2", **more}
+    made = configuration.parse(
+        configuration.dump(tiny), [f"retraining.{name}={json.dumps(value)}" for name, value in settings.items()]
+    )
+    evidence = {"challenger": challenger, "champion": "demo-abc-2", "decision": decision, "why": "so it is"}
+    write_json(evidence_file(Layout(made, root), "demo-abc-2"), evidence)
+    return made
+
+
+def last(root: Path) -> registry.Event:
+    return registry.history(root)[-1]
+
+
+def test_a_promotion_keeps_evidence_and_cost_and_retires_the_former_champion(tiny: Experiment, root: Path) -> None:
+    experiment = planned(tiny, root, "promote", cost={"gpu_hours": 2.5, "energy": None})
+    done = run_step("decide", experiment, root)
+    assert (done["status"], done["decision"], done["champion"]) == ("completed", "promote", "demo-abc-3")
+    assert champion(root) == "demo-abc-3" and registry.get(root, "demo-abc-2").role == "retired"
+    assert last(root).by == "the rule" and last(root).content["evidence"]["why"] == "so it is"
+    assert registry.get(root, "demo-abc-3").cost == {"gpu_hours": 2.5, "energy": None}
+    count = len(registry.history(root))
+    assert run_step("decide", experiment, root)["status"] == "unchanged" and len(registry.history(root)) == count
+
+
+@pytest.mark.parametrize(
+    ("decision", "kind", "role"), [("hold", "held", "candidate"), ("refuse", "refused", "retired")]
+)
+def test_what_is_not_promoted_leaves_the_champion(
+    tiny: Experiment, root: Path, decision: str, kind: str, role: str
+) -> None:
+    done = run_step("decide", planned(tiny, root, decision), root)
+    assert done["champion"] == champion(root) == "demo-abc-2"
+    assert last(root).kind == kind and registry.get(root, "demo-abc-3").role == role
+
+
+def test_a_person_who_was_asked_stands_in_the_history(tiny: Experiment, root: Path) -> None:
+    with pytest.raises(UserError, match="asks a person about demo-abc-3"):
+        run_step("decide", planned(tiny, root, "ask"), root)
+    run_step("decide", planned(tiny, root, "ask", answer="promote", decided_by="Ann", why="looks good"), root)
+    assert champion(root) == "demo-abc-3" and last(root).by == "Ann" and last(root).why.startswith("looks good; asked")
+
+
+def test_an_answer_does_not_overrule_the_rule(tiny: Experiment, root: Path) -> None:
+    done = run_step("decide", planned(tiny, root, "refuse", answer="promote"), root)
+    assert done["decision"] == "refuse" and champion(root) == "demo-abc-2"
+
+
+def test_nobody_is_promoted_over_a_champion_it_was_not_compared_with(tiny: Experiment, root: Path) -> None:
+    experiment = planned(tiny, root, "promote")
+    promote(root, "demo-abc-1", "me", "meanwhile")
+    with pytest.raises(UserError, match="demo-abc-1 is the champion by now"):
+        run_step("decide", experiment, root)
+    assert champion(root) == "demo-abc-1"
+
+
+def test_a_rollback_goes_back_and_a_second_one_further(root: Path) -> None:
+    with pytest.raises(UserError, match="former champions: none"):
+        rollback(root, "demo", "me", "")
+    for update in (3, 1):
+        promote(root, f"demo-abc-{update}", "me", "better")
+    event = rollback(root, "demo", "me", "worse nights")
+    assert event is not None and champion(root) == "demo-abc-3"
+    assert (event.why, event.content["rollback_of"]) == ("worse nights", "demo-abc-1")
+    rollback(root, "demo", "me", "")
+    assert champion(root) == "demo-abc-2"
+    with pytest.raises(UserError, match="no model was a champion"):
+        rollback(root, "demo", "me", "")
+    rollback(root, "demo", "me", "", "demo-abc-1")
+    assert champion(root) == "demo-abc-1" and rollback(root, "demo", "me", "", "demo-abc-1") is None
+    with pytest.raises(UserError, match="nothing-1 was a champion"):
+        rollback(root, "demo", "me", "", "nothing-1")
+    rollback(root, "demo", "me", "")
+    assert champion(root) == "demo-abc-2", "what was rolled back to stands behind what was before it"
+
+
+PROMOTER = """
+import os, signal, sys
+from pathlib import Path
+from graphufs import files, registry
+from graphufs.retraining.decide import promote
+
+root, at = Path(sys.argv[1]), int(sys.argv[2])
+calls = 0
+def hook(event, arguments):
+    global calls
+    if event.startswith(("open", "os.")) and str(root) in str(arguments):
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+promote(root, "demo-abc-3", "test", "better")
+"""
+
+
+def test_killed_anywhere_in_a_promotion_there_is_one_champion_and_the_history_is_true(root: Path) -> None:
+    seen = set()
+    for at in range(1, 60):
+        done = subprocess.run([sys.executable, "-c", PROMOTER, str(root), str(at)], check=False, env=os.environ)
+        seen.add(now := champion(root))
+        assert now == (last(root).model if last(root).kind == "promoted" else None)
+        if done.returncode != -signal.SIGKILL:
+            break
+    assert done.returncode == 0 and champion(root) == "demo-abc-3" and at > 5
+    assert seen == {"demo-abc-2", "demo-abc-3"}
