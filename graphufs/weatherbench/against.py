@@ -27,6 +27,7 @@ from graphufs.weatherbench.placing import forecasts_on, land_on, normals_on, tru
 from graphufs.weatherbench.recipes import RECIPES
 from graphufs.weatherbench.regridding import Method, RegriddedTruth, Regridder
 from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.seeps_climatology import DRY_METRES
 from graphufs.weatherbench.truth import FrameWindow, Normals, PreparedTruth, Truth
 
 LAND = "land_static"
@@ -234,7 +235,7 @@ def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertica
     if path.is_dir():
         return
     stamps = np.intersect1d(stamps_in(experiment.climatology_period, experiment.data.time_step), truth.stamps)
-    rain = any(RECIPES[name].hours for name in experiment.evaluation.derived)
+    rain = any(channel.variable in DRY_METRES for channel in truth.channels)
     write_store(
         path,
         truth,
