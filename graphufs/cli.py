@@ -148,6 +148,24 @@ def plan_retraining(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
+def compare_models(experiment: Path, *, options: Options | None = None) -> int:
+    """Forecast and score a planned challenger and its champion on the same initial times, and apply the rule."""
+    return _steps(experiment, options, "compare_models")
+
+
+@app.command
+def decide(experiment: Path, *, options: Options | None = None) -> int:
+    """Promote, hold or refuse a compared challenger, as the rule says or (retraining.answer) who was asked."""
+    return _steps(experiment, options, "decide")
+
+
+@app.command
+def rollback(experiment: Path, *, options: Options | None = None) -> int:
+    """Make the former champion of the experiment's name the champion again; as `graphufs models rollback`."""
+    return _steps(experiment, options, "rollback")
+
+
+@app.command
 def retrain(experiment: Path, *, options: Options | None = None) -> int:
     """Do a whole round: plan, prepare, normalize, train the challenger, compare it with the champion, and decide.
 
@@ -159,7 +177,7 @@ def retrain(experiment: Path, *, options: Options | None = None) -> int:
     plan = results[-1].get("experiment")
     if plan is not None:
         planned = configuration.parse(plan, origin="the round's plan")
-        results += take(("prepare", "normalize", "train", "compare"), planned, root)
+        results += take(("prepare", "normalize", "train", "compare_models"), planned, root)
         if results[-1].get("decision") != "ask" or loaded.retraining.answer:
             results += take(("decide",), planned, root)
     if not options.json_:

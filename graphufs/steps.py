@@ -123,12 +123,17 @@ STEPS: dict[str, Step] = {
         ),
         Step("plan_retraining", "Choose a challenger's windows and fresh initial times.", "graphufs.retraining.plan"),
         Step(
-            "compare",
+            "compare_models",
             "Forecast and score challenger and champion on the same fresh initial times.",
             "graphufs.retraining.compare",
             ("train",),
         ),
-        Step("decide", "Promote, hold or refuse a compared challenger.", "graphufs.retraining.decide", ("compare",)),
+        Step(
+            "decide",
+            "Promote, hold or refuse a compared challenger.",
+            "graphufs.retraining.decide",
+            ("compare_models",),
+        ),
         Step("rollback", "Make the former champion the champion again.", "graphufs.retraining.back"),
     )
 }

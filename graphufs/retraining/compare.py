@@ -1,4 +1,4 @@
-"""The step `compare`: challenger and champion on the same fresh initial times, and what the rule says of the outcome.
+"""The step `compare_models`: challenger and champion on the same fresh initial times, and what the rule says of them.
 
 Both are forecast and scored as ever, below their own run folders; the challenger is registered as a candidate whose
 parent is the champion. The evidence lies in the challenger's run folder, named by what it compares:

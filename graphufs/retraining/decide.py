@@ -36,7 +36,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     layout = Layout(experiment, root)
     path = evidence_file(layout, wish.champion)
     if not path.is_file():
-        raise UserError(f"there is no comparison with {wish.champion} at {path}; run `graphufs compare` first")
+        raise UserError(f"there is no comparison with {wish.champion} at {path}; run `graphufs compare-models` first")
     evidence = json.loads(path.read_text())
     decision, by, why = evidence["decision"], RULE, evidence["why"]
     if decision == "ask":

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("operators", "triggers", "over_ssh", "messages", "copies", "page", "dags", "retraining", "nights")
+MODULES = ("operators", "triggers", "over_ssh", "messages", "copies", "page", "dags", "nights", "retraining")
 """In the order they run in."""
 
 

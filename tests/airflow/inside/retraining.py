@@ -1,10 +1,18 @@
-"""Retraining: what a round is asked for, and the question to a person."""
+"""Retraining: what a round is asked for, the question to a person, and a round that promotes, taken back again."""
 
 from __future__ import annotations
 
 import os
+from datetime import date
+from pathlib import Path
 
-from inside import raises
+from inside import events, raises, replaced, run, states_of, xcoms
+
+NIGHT = date(2026, 3, 1)
+RULE = [
+    f"retraining.{key}"
+    for key in ("training_days=10", "validation_days=2", "comparison_times=10", "worse_by_at_most=9", "level=0.4")
+]
 
 
 def check_a_round_is_asked_for_by_form_or_setting():
@@ -13,15 +21,17 @@ def check_a_round_is_asked_for_by_form_or_setting():
     from jobs.airflow import retraining
 
     form = {"experiment": "tiny", "site": "here", "overrides": ["training.seed=3"]}
-    found = retraining.asked(form)
+    found = retraining.asked(form, NIGHT, then="promote", why=None, decided_by="a 'b' {{ c }}")
     assert (found["form"], found["name"], found["site"]) == ("tiny", "tiny", "here")
-    assert configuration.parse(found["experiment"]).training.seed == 3
+    experiment = configuration.parse(found["experiment"])
+    assert experiment.training.seed == 3 and experiment.nightly.night == NIGHT
+    assert (experiment.retraining.then, experiment.retraining.decided_by) == ("promote", "a 'b' {{ c }}")
     nobody = {"experiment": None, "site": None, "overrides": None}
     with raises(UserError, "graphufs_retraining_experiment"):
-        retraining.asked(nobody)
+        retraining.asked(nobody, NIGHT)
     os.environ.update({"GRAPHUFS_RETRAINING_EXPERIMENT": "demo", "GRAPHUFS_RETRAINING_SITE": "here"})
     try:
-        assert retraining.asked(nobody)["name"] == "demo"
+        assert retraining.asked(nobody, NIGHT)["name"] == "demo"
     finally:
         del os.environ["GRAPHUFS_RETRAINING_EXPERIMENT"], os.environ["GRAPHUFS_RETRAINING_SITE"]
     for wrong, words in (
@@ -30,7 +40,7 @@ def check_a_round_is_asked_for_by_form_or_setting():
         ({"overrides": ["training.init_from=/etc/shadow"]}, "names a place"),
     ):
         with raises(UserError, words):
-            retraining.asked({**form, **wrong})
+            retraining.asked({**form, **wrong}, NIGHT)
 
 
 def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
@@ -38,18 +48,17 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
 
     from airflow.providers.standard.operators.hitl import HITLOperator
     from airflow.sdk.exceptions import AirflowSkipException
-    from inside import replaced
 
     from jobs.airflow.retraining import NOBODY, AskPerson
 
     put = []
     with replaced(HITLOperator, execute=lambda self, context: put.append(self.response_timeout)):
-        task = AskPerson(task_id="ask", subject="?", wanted="False", hours=2)
+        task = AskPerson(task_id="ask", subject="?", body="x", decision="hold", hours=2)
         assert task.defaults == ["Hold"] and task.options == ["Promote", "Hold"]
         with raises(AirflowSkipException, "nobody is asked"):
             task.execute({})
-        AskPerson(task_id="ask2", subject="?", wanted="True", hours="0.5").execute({})
-        AskPerson(task_id="ask3", subject="?", wanted=True, hours=2).execute({})
+        AskPerson(task_id="ask2", subject="?", body="x", decision="ask", hours="0.5").execute({})
+        AskPerson(task_id="ask3", subject="?", body="x", decision="ask", hours=2).execute({})
     assert put == [timedelta(minutes=30), timedelta(hours=2)]
     event = {"params_input": {}, "responded_at": datetime(2026, 3, 1, tzinfo=UTC)}
     somebody = {**event, "chosen_options": ["Promote"], "responded_by_user": {"id": "7", "name": "op"}}
@@ -58,3 +67,48 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
     assert task.execute_complete({}, silence) == {"answer": "Hold", "by": NOBODY}
     with raises(ValueError, "Responses"):
         task.execute_complete({}, {**somebody, "chosen_options": ["Whatever"]})
+
+
+def check_what_decide_is_told_and_which_task_has_something_to_do():
+    from graphufs import configuration
+    from jobs.airflow import forms, retraining
+
+    used = {"gpu_hours": 2.5, "energy": None}
+    told = retraining.told({"answer": "Promote", "by": "Ann 'B' \\"}, used)
+    found = configuration.load(forms.EXPERIMENTS / "tiny.yaml", told).retraining
+    assert (found.answer, found.decided_by, found.cost) == ("promote", "Ann 'B' \\", used)
+    assert retraining.told(None, None) == ["retraining.cost={}"]
+    yes, no = {"answer": "Promote"}, {"answer": "Hold"}
+    for decision, answered, promote in (("promote", None, True), ("hold", None, False), ("refuse", None, False),
+                                        ("ask", yes, True), ("ask", no, False), ("ask", None, False)):  # fmt: skip
+        assert retraining.outcome(decision, answered) == {"promote": promote, "hold": not promote}
+
+
+def check_a_round_promotes_a_better_challenger_tells_the_nights_and_is_taken_back():
+    from graphufs import registry
+    from graphufs.retraining.decide import promote
+
+    root = Path(os.environ["GRAPHUFS_ROOT"])
+    (first,) = [one.id for one in registry.models(root, "tiny")]
+    promote(root, first, "test", "the first")
+    lenient = ["retraining.stability={margin: 1000, spectrum: 100000}", "nightly.days_per_night=40"]
+    wish = {"experiment": "tiny", "site": "here", "then": "promote"}
+    overrides = ["model.latent_size=4", "training.batch_size=4", *RULE, *lenient]
+    done = run("retraining", **wish, overrides=overrides)
+    states = states_of(done)
+    assert states.pop("ask") == states.pop("hold") == "skipped" and set(states.values()) == {"success"}, states
+    compared, decided = xcoms(done, "compare"), xcoms(done, "promote")
+    assert compared["decision"] == decided["decision"] == "promote" and "| champion |" in compared["scorecard"]
+    second = registry.champion(root, "tiny")
+    assert second.id == compared["model"] != first and second.parent == first
+    assert registry.history(root)[-1].by == "the rule" and "segments" in second.cost
+    (told,) = events("graphufs_champion")
+    assert (told["model"], told["experiment"], told["site"]) == (second.id, "tiny", "here")
+    again = run("retraining", **wish, overrides=overrides)
+    assert (
+        states_of(again)["train"] == "skipped" and "nothing new" in xcoms(again, "plan_retraining")["result"]["message"]
+    )
+    back = run("rollback", experiment="tiny", site="here", why="worse nights")
+    assert set(states_of(back).values()) == {"success"}, states_of(back)
+    assert registry.champion(root, "tiny").id == first and registry.history(root)[-1].why == "worse nights"
+    assert [event["model"] for event in events("graphufs_champion")] == [second.id, first]

@@ -1,0 +1,151 @@
+"""Train a challenger on what has become known, compare it with the champion, and promote, hold, or ask.
+
+`plan_retraining` chooses the windows: what is new since the champion's training, and a fresh period after both models'
+training for the comparison. With nothing new it is skipped and says what it waits for. The challenger is trained, and
+`compare` forecasts and scores both models on the same fresh initial times. The rule in the experiment's section
+`retraining` then says: promote, hold, or ask. To ask, the task `ask` waits for a person (*Required actions*), with the
+scorecard; without an answer within the hours of the form the champion stays.
+
+What was decided, by whom and on what evidence, stays in the registry, with what the training has cost. A promotion
+tells the nightly evaluation, which goes on with the new champion.
+
+It runs by the clock where the settings `graphufs_retraining_experiment` and `graphufs_retraining_site` name an
+experiment and a site, and by hand. The DAG `rollback` takes a promotion back.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
+
+from jobs.airflow import common, fields, forms
+from jobs.airflow.assets import CHAMPION
+from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.notifier import Notifier
+from jobs.airflow.operator import JobOperator
+from jobs.airflow.retraining import AskPerson
+
+SCHEDULE = os.environ.get("GRAPHUFS_RETRAINING_SCHEDULE", "0 5 1 * *")
+"""Cron's spelling, UTC."""
+
+with DAG(
+    dag_id="retraining",
+    description="Train a challenger, compare it with the champion, promote or hold it",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    tags=["graphufs", "training"],
+    default_args=common.arguments(),
+    on_success_callback=Notifier("succeeded", only_if="notify_success"),
+    params={
+        "experiment": common.experiment_field(optional=True),
+        "site": common.site_field(optional=True),
+        "then": fields.of_experiment("retraining.then", "After a gain", None),
+        "ask_hours": Param(
+            72,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=24 * 60,
+            title="Time to answer (hours)",
+            description="How long a person has where the rule asks one. Without an answer the champion stays.",
+        ),
+        "deadline_hours": common.deadline_field(24 * 14),
+        "overrides": common.overrides_field(),
+    },
+):
+
+    @task(pool=forms.pool())
+    def check() -> dict[str, Any]:
+        """See that what is asked for is right, and fix it for all tasks of this round."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from graphufs.errors import UserError
+        from jobs.airflow import retraining
+
+        context = get_current_context()
+        params, run = context["params"], context["dag_run"]
+        try:
+            found = retraining.asked(params, (run.logical_date or run.run_after).date(), then=params["then"])
+        except UserError as error:
+            raise AirflowFailException(str(error)) from None
+        return {**found, "ask_hours": params["ask_hours"], "deadline_hours": params["deadline_hours"]}
+
+    checked = check()
+    common_arguments: dict[str, Any] = {
+        "site": checked["site"],
+        "deadline": checked["deadline_hours"],
+        "pool": forms.pool(),
+    }
+    extend_world = JobOperator(
+        task_id="extend_world",
+        step="extend_world",
+        experiment=checked["experiment"],
+        doc_md="Let time pass in the embedded world. Other sources grow by themselves.",
+        **common_arguments,
+    )
+    plan_retraining = JobOperator(
+        task_id="plan_retraining",
+        step="plan_retraining",
+        experiment=checked["experiment"],
+        skip_without="experiment",
+        doc_md="Choose the windows of this round. Skipped if there is nothing new; its log says why.",
+        **common_arguments,
+    )
+
+    def job(step: str, after: JobOperator, doc: str, **more: Any) -> JobOperator:
+        """A step of what was planned as a task that comes after another one."""
+        needs, planned = [after.output["job"]], plan_retraining.output["experiment"]
+        given = {"task_id": step, "step": step, "experiment": planned, "needs": needs, "doc_md": doc}
+        return JobOperator(**{**given, **common_arguments, **more})
+
+    prepare = job("prepare", plan_retraining, "Fetch the data of the planned periods.")
+    normalize = job("normalize", prepare, "Compute the statistics that are not there yet.")
+    train = job("train", normalize, "Train the challenger.")
+    compare = job(
+        "compare_models", train, "Forecast and score both models on the same fresh initial times.", task_id="compare"
+    )
+    ask = AskPerson(
+        task_id="ask",
+        decision=compare.output["decision"],
+        hours=checked["ask_hours"],
+        subject="Shall {{ ti.xcom_pull(task_ids='compare')['model'] }} become the champion?",
+        body=compare.output["scorecard"],
+        doc_md="Ask a person, where the rule says so.",
+    )
+
+    @task(trigger_rule="none_failed_min_one_success")
+    def conclude(
+        compared: dict[str, Any], answered: dict[str, Any] | None, used: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """What is to be decided, and what the registry is told with it."""
+        from jobs.airflow import retraining
+
+        return {"overrides": retraining.told(answered, used), **retraining.outcome(compared["decision"], answered)}
+
+    concluded = conclude(compare.output, ask.output, train.output["used"])
+    promote = job(
+        "decide",
+        compare,
+        "Make the challenger the champion, and tell the nightly evaluation.",
+        task_id="promote",
+        overrides=concluded["overrides"],
+        wanted=concluded["promote"],
+        outlets=[CHAMPION],
+        event={"experiment": checked["form"], "name": checked["name"], "overrides": checked["overrides"]},
+    )
+    hold = job(
+        "decide",
+        compare,
+        "Note why the champion stays, with the evidence.",
+        task_id="hold",
+        overrides=concluded["overrides"],
+        wanted=concluded["hold"],
+    )
+    mirror = MirrorOperator(
+        task_id="mirror", site=checked["site"], pool=forms.pool(), trigger_rule="none_failed_min_one_success"
+    )
+    extend_world >> plan_retraining
+    [promote, hold] >> mirror

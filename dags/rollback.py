@@ -1,0 +1,76 @@
+"""Take a promotion back: the former champion of an experiment is the champion again.
+
+Nights, scores and reports go on with those of the former champion, which were kept. Repeated, it goes back one champion
+further; `to` names a certain one. The registry's history tells who did it and why.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from jobs.airflow import common, forms, nightly
+from jobs.airflow.assets import CHAMPION
+from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.notifier import Notifier
+from jobs.airflow.operator import JobOperator
+
+with DAG(
+    dag_id="rollback",
+    description="Make the former champion the champion again",
+    doc_md=__doc__,
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    tags=["graphufs", "training"],
+    default_args=common.arguments(),
+    on_success_callback=Notifier("succeeded", only_if="notify_success"),
+    params={
+        "experiment": common.experiment_field("p0"),
+        "site": common.site_field(),
+        "why": Param("", type="string", maxLength=500, title="Why", description="For the registry's history."),
+        "to": Param(
+            None,
+            type=["string", "null"],
+            pattern=nightly.MODEL,
+            maxLength=forms.LONGEST_MODEL,
+            title="To",
+            description="The id of a former champion. Empty: the one before the present champion.",
+        ),
+        "deadline_hours": common.deadline_field(6),
+    },
+):
+
+    @task(pool=forms.pool())
+    def check() -> dict[str, Any]:
+        """See that what is asked for is right, and who asks for it."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from graphufs.errors import UserError
+        from jobs.airflow import retraining
+
+        context = get_current_context()
+        params, run = context["params"], context["dag_run"]
+        by = getattr(run, "triggering_user_name", None)
+        wish = {"rollback_to": params["to"], "why": params["why"] or None, "decided_by": by}
+        try:
+            found = retraining.asked(params, run.run_after.date(), **wish)
+        except UserError as error:
+            raise AirflowFailException(str(error)) from None
+        return {**found, "deadline_hours": params["deadline_hours"]}
+
+    checked = check()
+    roll_back = JobOperator(
+        task_id="rollback",
+        step="rollback",
+        experiment=checked["experiment"],
+        site=checked["site"],
+        deadline=checked["deadline_hours"],
+        pool=forms.pool(),
+        outlets=[CHAMPION],
+        event={"experiment": checked["form"], "name": checked["name"]},
+        doc_md="Make the former champion the champion again, and tell the nightly evaluation.",
+    )
+    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=forms.pool())
+    roll_back >> mirror
