@@ -232,7 +232,7 @@ def test_what_a_step_cannot_use_is_bad_input_and_leaves_nothing(fake, root, step
     assert not root.exists() and not fake.calls("sbatch")
 
 
-@pytest.mark.parametrize("step", ["prepare", "normalize", "train"])
+@pytest.mark.parametrize("step", ["prepare", "normalize", "train", "evaluate"])
 def test_steps_that_can_run_on_several_nodes(fake, root, step):
     submit.submit(request_of(root, step, resources=("nodes=3",)))
     assert "#SBATCH --nodes=3" in (root / "jobs" / "job" / "attempts" / "1" / "script.sh").read_text()
