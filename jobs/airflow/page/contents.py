@@ -96,6 +96,18 @@ class Job(Told):
         return min(max(100 * done / total, 0.0), 100.0)
 
 
+class Finding(Told):
+    """A named score of champion and challenger."""
+
+    variable: str
+    level: float | None = None
+    lead: str
+    champion: float | None
+    challenger: float | None
+    change: float | None
+    p_value: float | None
+
+
 class Event(Told):
     """Something that happened to a model."""
 
@@ -106,6 +118,18 @@ class Event(Told):
     when: str = ""
     why: str = ""
     content: dict[str, Any] = {}
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What a decision was based on."""
+        evidence = self.content.get("evidence")
+        return _read(Finding, evidence.get("findings"))[0] if isinstance(evidence, dict) else []
+
+    @property
+    def gain(self) -> float | None:
+        """By how much the named scores are lower than the champion's, in percent, their mean."""
+        changes = [one.change for one in self.findings if one.change is not None]
+        return -100 * sum(changes) / len(changes) if changes else None
 
 
 class File(Told):
@@ -169,6 +193,13 @@ class Experiment:
     def decision(self, model: str) -> Event | None:
         """The last event that made a model what it is."""
         return next((one for one in self.history if one.model == model), None)
+
+    def cost(self, model: Model) -> dict[str, Any]:
+        """What a model cost, and what it gained on its parent for that."""
+        gains = [one.gain for one in self.history if one.model == model.id and one.gain is not None]
+        hours = model.cost.get("gpu_hours")
+        per_hour = gains[0] / hours if gains and isinstance(hours, int | float) and hours > 0 else None
+        return {**model.cost, "gain_per_gpu_hour": per_hour}
 
     def report(self, model: Model) -> str | None:
         """The newest report of a model's run."""

@@ -82,6 +82,6 @@ COSTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("gpu_hours", "GPU-hours", number),
     ("segments", "segments", number),
     ("queue_wait", "in the queue", duration),
-    ("energy_kwh", "kWh", number),
-    ("skill_per_gpu_hour", "skill per GPU-hour", number),
+    ("energy", "kWh", number),
+    ("gain_per_gpu_hour", "% lower error than its parent’s per GPU-hour", number),
 )

@@ -50,7 +50,9 @@ CATALOGUE = {
     "history": [
         {"number": 1, "kind": "registered", "model": "tiny-ab-16", "by": "me", "when": "2026-01-02T03:04:05Z"},
         {"number": 2, "kind": "promoted", "model": "tiny-ab-16", "by": "op", "why": f"better {HOSTILE}",
-         "when": "2026-01-03T03:04:05Z", "content": {"evidence": {"gain": HOSTILE}}},
+         "when": "2026-01-03T03:04:05Z", "content": {"evidence": {"note": HOSTILE, "findings": [
+             {"variable": "temperature", "level": 500, "lead": "24h", "champion": 2.0, "challenger": 1.83,
+              "change": -0.085, "p_value": 0.01}, {"variable": HOSTILE}]}}},
     ],
     "warnings": [HOSTILE],
     "mirrored": "2026-01-03T04:00:00Z",
@@ -155,7 +157,8 @@ def check_the_page_shows_champion_candidates_nights_jobs_reports_and_history():
     text = visible(html)
     for words in ("champion tiny-ab-16", "candidate", "9 initial times", "1 hole", "1994-02-02T00", "4.25 GPU-hours",
                   "2m temperature", "temperature, 500 hPa", "af-training.train-1", "25 %", "12.5 GPU-hours so far",
-                  "2.0 h", "2 open", "LOST", "by op", REPORT, "1 of its models are left out"):  # fmt: skip
+                  "2.0 h", "2 open", "LOST", "by op", REPORT, "temperature, 500 hPa, 24h 2.000 1.830 -8.5 % 0.010",
+                  "2.00 % lower error than its parent’s per GPU-hour", "1 of its models are left out"):  # fmt: skip
         assert words in text, (words, text)
     assert html.count("<polyline") == 6 and html.count('class="dot emulator"') == 3
     assert "<script" not in html and "alert(1)" in html and 'src="http' not in html
