@@ -252,9 +252,10 @@ class Climatology:
 
     def _days_of(self, block: int) -> np.ndarray:
         """Some days of all hours, [hour, day, channel, lat, lon]."""
-        if self._block is None or self._block[0] != block:
+        kept = self._block  # looked at once: other threads may read other days meanwhile
+        if kept is None or kept[0] != block:
             self._block = None  # gone before the next one is read
             days = slice(block * self._block_days, (block + 1) * self._block_days)
             part = pack(self._dataset, self._channels, ["hour", "dayofyear"], {"dayofyear": days})
-            self._block = block, part[..., self._order, :]
-        return self._block[1]
+            self._block = kept = block, part[..., self._order, :]
+        return kept[1]
