@@ -4,7 +4,7 @@ PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-airflow demo airflow test test-faults lint benchmark lock clean
+.PHONY: help setup setup-dev setup-airflow demo airflow test test-faults test-compose up down logs shell-hpc lint benchmark lock clean
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,21 @@ test-faults: .venv/.dev .venv-airflow/.done  ## The long suite: a real Slurm wit
 	@scripts/packages.sh slurm postgresql
 	@.venv/bin/python -m pytest -m faults -n 2 --dist loadfile tests/airflow $(PYTEST_ARGS)
 	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/test_p0.py tests/slurm $(PYTEST_ARGS)
+
+up:            ## Start docker-compose.yml: Airflow and a small Slurm cluster in containers
+	@scripts/compose.sh up
+
+down:          ## Stop it; what it keeps, stays (docker compose down -v throws that away too)
+	@scripts/compose.sh down
+
+logs:          ## Follow its logs
+	@scripts/compose.sh logs
+
+shell-hpc:     ## A shell on its login node
+	@scripts/compose.sh shell-hpc
+
+test-compose: .venv/.dev   ## Build, start, use and break docker-compose.yml; GRAPHUFS_NO_ENGINE=1: well without an engine
+	@.venv/bin/python -m pytest -m 'compose or not compose' -p no:xdist tests/compose $(PYTEST_ARGS)
 
 lint: .venv/.dev           ## Check style and types
 	@.venv/bin/ruff check .

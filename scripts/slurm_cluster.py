@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from kept_processes import Keeper, environment, free_port, process_table, with_descendants, write_private
-from slurm_files import DEVICES, Settings, accounting_file, cluster_file
+from slurm_files import CGROUP_FILE, DEVICES, Places, Settings, accounting_file, cluster_file, gpu_file
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "mariadb-install-db")
 # Variables that steer Slurm's commands; what a surrounding job or a shell has set must not reach this cluster.
@@ -172,12 +172,12 @@ class Cluster(Keeper):
         database, accounting, controller, *slurmds = ports
         password = secrets.token_hex(16)
         write_private(self.etc / "munge.key", secrets.token_bytes(1024))
-        write_private(self.etc / "slurmdbd.conf", accounting_file(self.base, user, accounting, database, password))
         nodes = dict(zip(self.nodes, slurmds, strict=True))
-        self.conf.write_text(cluster_file(self.base, self.settings, user, controller, accounting, nodes))
-        devices = "".join(f"Name=gpu File={device}\n" for device in DEVICES[: self.settings.gpus])
-        (self.etc / "gres.conf").write_text(f"AutoDetect=off\n{devices}")
-        (self.etc / "cgroup.conf").write_text("ConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n")
+        places = Places(self.base, user, controller, accounting, database, nodes)
+        write_private(self.etc / "slurmdbd.conf", accounting_file(places, password))
+        self.conf.write_text(cluster_file(places, self.settings))
+        (self.etc / "gres.conf").write_text(gpu_file(self.settings.gpus))
+        (self.etc / "cgroup.conf").write_text(CGROUP_FILE)
 
         munge = ["--foreground", "--force", f"--key-file={self.etc}/munge.key", f"--socket={self.run}/munge.socket"]
         munge += [f"--pid-file={self.run}/munged.pid", f"--log-file={self.log}/munged.log", "--num-threads=2"]

@@ -1,4 +1,4 @@
-"""What a private Slurm is like: its settings, and the files in which Slurm reads them."""
+"""What a private Slurm is like: its settings, its places, and the files in which Slurm reads them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,52 @@ class Settings:
     extra: str = ""  # more lines for slurm.conf
 
 
-def accounting_file(base: Path, user: str, port: int, database: int, password: str) -> str:
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a cluster's parts are and take connections: on one machine, or each on a machine of its own."""
+
+    base: Path  # each machine has its own sockets, logs and spool below it
+    user: str  # as whom all daemons run, and so the only one who can have jobs
+    controller: int
+    accounting: int
+    database: int
+    nodes: dict[str, int]  # the port of each node's slurmd
+    hosts: dict[str, str] | None = None
+    """The names of the machines of `controller`, `accounting` and `database`; a node's is its own. None: one machine,
+    where everything listens on the loopback address alone."""
+    state: Path | None = None  # what slurmctld must not lose; below the base by default
+
+    def host(self, part: str) -> str:
+        """Where a part is reached."""
+        return self.hosts[part] if self.hosts else LOOPBACK
+
+
+def gpu_file(gpus: int) -> str:
+    """The content of gres.conf."""
+    return "AutoDetect=off\n" + "".join(f"Name=gpu File={device}\n" for device in DEVICES[:gpus])
+
+
+# Without cgroups, which need root and a kernel's good will.
+CGROUP_FILE = "ConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n"
+
+
+def accounting_file(places: Places, password: str) -> str:
     """The content of slurmdbd.conf."""
+    base, local = places.base, places.hosts is None
+    listen = "CommunicationParameters=NoInAddrAny\n" if local else ""
     return f"""\
 AuthType=auth/munge
 AuthInfo=socket={base}/run/munge.socket
-DbdHost=localhost
-DbdAddr=127.0.0.1
-DbdPort={port}
-CommunicationParameters=NoInAddrAny
-SlurmUser={user}
+DbdHost={"localhost" if local else places.host("accounting")}
+DbdAddr={places.host("accounting")}
+DbdPort={places.accounting}
+{listen}SlurmUser={places.user}
 StorageType=accounting_storage/mysql
-StorageHost=127.0.0.1
-StoragePort={database}
+StorageHost={places.host("database")}
+StoragePort={places.database}
 StorageUser=slurm
 StoragePass={password}
 StorageLoc=slurm
@@ -47,34 +80,43 @@ PidFile={base}/run/slurmdbd.pid
 """
 
 
-def cluster_file(base: Path, its: Settings, user: str, port: int, accounting: int, nodes: dict[str, int]) -> str:
-    """The content of slurm.conf; `nodes` has the port of each node's slurmd."""
+def cluster_file(places: Places, its: Settings) -> str:
+    """The content of slurm.conf."""
+    base, local, user = places.base, places.hosts is None, places.user
+    # On one machine they listen on the addresses given here, not on all. Machines that come and go, as containers do,
+    # may have another address each time.
+    communication = "NoCtldInAddrAny,NoInAddrAny" if local else "NoAddrCache"
+    controller = f"localhost({LOOPBACK})" if local else places.host("controller")
+    gpus = f" Gres=gpu:{its.gpus}" if its.gpus else ""
+    counted = "GresTypes=gpu\nAccountingStorageTRES=gres/gpu\n" if its.gpus else ""
     size = f"CPUs={its.cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={its.cpus} ThreadsPerCore=1"
-    each = f"NodeHostname=localhost NodeAddr=127.0.0.1 {size} RealMemory={its.memory} Gres=gpu:{its.gpus}"
-    lines = "\n".join(f"NodeName={name} Port={at} {each}" for name, at in nodes.items())
+    each = f"{size} RealMemory={its.memory}{gpus}"
+    lines = "\n".join(
+        f"NodeName={name} Port={at} NodeHostname={'localhost' if local else name} "
+        f"NodeAddr={LOOPBACK if local else name} {each}"
+        for name, at in places.nodes.items()
+    )
     return f"""\
 ClusterName=graphufs
-SlurmctldHost=localhost(127.0.0.1)
-SlurmctldPort={port}
+SlurmctldHost={controller}
+SlurmctldPort={places.controller}
 SlurmUser={user}
 SlurmdUser={user}
 AuthInfo=socket={base}/run/munge.socket,cred_expire={its.cred_expire}
-# Listen on the addresses given here, not on all.
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-StateSaveLocation={base}/state/ctld
+CommunicationParameters={communication}
+StateSaveLocation={places.state or base / "state" / "ctld"}
 SlurmdSpoolDir={base}/state/spool-%n
 SlurmctldPidFile={base}/run/slurmctld.pid
 SlurmdPidFile={base}/run/slurmd-%n.pid
 SlurmctldLogFile={base}/log/slurmctld.log
 SlurmdLogFile={base}/log/slurmd-%n.log
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
-AccountingStoragePort={accounting}
+AccountingStorageHost={places.host("accounting")}
+AccountingStoragePort={places.accounting}
 # Not a password: where the accounting finds munge.
 AccountingStoragePass={base}/run/munge.socket
-AccountingStorageTRES=gres/gpu
 MailProg=/bin/true
-# Without cgroups, which need root and a kernel's good will; memory is watched by asking once a second.
+# Memory is watched by asking once a second.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
@@ -85,8 +127,7 @@ SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU={its.memory // its.cpus}
-GresTypes=gpu
-SchedulerType=sched/backfill
+{counted}SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,sched_interval=5,sched_min_interval=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -102,7 +143,7 @@ SlurmdTimeout={its.slurmd_timeout}
 TCPTimeout=2
 MessageTimeout={its.message_timeout}
 {lines}
-PartitionName=DEFAULT Nodes={",".join(nodes)} State=UP DefaultTime=00:10:00 MaxTime=02:00:00
+PartitionName=DEFAULT Nodes={",".join(places.nodes)} State=UP DefaultTime=00:10:00 MaxTime=02:00:00
 PartitionName=main PriorityTier=10 Default=YES
 PartitionName=short PriorityTier=10 DefaultTime=00:01:00 MaxTime=00:01:00
 PartitionName=low PriorityTier=1 PreemptMode=REQUEUE GraceTime={its.grace}
