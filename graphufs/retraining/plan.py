@@ -31,7 +31,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         If the champion cannot be used, the source cannot be opened, or the rule names what the experiment lacks.
     """
     root = Path(root).expanduser().absolute()
-    champion = registry.choose(root, experiment.name)
+    champion = registry.champion(root, experiment.name) or _first(registry.models(root, experiment.name))
     if champion is None:
         return _nothing(None, f"no model of {experiment.name} is registered: train one, and run `graphufs register`")
     own = experiment_of(champion, experiment)
@@ -103,6 +103,11 @@ def _refused(
     if comparison.start <= seen:
         return f"the comparison needs data after {format_time(seen)}, which the champion was chosen by"
     return None
+
+
+def _first(models: list[Model]) -> Model | None:
+    """While there is no champion: the newest candidate that is nobody's challenger."""
+    return next((one for one in reversed(models) if one.role == "candidate" and one.parent is None), None)
 
 
 def _settled(root: Path, name: str) -> list[Model]:
