@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from graphufs.experiment import Experiment
 from graphufs.layout import Layout
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.weatherbench import step
+from graphufs.weatherbench.baselines import lag_correlation
 from graphufs.weatherbench.climatology_store import in_memory
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layers import as_levels
@@ -56,7 +59,12 @@ def era5(drop: tuple[str, ...] = ()) -> xr.Dataset:
 def against_era5(made: Made, folder: Path, dataset: xr.Dataset, **settings: Any) -> tuple[Experiment, Path]:
     experiment, root = made
     write_zarr(folder / "era5.zarr", {None: dataset}, {str(name): {"time": 100} for name in dataset})
-    given = {"truth": "era5", "era5.url": folder / "era5.zarr", "era5.native_layers": "leave_out"} | settings
+    given = {
+        "truth": "era5",
+        "era5.url": folder / "era5.zarr",
+        "era5.native_layers": "leave_out",
+        "map_leads": "[]",
+    } | settings
     overrides = [f"evaluation.{key}={value}" for key, value in given.items()]
     return configuration.parse(configuration.dump(experiment), overrides), root
 
@@ -64,6 +72,14 @@ def against_era5(made: Made, folder: Path, dataset: xr.Dataset, **settings: Any)
 def scores_of(experiment: Experiment, root: Path, name: str = "era5") -> Scores:
     step.run(experiment, root, progress=no_progress, should_stop=never_stop)
     return Scores.open(Layout(experiment, root).scores_against(name))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """How fast anomalies fade is not looked at here: learn it from few times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "lag_correlation", partial(lag_correlation, samples=10))
+        yield
 
 
 @pytest.fixture(scope="module")
