@@ -1,0 +1,125 @@
+"""The whole system in containers: built, started, used through Airflow's public API, broken, and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.compose.system import AIRFLOW, CLUSTER, PROJECT, System, eventually, has_engine, run
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+STEPS = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
+UPDATES, ROLLOUT = 10_000, 4
+"""Of the first stage, long enough for all that is done to the system meanwhile; and of tiny's second one."""
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    if not has_engine():
+        said = "no Docker engine answers, so docker-compose.yml was neither built nor started"
+        if os.environ.get("GRAPHUFS_NO_ENGINE") == "1":
+            pytest.skip(f"{said}, as is meant: GRAPHUFS_NO_ENGINE=1")
+        pytest.fail(f"{said}; start one (docker info shows it), or say that this is meant: GRAPHUFS_NO_ENGINE=1")
+    found = System()
+    stand_in = run("docker", "image", "inspect", "postgres:16").returncode != 0
+    if stand_in and run("docker", "pull", "postgres:16").returncode != 0:
+        made = run("docker", "build", "-t", "postgres:16", "-f", "tests/compose/postgres.Dockerfile", "tests/compose")
+        assert made.returncode == 0, made.stderr[-3000:]
+    try:
+        found.compose("down", "-v", "--remove-orphans")
+        found.compose("build")
+        yield found
+    finally:
+        found.compose("down", "-v", "--remove-orphans")
+        run("docker", "image", "rm", f"{PROJECT}-airflow", f"{PROJECT}-hpc")
+        print("\nseconds:", {name: round(took) for name, took in found.took.items()})
+
+
+def test_the_images_are_small(system: System) -> None:
+    for name, most in (("airflow", 900e6), ("hpc", 2500e6)):
+        (found,) = json.loads(run("docker", "image", "inspect", f"{PROJECT}-{name}").stdout)
+        print(f"{name}: {found['Size'] / 1e6:.0f} MB")
+        assert found["Size"] < most and found["Config"]["User"] == "graphufs"
+
+
+def test_the_control_plane_has_no_jax(system: System) -> None:
+    found = run("docker", "run", "--rm", f"{PROJECT}-airflow", "/opt/venv/bin/python", "-c", "import jax")
+    assert "No module named 'jax'" in found.stderr
+
+
+def test_it_gets_ready_within_three_minutes_with_all_that_is_needed(system: System) -> None:
+    api = system.up()
+    print(f"up: {system.took['up']:.0f} s")
+    assert system.took["up"] < 180
+    assert {pool["name"] for pool in api.request("GET", "/pools")["pools"]} >= {"cluster", "graphufs"}
+    assert api.request("GET", "/connections/cluster_login")["host"] == "login"
+    eventually(lambda: api.paused("training") is False and api.paused("normalization") is False, 60, "DAGs are there")
+    assert system.inside("login", "sinfo", "-h", "-N", "-p", "main", "-o", "%N").split() == ["node1", "node2"]
+
+
+def test_normalization_makes_data_and_statistics_over_ssh(system: System) -> None:
+    made = system.api.trigger("normalization", {"experiment": "tiny", "site": "cluster"})
+    assert system.api.wait("normalization", made, 300) == "success"
+    assert system.inside("login", "bash", "-c", "ls -d /scratch/graphufs/statistics/*").strip()
+
+
+def test_a_training_survives_the_death_of_every_service_and_a_restart_of_the_whole(system: System) -> None:
+    overrides = ["training.checkpoint_every=500", "training.validate_every=20000"]
+    conf = {"experiment": "tiny", "site": "cluster", "updates": UPDATES, "overrides": overrides}
+    made = system.api.trigger("training", conf)
+    eventually(lambda: system.progress() > 500, 300, "the training has a checkpoint")
+    place = system.inside("login", "squeue", "-h", "-t", "R", "-o", "%N").strip()
+    other = "node2" if place == "node1" else "node1"
+    # One of Airflow's and one of the cluster's at a time; the job's own node comes last.
+    pairs = [*zip(AIRFLOW, ("database", "accounting", "controller", "login", other), strict=True), (place,)]
+    assert {service for pair in pairs for service in pair} == {*AIRFLOW, *CLUSTER}
+    for pair in pairs:
+        before = system.progress()
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(system.kill, pair))
+        assert before < UPDATES and system.asked(lambda: system.api.state("training", made)) == "running"
+    before = system.progress()
+    system.compose("down")
+    system.up()
+    assert system.api.state("training", made) == "running" and before < UPDATES, "too short a training to show it"
+    state = system.api.wait("training", made, 500)
+    tasks = [(task["task_id"], task["state"]) for task in system.api.task_instances("training", made)]
+    assert state == "success", tasks
+    check_nothing_is_lost_or_doubled(system, made)
+
+
+def check_nothing_is_lost_or_doubled(system: System, made: str) -> None:
+    jobs = {step: system.api.xcom("training", made, step, "return_value")["job"] for step in STEPS}
+    names = [name.split(".", 1)[1].rsplit(".", 2)[0] for name in slurm_jobs(system)]
+    assert {step: names.count(key) for step, key in jobs.items()} == dict.fromkeys(STEPS, 1)
+    lines = [
+        json.loads(line)
+        for line in system.inside("login", "bash", "-c", "cat /scratch/graphufs/runs/tiny/*/metrics.jsonl").splitlines()
+    ]
+    updates = [line["update"] for line in lines if line["event"] == "update"]
+    assert updates == sorted(set(updates)) and updates[-1] == UPDATES + ROLLOUT
+    assert set(range(10, UPDATES + 1, 10)) <= set(updates)
+    assert len(system.inside("login", "bash", "-c", "ls /scratch/graphufs/runs/tiny").split()) == 1
+
+
+def slurm_jobs(system: System) -> list[str]:
+    """The names of all jobs that Slurm ever took."""
+    return system.inside("login", "squeue", "-h", "-t", "all", "-o", "%j").split()
+
+
+def test_the_night_that_the_training_set_off_scores_its_model(system: System) -> None:
+    def nights() -> list[dict[str, Any]]:
+        runs = system.api.request("GET", "/dags/nightly_evaluation/dagRuns", limit=10)["dag_runs"]
+        return [one for one in runs if one["run_type"] == "asset_triggered"]
+
+    eventually(nights, 60, "a night was set off")
+    (night,) = nights()
+    assert system.api.wait("nightly_evaluation", night["dag_run_id"], 400) == "success"
+    recorded = system.api.xcom("nightly_evaluation", night["dag_run_id"], "record_nightly", "return_value")
+    assert recorded["added"]
+    system.inside("login", "test", "-s", f"/scratch/graphufs/{recorded['report']}")
