@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ from tests.compose.system import AIRFLOW, CLUSTER, PROJECT, System, eventually, 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 STEPS = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
 UPDATES, ROLLOUT = 10_000, 4
-"""Of the first stage, long enough for all that is done to the system meanwhile; and of tiny's second one."""
+"""Updates: of the first stage, long enough for all that is done to the system meanwhile; and of tiny's second one."""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,14 @@ def test_the_images_are_small(system: System) -> None:
 def test_the_control_plane_has_no_jax(system: System) -> None:
     found = run("docker", "run", "--rm", f"{PROJECT}-airflow", "/opt/venv/bin/python", "-c", "import jax")
     assert "No module named 'jax'" in found.stderr
+
+
+def test_make_up_says_in_one_line_that_the_port_is_taken(system: System) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("scripts/compose.sh", "up", **system.environment | {"PORT": port})
+    said = done.stderr.splitlines()
+    assert done.returncode == 1 and f"port {port} of 127.0.0.1 is taken" in said[-1] and len(said) <= 2, said
 
 
 def test_it_gets_ready_within_three_minutes_with_all_that_is_needed(system: System) -> None:
