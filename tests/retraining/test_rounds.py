@@ -1,0 +1,145 @@
+"""Rounds of retraining over a growing record, all real: one promoted, one held, one refused, and a rollback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphufs import configuration, registry
+from graphufs.experiment import Experiment
+from graphufs.layout import Layout
+from graphufs.nightly.store import NightlyScores
+from graphufs.replay.synthetic.store import ensure_world
+from graphufs.retraining.decide import promote
+from graphufs.steps import run_step
+from graphufs.train import checkpoint
+
+TRAINED = ("prepare", "normalize", "train")
+RULE = [
+    "retraining.training_days=10",
+    "retraining.validation_days=2",
+    "retraining.comparison_times=12",
+    "retraining.new_days=3",
+    "retraining.then=promote",
+    # a network this small, trained for seconds, keeps to no climate: only what is planted shall be refused
+    "retraining.stability.margin=100",
+    "retraining.stability.spectrum=1e9",
+    "training.stages.0.updates=40",
+    "training.stages.0.learning_rate.peak=0.01",
+]
+
+
+def asked(tiny: Experiment, *more: str) -> Experiment:
+    return configuration.parse(configuration.dump(tiny), [*RULE, *more])
+
+
+def grow(experiment: Experiment, root: Path, end: str) -> None:
+    """Let the record go on to a time."""
+    world = Layout(experiment, root).world
+    ensure_world(world, experiment.data.source.world, np.datetime64(end, "h"), exact=True)
+
+
+def train(request: Experiment, root: Path) -> Experiment:
+    """Plan a challenger and train it."""
+    plan = run_step("plan_retraining", request, root)
+    assert plan["experiment"], plan["message"]
+    planned = configuration.parse(plan["experiment"])
+    for step in TRAINED:
+        run_step(step, planned, root)
+    return planned
+
+
+def settle(planned: Experiment, root: Path) -> dict[str, Any]:
+    """Compare the challenger with the champion, and decide."""
+    compared = run_step("compare_models", planned, root)
+    decided = run_step("decide", planned, root)
+    assert decided["decision"] == compared["decision"], compared
+    assert run_step("decide", planned, root)["status"] == "unchanged"
+    return compared
+
+
+def damage(planned: Experiment, root: Path) -> None:
+    """Swap the trained weights for noise, in a checkpoint that is whole by all checksums."""
+    folder = Layout(planned, root).checkpoints
+    path = checkpoint.last(folder)
+    assert path is not None
+    meta = {
+        name: value for name, value in checkpoint.read_meta(path).items() if name not in ("format", "update", "sha256")
+    }
+    rng, emulator = np.random.default_rng(0), checkpoint.read_arrays(path, "emulator.npz")
+    spoilt = {
+        name: rng.normal(size=array.shape).astype(array.dtype)
+        if name.startswith("network") and array.ndim == 2
+        else array
+        for name, array in emulator.items()
+    }
+    assert any(not np.array_equal(spoilt[name], emulator[name]) for name in emulator)
+    checkpoint.save(folder, int(path.name), spoilt, checkpoint.read_arrays(path, "training.npz"), meta)
+
+
+def champion_of_tonight(request: Experiment, root: Path) -> str:
+    """Whom a night goes on with."""
+    return str(run_step("plan_nightly", request, root)["model"])
+
+
+def test_rounds_over_a_growing_record(
+    tiny: Experiment, finished_root: Path, copy_of_root: Callable[[Path], Path]
+) -> None:
+    root, request = copy_of_root(finished_root), asked(tiny)
+    first = run_step("register", tiny, root)["model"]
+    promote(root, first, "somebody", "the first one")
+
+    nothing = run_step("plan_retraining", request, root)
+    assert nothing["experiment"] is None and "nothing new" in nothing["message"]
+
+    # the record goes on: a challenger that is trained longer is better beyond chance
+    grow(request, root, "1994-02-12T18")
+    planned = train(request, root)
+    found = settle(planned, root)
+    better = found["model"]
+    assert found["decision"] == "promote", found["why"]
+    model = registry.get(root, better)
+    assert (model.role, model.parent, registry.get(root, first).role) == ("champion", first, "retired")
+    evidence = json.loads((root / found["evidence"]).read_text())
+    assert evidence["champion"] == first and len(evidence["initial_times"]) == 12 and not evidence["unstable"]
+    assert all(finding["change"] < 0 for finding in evidence["findings"])
+    assert champion_of_tonight(request, root) == better
+
+    # the nights are the new champion's: its scores grow
+    night = run_step("plan_nightly", request, root)
+    tonight = configuration.parse(night["experiment"])
+    for step in ("prepare", "forecast", "evaluate", "record_nightly"):
+        run_step(step, tonight, root)
+    scores = NightlyScores(Layout(tonight, root).nightly(model.checkpoint)).open()
+    assert scores is not None and len(scores.initial_times) == len(night["initial_times"])
+
+    # no new data, nothing to do; more data, but a training that learns nothing
+    assert run_step("plan_retraining", request, root)["experiment"] is None
+    grow(request, root, "1994-02-20T18")
+    still = asked(tiny, "training.stages.0.learning_rate.peak=1e-12", "training.stages.1.learning_rate.peak=1e-12")
+    found = settle(train(still, root), root)
+    assert found["decision"] == "hold" and "no named score is better beyond chance" in found["why"]
+    assert registry.get(root, found["model"]).role == "candidate"
+    assert champion_of_tonight(request, root) == better
+
+    # a damaged checkpoint is refused, whatever its checksums say
+    grow(request, root, "1994-02-26T18")
+    planned = train(request, root)
+    damage(planned, root)
+    found = settle(planned, root)
+    assert found["decision"] == "refuse", found["why"]
+    assert registry.get(root, found["model"]).role == "retired"
+    assert champion_of_tonight(request, root) == better
+
+    # back to the first: nights go on with it, and the history tells all of it
+    assert run_step("rollback", request, root)["model"] == first
+    assert champion_of_tonight(request, root) == first
+    assert [event.kind for event in registry.history(root) if event.kind not in ("registered", "scored")] == [
+        "promoted", "promoted", "held", "refused", "promoted",
+    ]  # fmt: skip
+    roles = [model.role for model in registry.models(root)]
+    assert roles.count("champion") == 1
