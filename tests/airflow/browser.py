@@ -185,3 +185,15 @@ def look_at_models(url: str, password: str, pictures: Path, model: str) -> set[s
         assert her.too_wide() <= 0
         her.picture("models-phone-report")
         return her.addresses
+
+
+def answer(url: str, password: str, pictures: Path, run: str, option: str) -> None:
+    """Log in, read the scorecard of a round of retraining, and answer its question."""
+    with person(url, pictures) as her:
+        her.log_in("op", password)
+        her.page.goto(f"{url}/dags/retraining/runs/{run}/tasks/ask/required_actions")
+        her.see(lambda text: "become the champion?" in text and "The rule says ask" in text, SECONDS)
+        her.picture("ask")
+        her.page.get_by_role("button", name=option, exact=True).click()
+        her.see(lambda text: "op" in text and "Response" in text, SECONDS)
+        her.picture("answered")

@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from graphufs import registry
+from graphufs.retraining.decide import promote
 from tests.airflow.bench import AirflowBench, eventually
-from tests.airflow.browser import look_at_models, skip_without_browser, train_by_hand
+from tests.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
@@ -113,3 +114,50 @@ def test_two_trainings_at_once_share_data_and_statistics(bench: AirflowBench) ->
         assert {first["status"], second["status"]} == {"completed", "unchanged"}
     models = [registry.get(bench.slurm.root, one["model"]) for one in made["register"]]
     assert models[0].run != models[1].run
+
+
+RULE = [
+    *(f"retraining.{key}" for key in ("training_days=10", "validation_days=2", "comparison_times=8", "level=0.49")),
+    *("retraining.worse_by_at_most=9", "retraining.stability={margin: 1000, spectrum: 100000}"),
+    *("nightly.days_per_night=40", "training.batch_size=4", "data.source.world.seed=6"),
+]
+"""A rule for models without skill, in a world of its own that goes on by 40 days a night."""
+
+
+@pytest.mark.faults
+def test_a_person_promotes_a_challenger_nights_follow_it_and_a_rollback_goes_back(
+    bench: AirflowBench, pictures: Path
+) -> None:
+    skip_without_browser()
+    bench.api.unpause("nightly_evaluation")
+    for dag in ("retraining", "rollback"):
+        bench.api.unpause(dag)
+    root = bench.slurm.root
+    first_run = trigger(bench, overrides=["data.source.world.seed=6"])
+    finished(bench, "training", first_run)
+    first = result(bench, "training", first_run, "register")["model"]
+    promote(root, first, "test", "the first")
+    run = bench.trigger("retraining", {"experiment": "tiny", "site": "bench", "then": "ask", "overrides": RULE})
+    bench.until_task("retraining", run, "awaiting_input", task="ask", seconds=400)
+    answer(bench.stack.url, bench.stack.passwords["op"], pictures, run, "Promote")
+    finished(bench, "retraining", run)
+    states = {task["task_id"]: task["state"] for task in bench.api.task_instances("retraining", run)}
+    assert states.pop("hold") == "skipped" and set(states.values()) == {"success"}, states
+    second = registry.champion(root, "tiny")
+    assert second is not None and second.parent == first and second.cost["segments"] == 1
+    assert registry.history(root)[-1].by == "op" and second.cost["queue_wait"] is not None
+
+    def nights(model: str) -> list[str]:
+        """Nights that an asset has triggered for a model, which are over."""
+        runs = bench.api.request("GET", "/dags/nightly_evaluation/dagRuns", limit=20)["dag_runs"]
+        over = [one for one in runs if one["run_type"] == "asset_triggered" and one["state"] in ("success", "failed")]
+        keys = [bench.key("nightly_evaluation", one["dag_run_id"], "plan_nightly") for one in over]
+        planned = [content["result"]["model"] for key in keys if (content := bench.slurm.job(key).result())]
+        return [one for one in planned if one == model]
+
+    eventually(lambda: nights(second.id), 400)
+    before = len(nights(first))
+    back = bench.trigger("rollback", {"experiment": "tiny", "site": "bench", "why": "worse nights"})
+    finished(bench, "rollback", back)
+    assert registry.champion(root, "tiny").id == first and registry.history(root)[-1].why == "worse nights"
+    eventually(lambda: len(nights(first)) > before, 400)
