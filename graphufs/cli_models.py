@@ -1,8 +1,9 @@
-"""The commands on registered models: `graphufs models list | show | promote | rollback`."""
+"""The commands on registered models: `graphufs models list | show | compare | promote | rollback`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from graphufs import registry
 from graphufs.layout import root_folder
-from graphufs.registry import Model
+from graphufs.registry import Event, Model
 
 app = App(name="models", help="See the registered models of a root: candidates, champions, and retired ones.")
 
@@ -66,11 +67,33 @@ def show(model: str, *, where: Where | None = None) -> int:
         print(json.dumps({**asdict(found), "history": past}, indent=2))
         return 0
     console = Console(width=WIDTH, highlight=False)
-    for name, value in _facts(found).items():
+    for name, value in {**_facts(found), **_costs(found, registry.history(root))}.items():
         console.print(f"[bold]{name:<13}[/] {value}")
     for event in events:
         console.print(f"{event.when}  {event.kind} by {event.by}" + (f": {event.why}" if event.why else ""))
     console.print(_scores(found))
+    return 0
+
+
+@app.command
+def compare(model: str, other: str | None = None, *, where: Where | None = None) -> int:
+    """Show how a model was held against champions; or compare it with another one, as `graphufs compare` does."""
+    from graphufs.retraining.scorecard import comparisons, scorecard
+
+    where = where or Where()
+    root = root_folder(where.root)
+    found = registry.get(root, model)
+    if other is not None:
+        from graphufs.cli_compare import compare as compared
+
+        return compared(found.id, registry.get(root, other).id, root=root, json_=where.json_)
+    past = comparisons(registry.history(root), found.id)
+    if where.json_:
+        print(json.dumps(past, indent=2))
+    elif not past:
+        print(f"{found.id} was not held against a champion yet; name another model to compare it with")
+    else:
+        print("\n\n".join(scorecard(one) for one in past))
     return 0
 
 
@@ -108,6 +131,20 @@ def _facts(model: Model) -> dict[str, Any]:
         **model.periods,
         "code": f"{made.get('commit') or 'outside a checkout'}, {made.get('created', '')}",
     }
+
+
+def _costs(model: Model, history: Sequence[Event]) -> dict[str, str]:
+    """What a model's training used, and what it gained on its parent for that."""
+    from graphufs.retraining.scorecard import gain
+
+    units = {"gpu_hours": "GPU-hours", "queue_wait": "s in the queue", "elapsed": "s", "energy": "kWh"}
+    known = [f"{model.cost[name]:g} {unit}" for name, unit in units.items() if model.cost.get(name) is not None]
+    lines = {"cost": ", ".join(known)} if known else {}
+    better, hours = gain(history, model.id), model.cost.get("gpu_hours")
+    if better is not None:
+        each = f", {better / hours:.3g} % per GPU-hour" if hours else ""
+        lines["gain"] = f"{better:.2g} % lower error than the champion's it was held against{each}"
+    return lines
 
 
 def _scores(model: Model) -> Table:

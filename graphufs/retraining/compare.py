@@ -4,6 +4,7 @@ Both are forecast and scored as ever, below their own run folders; the challenge
 parent is the champion. The evidence lies in the challenger's run folder, named by what it compares:
 
     comparisons/<champion>-<hash of the scores>.json    decision, why, findings, instabilities
+                                               .html    scorecard and differences with their intervals, all leads
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 from graphufs import configuration, registry
 from graphufs.errors import Stopped, UserError
 from graphufs.experiment import Experiment
-from graphufs.files import write_json
+from graphufs.files import write_json, write_text
 from graphufs.layout import Layout
 from graphufs.nightly.plan import experiment_of
 from graphufs.replay.variables import weatherbench_name
+from graphufs.report.comparison_page import render
 from graphufs.retraining.decide import evidence_file
 from graphufs.retraining.rule import Finding, judge
 from graphufs.retraining.scorecard import scorecard
@@ -29,6 +31,7 @@ from graphufs.retraining_settings import NamedScore
 from graphufs.section import format_time
 from graphufs.steps import Progress, ShouldStop, run_step
 from graphufs.weatherbench.against import open_climatology
+from graphufs.weatherbench.comparison import Side, compare
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import open_zarr
 from graphufs.weatherbench.scores import Scores
@@ -89,6 +92,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         "rule": experiment.retraining.model_dump(mode="json", exclude=ASKED),
     }
     path = evidence_file(layout, champion.id)
+    sides = Side(challenger, scores[0]), Side(champion.id, scores[1])
+    page = render(compare(*sides, experiment.retraining.metric, level=experiment.retraining.level), scores[0])
+    write_text(path.with_suffix(".html"), page)
     write_json(path, evidence)
     return {
         "status": "completed",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from graphufs.registry import Event
 
 
 def scorecard(evidence: Mapping[str, Any]) -> str:
@@ -26,3 +28,20 @@ def scorecard(evidence: Mapping[str, Any]) -> str:
     stable = "; ".join(evidence["unstable"]) or f"stable over {evidence['rollout_hours']} h"
     lines += ["", f"Long rollout: {stable}.", "", f"The rule says **{evidence['decision']}**: {evidence['why']}."]
     return "\n".join(lines)
+
+
+def comparisons(history: Sequence[Event], model: str) -> list[Mapping[str, Any]]:
+    """What the decisions on a model were based on, the oldest first."""
+    found = [event.content.get("evidence") for event in history if event.model == model]
+    return [one for one in found if isinstance(one, Mapping)]
+
+
+def gain(history: Sequence[Event], model: str) -> float | None:
+    """By how much a model's named scores are lower than those of the champion it was last held against, in percent.
+
+    The mean over the scores; None where it was not compared, or a score is no number.
+    """
+    compared = comparisons(history, model)
+    changes = [one["change"] for one in compared[-1].get("findings", ())] if compared else []
+    whole = all(isinstance(change, int | float) and change == change for change in changes)
+    return -100 * sum(changes) / len(changes) if changes and whole else None

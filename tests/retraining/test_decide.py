@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from graphufs import configuration, registry
+from graphufs.cli import main
 from graphufs.errors import UserError
 from graphufs.experiment import Experiment
 from graphufs.files import write_json
@@ -25,8 +26,10 @@ from tests.registry.test_registry import model
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Three models of demo: 1 and 3 candidates, 2 the champion."""
+    rmse = [{"variable": "t", "level": 500, "units": "K", "emulator": {"24h": 1.5}}]
+    scores = {"initial_times": 3, "period": "a..b", "grid": "64x32", "rmse": rmse}
     for update in (1, 2, 3):
-        registry.register(tmp_path, model(update), "test")
+        registry.register(tmp_path, model(update, scores=scores), "test")
     promote(tmp_path, "demo-abc-2", "me", "the first")
     return tmp_path
 
@@ -61,6 +64,23 @@ def test_a_promotion_keeps_evidence_and_cost_and_retires_the_former_champion(tin
     assert registry.get(root, "demo-abc-3").cost == {"gpu_hours": 2.5, "energy": None}
     count = len(registry.history(root))
     assert run_step("decide", experiment, root)["status"] == "unchanged" and len(registry.history(root)) == count
+
+
+def test_a_model_shows_what_it_cost_and_what_it_gained_for_that(
+    tiny: Experiment, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = planned(tiny, root, "promote", cost={"gpu_hours": 2.5, "queue_wait": 30, "energy": None})
+    path = evidence_file(Layout(experiment, root), "demo-abc-2")
+    write_json(path, json.loads(path.read_text()) | {"findings": [{"change": -0.06}, {"change": -0.02}]})
+    run_step("decide", experiment, root)
+    with pytest.raises(SystemExit):
+        main(["models", "show", "demo-abc-3", "--root", str(root)])
+    said = capsys.readouterr().out
+    assert "2.5 GPU-hours, 30 s in the queue\n" in said
+    assert "4 % lower error than the champion's it was held against, 1.6 % per GPU-hour" in said
+    with pytest.raises(SystemExit):
+        main(["models", "show", "demo-abc-1", "--root", str(root)])
+    assert "GPU" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from graphufs import configuration, registry
+from graphufs.cli import main
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
 from graphufs.nightly.store import NightlyScores
@@ -87,7 +89,10 @@ def champion_of_tonight(request: Experiment, root: Path) -> str:
 
 
 def test_rounds_over_a_growing_record(
-    tiny: Experiment, finished_root: Path, copy_of_root: Callable[[Path], Path]
+    tiny: Experiment,
+    finished_root: Path,
+    copy_of_root: Callable[[Path], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, request = copy_of_root(finished_root), asked(tiny)
     first = run_step("register", tiny, root)["model"]
@@ -108,6 +113,11 @@ def test_rounds_over_a_growing_record(
     assert evidence["champion"] == first and len(evidence["initial_times"]) == 12 and not evidence["unstable"]
     assert all(finding["change"] < 0 for finding in evidence["findings"])
     assert champion_of_tonight(request, root) == better
+    page = (root / found["evidence"]).with_suffix(".html").read_text()
+    assert f"<h1>{better} against {first}</h1>" in page and "Scorecard: RMSE" in page
+    with pytest.raises(SystemExit) as ended:
+        main(["models", "compare", better, "--root", str(root)])
+    assert ended.value.code == 0 and "The rule says **promote**" in capsys.readouterr().out
 
     # the nights are the new champion's: its scores grow
     night = run_step("plan_nightly", request, root)
