@@ -48,7 +48,7 @@ from graphufs.train.loader import Batch, BatchLoader
 from graphufs.train.plan import Plan
 from graphufs.train.programs import Programs
 from graphufs.train.trainer import REPORT_EVERY
-from graphufs.train.update import Controls, Objective, Program, State
+from graphufs.train.update import Objective, Program, State
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BAR = 3.0
@@ -240,7 +240,7 @@ def read(loader: BatchLoader, first: int, count: int) -> Iterator[Batch]:
 def updates(program: Program, state: State, batches: Iterable[Batch]) -> State:
     """Train, waiting for the device as often as a training does to report."""
     for number, batch in enumerate(batches, 1):
-        state, outcome = program(state, Controls.of(0, 1.0), batch)
+        state, outcome = program(state, program.objective.controls(0), batch)
         if number % REPORT_EVERY == 0:
             jax.block_until_ready(outcome)
     return jax.block_until_ready(state)

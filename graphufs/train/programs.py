@@ -18,7 +18,7 @@ class Programs:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[tuple[int, str], Program] = {}
         compute = objective.emulator.experiment.training.compute
         self._share = objective.emulator.experiment.training.batch_size // objective.devices.count
         self._fixed = compute.device_batch_size
@@ -75,7 +75,8 @@ class Programs:
         return ", or ".join([*ways, "shorten the rollout, or use a machine with more memory"])
 
     def __getitem__(self, stage: Stage) -> Program:
-        """A stage's compiled update."""
-        if stage.name not in self._programs:
-            self._programs[stage.name] = self.objective.program(stage, self.device_batch_size)
-        return self._programs[stage.name]
+        """A stage's compiled update, the same for all stages that differ in their learning rates alone."""
+        key = stage.rollout, stage.optimizer.model_dump_json()
+        if key not in self._programs:
+            self._programs[key] = self.objective.program(stage, self.device_batch_size)
+        return self._programs[key]

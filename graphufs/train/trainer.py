@@ -28,7 +28,7 @@ from graphufs.train.plan import Plan, Stage
 from graphufs.train.position import Position, require_own
 from graphufs.train.programs import Programs
 from graphufs.train.tracking import send_rest, tracked
-from graphufs.train.update import Controls, Objective, State
+from graphufs.train.update import Objective, State
 
 REPORT_EVERY = 10
 """Updates between two lines of metrics."""
@@ -174,7 +174,7 @@ class _Training:
         self.logbook.restart_clock(stage.loader.waited)
         for _, batch in stage.loader.batches(self.position.done - stage.first, stage.updates):
             done, factor = self.position.done, self.position.rate_factor
-            self.state, outcome = program(self.state, Controls.of(done, factor), batch)
+            self.state, outcome = program(self.state, self.objective.controls(done, factor), batch)
             self.logbook.note(outcome)
             self.position = replace(self.position, done=(done := done + 1))
             ends = done == stage.end

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from numpy.typing import NDArray
 
@@ -44,15 +45,14 @@ class State(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """Numbers that change from update to update: how many are done, and the factor to the learning rate."""
+    """Numbers that change from update to update: how many are done, the learning rate, and the factor to it.
+
+    As arguments, and not as constants of a program, they let all stages with the same rollout share one.
+    """
 
     done: np.int32
+    learning_rate: np.float32
     rate_factor: np.float32
-
-    @staticmethod
-    def of(done: int, rate_factor: float) -> Controls:
-        """With the types a program is compiled for."""
-        return Controls(np.int32(done), np.float32(rate_factor))
 
 
 class Outcome(NamedTuple):
@@ -93,6 +93,16 @@ class Program:
         )
 
 
+def mean_over_devices(found: Any) -> Any:
+    """The mean over all devices of a pytree of float32 arrays, by one exchange.
+
+    An exchange waits for the slowest device; on CPUs, where XLA does not put small ones together, one for each of a
+    network's hundred parameters made an update of the smallest network take a second where cores are shared.
+    """
+    vector, unravel = ravel_pytree(found)
+    return unravel(jax.lax.pmean(vector, AXIS))
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss of an experiment: an emulator's step with the weights of its errors, on some devices."""
@@ -128,6 +138,16 @@ class Objective:
         constants: tuple[Stepper, LossWeights] = self.devices.replicate((self.emulator.stepper, self.weights))
         return constants
 
+    @cached_property
+    def _rates(self) -> NDArray[np.float32]:
+        """The learning rate of each update, [updates]."""
+        rate = jit(jax.vmap(lambda done: jnp.asarray(self.plan.rate(done), jnp.float32)))
+        return np.asarray(rate(np.arange(self.plan.total, dtype=np.int32)))
+
+    def controls(self, done: int, rate_factor: float = 1.0) -> Controls:
+        """What the update that follows `done` others is told, with the types a program is compiled for."""
+        return Controls(np.int32(done), self._rates[done], np.float32(rate_factor))
+
     def start(self, network: GraphCast) -> State:
         """The state before the first update, from given parameters."""
         network = jax.tree.map(jnp.array, network)  # copies, as updates use up what they are given
@@ -152,9 +172,8 @@ class Objective:
         batch = self.devices.scatter(widened)
         if self.devices.single:
             batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
-        controls = Controls.of(0, 1.0)
         function = self._update(stage, device_batch_size)
-        compiled = function.lower(state, controls, *self.constants, batch).compile()
+        compiled = function.lower(state, self.controls(0), *self.constants, batch).compile()
         return Program(compiled, self, device_batch_size)
 
     @property
@@ -163,7 +182,6 @@ class Objective:
 
     def _update(self, stage: Stage, device_batch_size: int) -> Any:
         compute = self.emulator.experiment.training.compute
-        transformation = optimizer(stage.optimizer, self.plan.rate)
 
         def gradients(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> Any:
             inputs, targets, forcings = self.emulator.fields(batch)
@@ -177,13 +195,14 @@ class Objective:
                 samples_at_once=device_batch_size,
                 remat=_REMAT_STEPS[compute.rematerialize],
             )
-            return found if self.devices.single else jax.lax.pmean(found, AXIS)
+            return found if self.devices.single else mean_over_devices(found)
 
         def update(
             state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
         ) -> tuple[State, Outcome]:
             shared = self._on_devices(gradients, PartitionSpec())
             (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
+            transformation = optimizer(stage.optimizer, lambda _: controls.learning_rate)
             updates, moments = transformation.update(gradient, state.optimizer, state.network)
             updates = jax.tree.map(lambda leaf: controls.rate_factor * leaf, updates)
             network = optax.apply_updates(state.network, updates)

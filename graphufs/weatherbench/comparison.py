@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from graphufs.errors import UserError
 from graphufs.weatherbench.fields import Channel
@@ -269,6 +268,8 @@ def _significant(p_values: np.ndarray, level: float, control: Control) -> np.nda
     finite = np.isfinite(p_values)
     found = np.zeros(p_values.shape, bool)
     if finite.any():
+        from scipy import stats  # takes seconds, and whoever draws scores needs none of it
+
         found[finite] = stats.false_discovery_control(p_values[finite]) < level
     return found
 

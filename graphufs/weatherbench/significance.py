@@ -22,7 +22,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
-from scipy import fft, stats
+from scipy import fft, special
 
 from graphufs.errors import UserError
 from graphufs.weatherbench.bootstrap import block_length, percentile_interval, resampled
@@ -138,10 +138,10 @@ def _infer(
         low, high, p_value = percentile_interval(values, level)
         return Inference(estimate, values.std(axis=0, ddof=1), low, high, p_value, len(times), even)
     error, freedom = STANDARD_ERRORS[method](influence)
-    quantile = stats.t.ppf(1 - level / 2, freedom)
+    quantile = special.stdtrit(freedom, 1 - level / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where((estimate == 0) & (error == 0), 0.0, estimate / error)
-    p_value = 2 * stats.t.sf(np.abs(ratio), freedom)
+    p_value = 2 * special.stdtr(freedom, -np.abs(ratio))
     return Inference(
         estimate, error, estimate - quantile * error, estimate + quantile * error, p_value, len(times), even
     )
