@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from graphufs.model.layers import MLP, Linear, activate, add_bias, matmul, normalize_rows, randomize, scale_columns
+from tests.rounding import assert_equal_to_rounding, rounding
 
 
 def numbers(*shape: int, seed: int = 0) -> jax.Array:
@@ -48,10 +49,11 @@ def test_value_and_derivatives_are_those_of_the_formula(
 ) -> None:
     value, pull = jax.vjp(function, *arguments)
     expected, pull_plain = jax.vjp(plain, *arguments)
-    np.testing.assert_allclose(value, expected, atol=1e-5)
+    bound = rounding(max(max(argument.shape) for argument in arguments), sums_in_a_row=4)
+    assert_equal_to_rounding(value, expected, bound)
     direction = numbers(*value.shape, seed=3)
     for derivative, by_formula in zip(pull(direction), pull_plain(direction), strict=True):
-        np.testing.assert_allclose(derivative, by_formula, atol=1e-5)
+        assert_equal_to_rounding(derivative, by_formula, bound)
 
 
 def plain_mlp(mlp: MLP, x: jax.Array) -> jax.Array:
