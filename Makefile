@@ -4,7 +4,11 @@ PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-airflow demo airflow test test-faults test-compose up down logs shell-hpc lint benchmark lock clean
+.PHONY: help setup setup-dev setup-airflow demo airflow test test-faults test-compose test-isa test-long \
+    up down logs shell-hpc lint benchmark lock clean
+
+# Which tests each of the two processes takes, tests/conftest.py says.
+PYTEST := .venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,12 +40,19 @@ airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it 
 
 test: .venv/.dev .venv-airflow/.done  ## Run the tests
 	@scripts/packages.sh slurm postgresql browser
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
-test-faults: .venv/.dev .venv-airflow/.done  ## The long suite: a real Slurm with all that goes wrong on clusters, a real Airflow
+test-faults: .venv/.dev .venv-airflow/.done  ## The most telling faults on a real Slurm and a real Airflow
 	@scripts/packages.sh slurm postgresql
-	@.venv/bin/python -m pytest -m faults -n 2 --dist loadfile tests/airflow $(PYTEST_ARGS)
-	@.venv/bin/python -m pytest -m faults -n 2 --dist load tests/test_p0.py tests/slurm $(PYTEST_ARGS)
+	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)
+
+test-long: .venv/.dev .venv-airflow/.done  ## What a release needs besides: all other faults, p0 at full size, test-isa
+	@scripts/packages.sh slurm postgresql browser
+	@$(PYTEST) -m 'long and not compose' $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-isa
+
+test-isa: .venv/.dev       ## The tests that compute, with fewer instruction sets and cores (ISAS="AVX2" CORES="1")
+	@scripts/test_isa.sh $(PYTEST_ARGS)
 
 up:            ## Start docker-compose.yml: Airflow and a small Slurm cluster in containers
 	@scripts/compose.sh up
@@ -55,8 +66,8 @@ logs:          ## Follow its logs
 shell-hpc:     ## A shell on its login node
 	@scripts/compose.sh shell-hpc
 
-test-compose: .venv/.dev   ## Build, start, use and break docker-compose.yml; GRAPHUFS_NO_ENGINE=1: well without an engine
-	@.venv/bin/python -m pytest -m 'compose or not compose' -p no:xdist tests/compose $(PYTEST_ARGS)
+test-compose: .venv/.dev   ## Build, start and use docker-compose.yml; GRAPHUFS_NO_ENGINE=1: well without an engine
+	@.venv/bin/python -m pytest -m 'not long' -p no:xdist tests/compose $(PYTEST_ARGS)
 
 lint: .venv/.dev           ## Check style and types
 	@.venv/bin/ruff check .

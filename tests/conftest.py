@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from graphufs import configuration
 from graphufs.experiment import Experiment
 from graphufs.steps import CHAIN, run_step
+from tests import phases, skips
+from tests.slurm import running, slurm_cluster
 
 # The tests compile the same few programs again and again; JAX reads these when it is first imported, here, in the
 # processes the tests start, and in pytest-xdist's workers, which share the first process's folder.
@@ -22,6 +26,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+Cluster = slurm_cluster.Cluster
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 
 
@@ -31,23 +36,47 @@ def tiny() -> Experiment:
     return configuration.load(TINY)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of pytest-xdist's workers to need it makes, and the others take as it is."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            temporary = folder.with_name(f"{name}.made-by-{os.getpid()}")
+            make(temporary)
+            temporary.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def normalized_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment) -> Path:
     """A root in which tiny's data and statistics are there. Not to be written to: take `copy_of_root`."""
-    root = tmp_path_factory.mktemp("normalized")
-    for step in ("prepare", "normalize"):
-        assert run_step(step, tiny, root)["status"] == "completed"
-    return root
+
+    def make(root: Path) -> None:
+        for step in ("prepare", "normalize"):
+            assert run_step(step, tiny, root)["status"] == "completed"
+
+    return made_once(tmp_path_factory, "normalized", make)
 
 
 @pytest.fixture(scope="session")
 def finished_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment, normalized_root: Path) -> Path:
     """A root in which all steps of tiny are done. Not to be written to: take `copy_of_root`."""
-    root = tmp_path_factory.mktemp("finished") / "root"
-    shutil.copytree(normalized_root, root)
-    for step in CHAIN:
-        run_step(step, tiny, root)
-    return root
+
+    def make(root: Path) -> None:
+        shutil.copytree(normalized_root, root)
+        for step in CHAIN:
+            run_step(step, tiny, root)
+
+    return made_once(tmp_path_factory, "finished", make)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A Slurm of two nodes for all tests of this process: leave it as it was found, without jobs and all daemons up."""
+    with running(request) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -60,19 +89,34 @@ def copy_of_root(tmp_path: Path) -> Callable[[Path], Path]:
     return copy
 
 
-LONGEST = (
-    "test_end_to_end",
-    "test_p0",
-    "test_devices",
-    "test_jobs",
-    "test_resume",
-    "test_workers",
-    "test_trainer",
-    "test_cluster",
-)
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell at the end where the time went and what was skipped."""
+    config.pluginmanager.register(phases.Plugin(config), "phases")
+    config.pluginmanager.register(skips.Plugin(config), "skips")
+
+
+SERVERS = ("tests/airflow/test_end_to_end.py", "tests/slurm/test_cluster.py", "tests/slurm/test_jobs.py")
+"""Files of tests that share a Slurm, so one process takes them all."""
+APART = "tests/slurm/test_faults.py"
+"""The file whose tests are dealt out one by one: each waits more than it computes."""
+LONGEST = (*SERVERS, *(f"tests/{name}.py" for name in ("train/test_devices", "train/test_resume", "test_workers")))
 """Files of tests that take a minute and more, the longest first."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out tests by file to the processes of pytest-xdist, but for SERVERS and APART."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "servers" if path in SERVERS else nodeid if path == APART else path
+
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, so that no process of several is left with one of them at the end."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    order = {path: number for number, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))

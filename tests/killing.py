@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import importlib
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from graphufs.experiment import Experiment
-
-CHILD = """
-import functools, importlib, json, sys
-from pathlib import Path
-from graphufs.experiment import Experiment
 from graphufs.steps import run_step
+from tests.children import Child
 
-step, root, module, name, call, moment = sys.argv[1:7]
-owner, _, attribute = name.rpartition(".")
-target = importlib.import_module(module)
-target = getattr(target, owner) if owner else target
-function, calls = getattr(target, attribute), 0
 
-def halt():
-    print("halted", flush=True)
-    sys.stdin.readline()
+def run_halting(
+    connection: Any, step: str, experiment: Experiment, root: Path, module: str, name: str, call: int, moment: str
+) -> dict[str, Any]:
+    """In the child: run a step, halt before or after the `call`-th call of a function until there is an answer."""
+    owner, _, attribute = name.rpartition(".")
+    target = importlib.import_module(module)
+    target = getattr(target, owner) if owner else target
+    function, calls = getattr(target, attribute), 0
 
-@functools.wraps(function)
-def halting(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == int(call) and moment == "before":
-        halt()
-    result = function(*args, **kwargs)
-    if calls == int(call) and moment == "after":
-        halt()
-    return result
+    def halt() -> None:
+        connection.send(("said", "halted"))
+        connection.recv()
 
-setattr(target, attribute, halting)
-experiment = Experiment.model_validate_json(sys.argv[7])
-print(json.dumps(run_step(step, experiment, Path(root))), flush=True)
-"""
+    @functools.wraps(function)
+    def halting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and moment == "before":
+            halt()
+        result = function(*args, **kwargs)
+        if calls == call and moment == "after":
+            halt()
+        return result
+
+    setattr(target, attribute, halting)
+    return run_step(step, experiment, root)
 
 
 class Halted:
@@ -50,26 +47,17 @@ class Halted:
     def __init__(
         self, step: str, experiment: Experiment, root: Path, module: str, name: str, call: int, moment: str = "before"
     ) -> None:
-        dumped = experiment.model_dump_json()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, step, str(root), module, name, str(call), moment, dumped],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        assert line == "halted", f"the step never came to {module}.{name}, call {call}: {line}"
+        self.child = Child(run_halting, step, experiment, root, module, name, call, moment)
+        said = self.child.hear()
+        assert said == "halted", f"the step never came to {module}.{name}, call {call}: {said}"
 
     def kill(self) -> None:
         """End it as the kernel or a job system would: no chance to clean up."""
-        self.process.kill()
-        self.process.communicate()
-        assert self.process.returncode == -signal.SIGKILL
+        assert self.child.kill() == -signal.SIGKILL
 
     def go_on(self) -> dict[str, Any]:
         """Let it finish, and return the step's result."""
-        answer, _ = self.process.communicate("\n", timeout=120)
-        assert self.process.returncode == 0
-        result: dict[str, Any] = json.loads(answer)
+        self.child.answer()
+        result: dict[str, Any] = self.child.hear(120)
+        assert self.child.end() == 0
         return result

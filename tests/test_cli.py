@@ -110,8 +110,7 @@ def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_ro
     shutil.rmtree(trained.run / "forecasts")
     done = graphufs("export", trained.checkpoints / "00000016", file)
     assert done.returncode == 0 and str(file) in done.stdout, done.stderr
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    result = graphufs("train", TINY, "--root", root, "--init-from", file, "--json", env=environment)
+    result = graphufs("train", TINY, "--root", root, "--init-from", file, "--json")
     assert result.returncode == 0, result.stderr
     (step,) = json.loads(result.stdout)
     assert step["warnings"][0].startswith(f"initial weights from {file}: of ")
@@ -121,7 +120,14 @@ def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_ro
     assert {tensor["how"] for tensor in report["tensors"]} == {"kept"}  # both sets of names sort alike here
     first, from_file = (metrics.read(layout.metrics)[0]["loss"] for layout in (trained, again))
     assert from_file < first
-    assert any((root / "cache" / "jax").iterdir())  # what was compiled is kept below the root
+
+
+def test_what_is_compiled_is_kept_below_the_root(finished_root, copy_of_root):
+    root = copy_of_root(finished_root)
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    result = graphufs("forecast", TINY, "--root", root, "--set", "forecast.lead_time=12h", "--json", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert any((root / "cache" / "jax").glob("jit_*-cache"))
 
 
 def test_a_crosscheck_without_the_official_package_says_what_to_install(finished_root, tiny):

@@ -30,7 +30,7 @@ print(json.dumps({"code": code, "gib": resource.getrusage(resource.RUSAGE_SELF).
 """
 
 
-@pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_p0_takes_one_training_step_and_one_forecast_step_within_16_gib(tmp_path):
     store = tmp_path / "fv3.zarr"

@@ -15,8 +15,7 @@ import pytest
 from jobs.airflow.keys import job_key
 from tests.airflow import airflow_api, airflow_stack, running, skip_without_airflow, sshd
 from tests.private import wait_for
-from tests.slurm import running as running_slurm
-from tests.slurm import skip_without_slurm
+from tests.slurm import slurm_cluster
 from tests.slurm.bench import Bench
 
 TOP = Path(__file__).parents[2]
@@ -150,14 +149,14 @@ SITE = ("SLURM_CONF", "GRAPHUFS_SITES", "PATH", *(name for name in os.environ if
 
 
 @contextmanager
-def bench(request: pytest.FixtureRequest, folder: Path, prepared: Path, **settings: Any) -> Iterator[AirflowBench]:
-    """All of it, for as long as the `with` lasts. Skips the test where a part is not installed."""
-    skip_without_slurm()
+def bench(
+    request: pytest.FixtureRequest, folder: Path, cluster: slurm_cluster.Cluster, prepared: Path, **settings: Any
+) -> Iterator[AirflowBench]:
+    """Airflow and its way to a cluster, for as long as the `with` lasts. Skips the test where a part is missing."""
     skip_without_airflow()
     if lacks := sshd.missing():
         pytest.skip(f"no SSH server on this machine ({', '.join(lacks)} not found); on Debian: openssh-server")
     with ExitStack() as parts:
-        cluster = parts.enter_context(running_slurm(request))
         command = folder / "graphufs-jobs"
         control = {"connection": "hpc", "command": str(command), "poll_interval": INTERVAL}
         slurm = Bench(cluster, folder / "site", prepared, root=str(folder / "site" / "root"), control=control)

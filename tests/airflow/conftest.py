@@ -1,4 +1,4 @@
-"""One Airflow, sshd and Slurm for all tests here; each of pytest-xdist's workers that needs them starts its own."""
+"""One Airflow and sshd for all tests here; each of pytest-xdist's workers that needs them starts its own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import pytest
 from tests import matrix
 from tests.airflow.bench import AirflowBench
 from tests.airflow.bench import bench as whole_bench
+from tests.slurm import slurm_cluster
 
 HEADS = ("fault", "task", "job", "jobs", "what was seen", "took")
 
 
 @pytest.fixture(scope="session")
 def bench(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, normalized_root: Path
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    cluster: slurm_cluster.Cluster,
+    normalized_root: Path,
 ) -> Iterator[AirflowBench]:
     """The bench, with the data and statistics of tiny on its site. Leave it with all parts up and no jobs."""
-    with whole_bench(request, tmp_path_factory.mktemp("bench"), normalized_root) as bench:
+    with whole_bench(request, tmp_path_factory.mktemp("bench"), cluster, normalized_root) as bench:
         yield bench
 
 

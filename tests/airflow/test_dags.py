@@ -83,7 +83,6 @@ def test_dag_files_are_read_fast_and_need_no_arrays(results):
     assert set(spent) == {path.stem for path in (ROOT / "dags").glob("*.py")} and max(spent.values()) < 0.5, spent
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 def test_inside_airflow(results, check):
     assert results.get(check, "it was not run") == "", results.get(check)

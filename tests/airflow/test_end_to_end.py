@@ -15,7 +15,7 @@ from graphufs.retraining.decide import promote
 from tests.airflow.bench import AirflowBench, eventually
 from tests.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.timeout(1200)
 TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
 NIGHT = ("extend_world", "plan_nightly", "prepare", "forecast", "evaluate", "record_nightly")
 

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.forecast.store import ForecastWriter
 from graphufs.layout import Layout
 from graphufs.steps import Part, run_step
+from tests.children import Child
 
 BLOCKS = 4  # of tiny's 10 initial times, 3 at a time
 
-CHILD = """
-import json, os, signal, sys
-from pathlib import Path
-from graphufs.experiment import Experiment
-from graphufs.forecast.store import ForecastWriter
-from graphufs.steps import Part, run_step
 
-root, index, count, what, call, experiment = sys.argv[1:]
-write, calls = ForecastWriter.write, 0
+def forecast_halting(connection, experiment, root: Path, part: Part, what: str, call: int) -> object:
+    """In the child: make a part of the forecasts, and halt or die when a block is about to be written."""
+    write, calls = ForecastWriter.write, 0
 
-def halting(self, first, forecasts):
-    global calls
-    calls += 1
-    if calls == int(call) and what == "die":
-        self._group["temperature"][first] = 0.0  # half a block is on disk
-        (self._store / "temperature" / "9.0.0.0.aa.partial").write_bytes(b"half a chunk")
-        os.kill(os.getpid(), signal.SIGKILL)
-    if calls == int(call):
-        print("halted", flush=True)
-        sys.stdin.readline()
-    write(self, first, forecasts)
+    def halting(self, first, forecasts):
+        nonlocal calls
+        calls += 1
+        if calls == call and what == "die":
+            self._group["temperature"][first] = 0.0  # half a block is on disk
+            (self._store / "temperature" / "9.0.0.0.aa.partial").write_bytes(b"half a chunk")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if calls == call:
+            connection.send(("said", "halted"))
+            connection.recv()
+        write(self, first, forecasts)
 
-ForecastWriter.write = halting
-part = Part(int(index), int(count))
-print(json.dumps(run_step("forecast", Experiment.model_validate_json(experiment), Path(root), part=part)), flush=True)
-"""
+    ForecastWriter.write = halting
+    return run_step("forecast", experiment, root, part=part)
 
 
-def child(experiment, root: Path, part: Part, what: str, call: int) -> subprocess.Popen:
-    arguments = [str(root), str(part.index), str(part.count), what, str(call), experiment.model_dump_json()]
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def forecasting(experiment, root: Path, part: Part, what: str, call: int) -> Child:
+    return Child(forecast_halting, experiment, root, part, what, call)
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -147,30 +139,29 @@ def test_a_stopped_part_keeps_its_blocks(tiny, root):
 
 def test_two_processes_at_once_while_a_whole_forecast_waits(tiny, root, undivided):
     layout = Layout(tiny, root)
-    children = [child(tiny, root, Part(index, 2), "meet", 2) for index in range(2)]
-    assert [process.stdout.readline() for process in children] == ["halted\n"] * 2  # both hold what they work on
+    children = [forecasting(tiny, root, Part(index, 2), "meet", 2) for index in range(2)]
+    assert [child.hear() for child in children] == ["halted"] * 2  # both hold what they work on
     events = []
     result = run_step("forecast", tiny, root, progress=events.append, should_stop=lambda: bool(events))
     assert result["status"] == "stopped" and "waiting for another process" in events[-1].label
-    for process in children:
-        answer, _ = process.communicate("\n", timeout=120)
-        assert process.returncode == 0 and '"completed"' in answer
+    for child in children:
+        child.answer()
+        assert child.hear(120)["status"] == "completed" and child.end() == 0
     assert run_step("forecast", tiny, root)["status"] == "completed"
     check_finished(layout, undivided)
 
 
 def test_a_part_killed_and_repeated_leaves_no_trace(tiny, root, undivided):
     layout = Layout(tiny, root)
-    other = child(tiny, root, Part(1, 2), "meet", 1)
-    killed = child(tiny, root, Part(0, 2), "die", 2)
-    assert killed.wait(timeout=120) == -9
-    killed.communicate()
-    assert other.stdout.readline() == "halted\n"  # at work all the while
+    other = forecasting(tiny, root, Part(1, 2), "meet", 1)
+    killed = forecasting(tiny, root, Part(0, 2), "die", 2)
+    assert killed.end(120) == -signal.SIGKILL
+    assert other.hear() == "halted"  # at work all the while
     events = []
     result = run_step("forecast", tiny, root, part=Part(0, 2), progress=events.append)
     assert result["status"] == "completed"
-    answer, _ = other.communicate("\n", timeout=120)
-    assert '"completed"' in answer
+    other.answer()
+    assert other.hear(120)["status"] == "completed"
     assert list(layout.forecasts.parent.rglob("*.partial"))
     assert run_step("forecast", tiny, root)["status"] == "completed"
     check_finished(layout, undivided)

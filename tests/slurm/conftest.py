@@ -1,9 +1,8 @@
-"""One real Slurm for all tests here. Each of pytest-xdist's workers that comes to such a test starts its own."""
+"""What tests on a real Slurm share."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,8 @@ import pytest
 from graphufs.experiment import Experiment
 from graphufs.layout import Layout
 from tests import matrix
-from tests.slurm import running, slurm_cluster
 
 HEADS = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen", "took")
-
-
-@pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> Iterator[slurm_cluster.Cluster]:
-    """A cluster of two nodes, shared by the session: leave it as it was found, without jobs and all daemons up."""
-    with running(request) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from tests.slurm import slurm_cluster
 from tests.slurm.bench import Bench, assert_equal, final_arrays
 
 Cluster = slurm_cluster.Cluster
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,37 +16,33 @@ from graphufs.layout import Layout
 from graphufs.steps import run_step
 from graphufs.train import checkpoint
 from graphufs.train.devices import Devices, differences
+from tests.children import Child
 from tests.conftest import TINY
 from tests.train.common import assert_equal_arrays, final_arrays
 
-SETTINGS = ["training.batch_size=4", "training.validate_every=16", "training.divergence.factor=null"]
+# One program to compile for each number of devices: with a rollout, and as small as it gets.
+SETTINGS = [
+    "model.message_steps=1",
+    "training.stages=[{name: rollout, updates: 12, rollout: 2, learning_rate: {peak: 1.0e-3}}]",
+    "training.batch_size=4",
+    "training.validate_every=16",
+    "training.divergence.factor=null",
+]
 
-CHILD = """
-import json, os, sys
-from pathlib import Path
-from graphufs.experiment import Experiment
-from graphufs.steps import run_step
-process, processes, address, root, dumped = sys.argv[1:6]
-if int(processes) > 1:
-    import jax
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(address, int(processes), int(process))
-print(json.dumps(run_step("train", Experiment.model_validate_json(dumped), Path(root))))
-"""
+
+def train(connection, experiment, root, process, processes, address):
+    """In the child: train, as one of several processes."""
+    if processes > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(address, processes, process)
+    return run_step("train", experiment, root)
 
 
 def train_elsewhere(experiment, root, devices, process=0, processes=1, address=""):
     """Start a training in a process of its own that sees so many CPU devices."""
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    arguments = [str(process), str(processes), address, str(root), experiment.model_dump_json()]
-    command, pipe = [sys.executable, "-c", CHILD, *arguments], subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
-def result_of(process):
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-3000:]
-    return json.loads(out.splitlines()[-1])
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flags}
+    return Child(train, experiment, root, process, processes, address, environment=environment)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, norm
     finals = []
     for attempt in ("first", "second"):
         root = shutil.copytree(normalized_root, tmp_path / attempt)
-        result = result_of(train_elsewhere(experiment, root, devices=2))
+        result = train_elsewhere(experiment, root, devices=2).hear()
         assert result["status"] == "completed"
         meta = checkpoint.read_meta(checkpoint.last(Layout(experiment, root).checkpoints))
         assert meta["environment"]["devices"] == 2
@@ -92,9 +86,10 @@ def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, 
     experiment, expected = alone
     layout = Layout(experiment, shutil.copytree(alone_root, tmp_path / "root"))
     shutil.rmtree(checkpoint.last(layout.checkpoints))
-    result = result_of(train_elsewhere(experiment, layout.root, devices=2))
+    assert checkpoint.updates(layout.checkpoints) == [6]
+    result = train_elsewhere(experiment, layout.root, devices=2).hear()
     (warning,) = result["warnings"]
-    assert "goes on from update 12 elsewhere" in warning and "devices was 1, is 2" in warning
+    assert "goes on from update 6 elsewhere" in warning and "devices was 1, is 2" in warning
     close(expected, final_arrays(layout))
 
 
@@ -106,11 +101,11 @@ def test_two_processes_that_share_each_batch_train_what_one_does(alone, normaliz
         address = f"127.0.0.1:{free.getsockname()[1]}"
     both = [train_elsewhere(experiment, root, 1, process, 2, address) for process in (0, 1)]
     try:
-        for result in map(result_of, both):
-            assert result["status"] == "completed"
+        for child in both:
+            assert child.hear()["status"] == "completed"
     finally:
-        for process in both:
-            process.kill()
+        for child in both:
+            child.kill()
     layout = Layout(experiment, root)
     close(expected, final_arrays(layout))
     meta = checkpoint.read_meta(checkpoint.last(layout.checkpoints))

@@ -348,7 +348,6 @@ def server(root, database):
             process.wait()
 
 
-@pytest.mark.slow
 def test_a_real_server_gets_runs_metrics_and_artefacts(root, server, monkeypatch):
     def ask(what, **question):
         data = json.dumps(question).encode() if question else None
