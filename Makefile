@@ -49,6 +49,8 @@ test-faults: .venv/.dev .venv-airflow/.done  ## The most telling faults on a rea
 test-long: .venv/.dev .venv-airflow/.done  ## What a release needs besides: all other faults, p0 at full size, test-isa
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) -m 'long and not compose' $(PYTEST_ARGS)
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-compose PYTEST_ARGS="-m '' $(PYTEST_ARGS)"; \
+	else echo "no Docker engine answers: the death of every service in containers is not tested" >&2; fi
 	@$(MAKE) --no-print-directory test-isa
 
 test-isa: .venv/.dev       ## The tests that compute, with fewer instruction sets and cores (ISAS="AVX2" CORES="1")

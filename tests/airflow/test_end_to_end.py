@@ -54,11 +54,17 @@ def test_a_training_by_hand_goes_from_the_form_to_a_registered_candidate(bench: 
     skip_without_browser()
     bench.api.unpause("training")
     # a world whose data nobody has prepared
-    seen = train_by_hand(bench.stack.url, bench.stack.passwords["op"], pictures, seed=5, world=1)
+    seen = train_by_hand(
+        bench.stack.url,
+        bench.stack.passwords["op"],
+        pictures,
+        lambda run: finished(bench, "training", run, 900),
+        seed=5,
+        world=1,
+    )
     assert "stage" in seen.log and "COMPLETED" in seen.log and seen.addresses == {"127.0.0.1"}
     assert {path.stem for path in pictures.glob("*.png")} >= {"form", "form-training", "run", "log"}
     run = seen.run
-    finished(bench, "training", run)
     assert bench.api.request("GET", f"/dags/training/dagRuns/{quote(run)}")["triggering_user_name"] == "op"
     made = {step: result(bench, "training", run, step) for step in TRAINING}
     assert made["prepare"]["new"] == made["prepare"]["stamps"] > 0 and made["normalize"]["status"] == "completed"
@@ -101,6 +107,7 @@ def test_a_checkpoint_triggers_a_night_that_scores_it(bench: AirflowBench) -> No
 
 
 @pytest.mark.faults
+@pytest.mark.long
 def test_two_trainings_at_once_share_data_and_statistics(bench: AirflowBench) -> None:
     world = "data.source.world.seed=2"
     runs = [trigger(bench, overrides=[world], seed=seed) for seed in (1, 2)]
@@ -125,6 +132,7 @@ RULE = [
 
 
 @pytest.mark.faults
+@pytest.mark.long
 def test_a_person_promotes_a_challenger_nights_follow_it_and_a_rollback_goes_back(
     bench: AirflowBench, pictures: Path
 ) -> None:

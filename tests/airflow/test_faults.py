@@ -53,6 +53,7 @@ def test_worker_killed_right_after_sbatch(bench: AirflowBench, request: pytest.F
     row.ends("success", "COMPLETED", jobs=1, note="Airflow's retry attached to it")
 
 
+@pytest.mark.long
 def test_scheduler_killed_right_after_sbatch(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "scheduler and its workers killed right after sbatch", request)
     with bench.at("submit", ANSWERLESS) as flag:
@@ -78,6 +79,7 @@ def test_scheduler_and_api_server_killed_while_deferred(bench: AirflowBench, req
     row.ends("success", "COMPLETED", jobs=1, note="the job ended meanwhile; the task went on")
 
 
+@pytest.mark.long
 def test_triggerer_killed_and_another_started(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "triggerer killed, another started", request)
     row.start("held")
@@ -125,6 +127,7 @@ def test_ssh_server_killed_and_back(bench: AirflowBench, request: pytest.Fixture
     assert "Site bench answers again" in row.log(1) or "COMPLETED" in row.log()
 
 
+@pytest.mark.long
 def test_a_new_login_wanted(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "the site wants a new login", request)
     with without(partial(bench.ssh.allow, False), partial(bench.ssh.allow, True)):

@@ -40,6 +40,7 @@ def test_marked_as_failed_while_deferred(bench: AirflowBench, request: pytest.Fi
     row.ends("failed", "CANCELLED", jobs=1, note="the trigger cancelled it")
 
 
+@pytest.mark.long
 def test_marked_as_failed_on_a_worker(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "marked as failed on a worker", request)
     with bench.at("submit", ANSWERLESS) as flag:
@@ -49,6 +50,7 @@ def test_marked_as_failed_on_a_worker(bench: AirflowBench, request: pytest.Fixtu
         row.ends("failed", "CANCELLED", jobs=1, note="the operator cancelled it")
 
 
+@pytest.mark.long
 def test_marked_as_failed_before_a_triggerer_has_it(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "marked as failed while there was no triggerer", request)
     with without(lambda: bench.stack.stop("triggerer"), lambda: bench.stack.start("triggerer")):
@@ -108,6 +110,7 @@ def test_cleared_while_deferred(bench: AirflowBench, request: pytest.FixtureRequ
     row.ends("success", "COMPLETED", jobs=(1, 2), note="one live job at any time")
 
 
+@pytest.mark.long
 def test_a_run_that_takes_too_long(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "the DAG run's timeout", request)
     row.start("timed")
@@ -123,6 +126,7 @@ def test_a_deadline(bench: AirflowBench, request: pytest.FixtureRequest) -> None
     assert "prepare was not done by its deadline of 0:00:25" in row.log()
 
 
+@pytest.mark.long
 def test_an_end_that_a_retry_cannot_help(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "bad input, found by the job", request)
     row.start("wrong")

@@ -20,7 +20,7 @@ import pytest
 from tests.airflow import SCRIPT, airflow_api, airflow_stack, running, skip_without_airflow
 from tests.private import command_lines, listening_addresses, wait_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 Api, ApiError, Stack = airflow_api.Api, airflow_api.ApiError, airflow_stack.Stack
 

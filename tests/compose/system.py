@@ -103,11 +103,17 @@ class System:
 
         eventually(again, 180, f"{service} is healthy again")
 
-    def progress(self) -> int:
-        """How many updates the newest line of the one training's metrics tells."""
-        script = "cat /scratch/graphufs/runs/tiny/*/metrics.jsonl 2>/dev/null | tail -n 1"
-        line = self.inside("login", "bash", "-c", script)
+    def runs(self, updates: int) -> list[str]:
+        """The run folders of trainings of tiny whose first stage has so many updates."""
+        script = f"grep -l 'updates: {updates}$' /scratch/graphufs/runs/tiny/*/experiment.yaml 2>/dev/null || true"
+        found = self.inside("login", "bash", "-c", script).split()
+        return [path.removesuffix("/experiment.yaml") for path in found]
+
+    def progress(self, updates: int) -> int:
+        """How many of these updates the newest line of that training's metrics tells."""
         try:
+            (run,) = self.runs(updates)
+            line = self.inside("login", "bash", "-c", f"tail -n 1 {run}/metrics.jsonl 2>/dev/null || true")
             return int(json.loads(line)["update"])
         except ValueError:  # none yet, or half a line
             return 0

@@ -166,6 +166,7 @@ def test_submitter_killed_just_before_sbatch(
     row.ends(arrays=completes_as_undisturbed(bench, tiny, normalized_root), note="not submitted again before 90 s")
 
 
+@pytest.mark.long
 def test_submitter_killed_during_sbatch(
     bench: Bench, request: pytest.FixtureRequest, tiny: Experiment, normalized_root: Path
 ) -> None:
@@ -238,6 +239,7 @@ def test_the_controller_down_for_a_minute_at_submit(
     row.ends(arrays=completes_as_undisturbed(bench, tiny, normalized_root), note="--wait submits it by itself")
 
 
+@pytest.mark.long
 def test_accounting_down(bench: Bench, request: pytest.FixtureRequest, tiny: Experiment, normalized_root: Path) -> None:
     row = Row(bench, "slurmdbd down", request)
     forget_statistics(bench)
@@ -271,6 +273,7 @@ def ends_equal(bench: Bench, undisturbed: dict[str, Any], which: str = "short") 
     return "equal"
 
 
+@pytest.mark.long
 def test_the_queue_is_empty_for_several_polls(
     bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]
 ) -> None:
@@ -298,6 +301,7 @@ def bench_started(bench: Bench, updates: int = 60) -> None:
     bench.until_updates(updates)
 
 
+@pytest.mark.long
 def test_the_controller_down_in_the_middle_of_a_job(
     bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]
 ) -> None:
@@ -470,6 +474,7 @@ def test_a_hung_step(
     assert row.ends(arrays=equal, note="ended after 15 s without progress")["attempt"] == 2
 
 
+@pytest.mark.long
 def test_a_look_up_after_midnight(
     bench: Bench, request: pytest.FixtureRequest, tiny: Experiment, normalized_root: Path
 ) -> None:
