@@ -14,9 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from graphufs import command, configuration
-from graphufs.layout import Layout
+from graphufs import command
+from graphufs.config import loading
 from graphufs.steps import CHAIN
+from graphufs.storage.paths import Layout
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
@@ -31,7 +32,7 @@ def main() -> int:
     passed = []
     for seed in options.seeds:
         began = time.perf_counter()
-        experiment = configuration.load(EXPERIMENT, [*options.set, f"training.seed={seed}"])
+        experiment = loading.load(EXPERIMENT, [*options.set, f"training.seed={seed}"])
         root = options.root.absolute()
         code = command.run_steps(CHAIN, experiment, root)
         if code:

@@ -61,9 +61,9 @@ def make(folder: Path, case: Case) -> None:
     import numpy as np
     import xarray as xr
 
+    from graphufs.grid.regridding import named_grid
     from graphufs.weatherbench.climatology_store import days_per_block
     from graphufs.weatherbench.layout import write_zarr
-    from graphufs.weatherbench.regridding import named_grid
 
     rng = np.random.default_rng(0)
     grid = named_grid(case.grid)
@@ -108,7 +108,7 @@ def read(folder: Path) -> None:
 
 def score(folder: Path, everything: bool) -> None:
     """Score the forecasts."""
-    from graphufs.weatherbench.boxes import all_regions
+    from graphufs.vocabulary.regions import all_regions
     from graphufs.weatherbench.climatology_store import Climatology
     from graphufs.weatherbench.layout import Forecasts, open_zarr
     from graphufs.weatherbench.metrics import DEFAULT_STATISTICS

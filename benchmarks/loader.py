@@ -29,11 +29,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.model.memory import keep_freed_memory
 from graphufs.normalization.statistics import Statistics
 from graphufs.replay.channels import Channel
@@ -43,6 +42,7 @@ from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.replay.packed import create
 from graphufs.replay.static import write_static
 from graphufs.replay.times import stamps_in, text
+from graphufs.storage.paths import Layout
 from graphufs.train.devices import Devices
 from graphufs.train.loader import Batch, BatchLoader
 from graphufs.train.plan import Plan
@@ -108,7 +108,7 @@ def main() -> int:
     results = []
     for name in options.cases:
         case = CASES[name]
-        experiment = configuration.load(EXPERIMENTS / f"{name}.yaml", options.set)
+        experiment = loading.load(EXPERIMENTS / f"{name}.yaml", options.set)
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="graphufs-loader-") as root:
             frames = write_store(Layout(experiment, Path(root)), case, options.frames)
             console.print(f"{name}: a store of {frames} frames is written, now timing", highlight=False)

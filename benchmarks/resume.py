@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from graphufs import configuration
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint, metrics
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    experiment = configuration.load(EXPERIMENT, arguments.set)
+    experiment = loading.load(EXPERIMENT, arguments.set)
     with tempfile.TemporaryDirectory(prefix="graphufs-resume-") as temporary:
         layout = Layout(experiment, arguments.root or Path(temporary))
         for step in ("prepare", "normalize"):

@@ -20,12 +20,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from graphufs import configuration, registry
-from graphufs.experiment import EMBEDDED, Experiment
-from graphufs.layout import Layout
+from graphufs import registry
+from graphufs.config import loading
+from graphufs.config.experiment import EMBEDDED, Experiment
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.retraining.decide import promote
 from graphufs.steps import CHAIN, run_step
+from graphufs.storage.paths import Layout
 
 
 def first_champion(experiment: Experiment, root: Path) -> None:
@@ -40,11 +41,11 @@ def round_of(experiment: Experiment, root: Path, answer: str) -> dict[str, Any]:
     plan = run_step("plan_retraining", experiment, root)
     if plan["experiment"] is None:
         return {"decision": "none", "why": plan["message"]}
-    planned = configuration.parse(plan["experiment"])
+    planned = loading.parse(plan["experiment"])
     for step in ("prepare", "normalize", "train"):
         run_step(step, planned, root)
     compared = run_step("compare_models", planned, root)
-    answered = configuration.parse(configuration.dump(planned), [f"retraining.answer={answer}"])
+    answered = loading.parse(loading.dump(planned), [f"retraining.answer={answer}"])
     decided = run_step("decide", answered, root)
     evidence = json.loads((root / compared["evidence"]).read_text())
     return {
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--answer", choices=("promote", "hold"), default="promote")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    experiment = configuration.load(options.experiment, options.overrides)
+    experiment = loading.load(options.experiment, options.overrides)
     if experiment.data.source.url != EMBEDDED:
         parser.error("only the embedded world can be made to go on")
     root = options.root.absolute()

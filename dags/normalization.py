@@ -41,7 +41,7 @@ with DAG(
         """See that the experiment is right, and fix it for all tasks of this run."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        from graphufs import configuration
+        from graphufs.config import loading
         from graphufs.errors import UserError
         from jobs.airflow import resolve
 
@@ -51,7 +51,7 @@ with DAG(
             experiment = resolve.experiment(params["experiment"], list(params["overrides"] or []))
         except UserError as error:
             raise AirflowFailException(str(error)) from None
-        return {"experiment": configuration.dump(experiment), "site": site, "name": experiment.name}
+        return {"experiment": loading.dump(experiment), "site": site, "name": experiment.name}
 
     checked = check()
     common: dict[str, Any] = {

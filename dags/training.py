@@ -78,7 +78,7 @@ with DAG(
         """See that all that was asked for is right, and fix it for all tasks of this run."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        from graphufs import configuration
+        from graphufs.config import loading
         from graphufs.errors import UserError
         from jobs.airflow import resolve
 
@@ -96,7 +96,7 @@ with DAG(
             raise AirflowFailException(str(error)) from None
         print(f"{experiment.name}: {note}")
         return {
-            "experiment": configuration.dump(experiment),
+            "experiment": loading.dump(experiment),
             "site": site,
             "resources": resources,
             "preflight": [f"train.{one}" for one in resources],

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphufs.config.experiment import Experiment
     from graphufs.emulator import ReplayEmulator
-    from graphufs.experiment import Experiment
 
-_NAMES = {"Experiment": "graphufs.experiment", "ReplayEmulator": "graphufs.emulator"}
+_NAMES = {"Experiment": "graphufs.config.experiment", "ReplayEmulator": "graphufs.emulator"}
 
 __all__ = ["Experiment", "ReplayEmulator"]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from cyclopts import CycloptsError
 from rich.console import Console
 
-from graphufs import configuration
 from graphufs.cli_compare import compare
 from graphufs.cli_models import app as models_app
 from graphufs.cli_score import Engine, pressure_levels, score
 from graphufs.command import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
+from graphufs.config import loading
 from graphufs.errors import Diverged, UserError
-from graphufs.layout import Layout
 from graphufs.steps import CHAIN
+from graphufs.storage.paths import Layout
 
 app.command(models_app)
 app.command(score)
@@ -134,7 +134,7 @@ def nightly(experiment: Path, *, options: Options | None = None) -> int:
     results = take(("extend_world", "plan_nightly"), loaded, root)
     plan = results[-1].get("experiment")
     if plan is not None:
-        planned = configuration.parse(plan, origin="the night's plan")
+        planned = loading.parse(plan, origin="the night's plan")
         results += take(("prepare", "forecast", "evaluate", "record_nightly"), planned, root)
     if not options.json_ and "report" in results[-1]:
         print(f"Report: {root / results[-1]['report']}")
@@ -176,7 +176,7 @@ def retrain(experiment: Path, *, options: Options | None = None) -> int:
     results = take(("plan_retraining",), loaded, root)
     plan = results[-1].get("experiment")
     if plan is not None:
-        planned = configuration.parse(plan, origin="the round's plan")
+        planned = loading.parse(plan, origin="the round's plan")
         results += take(("prepare", "normalize", "train", "compare_models"), planned, root)
         if results[-1].get("decision") != "ask" or loaded.retraining.answer:
             results += take(("decide",), planned, root)
@@ -225,7 +225,7 @@ def show(experiment: Path, *, options: Options | None = None) -> int:
         content = {"experiment": loaded.model_dump(mode="json"), "places": {k: str(v) for k, v in places.items()}}
         print(json.dumps(content, indent=2))
         return DONE
-    print(configuration.dump(loaded))
+    print(loading.dump(loaded))
     for name, place in places.items():
         print(f"{name:<11} {'there  ' if place.exists() else 'not yet'}  {place}")
     return DONE
@@ -264,7 +264,7 @@ def export(checkpoint: Path, file: Path, *, license: str = "", json_: Json = Fal
 @app.command
 def schema() -> int:
     """Print the JSON Schema of experiments."""
-    print(configuration.json_schema())
+    print(loading.json_schema())
     return DONE
 
 

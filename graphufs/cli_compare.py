@@ -11,11 +11,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphufs import configuration, registry
+from graphufs import registry
 from graphufs.command import DONE, Json
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.files import write_text
-from graphufs.layout import Layout, root_folder
+from graphufs.storage.atomic import write_text
+from graphufs.storage.paths import Layout, root_folder
 
 if TYPE_CHECKING:
     from graphufs.weatherbench.comparison import Comparison, Side
@@ -98,7 +99,7 @@ def side(wanted: str, root: Path) -> Side:
     place, _, forecast = wanted.partition("#")
     path = Path(place).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        experiment = configuration.load(path)
+        experiment = loading.load(path)
         name, store = experiment.name, Layout(experiment, root).scores
     elif path.is_dir():
         name, store = _store(path)
@@ -109,7 +110,7 @@ def side(wanted: str, root: Path) -> Side:
             raise UserError(
                 f"{place} is neither a file of an experiment, nor a folder with scores, nor a registered model: {error}"
             ) from None
-        experiment = configuration.parse(model.experiment, origin=f"the experiment of {model.id}")
+        experiment = loading.parse(model.experiment, origin=f"the experiment of {model.id}")
         name, store = model.id, Layout(experiment, root).scores
     if forecast:
         name = f"{forecast_name(forecast).lower()} of {name}"

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs import registry
-from graphufs.layout import root_folder
 from graphufs.registry import Event, Model
+from graphufs.storage.paths import root_folder
 
 app = App(name="models", help="See the registered models of a root: candidates, champions, and retired ones.")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from graphufs import workers
+from graphufs import parallel
 from graphufs.command import DONE, STOPPED
 from graphufs.console import Bars, polite_stop
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import Event
-from graphufs.weatherbench.conventions import Convention
+from graphufs.vocabulary.conventions import Convention
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ def score(
             raise UserError(f"the official engine follows WeatherBench2, not {convention}: leave it out")
     console = Console(stderr=True)
     try:
-        with polite_stop(console) as should_stop, Bars(console, "score") as bars, workers.connected(dask, "--dask"):
+        with polite_stop(console) as should_stop, Bars(console, "score") as bars, parallel.connected(dask, "--dask"):
             outcome = evaluate_stores(
                 stores,
                 wanted,

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.console import Bars, polite_stop
-from graphufs.experiment import Experiment
-from graphufs.layout import root_folder
 from graphufs.steps import run_step
+from graphufs.storage.paths import root_folder
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
@@ -60,7 +60,7 @@ class Options:
         overrides = list(self.set_)
         if self.init_from is not None:  # JSON is YAML: any path survives
             overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
-        return configuration.load(path, overrides)
+        return loading.load(path, overrides)
 
 
 def run_steps(names: Sequence[str], experiment: Experiment, root: Path, *, as_json: bool = False) -> int:

@@ -23,13 +23,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
 from graphufs.forecast.rollout import rollout
 from graphufs.forecast.store import template
 from graphufs.graph.build import build_graph
-from graphufs.layout import Layout
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
@@ -37,10 +36,11 @@ from graphufs.model.normalized import Stepper
 from graphufs.normalization.statistics import Statistics
 from graphufs.replay.domain import Domain
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.variables import weatherbench_name, weatherbench_scale
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from graphufs.train.loader import Batch, BatchLoader, Samples
 from graphufs.transforms import apply, statistics_names, undo
+from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
 
 STATISTICS = ("mean", "std", "diffs_std")
 
@@ -82,7 +82,7 @@ class ReplayEmulator:
         UserError
             If the experiment is not valid or its data are not prepared.
         """
-        return cls.from_experiment(configuration.load(path, overrides), root)
+        return cls.from_experiment(loading.load(path, overrides), root)
 
     @classmethod
     def from_experiment(cls, experiment: Experiment, root: Path | str) -> ReplayEmulator:
@@ -102,7 +102,7 @@ class ReplayEmulator:
         """
         path = Path(path)
         meta = checkpoint.read_meta(path)
-        experiment = configuration.parse(json.dumps(meta["experiment"]), origin=str(path / "meta.json"))
+        experiment = loading.parse(json.dumps(meta["experiment"]), origin=str(path / "meta.json"))
         arrays = checkpoint.read_arrays(path, "emulator.npz")
         domain = Domain.from_arrays(arrays)
         like = jax.eval_shape(partial(_untrained, experiment, domain))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration, registry
-from graphufs.experiment import Experiment
+from graphufs import registry
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.forecast.step import finished_checkpoint
-from graphufs.layout import Layout
 from graphufs.registry import Model, model_id
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.table import small_table
@@ -34,7 +35,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     model = Model(
         id=model_id(experiment.name, layout.run.name, meta["update"]),
         experiment_name=experiment.name,
-        experiment=configuration.dump(without_keys(experiment)),
+        experiment=loading.dump(without_keys(experiment)),
         run=layout.run.name,
         run_folder=layout.run.relative_to(layout.root).as_posix(),
         checkpoint=path.name,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphufs.errors import UserError
-from graphufs.files import create_json
+from graphufs.storage.atomic import create_json
 
 FORMAT = 1
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import Experiment
 
 
 @dataclass(frozen=True)

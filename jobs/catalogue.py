@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration, registry
+from graphufs import registry
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.files import new_folder
-from graphufs.layout import Layout
+from graphufs.storage.atomic import new_folder
+from graphufs.storage.paths import Layout
 from graphufs.train import metrics
 from jobs import history, state
 from jobs.folder import JobFolder
@@ -212,5 +213,5 @@ def resolve(name: str) -> Path:
 def experiment_of(name: str, overrides: list[str]) -> Any:
     """An experiment from a file, a shipped name, or `-` for standard input."""
     if name == "-":
-        return configuration.parse(sys.stdin.read(), overrides, origin="the experiment on standard input")
-    return configuration.load(resolve(name), overrides)
+        return loading.parse(sys.stdin.read(), overrides, origin="the experiment on standard input")
+    return loading.load(resolve(name), overrides)

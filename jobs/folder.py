@@ -23,12 +23,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json, write_text
-from graphufs.layout import digest
-from graphufs.lock import locked
+from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import digest
 
 RESERVE = "reserve"
 """A file in each attempt's folder that takes room on the disk, so that a job can still say that the disk is full."""
@@ -147,12 +147,12 @@ class JobFolder:
 
     def write_intent(self, intent: Intent, experiment: Experiment) -> None:
         """Note what is to be done; the intent comes last, so that a job with one has all."""
-        write_text(self.path / "experiment.yaml", configuration.dump(experiment))
+        write_text(self.path / "experiment.yaml", loading.dump(experiment))
         write_json(self.path / "intent.json", asdict(intent))
 
     def experiment(self) -> Experiment:
         """The job's experiment."""
-        return configuration.load(self.path / "experiment.yaml")
+        return loading.load(self.path / "experiment.yaml")
 
     def attempts(self) -> list[int]:
         """The numbers of the attempts, ascending."""

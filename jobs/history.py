@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from graphufs.layout import Layout
+from graphufs.storage.paths import Layout
 from graphufs.train import metrics
 from jobs import slurm
 from jobs.folder import JobFolder, moment

@@ -20,7 +20,7 @@ from submitit.core.utils import DelayedSubmission
 from submitit.local.debug import DebugJob
 
 from graphufs.errors import UserError
-from graphufs.files import write_text
+from graphufs.storage.atomic import write_text
 from jobs import slurm
 from jobs.folder import RESERVE, Attempt, JobFolder
 from jobs.processes import identity

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 from graphufs.errors import UserError
-from graphufs.lock import locked
 from graphufs.steps import STEPS
+from graphufs.storage.lock import locked
 from jobs import slurm
 from jobs.site import Site
 

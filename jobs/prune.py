@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.files import remove_folder
-from graphufs.layout import Layout
+from graphufs.storage.atomic import remove_folder
+from graphufs.storage.paths import Layout
 from jobs import state
 from jobs.folder import JobFolder
 
@@ -47,7 +47,7 @@ def find(root: Path, days: float) -> list[Waste]:
     used: set[Path] = set()
     for path in [*kept, *(root / "runs").glob("*/*/experiment.yaml")]:
         try:
-            layout = Layout(configuration.load(path), root)
+            layout = Layout(loading.load(path), root)
         except UserError:
             # written by another version: what it leads to cannot be told, so nothing shared may go
             return waste

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.base import Section
 from graphufs.errors import UserError
-from graphufs.section import Section
 from graphufs.steps import STEPS
 
 SHIPPED = Path(__file__).parent / "sites"
@@ -146,7 +146,7 @@ class Site(Section):
         for step, content in self.resources.items():
             if step != "default" and step not in STEPS:
                 raise ValueError(f"resources: {step!r} is no step; there are default, {', '.join(STEPS)}")
-            configuration.validate(Resources, content, f"resources.{step}", "jobs/site.py")
+            loading.validate(Resources, content, f"resources.{step}", "jobs/site.py")
         return self
 
     def resources_of(self, step: str, overrides: Sequence[str] = ()) -> Resources:
@@ -161,7 +161,7 @@ class Site(Section):
                 content["sbatch"] = {**content.get("sbatch", {}), option: value.strip()}
             else:
                 content[key.strip()] = value.strip()
-        return configuration.validate(Resources, content, "the job's resources are not valid", "jobs/site.py")
+        return loading.validate(Resources, content, "the job's resources are not valid", "jobs/site.py")
 
     def folder(self, root: Path | None = None) -> Path:
         """The root folder: one given, the site's, $GRAPHUFS_ROOT or ./graphufs-root."""
@@ -209,6 +209,6 @@ def load(name: str) -> Site:
     """
     path = find(name)
     try:
-        return configuration.validate(Site, configuration.read(path), f"{path} is not a valid site", "jobs/site.py")
+        return loading.validate(Site, loading.read(path), f"{path} is not a valid site", "jobs/site.py")
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path} is not a valid site: {error}") from None

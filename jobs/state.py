@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graphufs.files import write_json
+from graphufs.storage.atomic import write_json
 from jobs import processes, slurm
 from jobs.folder import Attempt, Intent, JobFolder, moment, now, read_json, seconds_since
 from jobs.site import Site

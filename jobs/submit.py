@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json
-from graphufs.layout import digest
 from graphufs.steps import STEPS
+from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import digest
 from jobs import launch, processes, slurm, state
 from jobs.folder import Attempt, Intent, JobFolder, default_key, moment, now, seconds_since
 from jobs.site import Resources, Site

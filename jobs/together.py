@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json
 from graphufs.steps import run_step
+from graphufs.storage.atomic import write_json
 from jobs.folder import read_json
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def run(step: str, experiment: Experiment, running: Running, **options: Any) -> 
     if running.rank:
         _dask_worker(running)
         return {"step": step, "status": "helped"}
-    from graphufs import workers
+    from graphufs import parallel
 
-    with _dask_client(running) as client, workers.over(client):
+    with _dask_client(running) as client, parallel.over(client):
         return run_step(step, experiment, running.job.root, **options)
 
 

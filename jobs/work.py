@@ -25,9 +25,9 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from graphufs.errors import Diverged, UserError
-from graphufs.files import write_json
-from graphufs.lock import locked
 from graphufs.steps import Event, Part, run_step
+from graphufs.storage.atomic import write_json
+from graphufs.storage.lock import locked
 from jobs import begin, processes, state
 from jobs.folder import RESERVE, JobFolder, now
 from jobs.site import Site, minutes

@@ -26,7 +26,7 @@ from private_settings import TOP, Database, Settings
 from rich.console import Console
 
 from graphufs.errors import Stopped, UserError
-from graphufs.lock import locked
+from graphufs.storage.lock import locked
 from jobs import state
 from jobs.folder import JobFolder
 from jobs.site import SHIPPED

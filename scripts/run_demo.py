@@ -26,11 +26,11 @@ from private_airflow import Stack, StackError
 from private_settings import TOP
 from rich.console import Console
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json
-from graphufs.layout import Layout, digest
+from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import Layout, digest
 from jobs import submit
 from jobs.airflow.keys import PREFIX
 
@@ -58,7 +58,7 @@ class DemoFailed(Exception):
 def runs(experiment: Experiment, name: str, overrides: list[str], number: int = 1) -> list[Run]:
     """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for."""
     common = {"experiment": name, "site": SITE, "overrides": overrides}
-    key = digest({"experiment": configuration.dump(experiment), "hashes": Layout(experiment, Path()).hashes})
+    key = digest({"experiment": loading.dump(experiment), "hashes": Layout(experiment, Path()).hashes})
     again = f"-{number}" if number > 1 else ""
     wanted: dict[str, dict[str, Any]] = {
         "normalization": common,
@@ -94,7 +94,7 @@ class Demo:
 
     def __init__(self, name: str, overrides: list[str], root: Path, console: Console) -> None:
         self.name, self.overrides, self.root, self.console = name, overrides, root, console
-        self.experiment = configuration.load(TOP / "experiments" / f"{name}.yaml", overrides)
+        self.experiment = loading.load(TOP / "experiments" / f"{name}.yaml", overrides)
         self.note = root / "airflow" / "demo.json"
 
     def say(self, line: str) -> None:

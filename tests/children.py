@@ -16,7 +16,7 @@ from typing import Any
 
 # Nothing that computes while it is imported: a backend of JAX's does not survive a fork.
 PRELOADED = (
-    "graphufs.configuration",
+    "graphufs.config.loading",
     "graphufs.forecast.step",
     "graphufs.normalization.step",
     "graphufs.replay.prepare",

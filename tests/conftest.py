@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from graphufs import configuration
-from graphufs.experiment import Experiment
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.steps import CHAIN, run_step
 from tests import phases, skips
 from tests.slurm import running, slurm_cluster
@@ -33,7 +33,7 @@ TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 @pytest.fixture(scope="session")
 def tiny() -> Experiment:
     """The experiment of experiments/tiny.yaml."""
-    return configuration.load(TINY)
+    return loading.load(TINY)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from graphufs.experiment import Experiment
+from graphufs.config.experiment import Experiment
 from graphufs.steps import run_step
 from tests.children import Child
 

@@ -12,10 +12,11 @@ import time
 
 import pytest
 
-from graphufs import cli, configuration
+from graphufs import cli
+from graphufs.config import loading
 from graphufs.errors import Diverged
-from graphufs.layout import Layout
 from graphufs.steps import CHAIN, STEPS
+from graphufs.storage.paths import Layout
 from graphufs.train import metrics
 from tests.conftest import TINY
 
@@ -114,7 +115,7 @@ def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_ro
     assert result.returncode == 0, result.stderr
     (step,) = json.loads(result.stdout)
     assert step["warnings"][0].startswith(f"initial weights from {file}: of ")
-    again = Layout(configuration.load(TINY, [f"training.init_from={file}"]), root)
+    again = Layout(loading.load(TINY, [f"training.init_from={file}"]), root)
     assert again.run != trained.run and step["checkpoint"] == str(again.checkpoints / "00000016")
     report = json.loads((again.run / "initial.json").read_text())
     assert {tensor["how"] for tensor in report["tensors"]} == {"kept"}  # both sets of names sort alike here

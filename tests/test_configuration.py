@@ -11,27 +11,27 @@ import jsonschema
 import pytest
 import yaml
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.layout import Layout
+from graphufs.storage.paths import Layout
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def tiny(*overrides: str):
-    return configuration.load(EXPERIMENTS / "tiny.yaml", overrides)
+    return loading.load(EXPERIMENTS / "tiny.yaml", overrides)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_experiment_loads_round_trips_and_fits_the_schema(path):
-    experiment = configuration.load(path)
-    assert configuration.parse(configuration.dump(experiment)) == experiment
-    jsonschema.validate(yaml.safe_load(configuration.dump(experiment)), json.loads(configuration.json_schema()))
+    experiment = loading.load(path)
+    assert loading.parse(loading.dump(experiment)) == experiment
+    jsonschema.validate(yaml.safe_load(loading.dump(experiment)), json.loads(loading.json_schema()))
     assert len(experiment.initial_times) >= 10
 
 
 def test_p0_is_the_published_prototype():
-    p0 = configuration.load(EXPERIMENTS / "p0.yaml")
+    p0 = loading.load(EXPERIMENTS / "p0.yaml")
     assert p0.model.model_dump() == {
         "mesh_size": 2,
         "latent_size": 256,
@@ -51,7 +51,7 @@ def test_p0_is_the_published_prototype():
 
 
 def test_the_curriculum_is_the_published_one():
-    training = configuration.load(EXPERIMENTS / "graphcast_curriculum.yaml").training
+    training = loading.load(EXPERIMENTS / "graphcast_curriculum.yaml").training
     first, *others = training.stages
     assert first.updates == 300_000 and first.rollout == 1
     assert first.learning_rate.model_dump() == {
@@ -114,12 +114,12 @@ def test_overlapping_periods_are_accepted_when_the_experiment_says_so():
 
 def test_a_key_given_twice_is_refused():
     with pytest.raises(UserError, match="line 2: the key 'name' is given twice"):
-        configuration.parse("name: a\nname: b\n")
+        loading.parse("name: a\nname: b\n")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="nothere.yaml: No such file"):
-        configuration.load(tmp_path / "nothere.yaml")
+        loading.load(tmp_path / "nothere.yaml")
 
 
 def test_initial_times_leave_room_for_input_frames_and_leads():
@@ -175,8 +175,8 @@ def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tm
 
 def test_the_control_plane_modules_import_no_array_library():
     code = (
-        "import sys, graphufs, graphufs.experiment, graphufs.configuration, graphufs.layout, graphufs.steps, "
-        "graphufs.registry, graphufs.cli; "
+        "import sys, graphufs, graphufs.config.experiment, graphufs.config.loading, graphufs.storage.paths, "
+        "graphufs.steps, graphufs.registry, graphufs.cli; "
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'jax', 'xarray', 'numpy', 'zarr', 'dask'}))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ import run_demo
 from airflow_api import ApiError
 from rich.console import Console
 
-from graphufs import configuration
-from graphufs.files import write_json
+from graphufs.config import loading
+from graphufs.storage.atomic import write_json
 from jobs.folder import JobFolder
 
 
@@ -97,7 +97,7 @@ def results(monkeypatch: pytest.MonkeyPatch, *found: bool) -> None:
 
 def test_the_same_experiment_asks_for_the_same_runs_and_another_one_for_others():
     def ids(*overrides: str, number: int = 1) -> set[str]:
-        experiment = configuration.load(run_demo.TOP / "experiments" / "tiny.yaml", list(overrides))
+        experiment = loading.load(run_demo.TOP / "experiments" / "tiny.yaml", list(overrides))
         return {run.id for run in run_demo.runs(experiment, "tiny", list(overrides), number)}
 
     assert ids() == ids() and len(ids()) == 1
@@ -109,7 +109,7 @@ def test_what_is_done_already_is_shown_without_an_airflow(demo, heard, monkeypat
     results(monkeypatch, True)
     write_json(demo.note, {"runs": [run.id for run in run_demo.runs(demo.experiment, "tiny", [])]})
     assert demo.run() == 0 and "done already" in heard.getvalue()
-    demo.overrides, demo.experiment = ["training.seed=3"], configuration.load(
+    demo.overrides, demo.experiment = ["training.seed=3"], loading.load(
         run_demo.TOP / "experiments" / "tiny.yaml", ["training.seed=3"]
     )  # fmt: skip
     api = PlayedAirflow({dag: ["success"] for dag in ("normalization", "training", "nightly_evaluation")})

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.storage.paths import Layout
 from graphufs.train import metrics
 from tests.replay.lookalike import build_atmosphere
 
@@ -23,7 +23,7 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 from graphufs.command import run_steps
-from graphufs import configuration
+from graphufs.config import loading as configuration
 experiment = configuration.load(sys.argv[1], json.loads(sys.argv[3]))
 code = run_steps(["prepare", "normalize", "train", "forecast"], experiment, Path(sys.argv[2]))
 print(json.dumps({"code": code, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
@@ -55,7 +55,7 @@ def test_p0_takes_one_training_step_and_one_forecast_step_within_16_gib(tmp_path
     outcome = json.loads(result.stdout.splitlines()[-1])
     assert outcome["code"] == 0 and outcome["gib"] < MEMORY_GIB, (outcome, result.stderr)
 
-    experiment = configuration.load(P0, overrides)
+    experiment = loading.load(P0, overrides)
     layout = Layout(experiment, tmp_path / "root")
     update = next(line for line in metrics.read(layout.metrics) if line["event"] == "update")
     assert experiment.training.batch_size == 16 and np.isfinite(update["loss"])

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment, Transform
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment, Transform
-from graphufs.layout import Layout
 from graphufs.model.compile import jit
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint, metrics
 from graphufs.train.loader import Samples
 from graphufs.transforms import apply, forward, inverse, statistics_names, undo
@@ -68,7 +68,7 @@ def test_only_named_fields_are_transformed() -> None:
 
 @pytest.fixture(scope="module")
 def transformed() -> Experiment:
-    return configuration.load(TINY, [TRANSFORMS, *FEW_UPDATES])
+    return loading.load(TINY, [TRANSFORMS, *FEW_UPDATES])
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_statistics_are_those_of_the_logarithm_and_belong_to_this_transform_alon
     np.testing.assert_allclose(seen.mean["tmp"], np.log(plain.mean["tmp"]), atol=0.01)
     np.testing.assert_allclose(seen.std["tmp"], plain.std["tmp"] / plain.mean["tmp"], rtol=0.2)
     np.testing.assert_allclose(seen.diffs_std["tmp"], plain.diffs_std["tmp"] / plain.mean["tmp"], rtol=0.2)
-    other = configuration.load(TINY, ["data.transforms={pressfc: {function: log}, tmp: {floor: 200.0}}"])
+    other = loading.load(TINY, ["data.transforms={pressfc: {function: log}, tmp: {floor: 200.0}}"])
     with pytest.raises(UserError, match="no statistics .* run `graphufs normalize`"):
         ReplayEmulator.from_experiment(other, trained).load_normalization()
     with pytest.raises(UserError, match="graphufs normalize"):

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster
 
-from graphufs import workers
+from graphufs import parallel
 from graphufs.errors import Stopped, UserError
-from graphufs.layout import Layout
 from graphufs.replay import segments
 from graphufs.replay.manifest import SEGMENTS, Manifest
 from graphufs.steps import never_stop, run_step
+from graphufs.storage.paths import Layout
 from tests.replay.experiments import daily_experiment
 from tests.replay.lookalike import build_atmosphere
 
@@ -82,11 +82,11 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def both(experiment: Any, root: Path, client: Client) -> None:
-    with workers.over(client):
+    with parallel.over(client):
         for step in ("prepare", "normalize"):
             assert run_step(step, experiment, root)["status"] == "completed"
             assert run_step(step, experiment, root)["status"] == "unchanged"
-    assert workers.current() is None
+    assert parallel.current() is None
 
 
 def die_once(module: str, name: str, mark: str) -> None:
@@ -138,7 +138,7 @@ def test_a_stop_between_segments_keeps_whole_ones_only(
 ) -> None:
     chosen = daily_experiment(store)
     events: list[Any] = []
-    with workers.over(client):
+    with parallel.over(client):
         result = run_step("prepare", chosen, tmp_path, progress=events.append, should_stop=lambda: bool(events))
     assert result["status"] == "stopped" and "stopped after 1 segments" in result["message"]
     folder = Layout(chosen, tmp_path).data
@@ -152,7 +152,7 @@ def test_a_stop_between_segments_keeps_whole_ones_only(
 def linger(folder: str, number: int) -> None:
     """Work until nobody waits for it."""
     Path(folder, f"{number}-begun").touch()
-    while not workers.abandoned():
+    while not parallel.abandoned():
         time.sleep(0.05)
     Path(folder, f"{number}-given-up").touch()
 
@@ -172,9 +172,9 @@ def test_a_stop_is_obeyed_within_a_second(tmp_path: Path, client: Client) -> Non
             asked.append(time.monotonic())
         return bool(asked)
 
-    with workers.over(client), pytest.raises(Stopped, match="enough"):
+    with parallel.over(client), pytest.raises(Stopped, match="enough"):
         list(
-            workers.map_unordered(
+            parallel.map_unordered(
                 partial(linger, str(tmp_path)), range(20), should_stop=should_stop, stopped=lambda: "enough"
             )
         )
@@ -191,7 +191,7 @@ def test_what_fails_on_a_worker_is_said_as_it_is_here(store: Path, tmp_path: Pat
     chunk.write_bytes(b"no chunk at all")
     messages = []
     for name, used in (("here", None), ("there", client)):
-        with pytest.raises(UserError, match="could not be read from") as caught, workers.over(used):
+        with pytest.raises(UserError, match="could not be read from") as caught, parallel.over(used):
             run_step("prepare", daily_experiment(broken), tmp_path / name)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
@@ -211,13 +211,13 @@ def square(piece: int) -> int:
 
 
 def every(function: Callable[[int], int], pieces: range, **options: Any) -> dict[int, int]:
-    return dict(workers.map_unordered(function, pieces, should_stop=never_stop, stopped=str, **options))
+    return dict(parallel.map_unordered(function, pieces, should_stop=never_stop, stopped=str, **options))
 
 
 def test_every_way_gives_each_piece_once(client: Client) -> None:
     expected = {number: number * number for number in range(50)}
     assert every(square, range(50)) == every(square, range(50), threads=2) == expected
-    with workers.over(client):
+    with parallel.over(client):
         assert every(square, range(50), here=fail) == expected
         assert every(square, range(0)) == {}
         with pytest.raises(ValueError, match="piece 0"):
@@ -234,22 +234,22 @@ def give_up_once(mark: str, piece: int) -> int:
 
 
 def test_a_piece_that_a_worker_gave_up_by_mistake_is_done_again(tmp_path: Path, client: Client) -> None:
-    with workers.over(client):
+    with parallel.over(client):
         assert every(partial(give_up_once, str(tmp_path / "mark")), range(3)) == {0: 0, 1: 1, 2: 2}
 
 
 def test_a_piece_that_kills_its_workers_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 1)
-    with workers.over(client), pytest.raises(UserError, match="workers died one after the other"):
+    with parallel.over(client), pytest.raises(UserError, match="workers died one after the other"):
         every(die, range(1))
 
 
 def test_where_no_worker_is_left_the_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    monkeypatch.setattr(parallel, "PATIENCE", 1.0)
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
-        workers.over(client),
+        parallel.over(client),
         pytest.raises(UserError, match="no dask worker for 1 s"),
     ):
         every(square, range(3))
@@ -268,5 +268,5 @@ def test_a_scheduler_that_goes_away_is_named() -> None:
                 cluster.close()
             return False
 
-        with workers.over(client), pytest.raises(UserError, match="the dask scheduler is gone"):
-            list(workers.map_unordered(square, range(3), should_stop=look, stopped=str))
+        with parallel.over(client), pytest.raises(UserError, match="the dask scheduler is gone"):
+            list(parallel.map_unordered(square, range(3), should_stop=look, stopped=str))

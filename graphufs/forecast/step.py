@@ -15,17 +15,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.emulator import ReplayEmulator, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.forecast.store import ForecastWriter, sweep
-from graphufs.layout import Layout, digest
-from graphufs.lock import locked
 from graphufs.model.memory import keep_freed_memory
-from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing
 from graphufs.steps import Event, Part, Progress, ShouldStop
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout, digest
+from graphufs.storage.provenance import provenance
 from graphufs.train import checkpoint
 from graphufs.train.loader import Batch, Samples
 from graphufs.train.position import Position

@@ -24,9 +24,9 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from graphufs.files import fsync, new_folder
-from graphufs.lock import locked
-from graphufs.replay import variables as names
+from graphufs.storage.atomic import fsync, new_folder
+from graphufs.storage.lock import locked
+from graphufs.vocabulary import variables as names
 
 LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
 

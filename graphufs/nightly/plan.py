@@ -7,15 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration, registry
+from graphufs import registry
+from graphufs.config import loading
+from graphufs.config.base import format_time
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.nightly.store import NightlyScores
 from graphufs.nightly.times import Source, nightly_times
 from graphufs.registry import Model
-from graphufs.section import format_time
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     return _result(
         model,
         _message(own, times, available, planned, len(new)),
-        experiment=configuration.dump(experiment_of(model, experiment, planned)) if planned else None,
+        experiment=loading.dump(experiment_of(model, experiment, planned)) if planned else None,
         initial_times=[format_time(time) for time in planned],
         scored=len(scored),
         remaining=len(new) - len(planned),
@@ -67,7 +68,7 @@ def experiment_of(model: Model, request: Experiment, initial_times: Sequence[dat
     What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
     Options of storage, which the registry does not keep, are the request's where it reads the same source.
     """
-    content = configuration.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
+    content = loading.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
     asked = request.model_dump(mode="json")
     content["nightly"] = asked["nightly"]
     for mine, theirs in (
@@ -82,7 +83,7 @@ def experiment_of(model: Model, request: Experiment, initial_times: Sequence[dat
     content["forecast"] |= {name: asked["forecast"][name] for name in ("every", "lead_time")}
     times = [format_time(time) for time in initial_times]
     content["forecast"] |= {"period": None, "initial_times": times or None}
-    return configuration.validate(
+    return loading.validate(
         Experiment, content, f"the experiment of {model.id} does not suit this night", "graphufs schema"
     )
 

@@ -9,18 +9,18 @@ import numpy as np
 import xarray as xr
 
 from graphufs import registry
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
 from graphufs.forecast.step import finished_checkpoint
-from graphufs.layout import Layout
-from graphufs.lock import locked
 from graphufs.nightly.store import NightlyScores
 from graphufs.nightly.times import nightly_times
-from graphufs.provenance import provenance
 from graphufs.registry import Model, model_id
 from graphufs.replay.times import listing, text
 from graphufs.report.step import write_nightly
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout
+from graphufs.storage.provenance import provenance
 from graphufs.train import checkpoint
 from graphufs.weatherbench.against import open_climatology
 from graphufs.weatherbench.diagnostics import Diagnostics

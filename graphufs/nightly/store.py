@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.errors import UserError
-from graphufs.files import fsync, remove_folder, write_json
-from graphufs.layout import digest
+from graphufs.storage.atomic import fsync, remove_folder, write_json
+from graphufs.storage.paths import digest
 from graphufs.weatherbench.scores import Scores
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from graphufs.experiment import EMBEDDED, Experiment
-from graphufs.layout import Layout
+from graphufs.config.base import Period
+from graphufs.config.experiment import EMBEDDED, Experiment
 from graphufs.replay.manifest import Manifest
 from graphufs.replay.source import open_store
 from graphufs.replay.times import listing, stamps_in
-from graphufs.section import Period
+from graphufs.storage.paths import Layout
 
 
 def nightly_period(experiment: Experiment) -> Period:

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from graphufs.config.experiment import EMBEDDED, Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import EMBEDDED, Experiment
-from graphufs.files import create_json
-from graphufs.layout import Layout
 from graphufs.nightly.times import nightly_period
 from graphufs.replay.synthetic.store import ensure_world, present
 from graphufs.replay.times import instant, text
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.atomic import create_json
+from graphufs.storage.paths import Layout
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:

@@ -15,16 +15,16 @@ from typing import Literal
 
 import numpy as np
 
-from graphufs.experiment import Transform
-from graphufs.files import fsync
+from graphufs.config.experiment import Transform
 from graphufs.forcings import derived_forcing
-from graphufs.layout import thickness_variable
 from graphufs.normalization.accumulate import Accumulator
 from graphufs.normalization.moments import FieldMoments, Moments, State
 from graphufs.replay.channels import variable_slices
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.grid import row_areas
 from graphufs.replay.times import by_month, hours, text
+from graphufs.storage.atomic import fsync
+from graphufs.storage.paths import thickness_variable
 
 READ_BYTES = 32 * 2**20
 """Bytes of frames a thread reads at once."""

@@ -16,12 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import workers
+from graphufs import parallel
+from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import DERIVED_FORCINGS, Experiment
-from graphufs.files import new_folder, write_json
-from graphufs.layout import Layout
-from graphufs.lock import locked
 from graphufs.normalization.blocks import (
     Block,
     Task,
@@ -33,12 +30,15 @@ from graphufs.normalization.blocks import (
 )
 from graphufs.normalization.moments import State, merge_states
 from graphufs.normalization.statistics import Statistics
-from graphufs.provenance import provenance
 from graphufs.replay.channels import variable_slices
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.vertical import same_level
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import new_folder, write_json
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout
+from graphufs.storage.provenance import provenance
 from graphufs.transforms import statistics_attributes, statistics_names
 
 PROVENANCE = "provenance.json"
@@ -139,8 +139,8 @@ def _moments(
     done = sum(state is not None for state in states)
     progress(Event("adding up moments", done, len(blocks), "months"))
     lacking = [index for index, state in enumerate(states) if state is None]
-    with workers.connected(experiment.normalization.dask, "normalization.dask"):
-        computing = workers.map_unordered(
+    with parallel.connected(experiment.normalization.dask, "normalization.dask"):
+        computing = parallel.map_unordered(
             partial(compute_block, str(data.folder), task=task),
             [blocks[index] for index in lacking],
             should_stop=should_stop,

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.replay.channels import Channel
-from graphufs.replay.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
+from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
 
 if TYPE_CHECKING:
     from graphufs.replay.frames import PreparedData

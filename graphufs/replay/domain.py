@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from graphufs.experiment import Data
+from graphufs.config.experiment import Data
 from graphufs.replay.channels import Channel, variable_slices
 from graphufs.replay.frames import PreparedData
 

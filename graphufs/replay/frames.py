@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import tensorstore
 
+from graphufs.config.base import Period
 from graphufs.errors import UserError
 from graphufs.replay.channels import Channel, VariableFacts, slice_of, variable_slices
 from graphufs.replay.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.replay.packed import PackedFrames, new_context
 from graphufs.replay.static import read_static
 from graphufs.replay.times import hours, instant, listing, stamps_in
-from graphufs.section import Period
 
 if TYPE_CHECKING:
     import xarray as xr

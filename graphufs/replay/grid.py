@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphufs.weatherbench.weights import latitude_weights
+from graphufs.grid.areas import latitude_weights
 
 LARGEST_DECIMATION = 8
 TOLERANCE = 1e-3
@@ -42,7 +42,7 @@ def parent_latitudes(latitude: np.ndarray) -> np.ndarray:
 def row_areas(latitude: np.ndarray, parent: np.ndarray) -> np.ndarray:
     """Relative area each latitude row stands for, float64 [lat] with mean 1.
 
-    Bounds lie half-way between the rows of the parent grid and at the poles (graphufs.weatherbench.weights). Rows of a
+    Bounds lie half-way between the rows of the parent grid and at the poles (graphufs.grid.areas). Rows of a
     decimated grid keep the area of the parent's row at the same latitude.
     """
     if parent.size == latitude.size:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.files import write_json
-from graphufs.layout import FORMATS
 from graphufs.replay.channels import Channel, VariableFacts
 from graphufs.replay.times import from_runs, text, to_runs
+from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import FORMATS
 
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"

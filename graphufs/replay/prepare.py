@@ -2,7 +2,7 @@
 
 Stamps that are committed are never read again; a new day is a new segment. Killed at any moment, the step goes on
 with the next segment when it is repeated. Segments are independent of each other; where the caller gave dask workers
-(graphufs.workers), those read and write them, and this process alone commits them.
+(graphufs.parallel), those read and write them, and this process alone commits them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import workers
+from graphufs import parallel
+from graphufs.config.experiment import EMBEDDED, Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import EMBEDDED, Experiment
-from graphufs.files import new_folder, remove_folder
-from graphufs.layout import Layout
-from graphufs.lock import locked
-from graphufs.provenance import provenance
 from graphufs.replay.grid import parent_latitudes
 from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.replay.outline import embedded_outline
@@ -33,6 +29,10 @@ from graphufs.replay.source import ReplayStore, open_source, open_store
 from graphufs.replay.static import present_mask, read_static, read_static_fields, write_static
 from graphufs.replay.times import by_month, listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import new_folder, remove_folder
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout
+from graphufs.storage.provenance import provenance
 
 SPARE_BYTES = 64 * 2**20
 STAMPS_REPORTED = 20
@@ -136,7 +136,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                 folder, store, selection, header, mask, stamps, advance=tally.advance, should_stop=should_stop
             )
 
-        written = workers.map_unordered(
+        written = parallel.map_unordered(
             partial(write_ordered, Order.of(folder, store, experiment)),
             pieces,
             should_stop=should_stop,
@@ -150,9 +150,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                 manifest.write(folder)
                 committed += 1
                 tally.invalid += len(segment.invalid)
-                if workers.current() is not None:  # they tell nothing while they read
+                if parallel.current() is not None:  # they tell nothing while they read
                     tally.advance(segment.stamps.size)
-        if workers.current() is not None:
+        if parallel.current() is not None:
             remove_hidden(folder)  # of workers that died
     return _result(folder, manifest, wanted, new=present.size)
 

@@ -18,10 +18,9 @@ from uuid import uuid4
 
 import numpy as np
 
-from graphufs import workers
+from graphufs import parallel
+from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import Experiment
-from graphufs.files import fsync, new_folder, remove_folder
 from graphufs.replay.channels import variable_slices
 from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
 from graphufs.replay.packed import PackedFrames, create
@@ -29,6 +28,7 @@ from graphufs.replay.selection import Selection, select
 from graphufs.replay.source import ReplayStore, open_store
 from graphufs.replay.static import read_static
 from graphufs.replay.times import text
+from graphufs.storage.atomic import fsync, new_folder, remove_folder
 
 READ_BYTES = 64 * 2**20
 """Decoded bytes one read aims at: enough to make its overhead small, little enough to keep several in memory."""
@@ -238,7 +238,7 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
         As `write_segment`; and if this worker does not see the folder.
     """
     while not TURNS.acquire(timeout=1.0):
-        if workers.abandoned():
+        if parallel.abandoned():
             raise Stopped("nobody waits for this segment any more")
     try:
         store, selection, header, mask = _opened(order)
@@ -250,7 +250,7 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
             mask,
             stamps,
             advance=lambda stamps: None,
-            should_stop=workers.abandoned,
+            should_stop=parallel.abandoned,
             name=f".{segment_name(stamps)}.{uuid4().hex}",
         )
     finally:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import DERIVED_FORCINGS, Experiment
-from graphufs.layout import thickness_variable
 from graphufs.replay.channels import Channel, VariableFacts
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, stamps_in, text
-from graphufs.replay.variables import replay_name
 from graphufs.replay.vertical import match_levels
+from graphufs.storage.paths import thickness_variable
+from graphufs.vocabulary.variables import replay_name
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from graphufs.config.experiment import EMBEDDED, Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import EMBEDDED, Experiment
-from graphufs.layout import Layout
 from graphufs.replay.channels import VariableFacts
 from graphufs.replay.times import text
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from graphufs.experiment import Experiment
-    from graphufs.section import Period
+    from graphufs.config.base import Period
+    from graphufs.config.experiment import Experiment
 
 NAMES_SHOWN = 5
 """How many stamps a message names before it only counts."""

@@ -11,8 +11,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from graphufs import configuration
-from graphufs.experiment import EMBEDDED, Experiment
+from graphufs.config import loading
+from graphufs.config.base import Period
+from graphufs.config.experiment import EMBEDDED, Experiment
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
@@ -22,7 +23,6 @@ from graphufs.report.nights import nights
 from graphufs.report.spectra import spectra_chart
 from graphufs.report.style import page_style
 from graphufs.report.training_log import TrainingLog
-from graphufs.section import Period
 from graphufs.weatherbench.diagnostics import Diagnostics
 from graphufs.weatherbench.display import lead_name, number, truth_name
 from graphufs.weatherbench.layout import Grid
@@ -91,7 +91,7 @@ def render(content: Content, key: str) -> str:
         training="" if content.log is None else _training(content.log),
         metrics_path=content.metrics_path,
         provenance=_provenance(content),
-        configuration=configuration.dump(experiment),
+        configuration=loading.dump(experiment),
         version=attributes["provenance"]["versions"].get("graphufs", ""),
     )
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped
-from graphufs.experiment import Experiment
-from graphufs.files import write_text
-from graphufs.layout import Layout, digest
 from graphufs.replay.frames import PreparedData
-from graphufs.replay.variables import weatherbench_name
 from graphufs.report import training_log
 from graphufs.report.maps import Case
 from graphufs.report.page import Content, render
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import write_text
+from graphufs.storage.paths import Layout, digest
+from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.against import open_climatology
 from graphufs.weatherbench.climatology_store import Climatology
 from graphufs.weatherbench.layout import Forecasts, Grid
@@ -137,4 +137,4 @@ def _key(experiment: Experiment, layout: Layout, scores: Scores) -> str:
     """What determines the page: the scores, the whole experiment, the training log, and how pages are made."""
     log = layout.metrics.stat().st_size if layout.metrics.is_file() else None
     states = scores.checksums
-    return digest({"format": FORMAT, "experiment": configuration.dump(experiment), "scores": states, "log": log})
+    return digest({"format": FORMAT, "experiment": loading.dump(experiment), "scores": states, "log": log})

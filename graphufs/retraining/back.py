@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from graphufs import registry
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.retraining.decide import rollback
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:

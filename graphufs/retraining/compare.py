@@ -15,21 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import configuration, registry
+from graphufs import registry
+from graphufs.config import loading
+from graphufs.config.base import format_time
+from graphufs.config.experiment import Experiment
+from graphufs.config.retraining import NamedScore
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json, write_text
-from graphufs.layout import Layout
 from graphufs.nightly.plan import experiment_of
-from graphufs.replay.variables import weatherbench_name
 from graphufs.report.comparison_page import render
 from graphufs.retraining.decide import evidence_file
 from graphufs.retraining.rule import Finding, judge
 from graphufs.retraining.scorecard import scorecard
 from graphufs.retraining.stability import instabilities
-from graphufs.retraining_settings import NamedScore
-from graphufs.section import format_time
 from graphufs.steps import Progress, ShouldStop, run_step
+from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.paths import Layout
+from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.against import open_climatology
 from graphufs.weatherbench.comparison import Side, compare
 from graphufs.weatherbench.fields import Channel
@@ -165,4 +166,4 @@ def _long_rollout(experiment: Experiment) -> Experiment:
     hours = (times[-1] - times[0]) // timedelta(hours=1) + experiment.forecast.lead_time
     content = experiment.model_dump(mode="json")
     content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h"}
-    return configuration.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")
+    return loading.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from graphufs import registry
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.registry import Event, Model, fold
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
 
 RULE = "the rule"
 KINDS = {"promote": "promoted", "hold": "held", "refuse": "refused"}

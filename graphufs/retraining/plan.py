@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import configuration, registry
-from graphufs.experiment import Experiment
+from graphufs import registry
+from graphufs.config import loading
+from graphufs.config.base import Period, format_time
+from graphufs.config.experiment import Experiment
 from graphufs.nightly.plan import experiment_of
 from graphufs.nightly.times import Source
 from graphufs.registry import Model
-from graphufs.section import Period, format_time
 from graphufs.steps import Progress, ShouldStop
 
 
@@ -48,7 +49,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     times = planned.initial_times
     return {
         "status": "completed",
-        "experiment": configuration.dump(planned),
+        "experiment": loading.dump(planned),
         "champion": champion.id,
         "training": str(training),
         "validation": str(validation),
@@ -138,7 +139,7 @@ def _challenger(
     before = (experiment.data.input_frames - 1) * timedelta(hours=experiment.data.time_step)
     times = [comparison.start + before + number * every for number in range(experiment.retraining.comparison_times)]
     content["forecast"] |= {"period": None, "initial_times": [format_time(time) for time in times]}
-    return configuration.validate(Experiment, content, "the planned challenger is wrong", "graphufs schema")
+    return loading.validate(Experiment, content, "the planned challenger is wrong", "graphufs schema")
 
 
 def _json(period: Period) -> dict[str, str]:

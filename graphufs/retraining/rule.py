@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from graphufs.retraining_settings import Retraining
+from graphufs.config.retraining import Retraining
 
 Decision = Literal["promote", "ask", "hold", "refuse"]
 

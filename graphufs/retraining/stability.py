@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from graphufs.retraining_settings import Stability
+from graphufs.config.retraining import Stability
 from graphufs.weatherbench.spectra import zonal_energy_spectrum
 
 

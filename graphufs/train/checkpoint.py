@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.files import new_folder, remove_folder
+from graphufs.storage.atomic import new_folder, remove_folder
 
 FORMAT = 2
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from graphufs.training_settings import Divergence
+from graphufs.config.training import Divergence
 
 
 class Trouble(Exception):

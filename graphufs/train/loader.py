@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import DERIVED_FORCINGS, Experiment
 from graphufs.forcings import derived_forcing
 from graphufs.replay.frames import PreparedData
 

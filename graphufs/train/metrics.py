@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from graphufs.files import write_text
+from graphufs.storage.atomic import write_text
 
 
 class MetricsFile:

@@ -22,8 +22,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from graphufs.files import write_json
-from graphufs.lock import locked
+from graphufs.storage.atomic import write_json
+from graphufs.storage.lock import locked
 from graphufs.train.followed import Lines
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0

@@ -7,13 +7,13 @@ from itertools import accumulate
 
 import optax
 
+from graphufs.config.experiment import Experiment
+from graphufs.config.training import Optimizer
 from graphufs.emulator import training_samples
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
 from graphufs.replay.frames import PreparedData
 from graphufs.train.loader import BatchLoader
 from graphufs.train.schedule import learning_rate
-from graphufs.training_settings import Optimizer
 
 
 @dataclass(frozen=True)

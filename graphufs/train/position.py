@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.layout import Layout
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from graphufs.train.plan import Plan
 

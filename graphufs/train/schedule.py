@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optax
 
-from graphufs.training_settings import LearningRate, Optimizer
+from graphufs.config.training import LearningRate, Optimizer
 
 
 def learning_rate(settings: LearningRate, updates: int) -> optax.Schedule:

@@ -39,9 +39,9 @@ from typing import Any, Literal
 import yaml
 
 from graphufs.errors import Stopped, UserError
-from graphufs.files import write_json
-from graphufs.layout import Layout
-from graphufs.provenance import provenance
+from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import Layout
+from graphufs.storage.provenance import provenance
 from graphufs.train import checkpoint
 
 RECORD = "tracking.json"

@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped
-from graphufs.experiment import Experiment
-from graphufs.files import write_json, write_text
-from graphufs.layout import Layout
-from graphufs.lock import locked
 from graphufs.model.memory import keep_freed_memory
-from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout
+from graphufs.storage.provenance import provenance
 from graphufs.train import checkpoint, metrics
 from graphufs.train.devices import Devices, differences
 from graphufs.train.guard import Guard, Trouble
@@ -129,7 +129,7 @@ class _Training:
         """The state before the first update."""
         network = self.objective.emulator.network
         if self.devices.primary:
-            write_text(self.layout.run / "experiment.yaml", configuration.dump(self.experiment))
+            write_text(self.layout.run / "experiment.yaml", loading.dump(self.experiment))
         if self.settings.init_from is not None:
             from graphufs.train.initial import initial_network
 

@@ -1,6 +1,6 @@
 """Precipitation accumulations over 6 and 24 hours, from running totals or from shorter accumulations.
 
-Replay's prateb_ave is a mean rate over the 3 hours that end at its stamp. `graphufs.replay.variables` turns it into
+Replay's prateb_ave is a mean rate over the 3 hours that end at its stamp. `graphufs.vocabulary.variables` turns it into
 total_precipitation_3hr in metres. Of stamps 6 hours apart each covers only the second half of its 6 hours, and no sum
 of them is the rain of 6 or 24 hours: this is refused instead of being passed off as one.
 """

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout, digest
-from graphufs.provenance import provenance
+from graphufs.grid.regridding import Method, RegriddedTruth, Regridder
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import stamps_in, text
-from graphufs.replay.variables import weatherbench_name
+from graphufs.storage.paths import Layout, digest
+from graphufs.storage.provenance import provenance
+from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.baselines import Baseline
 from graphufs.weatherbench.climatology_store import write_store
 from graphufs.weatherbench.derived_truth import DerivedTruth
@@ -24,8 +26,6 @@ from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layers import as_levels
 from graphufs.weatherbench.layout import Forecasts, Grid, grid_of, open_zarr
 from graphufs.weatherbench.placing import forecasts_on, land_on, normals_on, truth_on
-from graphufs.weatherbench.recipes import RECIPES
-from graphufs.weatherbench.regridding import Method, RegriddedTruth, Regridder
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
 from graphufs.weatherbench.truth import FrameWindow, Normals, PreparedTruth, Truth

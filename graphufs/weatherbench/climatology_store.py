@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from graphufs.errors import UserError
-from graphufs.files import new_folder
+from graphufs.storage.atomic import new_folder
 from graphufs.weatherbench.climatology import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
 from graphufs.weatherbench.defects import check_climatology
 from graphufs.weatherbench.fields import Channel, channels_of, level_coordinate, pack, unpack

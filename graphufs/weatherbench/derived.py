@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.vocabulary.conventions import EARTH_RADIUS
+from graphufs.vocabulary.derived_variables import PHI, RECIPES, Q, Recipe, T, U, V, check_names
 from graphufs.weatherbench.accumulation import from_running_total, longer_accumulation
-from graphufs.weatherbench.conventions import EARTH_RADIUS
-from graphufs.weatherbench.recipes import PHI, RECIPES, Q, Recipe, T, U, V, check_names
 
 GRAVITY = 9.81
 OMEGA = 7.292e-5

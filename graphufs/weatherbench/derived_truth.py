@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
+from graphufs.vocabulary.derived_variables import RECIPES, check_names
 from graphufs.weatherbench.derived import with_derived
 from graphufs.weatherbench.fields import Channel, pack, unpack
-from graphufs.weatherbench.recipes import RECIPES, check_names
 from graphufs.weatherbench.truth import Truth
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.conventions import Convention
+from graphufs.vocabulary.conventions import Convention
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.maps import Maps

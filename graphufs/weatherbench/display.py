@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphufs.replay.variables import BY_WEATHERBENCH
+from graphufs.vocabulary.variables import BY_WEATHERBENCH
 from graphufs.weatherbench.fields import Channel
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphufs.config.experiment import EMBEDDED
 from graphufs.errors import UserError
-from graphufs.experiment import EMBEDDED
 from graphufs.replay.pressure import replay_layers, sigma_layers
 
 GROUND = (900.0, 1050.0)

@@ -16,13 +16,13 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.files import new_folder
+from graphufs.storage.atomic import new_folder
 from graphufs.weatherbench.defects import check_forecasts, require_dimension
 from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
 from graphufs.weatherbench.fields import Channel, channels_of, pack
 
 if TYPE_CHECKING:
-    from graphufs.weatherbench.regridding import Regridder
+    from graphufs.grid.regridding import Regridder
 
 TOLERANCE = 1e-3
 """Degrees by which the coordinates of two grids may differ and still be the same grid (as in WeatherBench2)."""

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import Channel, level_coordinate, unpack, vectors_in
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.metrics import STATISTICS, Fields, metrics_of, pointwise

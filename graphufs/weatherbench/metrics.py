@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.seeps import SeepsThresholds, seeps
 
 

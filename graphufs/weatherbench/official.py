@@ -22,11 +22,11 @@ import xarray as xr
 from rich.table import Table
 
 from graphufs.errors import UserError
-from graphufs.files import remove_folder
-from graphufs.weatherbench.boxes import LAND, REGIONS, Box
+from graphufs.storage.atomic import remove_folder
+from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.regions import LAND, REGIONS, Box
 from graphufs.weatherbench.fields import VECTORS
 from graphufs.weatherbench.layout import open_zarr, write_zarr
-from graphufs.weatherbench.recipes import RECIPES
 from graphufs.weatherbench.results import weatherbench2_results
 from graphufs.weatherbench.scoring import FORECAST
 from graphufs.weatherbench.seeps_climatology import DRY_METRES

@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from rich.table import Table
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.files import remove_folder
-from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
+from graphufs.storage.atomic import remove_folder
+from graphufs.storage.paths import Layout
+from graphufs.vocabulary.conventions import DEFAULT
 from graphufs.weatherbench.against import Against, against
 from graphufs.weatherbench.climatology import day_of_year, hour_of_day
-from graphufs.weatherbench.conventions import DEFAULT
 from graphufs.weatherbench.fields import Channel, level_coordinate, unpack
 from graphufs.weatherbench.layout import Grid, grid_of, write_zarr
 from graphufs.weatherbench.official import Files, differences, require, run, table

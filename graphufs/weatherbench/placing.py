@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from graphufs.grid.regridding import Method, RegriddedNormals, RegriddedTruth, Regridder, named_grid
 from graphufs.weatherbench.climatology_store import Climatology
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Forecasts, Grid, grid_of
-from graphufs.weatherbench.regridding import Method, RegriddedNormals, RegriddedTruth, Regridder, named_grid
 from graphufs.weatherbench.truth import DatasetTruth, Normals, Truth, land_sea_mask
 
 

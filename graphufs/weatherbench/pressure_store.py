@@ -10,12 +10,12 @@ import xarray as xr
 import zarr
 
 from graphufs.errors import UserError
-from graphufs.files import new_folder
 from graphufs.replay.pressure import Layers, replay_layers, sigma_layers, to_pressure_levels
 from graphufs.replay.selection import check_names
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
-from graphufs.replay.variables import BY_WEATHERBENCH, replay_name, weatherbench_scale
+from graphufs.storage.atomic import new_folder
+from graphufs.vocabulary.variables import BY_WEATHERBENCH, replay_name, weatherbench_scale
 from graphufs.weatherbench.fields import level_coordinate
 
 SURFACE_PRESSURE = "pressfc"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.boxes import LAND, REGIONS, Box, check_regions
-from graphufs.weatherbench.conventions import DEFAULT, Convention
-from graphufs.weatherbench.weights import cell_weights
+from graphufs.grid.areas import cell_weights
+from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.vocabulary.regions import LAND, REGIONS, Box, check_regions
 
 
 def contains(box: Box, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:

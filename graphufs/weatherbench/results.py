@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
-from graphufs.files import fsync
+from graphufs.storage.atomic import fsync
 from graphufs.weatherbench.fields import VECTORS, level_coordinate, unpack
 from graphufs.weatherbench.layout import LEAD_ENCODING, write_zarr
 from graphufs.weatherbench.seeps_climatology import DRY_METRES

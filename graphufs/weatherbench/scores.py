@@ -21,8 +21,8 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.files import write_text
-from graphufs.weatherbench.conventions import CONVENTIONS, DEFAULT, Convention
+from graphufs.storage.atomic import write_text
+from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
 from graphufs.weatherbench.display import Unit, channel_name, unit
 from graphufs.weatherbench.fields import Channel, index_of_level, level_coordinate, unpack
 from graphufs.weatherbench.layout import open_zarr, write_zarr

@@ -13,9 +13,9 @@ import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.replay.times import text
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.averaging import SpatialMean
 from graphufs.weatherbench.baselines import Baseline, Situation
-from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.defects import phase_mismatch
 from graphufs.weatherbench.fields import vectors_in
 from graphufs.weatherbench.kernel import ORDER

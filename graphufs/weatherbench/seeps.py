@@ -17,8 +17,8 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import Channel, pack
 from graphufs.weatherbench.layout import Grid, grid_of
 from graphufs.weatherbench.seeps_climatology import DRY_METRES

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from graphufs import workers
+from graphufs import parallel
 from graphufs.errors import Stopped
 from graphufs.weatherbench.state import ScoreState
 
@@ -82,7 +82,7 @@ def score_in_shares(
     merge
         Makes one of what comes of two shares.
     threads
-        How many to use where there are no workers (`graphufs.workers.over`).
+        How many to use where there are no workers (`graphufs.parallel.over`).
     progress
         Called with the number of initial times done and of all; it may raise Stopped.
 
@@ -91,7 +91,7 @@ def score_in_shares(
     Stopped
         If `should_stop()` turned true.
     """
-    client = workers.current()
+    client = parallel.current()
     parts = threads if client is None else PER_WORKER * sum(client.nthreads().values())
     pieces, count = cut(times, parts), Count(progress, len(times))
 
@@ -103,7 +103,7 @@ def score_in_shares(
     if client is None and len(pieces) == 1:
         return here(pieces[0], tell)
     found: dict[int, R] = {}
-    computing = workers.map_unordered(
+    computing = parallel.map_unordered(
         there,
         pieces,
         should_stop=should_stop,

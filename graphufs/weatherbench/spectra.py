@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.conventions import EARTH_RADIUS
+from graphufs.vocabulary.conventions import EARTH_RADIUS
 from graphufs.weatherbench.fields import Channel, level_coordinate, unpack
 from graphufs.weatherbench.layout import Grid
 from graphufs.weatherbench.sums import FieldSums

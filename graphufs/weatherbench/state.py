@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.metrics import Averages, Metric, metrics_of, time_mean
 

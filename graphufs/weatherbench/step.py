@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs import workers
+from graphufs import parallel
+from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json
-from graphufs.layout import Layout, digest
-from graphufs.lock import locked
-from graphufs.provenance import provenance
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import stamps_in, text
 from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import write_json
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout, digest
+from graphufs.storage.provenance import provenance
+from graphufs.vocabulary.conventions import Convention
 from graphufs.weatherbench.against import Against, Report, against, climatology_of
 from graphufs.weatherbench.baselines import baselines, lag_correlation
 from graphufs.weatherbench.climatology import day_of_year
-from graphufs.weatherbench.conventions import Convention
 from graphufs.weatherbench.diagnostics import Diagnostics
 from graphufs.weatherbench.fields import VECTORS
 from graphufs.weatherbench.layout import grid_of
@@ -96,7 +96,7 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     unusable = {text(time): what.lacking(at) for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
     label = "scores" if name == options.truths[0] else f"scores against {name}"
-    with workers.connected(options.dask, "evaluation.dask"):
+    with parallel.connected(options.dask, "evaluation.dask"):
         states, diagnostics = score_in_shares(
             usable,
             partial(_score_here, experiment, layout, what, correlation, len(usable)),

@@ -11,16 +11,16 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.regridding import Method
+from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.vocabulary.derived_variables import RECIPES, check_names
+from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.baselines import Baseline, persistence
 from graphufs.weatherbench.baselines import climatology as climatology_baseline
-from graphufs.weatherbench.boxes import all_regions
-from graphufs.weatherbench.conventions import DEFAULT, Convention
 from graphufs.weatherbench.defects import renamed
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Forecasts, grid_of, open_zarr
 from graphufs.weatherbench.placing import forecasts_on, land_on, normals_on, truth_on
-from graphufs.weatherbench.recipes import RECIPES, check_names
-from graphufs.weatherbench.regridding import Method
 from graphufs.weatherbench.scoring import Observer, score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology
 from graphufs.weatherbench.seeps_climatology import DRY_METRES
@@ -198,7 +198,7 @@ def evaluate_stores(
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Like `evaluate`, from addresses, on threads or on the dask workers of `graphufs.workers.over`.
+    """Like `evaluate`, from addresses, on threads or on the dask workers of `graphufs.parallel.over`.
 
     Raises
     ------

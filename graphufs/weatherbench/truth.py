@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.replay.variables import weatherbench_name, weatherbench_scale
+from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
 from graphufs.weatherbench.defects import check_observations
 from graphufs.weatherbench.derived import check_derived, with_derived, with_placeholders
 from graphufs.weatherbench.fields import Channel, as_slice, channels_of, pack

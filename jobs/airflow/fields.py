@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from graphufs.experiment import Experiment
+from graphufs.config.experiment import Experiment
 from jobs.airflow import forms
 from jobs.site import Resources
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
 from jobs import site as sites_module
 from jobs.airflow import mirrored
@@ -60,7 +60,7 @@ def _loaded() -> dict[str, Any]:
     found = {}
     for name in experiments():
         try:
-            found[name] = configuration.load(EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
+            found[name] = loading.load(EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
         except UserError:
             continue
     return found

@@ -17,8 +17,8 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from graphufs.files import fsync, write_json
-from graphufs.lock import locked
+from graphufs.storage.atomic import fsync, write_json
+from graphufs.storage.lock import locked
 from jobs.airflow import mirrored
 from jobs.airflow.commands import SiteCommand
 from jobs.airflow.site_client import Refused, SiteClient, SiteError, Unreachable

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
 from jobs.airflow import forms, resolve
 from jobs.airflow.settings import described, setting
@@ -68,7 +68,7 @@ def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: d
     }
     experiment = resolve.experiment(wish["experiment"], resolve.merged(fields, overrides))
     return {
-        "experiment": configuration.dump(experiment),
+        "experiment": loading.dump(experiment),
         "site": resolve.site(wish["site"]),
         "form": wish["experiment"],
         "name": experiment.name,

@@ -254,11 +254,11 @@ class JobOperator(BaseOperator):
 
     def _experiment(self) -> str:
         """The experiment with every default, as YAML."""
-        from graphufs import configuration
+        from graphufs.config import loading
 
         if "\n" in self.experiment:
-            return configuration.dump(configuration.parse(self.experiment, list(self.overrides)))
-        return configuration.dump(configuration.load(forms.experiment_file(self.experiment), list(self.overrides)))
+            return loading.dump(loading.parse(self.experiment, list(self.overrides)))
+        return loading.dump(loading.load(forms.experiment_file(self.experiment), list(self.overrides)))
 
     # the end
 

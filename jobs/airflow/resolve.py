@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.base import format_time
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.section import format_time
 from jobs import site as sites_module
 from jobs.airflow import forms
 
@@ -68,8 +68,8 @@ def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
         raise UserError(f"there is no experiment {name!r}; there are {', '.join(forms.experiments())}")
     _check(overrides)
     path = forms.EXPERIMENTS / f"{name}.yaml"
-    found = configuration.load(path, overrides)
-    before, after = (one.model_dump(mode="json") for one in (configuration.load(path), found))
+    found = loading.load(path, overrides)
+    before, after = (one.model_dump(mode="json") for one in (loading.load(path), found))
     for place in PLACES:
         if _at(before, place) != _at(after, place):
             raise UserError(
@@ -99,7 +99,7 @@ def on_validation(experiment: Experiment) -> tuple[Experiment, str]:
             f"a forecast of one step of {step}h"
         )
     section = experiment.forecast.model_copy(update={"period": period, "initial_times": None, "lead_time": lead})
-    changed = configuration.parse(configuration.dump(experiment.model_copy(update={"forecast": section})))
+    changed = loading.parse(loading.dump(experiment.model_copy(update={"forecast": section})))
     note = f"forecasts of the validation period {period}"
     if lead < wanted:
         note += f", shortened from {wanted}h to {lead}h, which is the longest that the period holds"

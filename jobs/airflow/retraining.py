@@ -12,7 +12,7 @@ from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
 from jobs.airflow import resolve
 from jobs.airflow.settings import described, setting
@@ -46,7 +46,7 @@ def asked(params: Mapping[str, Any], night: date, **fields: Any) -> dict[str, An
     given = {f"retraining.{name}": value for name, value in fields.items()} | {"nightly.night": night.isoformat()}
     experiment = resolve.experiment(wish["experiment"], resolve.merged(given, overrides))
     return {
-        "experiment": configuration.dump(experiment),
+        "experiment": loading.dump(experiment),
         "site": resolve.site(wish["site"]),
         "form": wish["experiment"],
         "name": experiment.name,

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from graphufs.files import write_json
+from graphufs.storage.atomic import write_json
 from tests.airflow.bench import AirflowBench, eventually, without
 from tests.airflow.rows import Row
 from tests.airflow.test_faults import ANSWERLESS

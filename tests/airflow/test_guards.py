@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from tests.airflow import airflow_api
 from tests.airflow.bench import INTERVAL, AirflowBench, eventually
 from tests.private import command_lines
@@ -113,6 +113,6 @@ def test_hostile_form_values_are_refused_with_the_fields_name_or_are_text(bench:
     assert "name" in bench.log(refused) and "../../outside" in bench.log(refused)
     assert bench.api.wait("normalization", inside, 240) == "success"
     job = bench.slurm.job(bench.key("normalization", inside, "normalize"))
-    assert configuration.load(job.path / "experiment.yaml").description == text
+    assert loading.load(job.path / "experiment.yaml").description == text
     assert job.require().labels["run"] == inside
     assert not mark.exists() and not list(bench.slurm.root.parent.glob("outside*"))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from tests.conftest import TINY
 
 
@@ -68,7 +68,7 @@ main(["forecast", {str(TINY)!r}, "--root", {str(root)!r}])
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300).returncode == -9
     assert not layout.forecasts.exists()
     with pytest.raises(UserError, match="forecast"):
-        run_step("evaluate", configuration.load(TINY, ["evaluation.climatology_window=7"]), root)
+        run_step("evaluate", loading.load(TINY, ["evaluation.climatology_window=7"]), root)
     command = [sys.executable, "-m", "graphufs.cli", "forecast", str(TINY), "--root", str(root)]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

@@ -11,8 +11,8 @@ import pytest
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.forecast.store import ForecastWriter
-from graphufs.layout import Layout
 from graphufs.steps import Part, run_step
+from graphufs.storage.paths import Layout
 from tests.children import Child
 
 BLOCKS = 4  # of tiny's 10 initial times, 3 at a time

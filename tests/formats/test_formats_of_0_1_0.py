@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration, registry
-from graphufs.layout import Layout
+from graphufs import registry
+from graphufs.config import loading
 from graphufs.nightly.store import NightlyScores
 from graphufs.normalization.statistics import Statistics
 from graphufs.replay.frames import PreparedData
@@ -29,6 +29,7 @@ from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAIN, run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from graphufs.weatherbench.scores import Scores
 from jobs import poll, site, state, submit
@@ -108,11 +109,11 @@ def look(job):
 
 def test_every_step_of_each_model_was_done(root):
     before = contents(root.path)
-    challenger = configuration.parse(registry.get(root.path, VALUES["challenger"]["model"]).experiment)
+    challenger = loading.parse(registry.get(root.path, VALUES["challenger"]["model"]).experiment)
     alone = tuple(step for step in CHAIN if step != "report")  # the comparison's page is its report
     for experiment, steps in (
         (root.tiny, CHAIN),  # registered with other scores since
-        (configuration.parse(VALUES["third"]), (*CHAIN, "register")),
+        (loading.parse(VALUES["third"]), (*CHAIN, "register")),
         (challenger, (*alone, "register")),
     ):
         for step in steps:
@@ -155,7 +156,7 @@ def test_moments_make_the_same_statistics_again(own_root):
 
 
 def test_a_training_that_was_stopped_goes_on(own_root):
-    stopped, after = configuration.parse(VALUES["stopped"]["experiment"]), VALUES["stopped"]["after"]
+    stopped, after = loading.parse(VALUES["stopped"]["experiment"]), VALUES["stopped"]["after"]
     checkpoints = Layout(stopped, own_root.path).checkpoints
     assert checkpoint.updates(checkpoints)[-1] == after
     result = run_step("train", stopped, own_root.path)
@@ -165,7 +166,7 @@ def test_a_training_that_was_stopped_goes_on(own_root):
 
 
 def test_forecasts_that_are_half_made_are_finished(own_root):
-    half = configuration.parse(VALUES["half"])
+    half = loading.parse(VALUES["half"])
     place = Layout(half, own_root.path).forecasts
     (part,) = place.parent.glob(f"{place.name}.*.part")
     (first,) = part.glob("store.zarr/surface_pressure/0.0.0.0")
@@ -205,7 +206,7 @@ def test_the_registry_tells_of_the_same_models_and_champion(kept):
 
 
 def test_a_recorded_night_is_known_and_adds_nothing(root):
-    night = configuration.parse(VALUES["night"])
+    night = loading.parse(VALUES["night"])
     nights = NightlyScores(Layout(night, root.path).nightly(registry.get(root.path, CHAMPION).checkpoint))
     scores = nights.open()
     assert rmse(scores) == VALUES["nights"]["scores"]
@@ -217,7 +218,7 @@ def test_a_recorded_night_is_known_and_adds_nothing(root):
 def test_the_champion_forecasts_the_next_night(own_root):
     plan = run_step("plan_nightly", own_root.tiny, own_root.path)
     assert plan["model"] == CHAMPION and plan["scored"] == len(VALUES["nights"]["times"]) and plan["initial_times"]
-    tonight = configuration.parse(plan["experiment"])
+    tonight = loading.parse(plan["experiment"])
     climatology = contents(Layout(tonight, own_root.path).climatology)
     for step in NIGHT:
         result = run_step(step, tonight, own_root.path)
@@ -228,21 +229,21 @@ def test_the_champion_forecasts_the_next_night(own_root):
 
 def test_a_comparison_is_known_and_was_decided(root):
     model = registry.get(root.path, VALUES["challenger"]["model"])
-    experiment = configuration.parse(model.experiment, ["retraining.answer=promote"])
+    experiment = loading.parse(model.experiment, ["retraining.answer=promote"])
     evidence = json.loads(evidence_file(Layout(experiment, root.path), CHAMPION).read_text())
     assert evidence["decision"] == VALUES["challenger"]["compared"]
     result = run_step("decide", experiment, root.path)
     assert (result["status"], result["decision"]) == ("unchanged", VALUES["challenger"]["decided"])
-    again = configuration.parse(configuration.dump(root.tiny), VALUES["round"])
+    again = loading.parse(loading.dump(root.tiny), VALUES["round"])
     plan = run_step("plan_retraining", again, root.path)
     assert plan["experiment"] is None and "nothing new" in plan["message"]
 
 
 def test_the_embedded_world_goes_on_from_its_first_night(own_root):
-    tiny = configuration.load(TINY, ["nightly.night=2026-01-01"])
+    tiny = loading.load(TINY, ["nightly.night=2026-01-01"])
     assert text(present(Layout(tiny, own_root.path).world)) == VALUES["world"]
     assert run_step("extend_world", tiny, own_root.path)["status"] == "unchanged"
-    tomorrow = run_step("extend_world", configuration.load(TINY, ["nightly.night=2026-01-02"]), own_root.path)
+    tomorrow = run_step("extend_world", loading.load(TINY, ["nightly.night=2026-01-02"]), own_root.path)
     assert tomorrow["status"] == "completed" and tomorrow["was"] == VALUES["world"] < tomorrow["present"]
 
 

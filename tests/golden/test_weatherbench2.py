@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.grid.areas import latitude_weights
 from graphufs.weatherbench.results import weatherbench2_results
 from graphufs.weatherbench.state import Axes
-from graphufs.weatherbench.weights import latitude_weights
 from tests.golden.weatherbench2_sets import FOLDER, PRECIPITATION, Set, pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]

@@ -15,10 +15,10 @@ import pytest
 import xarray as xr
 import zarr
 
+from graphufs.vocabulary.conventions import Convention
+from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.baselines import baselines
-from graphufs.weatherbench.boxes import all_regions
 from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.conventions import Convention
 from graphufs.weatherbench.layout import Forecasts
 from graphufs.weatherbench.scoring import score, usable_initial_times
 from graphufs.weatherbench.seeps import SeepsClimatology

@@ -11,14 +11,14 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from graphufs import configuration
-from graphufs.files import write_json
+from graphufs.config import loading
+from graphufs.storage.atomic import write_json
 from jobs.folder import Attempt, Intent, JobFolder, now
 from jobs.site import Resources, Site
 from tests.conftest import TINY
 
 SLURM = Site.model_validate({"executor": "slurm", "lost_after": 600})
-EXPERIMENT = configuration.load(TINY)
+EXPERIMENT = loading.load(TINY)
 
 
 def ago(seconds):

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.files import write_json
+from graphufs.storage.atomic import write_json
 from jobs.folder import Intent, JobFolder, default_key, now
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, attempt_of, job_of
@@ -135,10 +135,10 @@ def test_the_default_key_follows_step_experiment_and_site():
         default_key("train", EXPERIMENT, "local"),
         default_key("prepare", EXPERIMENT, "local"),
         default_key("train", EXPERIMENT, "debug"),
-        default_key("train", configuration.load(TINY, ["training.batch_size=1"]), "local"),
+        default_key("train", loading.load(TINY, ["training.batch_size=1"]), "local"),
     }
     assert len(keys) == 4
-    assert default_key("train", configuration.load(TINY), "local") in keys
+    assert default_key("train", loading.load(TINY), "local") in keys
     assert all(key.split("-")[1] == "tiny" for key in keys)
 
 

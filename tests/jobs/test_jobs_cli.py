@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from graphufs import configuration
-from graphufs.files import write_json, write_text
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.paths import Layout
 from jobs import cli, command, display, waiting
 from jobs.folder import JobFolder, now
 from tests.conftest import TINY
@@ -38,7 +38,7 @@ def failed(fake, tmp_path):
     """A root with a job that failed."""
     root = tmp_path / "a root"
     job = job_of(root, step="train")
-    write_text(job.path / "experiment.yaml", configuration.dump(EXPERIMENT))
+    write_text(job.path / "experiment.yaml", loading.dump(EXPERIMENT))
     fake.row("FAILED")
     own = {"ending": "error", "message": "KeyError: 'tmp'", "at": now(), "id": "12"}
     write_json(job.folder(1) / "ending.json", own)
@@ -148,7 +148,7 @@ def test_a_failed_job_is_told_with_the_command_that_shows_it_happen(call, failed
     words = shlex.split(line.partition(":")[2])
     experiment = JobFolder(failed, "job").path / "experiment.yaml"
     assert words == ["graphufs-jobs", "submit", "train", str(experiment), "--site", "debug", "--root", str(failed)]
-    assert configuration.load(experiment) == EXPERIMENT
+    assert loading.load(experiment) == EXPERIMENT
     (line,) = [line for line in out.splitlines() if "logs:" in line]
     assert shlex.split(line.partition(":")[2]) == ["graphufs-jobs", "logs", "job", "--root", str(failed)]
 
@@ -178,7 +178,7 @@ def test_an_experiment_comes_on_standard_input(fake, tmp_path):
     assert done.returncode == 0, done.stderr
     (job,) = told(done.stdout)["jobs"]
     assert (job["what"], job["state"]) == ("submitted", "PENDING")
-    assert JobFolder(tmp_path, job["key"]).experiment() == configuration.load(TINY, [change])
+    assert JobFolder(tmp_path, job["key"]).experiment() == loading.load(TINY, [change])
     wrong = subprocess.run(command, input="name: [", **options)
     assert wrong.returncode == 2 and "standard input" in wrong.stderr and not wrong.stdout
 

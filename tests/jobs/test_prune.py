@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from graphufs import configuration
-from graphufs.files import write_json, write_text
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.paths import Layout
 from jobs import prune
 from jobs.folder import JobFolder
 from tests.conftest import TINY
@@ -30,7 +30,7 @@ def named(waste):
 
 def job_with(root, key, experiment=EXPERIMENT, days=0, **options):
     job = job_of(root, key, **options)
-    write_text(job.path / "experiment.yaml", configuration.dump(experiment))
+    write_text(job.path / "experiment.yaml", loading.dump(experiment))
     aged(job.path, days)
     return job
 
@@ -46,7 +46,7 @@ def data_of(root, experiment, days=100):
 
 
 def other():
-    return configuration.load(TINY, ["data.levels=[500]"])
+    return loading.load(TINY, ["data.levels=[500]"])
 
 
 def test_an_empty_root_has_no_waste(tmp_path):
@@ -75,7 +75,7 @@ def test_only_jobs_go_that_are_over_and_old(fake, tmp_path):
 
 def test_shared_data_goes_that_neither_run_nor_job_refers_to(tmp_path):
     unused, used = data_of(tmp_path, other()), data_of(tmp_path, EXPERIMENT)
-    write_text(Layout(EXPERIMENT, tmp_path).run / "experiment.yaml", configuration.dump(EXPERIMENT))
+    write_text(Layout(EXPERIMENT, tmp_path).run / "experiment.yaml", loading.dump(EXPERIMENT))
     found = prune.find(tmp_path, 30)
     assert set(named(found)) == set(unused) - set(used)
     prune.remove(found)

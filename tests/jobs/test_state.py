@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import pytest
 
-from graphufs.files import write_json
+from graphufs.storage.atomic import write_json
 from jobs import processes, state
 from jobs.folder import Intent, JobFolder, now
 from jobs.site import Policy, Site

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.files import write_json
+from graphufs.storage.atomic import write_json
 from jobs import preflight, slurm, state, submit
 from jobs.folder import JobFolder, now
 from jobs.site import Site
@@ -118,7 +118,7 @@ def test_finished_work_is_not_done_again_but_by_force_and_the_old_proof_stays(fa
     ("change", "expected"),
     [
         ({"step": "normalize"}, "its step or experiment is not the one given"),
-        ({"experiment": configuration.load(TINY, ["training.batch_size=1"])}, "its step or experiment"),
+        ({"experiment": loading.load(TINY, ["training.batch_size=1"])}, "its step or experiment"),
         ({"site_name": "other"}, r"its site \(fake\) is not the one given"),
     ],
 )

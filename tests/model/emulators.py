@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.emulator import ReplayEmulator
 from graphufs.model.network import GraphCast
 from graphufs.normalization.statistics import Statistics
 from graphufs.replay.channels import Channel
 from graphufs.replay.domain import Domain
-from graphufs.replay.variables import BY_REPLAY
 from graphufs.train import checkpoint
+from graphufs.vocabulary.variables import BY_REPLAY
 from tests.model.small import network
 
 PROGRESS = ("day_progress_cos", "day_progress_sin", "year_progress_cos", "year_progress_sin")
@@ -37,7 +37,7 @@ def emulator(
 ) -> ReplayEmulator:
     """An emulator; targets and forcings are inputs too."""
     day = {"start": "1994-01-01T00", "end": "1994-01-02T00"}
-    experiment = configuration.parse(
+    experiment = loading.parse(
         json.dumps(
             {
                 "name": "small",

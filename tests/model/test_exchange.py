@@ -28,7 +28,7 @@ from graphufs.model.exchange import (
     permute,
     replay_names,
 )
-from graphufs.replay.variables import BY_WEATHERBENCH
+from graphufs.vocabulary.variables import BY_WEATHERBENCH
 from tests.model.emulators import emulator
 from tests.rounding import assert_equal_to_rounding, of_network
 

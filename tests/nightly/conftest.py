@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphufs import configuration
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.config.base import format_time
+from graphufs.config.experiment import Experiment
 from graphufs.nightly.store import NightlyScores
-from graphufs.section import format_time
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench.scores import Scores
 
 Night = Callable[[Path, Sequence[int]], Experiment]
@@ -24,7 +24,7 @@ Night = Callable[[Path, Sequence[int]], Experiment]
 def at(experiment: Experiment, initial_times: Sequence[datetime]) -> Experiment:
     """The experiment with these initial times alone."""
     times = ", ".join(format_time(time) for time in initial_times)
-    return configuration.parse(configuration.dump(experiment), [f"forecast.initial_times=[{times}]"])
+    return loading.parse(loading.dump(experiment), [f"forecast.initial_times=[{times}]"])
 
 
 def store_of(experiment: Experiment, root: Path) -> NightlyScores:

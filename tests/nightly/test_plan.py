@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from graphufs import cli, configuration, registry
+from graphufs import cli, registry
+from graphufs.config import loading
+from graphufs.config.base import format_time
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.nightly.times import nightly_times
 from graphufs.registry import Event
-from graphufs.section import format_time
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train.checkpoint import FORMAT
 from graphufs.train.position import Position
 from graphufs.weatherbench.scores import Scores
@@ -27,7 +28,7 @@ from tests.weatherbench import idealised
 
 
 def plan(root, *overrides):
-    return run_step("plan_nightly", configuration.load(TINY, overrides), root)
+    return run_step("plan_nightly", loading.load(TINY, overrides), root)
 
 
 def test_without_a_model_the_plan_says_what_to_do(tiny, finished_root):
@@ -54,16 +55,16 @@ def test_the_planned_experiment_is_the_models_own_with_tonights_times(tiny, regi
     root = copy_of_root(registered_root)
     request = ["nightly.at_most=2", "nightly.night=2026-03-01", "training.seed=7", "forecast.lead_time=48h"]
     result = plan(root, *request)
-    planned = configuration.parse(result["experiment"])
+    planned = loading.parse(result["experiment"])
     assert planned.training.seed == 0 and planned.forecast.lead_time == 48  # how far a night looks is the night's
-    assert planned.nightly == configuration.load(TINY, request).nightly
+    assert planned.nightly == loading.load(TINY, request).nightly
     assert [format_time(time) for time in planned.initial_times] == result["initial_times"]
     assert Layout(planned, root).run == Layout(tiny, root).run
 
 
 def test_options_of_storage_come_from_the_request(tiny, registered_root, copy_of_root):
     result = plan(copy_of_root(registered_root), "data.source.storage_options={token: anon}")
-    assert configuration.parse(result["experiment"]).data.source.storage_options == {"token": "anon"}
+    assert loading.parse(result["experiment"]).data.source.storage_options == {"token": "anon"}
 
 
 def test_when_all_is_scored_the_next_data_that_are_needed_are_named(tiny, registered_root, copy_of_root, night):
@@ -97,8 +98,8 @@ def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
     root = copy_of_root(registered_root)
     path = tmp_path / "tiny.yaml"
     for day, total in (("01", 10), ("02", 17), ("02", 17)):
-        tonight = configuration.load(TINY, [f"nightly.night=2026-03-{day}", "nightly.at_most=10"])
-        path.write_text(configuration.dump(tonight))
+        tonight = loading.load(TINY, [f"nightly.night=2026-03-{day}", "nightly.at_most=10"])
+        path.write_text(loading.dump(tonight))
         with pytest.raises(SystemExit) as ending:
             cli.main(["nightly", str(path), "--root", str(root), "--json"])
         assert ending.value.code == 0
@@ -148,9 +149,7 @@ def touching(experiment: Experiment, stamp: str) -> list[str]:
 
 def test_holes_of_the_source_are_not_planned_but_told(holed):
     experiment, root = holed
-    result = run_step(
-        "plan_nightly", configuration.parse(configuration.dump(experiment), ["nightly.at_most=100"]), root
-    )
+    result = run_step("plan_nightly", loading.parse(loading.dump(experiment), ["nightly.at_most=100"]), root)
     holes = {hole["initial_time"]: hole["why"] for hole in result["holes"]}
     lacking, flawed = touching(experiment, MISSING), touching(experiment, FLAWED)
     assert lacking and flawed and set(holes) == {*lacking, *flawed}
@@ -159,7 +158,7 @@ def test_holes_of_the_source_are_not_planned_but_told(holed):
     assert result["initial_times"] == [
         format_time(time) for time in nightly_times(experiment) if format_time(time) not in holes
     ]
-    planned = configuration.parse(result["experiment"])
+    planned = loading.parse(result["experiment"])
     idealised.write_forecasts(planned, root)
     for step in ("prepare", "evaluate"):
         run_step(step, planned, root)

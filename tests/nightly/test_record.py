@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from graphufs import configuration, registry
+from graphufs import registry
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.layout import Layout
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench.scores import Scores
 from tests.conftest import TINY
 from tests.killing import Halted
@@ -98,7 +99,7 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
 @pytest.mark.parametrize(
     ("module", "name", "moment"),
     [
-        ("graphufs.files", "remove_folder", "before"),
+        ("graphufs.storage.atomic", "remove_folder", "before"),
         ("graphufs.weatherbench.scores", "write_zarr", "after"),
         ("graphufs.nightly.store", "NightlyScores.write", "after"),
     ],
@@ -167,7 +168,7 @@ def test_a_copy_that_followed_the_link_is_an_error_that_says_how_to_put_it_right
 
 def test_initial_times_that_no_night_has_are_refused(registered_root, copy_of_root, tiny):
     root = copy_of_root(registered_root)
-    later = configuration.load(TINY, ["data.evaluation={start: 1994-01-14T00, end: 1994-01-18T18}"])
+    later = loading.load(TINY, ["data.evaluation={start: 1994-01-14T00, end: 1994-01-18T18}"])
     os.makedirs(Layout(later, root).scores.parent, exist_ok=True)
     Scores.open(Layout(tiny, root).scores).write(Layout(later, root).scores)
     with pytest.raises(UserError, match="no night has: 1994-01-13T06, 1994-01-13T18"):

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.nightly.times import Source, nightly_times
 from graphufs.replay.times import hours, instant, wanted_stamps
+from graphufs.storage.paths import Layout
 from tests.conftest import TINY
 from tests.nightly.conftest import at
 
@@ -21,7 +21,7 @@ SHIPPED = sorted(TINY.parent.glob("*.yaml"))
 
 
 def changed(experiment: Experiment, *overrides: str) -> Experiment:
-    return configuration.parse(configuration.dump(experiment), overrides)
+    return loading.parse(loading.dump(experiment), overrides)
 
 
 def test_given_initial_times_are_taken_and_only_their_windows_are_prepared_in_addition(tiny):
@@ -60,12 +60,12 @@ def test_given_initial_times_that_are_the_periodic_ones_name_the_same_forecasts(
 )
 def test_what_cannot_be_meant_is_refused_by_name(overrides, words):
     with pytest.raises(UserError, match=words.replace(".", r"\.")):
-        configuration.load(TINY, overrides)
+        loading.load(TINY, overrides)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_nightly_section_is_part_of_no_name(path):
-    plain = configuration.load(path)
+    plain = loading.load(path)
     other = changed(
         plain, "nightly={model: latest, at_most: 9, until: 2020-01-01T00, days_per_night: 3, night: 2026-01-01}"
     )

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.layout import Layout
 from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import text
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from tests.conftest import TINY
 from tests.replay.experiments import experiment as look_alike
 
@@ -20,7 +20,7 @@ END = "1994-01-20T12"
 
 
 def extend(root, night, *overrides):
-    return run_step("extend_world", configuration.load(TINY, [f"nightly.night={night}", *overrides]), root)
+    return run_step("extend_world", loading.load(TINY, [f"nightly.night={night}", *overrides]), root)
 
 
 def test_nights_are_counted_from_the_first_and_none_counts_twice(finished_root, copy_of_root):
@@ -43,7 +43,7 @@ def test_nights_are_counted_from_the_first_and_none_counts_twice(finished_root, 
     assert extend(root, "2026-03-05", "nightly.until=1994-01-24T18")["present"] == "1994-01-24T18"
     assert extend(root, "2026-03-06", "nightly.until=1994-01-24T18")["status"] == "unchanged"
     # `prepare` of what is there does not push the world on
-    grown = configuration.load(TINY, ["forecast.initial_times=[1994-01-23T06]"])
+    grown = loading.load(TINY, ["forecast.initial_times=[1994-01-23T06]"])
     assert run_step("prepare", grown, root)["missing"]["count"] == 0
     last = present(Layout(grown, root).world)
     assert last is not None and text(last) == "1994-01-24T18"

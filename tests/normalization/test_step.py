@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import workers
+from graphufs import parallel
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.normalization import step
 from graphufs.normalization.blocks import Block, Task, compute_block, derived_moments, plan_blocks
 from graphufs.normalization.moments import FieldMoments, merge_states
@@ -23,6 +22,7 @@ from graphufs.replay.grid import gaussian_latitudes, row_areas
 from graphufs.replay.prepare import run as prepare
 from graphufs.replay.times import stamps_in
 from graphufs.steps import Event, never_stop, no_progress, run_step
+from graphufs.storage.paths import Layout
 from tests.killing import Halted
 from tests.normalization.conftest import ABSENT, INVALID, USED
 from tests.normalization.test_statistics import published
@@ -242,7 +242,7 @@ def test_a_dask_cluster_gives_what_threads_give(daily: Path, tmp_path: Path) -> 
 def test_a_dask_scheduler_that_is_not_there_is_named(
     daily: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "TIMEOUT", "1s")
+    monkeypatch.setattr(parallel, "TIMEOUT", "1s")
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1 "):
         normalize(daily_experiment(daily, normalization={"dask": "tcp://127.0.0.1:1"}), tmp_path)
 

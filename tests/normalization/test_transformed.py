@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.normalization.statistics import STORES, Statistics
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.grid import row_areas
 from graphufs.replay.times import stamps_in
+from graphufs.storage.paths import Layout
 from graphufs.transforms import statistics_names
 from tests.normalization.test_step import normalize
 from tests.replay.experiments import daily_experiment, ocean_experiment

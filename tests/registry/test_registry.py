@@ -12,9 +12,9 @@ import pytest
 
 from graphufs import registry
 from graphufs.errors import UserError
-from graphufs.layout import Layout
 from graphufs.registry import Event, Model
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench.scores import Scores
 from tests.killing import Halted
 

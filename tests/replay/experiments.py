@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graphufs.experiment import Experiment
+from graphufs.config.experiment import Experiment
 
 
 def experiment(

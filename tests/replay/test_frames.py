@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphufs.config.base import Period
 from graphufs.errors import UserError
-from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.prepare import run
-from graphufs.section import Period
 from graphufs.steps import never_stop, no_progress
+from graphufs.storage.paths import Layout
 from tests.replay.conftest import ABSENT, INVALID
 from tests.replay.experiments import daily_experiment, experiment, ocean_experiment
 

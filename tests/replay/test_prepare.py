@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.replay import segments
 from graphufs.replay.frames import PreparedData
 from graphufs.replay.manifest import SEGMENTS, Manifest
@@ -23,6 +22,7 @@ from graphufs.replay.prepare import check, run
 from graphufs.replay.source import ReplayStore, open_store
 from graphufs.replay.times import text, wanted_stamps
 from graphufs.steps import Event, never_stop, no_progress, run_step
+from graphufs.storage.paths import Layout
 from tests.killing import Halted
 from tests.replay.conftest import ABSENT, INVALID
 from tests.replay.experiments import daily_experiment, experiment, ocean_experiment

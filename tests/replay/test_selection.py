@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
 from graphufs.replay.channels import Channel
 from graphufs.replay.prepare import check, preflight
 from graphufs.replay.source import open_store

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphufs.config.base import Period
 from graphufs.replay.times import by_month, from_runs, listing, stamps_in, to_runs, wanted_stamps
-from graphufs.section import Period
 from tests.replay.experiments import experiment
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from graphufs.replay.variables import TABLE, replay_name, weatherbench_name, weatherbench_scale
+from graphufs.vocabulary.variables import TABLE, replay_name, weatherbench_name, weatherbench_scale
 
 
 def test_names_translate_both_ways() -> None:
@@ -39,6 +39,6 @@ def test_a_millimetre_of_rain_in_three_hours_is_a_thousandth_of_a_metre() -> Non
 
 
 def test_the_table_is_usable_without_any_array_library() -> None:
-    code = "import sys, graphufs.replay.variables; print({'numpy', 'xarray', 'jax'} & set(sys.modules))"
+    code = "import sys, graphufs.vocabulary.variables; print({'numpy', 'xarray', 'jax'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"

@@ -13,16 +13,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.report import step, training_log
 from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render
 from graphufs.report.summary import lead_beaten, tiles
 from graphufs.steps import never_stop, no_progress, run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench.comparison import Side, compare
 from graphufs.weatherbench.display import number
 from graphufs.weatherbench.fields import Channel
@@ -134,7 +134,7 @@ def test_every_axis_has_its_unit(page: str) -> None:
 
 def test_only_the_embedded_world_has_the_banner(page: str, content: Content) -> None:
     assert BANNER not in page
-    embedded = configuration.parse(configuration.dump(content.experiment), ["data.source.url=embedded"])
+    embedded = loading.parse(loading.dump(content.experiment), ["data.source.url=embedded"])
     html = render(replace(content, experiment=embedded), "key")
     assert BANNER in html and html.index(BANNER) < html.index("Error by lead time")
     assert "the embedded idealised world, seed 0" in html
@@ -187,7 +187,7 @@ def test_what_weakens_the_scores_stands_at_the_top(content: Content) -> None:
         "climatology_days_without_data": 12,
     }
     scores.dataset["surface_pressure"].loc[{"forecast": "emulator", "metric": "rmse"}][..., -1] = np.nan
-    overlapping = configuration.parse(configuration.dump(content.experiment), ["data.allow_overlap=[normalization]"])
+    overlapping = loading.parse(loading.dump(content.experiment), ["data.allow_overlap=[normalization]"])
     html = render(replace(content, scores=scores, experiment=overlapping), "key")
     top = html[: html.index("Error by lead time")]
     for text in (

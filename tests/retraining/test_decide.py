@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from graphufs import configuration, registry
+from graphufs import registry
 from graphufs.cli import main
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.files import write_json
-from graphufs.layout import Layout
 from graphufs.retraining.decide import evidence_file, promote, rollback
 from graphufs.steps import run_step
+from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import Layout
 from tests.registry.test_registry import model
 
 
@@ -43,8 +44,8 @@ def champion(root: Path) -> str | None:
 def planned(tiny: Experiment, root: Path, decision: str, challenger: str = "demo-abc-3", **more: Any) -> Experiment:
     """An experiment whose comparison has come to a decision."""
     settings = {"champion": "demo-abc-2", **more}
-    made = configuration.parse(
-        configuration.dump(tiny), [f"retraining.{name}={json.dumps(value)}" for name, value in settings.items()]
+    made = loading.parse(
+        loading.dump(tiny), [f"retraining.{name}={json.dumps(value)}" for name, value in settings.items()]
     )
     evidence = {"challenger": challenger, "champion": "demo-abc-2", "decision": decision, "why": "so it is"}
     write_json(evidence_file(Layout(made, root), "demo-abc-2"), evidence)
@@ -137,7 +138,7 @@ def test_a_rollback_goes_back_and_a_second_one_further(root: Path) -> None:
 PROMOTER = """
 import os, signal, sys
 from pathlib import Path
-from graphufs import files, registry
+from graphufs.storage import atomic as files; from graphufs import registry
 from graphufs.retraining.decide import promote
 
 root, at = Path(sys.argv[1]), int(sys.argv[2])

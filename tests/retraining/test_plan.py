@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphufs import configuration, registry
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs import registry
+from graphufs.config import loading
+from graphufs.config.base import Period
+from graphufs.config.experiment import Experiment
 from graphufs.nightly.times import Source
 from graphufs.registry import Event, Model, model_id
 from graphufs.retraining import plan
-from graphufs.section import Period
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 
 SIX = timedelta(hours=6)
 
@@ -27,7 +28,7 @@ SIX = timedelta(hours=6)
 def small(tiny: Experiment) -> Experiment:
     """Tiny with windows of ten and two days and eight fresh initial times, every 12 hours."""
     keys = ("training_days=10", "validation_days=2", "comparison_times=8", "new_days=3")
-    return configuration.parse(configuration.dump(tiny), [f"retraining.{key}" for key in keys])
+    return loading.parse(loading.dump(tiny), [f"retraining.{key}" for key in keys])
 
 
 def trained(experiment: Experiment, update: int = 16, **changes: Any) -> Model:
@@ -36,7 +37,7 @@ def trained(experiment: Experiment, update: int = 16, **changes: Any) -> Model:
     made = Model(
         id=model_id(experiment.name, run, update),
         experiment_name=experiment.name,
-        experiment=configuration.dump(experiment),
+        experiment=loading.dump(experiment),
         run=run,
         run_folder=f"runs/tiny/{run}",
         checkpoint=f"{update:08d}",
@@ -59,7 +60,7 @@ def test_windows_follow_each_other_up_to_the_end_of_the_data(
 ) -> None:
     registry.register(tmp_path, trained(small), "test")
     done = planned(small, tmp_path, monkeypatch, "1994-03-01T00")
-    made = configuration.parse(done["experiment"])
+    made = loading.parse(done["experiment"])
     training, validation = made.data.training, made.data.validation
     assert training.end + SIX == validation.start and training.end - training.start == timedelta(days=10) - SIX
     assert validation.end - validation.start == timedelta(days=2) - SIX
@@ -71,10 +72,9 @@ def test_windows_follow_each_other_up_to_the_end_of_the_data(
     assert made.retraining.champion == done["champion"] and made.data.evaluation == small.data.evaluation
     expected = tmp_path / trained(small).run_folder / "checkpoints" / "00000016"
     assert made.training.init_from == str(expected)
-    scratch = configuration.parse(configuration.dump(small), ["retraining.warm_start=false"])
+    scratch = loading.parse(loading.dump(small), ["retraining.warm_start=false"])
     assert (
-        configuration.parse(planned(scratch, tmp_path, monkeypatch, "1994-03-01T00")["experiment"]).training.init_from
-        is None
+        loading.parse(planned(scratch, tmp_path, monkeypatch, "1994-03-01T00")["experiment"]).training.init_from is None
     )
 
 
@@ -110,11 +110,11 @@ def test_a_later_round_needs_new_data_and_a_broken_one_goes_on(
 ) -> None:
     assert "no model of tiny" in planned(small, tmp_path, monkeypatch, "1994-03-01T00")["message"]
     registry.register(tmp_path, trained(small), "test")
-    made = configuration.parse(planned(small, tmp_path, monkeypatch, "1994-03-01T00")["experiment"])
+    made = loading.parse(planned(small, tmp_path, monkeypatch, "1994-03-01T00")["experiment"])
     challenger = trained(made, parent=made.retraining.champion)
     registry.register(tmp_path, challenger, "test")
     again = planned(small, tmp_path, monkeypatch, "1994-03-01T00")
-    assert again["experiment"] == configuration.dump(made), "what is undecided goes on"
+    assert again["experiment"] == loading.dump(made), "what is undecided goes on"
     registry.append(tmp_path, lambda past: Event("held", challenger.id, "the rule"))
     waits = planned(small, tmp_path, monkeypatch, "1994-03-03T18")
     assert waits["experiment"] is None and "is the end of data needed" in waits["message"]

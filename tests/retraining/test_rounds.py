@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphufs import configuration, registry
+from graphufs import registry
 from graphufs.cli import main
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.nightly.store import NightlyScores
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.retraining.decide import promote
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 
 TRAINED = ("prepare", "normalize", "train")
@@ -36,7 +37,7 @@ RULE = [
 
 
 def asked(tiny: Experiment, *more: str) -> Experiment:
-    return configuration.parse(configuration.dump(tiny), [*RULE, *more])
+    return loading.parse(loading.dump(tiny), [*RULE, *more])
 
 
 def grow(experiment: Experiment, root: Path, end: str) -> None:
@@ -49,7 +50,7 @@ def train(request: Experiment, root: Path) -> Experiment:
     """Plan a challenger and train it."""
     plan = run_step("plan_retraining", request, root)
     assert plan["experiment"], plan["message"]
-    planned = configuration.parse(plan["experiment"])
+    planned = loading.parse(plan["experiment"])
     for step in TRAINED:
         run_step(step, planned, root)
     return planned
@@ -121,7 +122,7 @@ def test_rounds_over_a_growing_record(
 
     # the nights are the new champion's: its scores grow
     night = run_step("plan_nightly", request, root)
-    tonight = configuration.parse(night["experiment"])
+    tonight = loading.parse(night["experiment"])
     for step in ("prepare", "forecast", "evaluate", "record_nightly"):
         run_step(step, tonight, root)
     scores = NightlyScores(Layout(tonight, root).nightly(model.checkpoint)).open()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from graphufs.config.retraining import Retraining
 from graphufs.retraining.rule import Finding, judge
-from graphufs.retraining_settings import Retraining
 from graphufs.weatherbench.significance import score_difference
 from tests.weatherbench.test_significance import red_noise, state
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.config.retraining import Stability
 from graphufs.retraining.stability import instabilities
-from graphufs.retraining_settings import Stability
 
 LATITUDE, LONGITUDE = np.linspace(-70, 70, 6), np.arange(0, 360, 22.5)
 

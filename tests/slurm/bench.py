@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from graphufs import configuration
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from jobs.folder import JobFolder
 from jobs.site import SHIPPED
@@ -140,7 +140,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
 
 def experiment(*overrides: str) -> Experiment:
     """Tiny with overrides."""
-    return configuration.load(TINY, overrides)
+    return loading.load(TINY, overrides)
 
 
 def final_arrays(of: Experiment, root: Path) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config.experiment import Experiment
+from graphufs.storage.paths import Layout
 from tests import matrix
 
 HEADS = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen", "took")

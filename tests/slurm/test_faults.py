@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
-from graphufs.lock import locked
+from graphufs.config.experiment import Experiment
 from graphufs.steps import run_step
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from jobs.submit import LATE
 from tests.slurm import running, slurm_cluster

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config.experiment import Experiment
+from graphufs.storage.paths import Layout
 from jobs.folder import JobFolder
 from tests.slurm import slurm_cluster
 from tests.slurm.bench import Bench, assert_equal, final_arrays

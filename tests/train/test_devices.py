@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.layout import Layout
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
 from graphufs.train.devices import Devices, differences
 from tests.children import Child
@@ -49,14 +49,14 @@ def train_elsewhere(experiment, root, devices, process=0, processes=1, address="
 def alone_root(normalized_root, tmp_path_factory):
     """A root with a training on one device."""
     root = shutil.copytree(normalized_root, tmp_path_factory.mktemp("alone") / "root")
-    assert run_step("train", configuration.load(TINY, SETTINGS), root)["status"] == "completed"
+    assert run_step("train", loading.load(TINY, SETTINGS), root)["status"] == "completed"
     return root
 
 
 @pytest.fixture(scope="module")
 def alone(alone_root):
     """Its experiment and final arrays."""
-    experiment = configuration.load(TINY, SETTINGS)
+    experiment = loading.load(TINY, SETTINGS)
     return experiment, final_arrays(Layout(experiment, alone_root))
 
 

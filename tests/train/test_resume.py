@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.forecast.step import finished_checkpoint
-from graphufs.layout import Layout
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint, metrics
 from tests.conftest import TINY
 from tests.killing import Halted
@@ -32,7 +32,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def careful():
-    return configuration.load(TINY, SETTINGS)
+    return loading.load(TINY, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_last_the_best_and_the_stage_ends_are_kept(careful, undisturbed):
 
 def test_forecasts_take_the_last_or_the_best_checkpoint(careful, undisturbed):
     assert finished_checkpoint(undisturbed).name == "00000026"
-    best = Layout(configuration.load(TINY, [*SETTINGS, "forecast.checkpoint=best"]), undisturbed.root)
+    best = Layout(loading.load(TINY, [*SETTINGS, "forecast.checkpoint=best"]), undisturbed.root)
     assert best.run == undisturbed.run and best.forecasts != undisturbed.forecasts
     wanted = checkpoint.read_meta(checkpoint.last(undisturbed.checkpoints))["position"]["best"]["update"]
     assert finished_checkpoint(best) == checkpoint.place(undisturbed.checkpoints, wanted)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphufs.config.training import LearningRate
 from graphufs.train.schedule import learning_rate
-from graphufs.training_settings import LearningRate
 
 
 def rates(updates: int, **settings) -> np.ndarray:

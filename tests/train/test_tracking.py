@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
-from graphufs.layout import Layout
+from graphufs.storage.paths import Layout
 from graphufs.train import tracking
 from graphufs.train.followed import Lines
 from graphufs.train.metrics import MetricsFile
@@ -44,8 +44,8 @@ def database(tmp_path_factory):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from graphufs import configuration\n"
-        "from graphufs.layout import Layout\n"
+        "from graphufs.config import loading as configuration\n"
+        "from graphufs.storage.paths import Layout\n"
         "from graphufs.train import tracking\n"
         "tracking.FINISH_SECONDS = 300\n"
         "def layout(seed):\n"
@@ -69,7 +69,7 @@ def root(tmp_path, database):
 
 
 def layout_in(root, *overrides):
-    return Layout(configuration.load(TINY, [*ON, *overrides]), root)
+    return Layout(loading.load(TINY, [*ON, *overrides]), root)
 
 
 def write(file, *updates, loss=0.5):
@@ -117,7 +117,7 @@ def test_names_of_metrics():
 
 
 def test_parameters_are_flat_and_hold_no_secrets():
-    experiment = configuration.load(
+    experiment = loading.load(
         TINY,
         [
             "data.source.url=/home/someone/stores/fv3.zarr",
@@ -161,7 +161,7 @@ def test_following_a_file_whose_end_is_dropped(tmp_path):
 
 def test_nothing_happens_where_tracking_is_off(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("a process was started"))
-    layout = Layout(configuration.load(TINY), tmp_path)
+    layout = Layout(loading.load(TINY), tmp_path)
     with tracked(layout) as warnings:
         pass
     assert warnings == send_rest(layout) == [] and list(tmp_path.iterdir()) == []
@@ -246,8 +246,8 @@ def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_ho
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from graphufs import configuration\n"
-        "from graphufs.layout import Layout\n"
+        "from graphufs.config import loading as configuration\n"
+        "from graphufs.storage.paths import Layout\n"
         "from graphufs.train.metrics import MetricsFile\n"
         "from graphufs.train.tracking import tracked\n"
         "layout = Layout(configuration.load(sys.argv[1], ['training.tracking.mlflow=true']), Path(sys.argv[2]))\n"

@@ -9,12 +9,12 @@ import sqlite3
 import numpy as np
 import pytest
 
-from graphufs import configuration
+from graphufs.config import loading
 from graphufs.emulator import ReplayEmulator
 from graphufs.errors import Diverged, UserError
-from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import run_step
+from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint, metrics
 from graphufs.train.devices import Devices
 from graphufs.train.plan import Plan
@@ -58,7 +58,7 @@ def test_metrics_tell_the_training(tiny, finished_root):
 
 def test_what_the_metrics_tell_goes_to_mlflow_too(tiny, finished_root, copy_of_root):
     root = copy_of_root(finished_root)
-    tracked = configuration.load(TINY, ["training.tracking.mlflow=true"])
+    tracked = loading.load(TINY, ["training.tracking.mlflow=true"])
     layout = Layout(tracked, root)
     shutil.rmtree(layout.checkpoints / "00000016")
     result = run_step("train", tracked, root)  # goes on from update 12
@@ -72,7 +72,7 @@ def test_what_the_metrics_tell_goes_to_mlflow_too(tiny, finished_root, copy_of_r
 def test_the_loss_falls(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     one_stage = "training.stages=[{name: one, updates: 150, learning_rate: {peak: 3.0e-3}}]"
-    experiment = configuration.load(TINY, [one_stage, "training.validate_every=150"])
+    experiment = loading.load(TINY, [one_stage, "training.validate_every=150"])
     run_step("train", experiment, root)
     losses = [line["loss"] for line in metrics.read(Layout(experiment, root).metrics) if line["event"] == "update"]
     assert losses[-1] < 0.75 * losses[0]
@@ -107,14 +107,14 @@ HOT = ["training.optimizer.clip=null", "training.stages=[{name: one, updates: 30
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_samples(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     with pytest.raises(Diverged, match=r"not finite .* start at 1994-01-\d\dT\d\d, 1994-01.*checkpoint is none"):
-        run_step("train", configuration.load(TINY, HOT), root)
+        run_step("train", loading.load(TINY, HOT), root)
 
 
 def test_the_last_good_checkpoint_outlives_a_divergence(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     jump = "{schedule: constant, peak: 1.0e+30, warmup_updates: 6, start: 0.0}"
     late = ["training.stages=[{name: calm, updates: 8}, {name: hot, updates: 8, learning_rate: " + jump + "}]"]
-    experiment = configuration.load(TINY, HOT[:1] + late)
+    experiment = loading.load(TINY, HOT[:1] + late)
     with pytest.raises(Diverged, match=r"The last good checkpoint is of update 8; lower the learning rate"):
         run_step("train", experiment, root)
     layout = Layout(experiment, root)
@@ -128,7 +128,7 @@ def test_the_last_good_checkpoint_outlives_a_divergence(normalized_root, copy_of
 def test_a_training_goes_back_and_lowers_its_rate_as_often_as_allowed(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     policy = "training.divergence={rollbacks: 2, rate_factor: 3.0e-17}"
-    experiment = configuration.load(TINY, [*HOT, policy])  # 1e30, 3e13, 9e-4
+    experiment = loading.load(TINY, [*HOT, policy])  # 1e30, 3e13, 9e-4
     result = run_step("train", experiment, root)
     assert result["status"] == "completed" and len(result["warnings"]) == 2
     layout = Layout(experiment, root)
@@ -142,14 +142,14 @@ def test_a_training_goes_back_and_lowers_its_rate_as_often_as_allowed(normalized
 
 def test_rollbacks_are_bounded(normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
-    experiment = configuration.load(TINY, [*HOT, "training.divergence={rollbacks: 2, rate_factor: 0.5}"])
+    experiment = loading.load(TINY, [*HOT, "training.divergence={rollbacks: 2, rate_factor: 0.5}"])
     with pytest.raises(Diverged, match="after 2 rollbacks"):
         run_step("train", experiment, root)
 
 
 def test_checkpoints_come_at_least_so_often(tiny, normalized_root, copy_of_root, finished_root):
     root = copy_of_root(normalized_root)
-    often = configuration.load(TINY, ["training.checkpoint_minutes=1.0e-6", "training.keep_checkpoints=30"])
+    often = loading.load(TINY, ["training.checkpoint_minutes=1.0e-6", "training.keep_checkpoints=30"])
     run_step("train", often, root)
     layout = Layout(often, root)
     assert layout.run.name == Layout(tiny, root).run.name  # the same run: nothing else is learnt
@@ -162,7 +162,7 @@ def test_samples_computed_together_give_the_same_gradient_to_rounding(normalized
     for size in (1, 4):
         settings = ["training.batch_size=4", f"training.compute.device_batch_size={size}"]
         settings += ["training.stages=[{name: one, updates: 1, learning_rate: {peak: 1.0e-3}}]"]
-        experiment = configuration.load(TINY, settings)
+        experiment = loading.load(TINY, settings)
         shutil.rmtree(root / "runs", ignore_errors=True)
         run_step("train", experiment, root)
         finals.append(final_arrays(Layout(experiment, root)))

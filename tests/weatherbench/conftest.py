@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config.experiment import Experiment
 from graphufs.steps import never_stop, no_progress
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench import step
 from graphufs.weatherbench.scores import Scores
 from tests.weatherbench import idealised

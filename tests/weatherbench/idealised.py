@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs import configuration
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.replay import prepare
-from graphufs.replay.variables import weatherbench_name
 from graphufs.steps import never_stop, no_progress
+from graphufs.storage.paths import Layout
+from graphufs.vocabulary.variables import weatherbench_name
 
 LATITUDE = np.array([80.5, 57.5, 34.5, 11.5, -11.5, -34.5, -57.5, -80.5])
 LONGITUDE = np.arange(16) * 22.5
@@ -41,7 +41,7 @@ training:
   stages: [{{name: only, updates: 5}}]
 forecast: {{every: 30h, lead_time: 240h}}
 """
-    return configuration.parse(text, settings)
+    return loading.parse(text, settings)
 
 
 def fields(stamps: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from graphufs.cli import main
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench.comparison import Side, compare
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.scores import Scores

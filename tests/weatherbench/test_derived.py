@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.vocabulary.derived_variables import RECIPES
 from graphufs.weatherbench.accumulation import from_running_total, longer_accumulation
 from graphufs.weatherbench.derived import OMEGA, with_derived
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.recipes import RECIPES
 from graphufs.weatherbench.truth import DatasetTruth
 
 RADIUS = 6.3675e6

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.replay import prepare
 from graphufs.steps import never_stop, no_progress, run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench.derived_truth import DerivedTruth
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layout import write_zarr
@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path, Sc
     variables = {name: (dims, values, {"units": units[name]}) for name, values in data.items()}
     store = xr.Dataset(variables, {"time": STAMPS, "grid_yt": LATITUDE, "grid_xt": LONGITUDE})
     store.to_zarr(source, zarr_format=2, consolidated=True)
-    experiment = configuration.parse(TEXT % (source, DERIVED))
+    experiment = loading.parse(TEXT % (source, DERIVED))
     prepare.run(experiment, root, progress=no_progress, should_stop=never_stop)
     times = np.array(experiment.initial_times, "datetime64[ns]")
     at = np.searchsorted(STAMPS, times[:, None] + LEADS)
@@ -138,7 +138,7 @@ def test_derived_variables_have_another_climatology_and_scores_of_another_name(
     made: tuple[Experiment, Path, Scores, xr.Dataset],
 ) -> None:
     experiment, root, scores, _ = made
-    plain = configuration.parse(configuration.dump(experiment), ["evaluation.derived=[]", "evaluation.vectors=false"])
+    plain = loading.parse(loading.dump(experiment), ["evaluation.derived=[]", "evaluation.vectors=false"])
     assert Layout(plain, root).scores != Layout(experiment, root).scores
     assert not scores.dataset.attrs["climatology"].endswith("/climatology.zarr")
     run_step("evaluate", plain, root)
@@ -175,7 +175,7 @@ def test_the_report_shows_what_was_derived(made: tuple[Experiment, Path, Scores,
 )
 def test_what_cannot_be_derived_is_refused_before_anything_runs(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        configuration.parse(TEXT % ("x", DERIVED), settings)
+        loading.parse(TEXT % ("x", DERIVED), settings)
 
 
 def test_rain_needs_all_stamps_before_it() -> None:

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
 from graphufs.cli import app
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.steps import never_stop, no_progress, run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench import step
 from graphufs.weatherbench.baselines import lag_correlation
 from graphufs.weatherbench.climatology_store import in_memory
 from graphufs.weatherbench.fields import Channel
 from graphufs.weatherbench.layers import as_levels
 from graphufs.weatherbench.layout import Grid, write_zarr
-from graphufs.weatherbench.regridding import Regridder, named_grid
 from graphufs.weatherbench.scores import Scores
 from graphufs.weatherbench.truth import DatasetTruth
 from tests.weatherbench import idealised
@@ -66,7 +66,7 @@ def against_era5(made: Made, folder: Path, dataset: xr.Dataset, **settings: Any)
         "map_leads": "[]",
     } | settings
     overrides = [f"evaluation.{key}={value}" for key, value in given.items()]
-    return configuration.parse(configuration.dump(experiment), overrides), root
+    return loading.parse(loading.dump(experiment), overrides), root
 
 
 def scores_of(experiment: Experiment, root: Path, name: str = "era5") -> Scores:
@@ -135,7 +135,7 @@ def test_the_command_shows_a_table_for_each_truth(
 ) -> None:
     experiment, root, _ = made
     file = tmp_path / "experiment.yaml"
-    file.write_text(configuration.dump(experiment))
+    file.write_text(loading.dump(experiment))
     assert app(["evaluate", str(file), "--root", str(root)], result_action="return_value") == 0
     shown = capsys.readouterr().out
     assert "against Replay" in shown and "against ERA5" in shown and "Replay itself" in shown
@@ -237,7 +237,7 @@ def test_a_store_off_the_layout_and_a_truth_without_a_place_are_refused(prepared
     with pytest.raises(UserError, match="ERA5 has no dimension latitude with a coordinate; rename lat"):
         scores_of(*against_era5(prepared, tmp_path, odd))
     with pytest.raises(UserError, match="era5.url does not say where ERA5 is"):
-        configuration.parse(configuration.dump(prepared[0]), ["evaluation.truth=era5"])
+        loading.parse(loading.dump(prepared[0]), ["evaluation.truth=era5"])
     with pytest.raises(UserError, match="no variable of the forecasts can be compared"):
         scores_of(*against_era5(prepared, tmp_path, era5()[["temperature"]]))
 
@@ -245,8 +245,8 @@ def test_a_store_off_the_layout_and_a_truth_without_a_place_are_refused(prepared
 def test_scores_against_replay_keep_their_name_and_keys_of_storage_change_none(prepared: Made, tmp_path: Path) -> None:
     experiment, root = prepared
     against, _ = against_era5(prepared, tmp_path, era5())
-    options = configuration.parse(configuration.dump(against), ["evaluation.era5.storage_options={token: anon}"])
-    plain = configuration.parse(configuration.dump(experiment), ["evaluation.truth=replay"])
+    options = loading.parse(loading.dump(against), ["evaluation.era5.storage_options={token: anon}"])
+    plain = loading.parse(loading.dump(experiment), ["evaluation.truth=replay"])
     assert Layout(plain, root).hashes == Layout(experiment, root).hashes
     assert Layout(options, root).hashes == Layout(against, root).hashes != Layout(plain, root).hashes
 

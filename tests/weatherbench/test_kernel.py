@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphufs.weatherbench.boxes import all_regions
+from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.kernel import ORDER, Tiles
 from graphufs.weatherbench.metrics import STATISTICS, Fields
 from graphufs.weatherbench.regions import region_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphufs.weatherbench.conventions import CONVENTIONS
+from graphufs.vocabulary.conventions import CONVENTIONS
 from graphufs.weatherbench.metrics import METRICS, STATISTICS, Fields, metrics_of, time_mean
 from graphufs.weatherbench.seeps import SeepsThresholds, penalties
 

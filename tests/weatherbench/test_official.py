@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
 from graphufs.cli import app
+from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.weatherbench import official
 from graphufs.weatherbench.climatology_store import in_memory
@@ -176,7 +176,7 @@ def test_an_experiments_scores_are_compared_with_the_official_ones(
 ) -> None:
     experiment, root = prepared
     file = tmp_path / "experiment.yaml"
-    file.write_text(configuration.dump(experiment))
+    file.write_text(loading.dump(experiment))
     changes = [part for key, value in settings.items() for part in ("--set", f"evaluation.{key}={value}")]
     arguments = ["evaluate", str(file), "--root", str(root), "--engine", "weatherbench2", *changes]
     assert app(arguments, result_action="return_value") == 0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.boxes import all_regions
+from graphufs.grid.areas import latitude_weights
+from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.regions import region_weights
-from graphufs.weatherbench.weights import latitude_weights
 
 LATITUDE, LONGITUDE = np.arange(-90, 91, 10.0), np.arange(0, 360, 2.5)
 AREA = latitude_weights(LATITUDE)[:, None] * np.ones(len(LONGITUDE))

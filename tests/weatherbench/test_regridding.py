@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.areas import latitude_weights
+from graphufs.grid.regridding import Method, RegriddedTruth, Regridder, named_grid
 from graphufs.weatherbench.layout import Forecasts, Grid
-from graphufs.weatherbench.regridding import Method, RegriddedTruth, Regridder, named_grid
 from graphufs.weatherbench.truth import DatasetTruth
-from graphufs.weatherbench.weights import latitude_weights
 
 GAUSSIAN = Grid(np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(24)[0])), np.arange(48) * 7.5)
 COARSE, FINE = named_grid("16x8"), named_grid("96x49")

@@ -11,11 +11,12 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
-from graphufs import configuration, workers
+from graphufs import parallel
 from graphufs.cli import app
+from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
-from graphufs.layout import Layout
 from graphufs.steps import never_stop, no_progress
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench import shares, step
 from graphufs.weatherbench.layout import write_zarr
 from graphufs.weatherbench.scores import Scores
@@ -87,7 +88,7 @@ def test_threads_make_what_one_makes(written: Stores, monkeypatch: pytest.Monkey
 
 def test_dask_workers_make_what_one_process_makes(written: Stores, client: Client, prepared: Made) -> None:
     alone = evaluate_stores(written, WANTED)
-    with workers.over(client):
+    with parallel.over(client):
         shared = evaluate_stores(written, WANTED)
     assert_same(shared.states, alone.states)
     experiment, root = prepared
@@ -95,11 +96,9 @@ def test_dask_workers_make_what_one_process_makes(written: Stores, client: Clien
     address = client.scheduler.address
     assert (
         Layout(experiment, root).scores
-        == Layout(configuration.parse(configuration.dump(experiment), [f"evaluation.dask={address}"]), root).scores
+        == Layout(loading.parse(loading.dump(experiment), [f"evaluation.dask={address}"]), root).scores
     )
-    other = configuration.parse(
-        configuration.dump(experiment), [f"evaluation.dask={address}", "evaluation.regions=[tropics]"]
-    )
+    other = loading.parse(loading.dump(experiment), [f"evaluation.dask={address}", "evaluation.regions=[tropics]"])
     step.run(other, root, progress=no_progress, should_stop=never_stop)
     here, there = (Scores.open(Layout(one, root).scores) for one in (experiment, other))
     for channel in here.channels:
@@ -121,7 +120,7 @@ def test_the_command_takes_threads_and_workers(
     one, three, dask = (xr.open_dataset(tmp_path / name / "deterministic.nc") for name in ("one", "three", "dask"))
     xr.testing.assert_identical(one, three)
     xr.testing.assert_identical(one, dask)
-    monkeypatch.setattr(workers, "TIMEOUT", "1s")
+    monkeypatch.setattr(parallel, "TIMEOUT", "1s")
     with pytest.raises(UserError, match="no dask scheduler answers at tcp://127.0.0.1:9 .* leave out --dask"):
         app(["score", *paths, str(tmp_path / "x"), "--dask", "tcp://127.0.0.1:9"], result_action="return_value")
 
@@ -184,7 +183,7 @@ def test_an_error_in_a_share_is_the_error_of_all() -> None:
 
 def test_the_step_uses_threads_where_there_are_cores(prepared: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, root = prepared
-    fewer = configuration.parse(configuration.dump(experiment), ["forecast.every=78h"])
+    fewer = loading.parse(loading.dump(experiment), ["forecast.every=78h"])
     idealised.write_forecasts(fewer, root)
     checksums, maps = [], []
     for number in (1, 3):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import configuration
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import Event, never_stop, no_progress, run_step
+from graphufs.storage.paths import Layout
 from graphufs.weatherbench import step
 from graphufs.weatherbench.bar import check
 from graphufs.weatherbench.fields import Channel
@@ -26,7 +26,7 @@ from tests.weatherbench.conftest import Made
 
 
 def changed(experiment: Experiment, **settings: object) -> Experiment:
-    return configuration.parse(configuration.dump(experiment), [f"{key}={value}" for key, value in settings.items()])
+    return loading.parse(loading.dump(experiment), [f"{key}={value}" for key, value in settings.items()])
 
 
 def test_scores_record_what_they_are(scored: tuple[Experiment, Path, Scores]) -> None:

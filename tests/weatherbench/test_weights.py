@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.weights import cell_weights, latitude_weights
+from graphufs.grid.areas import cell_weights, latitude_weights
 
 GAUSSIAN = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))
 

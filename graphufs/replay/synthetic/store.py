@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphufs.config.experiment import World
 from graphufs.errors import Stopped, UserError
-from graphufs.experiment import World
-from graphufs.lock import locked
 from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file, show
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
 from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
+from graphufs.storage.lock import locked
 
 if TYPE_CHECKING:
     from graphufs.replay.synthetic.world import IdealisedWorld, WorldState

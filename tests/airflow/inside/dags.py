@@ -33,7 +33,7 @@ def check_the_form_offers_what_there_is():
 
 
 def check_the_training_form_has_types_limits_and_help_of_the_schemas():
-    from graphufs.experiment import Experiment
+    from graphufs.config.experiment import Experiment
 
     params = bag().dags["training"].params
     batch, precision, gpus = (params.get_param(name) for name in ("batch_size", "precision", "gpus"))

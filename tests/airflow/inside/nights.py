@@ -35,23 +35,23 @@ def check_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_sh
 def check_a_night_is_asked_for_by_form_event_or_setting():
     from datetime import date
 
-    from graphufs import configuration
+    from graphufs.config import loading
     from graphufs.errors import UserError
     from jobs.airflow import nightly
 
     form = {"experiment": "tiny", "site": "here", "model": "latest", "overrides": ["forecast.lead_time=48h"]}
     rest = {"at_most": None, "night": None, "deadline_hours": 20}
     found = nightly.asked({**form, **rest, "at_most": 3}, None, date(2026, 3, 1))
-    experiment = configuration.parse(found["experiment"])
+    experiment = loading.parse(found["experiment"])
     assert (experiment.nightly.model, experiment.nightly.at_most) == ("latest", 3)
     assert str(experiment.nightly.night) == found["night"] == "2026-03-01" and experiment.forecast.lead_time == 48
     chosen = nightly.asked({**form, **rest, "night": "2026-02-27"}, None, date(2026, 3, 1))
-    assert chosen["night"] == "2026-02-27" and configuration.parse(chosen["experiment"]).nightly.at_most == 4
+    assert chosen["night"] == "2026-02-27" and loading.parse(chosen["experiment"]).nightly.at_most == 4
 
     event = {"experiment": "tiny", "site": "here", "model": "tiny-ab-16", "overrides": ["nightly.at_most=1"]}
     nobody = {"experiment": None, "site": None, "model": "champion", "overrides": [], **rest}
     told = nightly.asked(nobody, event, date(2026, 3, 1))
-    assert told["model"] == "tiny-ab-16" and configuration.parse(told["experiment"]).nightly.at_most == 4
+    assert told["model"] == "tiny-ab-16" and loading.parse(told["experiment"]).nightly.at_most == 4
     with raises(UserError, "graphufs_nightly_experiment"):
         nightly.asked(nobody, None, date(2026, 3, 1))
     os.environ.update({"GRAPHUFS_NIGHTLY_EXPERIMENT": "demo", "AIRFLOW_VAR_GRAPHUFS_NIGHTLY_SITE": "here"})

@@ -16,14 +16,14 @@ RULE = [
 
 
 def check_a_round_is_asked_for_by_form_or_setting():
-    from graphufs import configuration
+    from graphufs.config import loading
     from graphufs.errors import UserError
     from jobs.airflow import retraining
 
     form = {"experiment": "tiny", "site": "here", "overrides": ["training.seed=3"]}
     found = retraining.asked(form, NIGHT, then="promote", why=None, decided_by="a 'b' {{ c }}")
     assert (found["form"], found["name"], found["site"]) == ("tiny", "tiny", "here")
-    experiment = configuration.parse(found["experiment"])
+    experiment = loading.parse(found["experiment"])
     assert experiment.training.seed == 3 and experiment.nightly.night == NIGHT
     assert (experiment.retraining.then, experiment.retraining.decided_by) == ("promote", "a 'b' {{ c }}")
     nobody = {"experiment": None, "site": None, "overrides": None}
@@ -70,12 +70,12 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
 
 
 def check_what_decide_is_told_and_which_task_has_something_to_do():
-    from graphufs import configuration
+    from graphufs.config import loading
     from jobs.airflow import forms, retraining
 
     used = {"gpu_hours": 2.5, "energy": None}
     told = retraining.told({"answer": "Promote", "by": "Ann 'B' \\"}, used)
-    found = configuration.load(forms.EXPERIMENTS / "tiny.yaml", told).retraining
+    found = loading.load(forms.EXPERIMENTS / "tiny.yaml", told).retraining
     assert (found.answer, found.decided_by, found.cost) == ("promote", "Ann 'B' \\", used)
     assert retraining.told(None, None) == ["retraining.cost={}"]
     yes, no = {"answer": "Promote"}, {"answer": "Hold"}

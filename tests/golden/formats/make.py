@@ -131,7 +131,7 @@ def make_root() -> None:
 
 def prepare_surroundings() -> None:
     """A fresh folder with sites, a source, and a Slurm that only pretends."""
-    from graphufs.provenance import provenance
+    from graphufs.storage.provenance import provenance
 
     commit = str(provenance()["commit"])
     if not commit.startswith(COMMIT) or commit.endswith("+changes"):
@@ -210,10 +210,10 @@ def write_source(path: Path) -> None:
 
 def submitted(step: str, experiment: Any, *options: str, good: bool = True) -> dict[str, Any]:
     """Submit a step as a person does, wait for it, and say what the command said."""
-    from graphufs import configuration
+    from graphufs.config import loading
 
     command = ["python", "-m", "jobs", "submit", step, "-", "--site", "local", "--root", str(ROOT), "--json", *options]
-    done = subprocess.run(command, input=configuration.dump(experiment), capture_output=True, text=True)
+    done = subprocess.run(command, input=loading.dump(experiment), capture_output=True, text=True)
     print(step, done.returncode, flush=True)
     if (done.returncode == 0) is not good:
         raise SystemExit(done.stderr + done.stdout)
@@ -222,11 +222,12 @@ def submitted(step: str, experiment: Any, *options: str, good: bool = True) -> d
 
 def steps_and_jobs() -> dict[str, Any]:
     """Three models with all that is made of them; what is to be found again."""
-    from graphufs import configuration, registry
-    from graphufs.layout import Layout
+    from graphufs import registry
+    from graphufs.config import loading
     from graphufs.nightly.store import NightlyScores
     from graphufs.retraining.decide import promote
     from graphufs.steps import CHAIN, Part, run_step
+    from graphufs.storage.paths import Layout
     from graphufs.train import checkpoint
     from graphufs.weatherbench.scores import Scores
     from jobs.airflow.keys import Origin, job_key
@@ -238,7 +239,7 @@ def steps_and_jobs() -> dict[str, Any]:
         return result
 
     def with_(*overrides: str) -> Any:
-        return configuration.parse(configuration.dump(tiny), overrides)
+        return loading.parse(loading.dump(tiny), overrides)
 
     tiny = names.shipped("tiny", *SETTINGS)
     finished = {}
@@ -254,17 +255,17 @@ def steps_and_jobs() -> dict[str, Any]:
     first = airflows["result"]["result"]["model"]
     promote(ROOT, first, "somebody", "the first one")
 
-    night = configuration.parse(take(("plan_nightly",), tiny)["experiment"])
+    night = loading.parse(take(("plan_nightly",), tiny)["experiment"])
     take(("prepare", "forecast", "evaluate", "record_nightly"), night)
     take(("evaluate", "register"), with_("evaluation.grid=8x4"))
 
     planned = take(("plan_retraining",), with_(*ROUND))
-    challenger = configuration.parse(planned["experiment"])
+    challenger = loading.parse(planned["experiment"])
     compared = take(("prepare", "normalize", "train", "compare_models"), challenger)
     answer = {"answer": "promote", "decided_by": "somebody", "why": "looks well", "cost": {"gpu_hours": 0.5}}
     content = challenger.model_dump(mode="json")
     content["retraining"] |= answer
-    decided = take(("decide",), configuration.validate(type(challenger), content, "", ""))
+    decided = take(("decide",), loading.validate(type(challenger), content, "", ""))
     back = with_("retraining.decided_by=somebody", "retraining.why=it was worse in the tropics")
     take(("rollback",), back)
     third = with_("training.seed=1")
@@ -287,11 +288,11 @@ def steps_and_jobs() -> dict[str, Any]:
         "champion": registry.champion(ROOT, "tiny").id,
         "history": [[one.kind, one.model, one.by, one.why] for one in registry.history(ROOT)],
         "challenger": {"model": compared["model"], "compared": compared["decision"], "decided": decided["decision"]},
-        "third": configuration.dump(third),
-        "half": configuration.dump(half),
-        "stopped": {"experiment": configuration.dump(stopped), "after": STOPPED_AFTER},
+        "third": loading.dump(third),
+        "half": loading.dump(half),
+        "stopped": {"experiment": loading.dump(stopped), "after": STOPPED_AFTER},
         "round": ROUND,
-        "night": configuration.dump(night),
+        "night": loading.dump(night),
         "scores": rmse(scores),
         "nights": {"scores": rmse(nights), "times": [str(time)[:13] for time in nights.initial_times]},
     }
@@ -308,14 +309,14 @@ def rmse(scores: Any) -> dict[str, list[float]]:
 
 def jobs_not_over(values: dict[str, Any]) -> None:
     """Jobs that somebody will attach to, start, or find cancelled."""
-    from graphufs import configuration
+    from graphufs.config import loading
     from jobs import site, state, submit
     from jobs.folder import JobFolder
 
     tiny = names.shipped("tiny", *SETTINGS)
 
     def request(step: str, key: str, *overrides: str, where: str = "local", **more: Any) -> submit.Request:
-        one = configuration.parse(configuration.dump(tiny), overrides)
+        one = loading.parse(loading.dump(tiny), overrides)
         return submit.Request(step, one, where, site.load(where), ROOT, key, **more)
 
     def running(job: JobFolder) -> None:
@@ -350,9 +351,9 @@ def embedded_world(values: dict[str, Any]) -> None:
     """Some days of the embedded world, and the note of its first night."""
     import numpy as np
 
-    from graphufs.layout import Layout
     from graphufs.replay.synthetic.store import ensure_world
     from graphufs.steps import run_step
+    from graphufs.storage.paths import Layout
 
     tiny = names.shipped("tiny", "nightly.night=2026-01-01")
     ensure_world(Layout(tiny, ROOT).world, tiny.data.source.world, np.datetime64("1994-01-04T18", "h"), exact=True)

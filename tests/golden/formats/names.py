@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from graphufs import configuration
-from graphufs.experiment import Experiment
-from graphufs.layout import Layout
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import STEPS
+from graphufs.storage.paths import Layout
 from jobs.airflow.keys import job_key
 from jobs.folder import default_key
 from jobs.site import Resources, Site
@@ -179,7 +179,7 @@ TASKS: tuple[tuple[str, str, str, int, str], ...] = (
 
 def shipped(name: str, *overrides: str) -> Experiment:
     """A shipped experiment."""
-    return configuration.load(EXPERIMENTS / f"{name}.yaml", overrides)
+    return loading.load(EXPERIMENTS / f"{name}.yaml", overrides)
 
 
 def outputs(experiment: Experiment) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.section import Hours, Section
+from graphufs.config.base import Hours, Section
 
 
 class LearningRate(Section):

@@ -37,7 +37,7 @@ TIMEOUT = "30s"
 PATIENCE = 300.0
 """Seconds without any worker after which a step ends."""
 
-_client: ContextVar[Any] = ContextVar("graphufs.workers", default=None)
+_client: ContextVar[Any] = ContextVar("graphufs.parallel", default=None)
 
 
 @contextmanager

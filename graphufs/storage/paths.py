@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from graphufs.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment
-from graphufs.section import Period, format_time
+from graphufs.config.base import Period, format_time
+from graphufs.config.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment
 
 FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
 

@@ -1,6 +1,6 @@
 """Experiment: the one configuration of everything, from data to report.
 
-Loaded from YAML (`graphufs.configuration.load`), validated here before anything runs. This module imports neither
+Loaded from YAML (`graphufs.config.loading.load`), validated here before anything runs. This module imports neither
 JAX nor xarray nor numpy, so that the control plane can read experiments.
 """
 
@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.forecast_settings import Evaluation, Forecast, Nightly
-from graphufs.replay.variables import replay_name, weatherbench_name
-from graphufs.retraining_settings import Retraining
-from graphufs.section import Hours, Period, Section, format_time
-from graphufs.training_settings import Training
-from graphufs.weatherbench.recipes import RECIPES
+from graphufs.config.base import Hours, Period, Section, format_time
+from graphufs.config.forecast import Evaluation, Forecast, Nightly
+from graphufs.config.retraining import Retraining
+from graphufs.config.training import Training
+from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.variables import replay_name, weatherbench_name
 
 EMBEDDED = "embedded"
 """The source URL that stands for the idealised world this package makes itself."""

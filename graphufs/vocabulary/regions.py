@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 
 LAND = "_land"
 """The ending of a land version's name."""

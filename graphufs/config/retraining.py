@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from graphufs.section import Hours, Section
+from graphufs.config.base import Hours, Section
 
 
 class NamedScore(Section):

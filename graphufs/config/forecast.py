@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from graphufs.config.base import Hours, Period, Section, Time, format_time
 from graphufs.errors import UserError
-from graphufs.section import Hours, Period, Section, Time, format_time
-from graphufs.weatherbench.boxes import check_regions
-from graphufs.weatherbench.conventions import DEFAULT, Convention
-from graphufs.weatherbench.recipes import check_names
+from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.vocabulary.derived_variables import check_names
+from graphufs.vocabulary.regions import check_regions
 
 
 class Forecast(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.conventions import DEFAULT, Convention
+from graphufs.vocabulary.conventions import DEFAULT, Convention
 
 
 def latitude_weights(latitude: np.ndarray, convention: Convention = DEFAULT) -> np.ndarray:

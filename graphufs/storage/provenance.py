@@ -33,7 +33,7 @@ def provenance() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The checkout's commit, with `+changes` where tracked files differ from it; None outside a checkout."""
-    top = Path(__file__).parents[1]
+    top = Path(__file__).parents[2]
     if not (top / ".git").exists():
         return None
     try:

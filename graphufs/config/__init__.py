@@ -1,0 +1,1 @@
+"""The experiment: a module for each section of its file, and how it is loaded."""

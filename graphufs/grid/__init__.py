@@ -1,0 +1,1 @@
+"""Latitude-longitude grids: areas and regridding."""

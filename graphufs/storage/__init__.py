@@ -1,0 +1,1 @@
+"""Files and folders: written atomically, locked, named, with their provenance."""

@@ -1,0 +1,1 @@
+"""Names without arrays: variables, derived variables, regions, conventions."""
