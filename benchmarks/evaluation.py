@@ -62,8 +62,8 @@ def make(folder: Path, case: Case) -> None:
     import xarray as xr
 
     from graphufs.grid.regridding import named_grid
-    from graphufs.weatherbench.climatology_store import days_per_block
-    from graphufs.weatherbench.layout import write_zarr
+    from graphufs.weatherbench.climatology.store import days_per_block
+    from graphufs.weatherbench.inputs.forecasts import write_zarr
 
     rng = np.random.default_rng(0)
     grid = named_grid(case.grid)
@@ -109,12 +109,12 @@ def read(folder: Path) -> None:
 def score(folder: Path, everything: bool) -> None:
     """Score the forecasts."""
     from graphufs.vocabulary.regions import all_regions
-    from graphufs.weatherbench.climatology_store import Climatology
-    from graphufs.weatherbench.layout import Forecasts, open_zarr
-    from graphufs.weatherbench.metrics import DEFAULT_STATISTICS
-    from graphufs.weatherbench.scoring import FORECAST
-    from graphufs.weatherbench.scoring import score as scored
-    from graphufs.weatherbench.truth import DatasetTruth, land_sea_mask
+    from graphufs.weatherbench.climatology.store import Climatology
+    from graphufs.weatherbench.inputs.forecasts import Forecasts, open_zarr
+    from graphufs.weatherbench.inputs.truth import DatasetTruth, land_sea_mask
+    from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS
+    from graphufs.weatherbench.scoring.score import FORECAST
+    from graphufs.weatherbench.scoring.score import score as scored
 
     forecasts, observed = Forecasts.open(folder / "forecast"), open_zarr(folder / "truth")
     states = scored(

@@ -75,12 +75,12 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
         differ.
     """
     if engine == "weatherbench2":
-        from graphufs.weatherbench.official import require
+        from graphufs.weatherbench.official.engine import require
 
         require()
     code = _steps(experiment, options, "evaluate")
     if engine == "weatherbench2" and code == DONE:
-        from graphufs.weatherbench.official_experiment import compare
+        from graphufs.weatherbench.official.experiment import compare
 
         options = options or Options()
         loaded = options.load(experiment)
@@ -276,8 +276,8 @@ def _steps(path: Path, options: Options | None, *names: str) -> int:
     layout = Layout(experiment, root)
     if code == DONE and not options.json_:
         if "evaluate" in names:
-            from graphufs.weatherbench.scores import Scores
-            from graphufs.weatherbench.table import score_table
+            from graphufs.weatherbench.results.scores import Scores
+            from graphufs.weatherbench.results.table import score_table
 
             for truth in experiment.evaluation.truths:
                 Console().print(score_table(Scores.open(layout.scores_against(truth))))

@@ -19,8 +19,8 @@ from graphufs.storage.atomic import write_text
 from graphufs.storage.paths import Layout, root_folder
 
 if TYPE_CHECKING:
-    from graphufs.weatherbench.comparison import Comparison, Side
-    from graphufs.weatherbench.scores import Scores
+    from graphufs.weatherbench.compare.comparison import Comparison, Side
+    from graphufs.weatherbench.results.scores import Scores
 
 
 def compare(
@@ -63,7 +63,7 @@ def compare(
     json_
         Print everything as JSON.
     """
-    from graphufs.weatherbench.comparison import compare as compared
+    from graphufs.weatherbench.compare.comparison import compare as compared
 
     sides = side(a, root_folder(root)), side(b, root_folder(root))
     found = compared(*sides, metric, method=method, level=level, control=control, allow=allow, seed=seed)
@@ -91,10 +91,10 @@ def side(wanted: str, root: Path) -> Side:
     UserError
         If it is nothing that has scores.
     """
-    from graphufs.weatherbench.comparison import Side
-    from graphufs.weatherbench.display import forecast_name
-    from graphufs.weatherbench.scores import Scores
-    from graphufs.weatherbench.scoring import FORECAST
+    from graphufs.weatherbench.compare.comparison import Side
+    from graphufs.weatherbench.results.display import forecast_name
+    from graphufs.weatherbench.results.scores import Scores
+    from graphufs.weatherbench.scoring.score import FORECAST
 
     place, _, forecast = wanted.partition("#")
     path = Path(place).expanduser()
@@ -135,8 +135,8 @@ def _store(path: Path) -> tuple[str, Path]:
 def table(comparison: Comparison, scores: Scores) -> RenderableType:
     """The comparison for a terminal: percent by target and lead, * where it is beyond chance."""
     from graphufs.report.comparison_page import cautions, how_tested
-    from graphufs.weatherbench.display import lead_name
-    from graphufs.weatherbench.table import shown_leads
+    from graphufs.weatherbench.results.display import lead_name
+    from graphufs.weatherbench.results.table import shown_leads
 
     leads = [lead for lead in shown_leads(scores) if lead in comparison.leads]
     parts: list[RenderableType] = [

@@ -102,11 +102,15 @@ def score(
         weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
         differ.
     """
-    from graphufs.weatherbench.defects import parse_renames
-    from graphufs.weatherbench.results import weatherbench2_results, weatherbench_x_results, write_results
-    from graphufs.weatherbench.scoring import FORECAST
-    from graphufs.weatherbench.shares import cores
-    from graphufs.weatherbench.stores import Stores, Wanted, evaluate_stores
+    from graphufs.weatherbench.inputs.layout_checks import parse_renames
+    from graphufs.weatherbench.results.official_files import (
+        weatherbench2_results,
+        weatherbench_x_results,
+        write_results,
+    )
+    from graphufs.weatherbench.score_stores import Stores, Wanted, evaluate_stores
+    from graphufs.weatherbench.scoring.parallel import cores
+    from graphufs.weatherbench.scoring.score import FORECAST
 
     stores = Stores(
         forecast,
@@ -133,7 +137,7 @@ def score(
         by_valid,
     )
     if engine == "weatherbench2":
-        from graphufs.weatherbench import official
+        from graphufs.weatherbench.official import engine as official
 
         official.require()
         if grid != "native" or analyses:
@@ -171,7 +175,7 @@ def score(
     what = "valid times" if by_valid else "initial times"
     print(f"results of {len(outcome.states[FORECAST])} {what} in {output}")
     if engine == "weatherbench2":
-        from graphufs.weatherbench.official import compare_stores
+        from graphufs.weatherbench.official.engine import compare_stores
 
         Console().print(compare_stores(stores, stores.open(), wanted, outcome, output))
     return DONE

@@ -13,8 +13,8 @@ from graphufs.registry import Model, model_id
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.table import small_table
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import small_table
 
 USES = ("training", "validation", "normalization", "climatology", "evaluation")
 

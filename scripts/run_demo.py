@@ -201,8 +201,8 @@ class Demo:
 
     def show(self, results: Results) -> int:
         """Print the scores, whether they meet the bar, and where the report is; the exit code."""
-        from graphufs.weatherbench.scores import Scores
-        from graphufs.weatherbench.table import score_table, show_with_bar
+        from graphufs.weatherbench.results.scores import Scores
+        from graphufs.weatherbench.results.table import score_table, show_with_bar
 
         scores, passed = Scores.open(results.scores), True
         if self.name == "demo":

@@ -21,7 +21,7 @@ PRELOADED = (
     "graphufs.normalization.step",
     "graphufs.replay.prepare",
     "graphufs.train.trainer",
-    "graphufs.weatherbench.step",
+    "graphufs.weatherbench.evaluate",
 )
 
 

@@ -16,9 +16,9 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.truth import Normals, Truth
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.inputs.truth import Normals, Truth
 
 Method = Literal["conservative", "bilinear", "nearest"]
 

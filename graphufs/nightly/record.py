@@ -22,11 +22,11 @@ from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from graphufs.storage.provenance import provenance
 from graphufs.train import checkpoint
-from graphufs.weatherbench.against import open_climatology
-from graphufs.weatherbench.diagnostics import Diagnostics
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.step import days_without_data, independent
-from graphufs.weatherbench.table import small_table
+from graphufs.weatherbench.evaluate import days_without_data, independent
+from graphufs.weatherbench.references import open_climatology
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import small_table
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 
 SAME = ("grid", "vertical", "climatology_period", "climatology_window_days", "convention", "truth")
 """What scores must share for their means to be of one kind; ScoreState looks at leads, channels and statistics."""

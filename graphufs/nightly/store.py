@@ -20,7 +20,7 @@ from typing import Any
 from graphufs.errors import UserError
 from graphufs.storage.atomic import fsync, remove_folder, write_json
 from graphufs.storage.paths import digest
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.results.scores import Scores
 
 
 @dataclass(frozen=True)

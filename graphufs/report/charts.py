@@ -11,12 +11,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from graphufs.report.style import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
 from graphufs.report.training_log import TrainingLog
-from graphufs.weatherbench.comparison import Comparison
-from graphufs.weatherbench.display import forecast_name
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
-from graphufs.weatherbench.significance import Inference
+from graphufs.weatherbench.compare.comparison import Comparison
+from graphufs.weatherbench.compare.significance import Inference
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.results.display import forecast_name
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.score import FORECAST
 
 BAND = 0.2
 """How opaque intervals are."""

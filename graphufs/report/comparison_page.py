@@ -11,10 +11,10 @@ from markupsafe import Markup
 from graphufs.report import charts
 from graphufs.report.scorecard import scorecard
 from graphufs.report.style import page_style
-from graphufs.weatherbench.comparison import Comparison
-from graphufs.weatherbench.display import truth_name
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.table import shown_leads
+from graphufs.weatherbench.compare.comparison import Comparison
+from graphufs.weatherbench.results.display import truth_name
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import shown_leads
 
 METHODS = {
     "hac": "a t-test that knows that initial times resemble each other (Lazarus et al. 2018)",

@@ -8,12 +8,12 @@ from markupsafe import Markup
 
 from graphufs.report.comparison_page import how_tested
 from graphufs.report.scorecard import scorecard
-from graphufs.weatherbench.comparison import Comparison, Side, compare
-from graphufs.weatherbench.display import forecast_name
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
-from graphufs.weatherbench.significance import AT_LEAST, Inference, score_uncertainty
-from graphufs.weatherbench.table import shown_leads
+from graphufs.weatherbench.compare.comparison import Comparison, Side, compare
+from graphufs.weatherbench.compare.significance import AT_LEAST, Inference, score_uncertainty
+from graphufs.weatherbench.results.display import forecast_name
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import shown_leads
+from graphufs.weatherbench.scoring.score import FORECAST
 
 REFERENCES = ("damped_persistence", "persistence", "climatology")
 """What a forecast is held against: the first of these that was scored."""

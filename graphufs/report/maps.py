@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from graphufs.report.style import TEXT, drawing, to_svg
-from graphufs.weatherbench.diagnostics import Diagnostics
-from graphufs.weatherbench.display import lead_name
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.results.display import lead_name
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.score import FORECAST
 
 DEPARTURES = frozenset({"surface_pressure"})
 """Shown as departures from climatology: their fields show the mountains and hide the weather."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from graphufs.report.charts import wide_axes
 from graphufs.report.style import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
-from graphufs.weatherbench.display import forecast_name, lead_name, number
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
+from graphufs.weatherbench.results.display import forecast_name, lead_name, number
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.score import FORECAST
 
 REFERENCES = ("persistence", "climatology")
 

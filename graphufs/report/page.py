@@ -23,11 +23,11 @@ from graphufs.report.nights import nights
 from graphufs.report.spectra import spectra_chart
 from graphufs.report.style import page_style
 from graphufs.report.training_log import TrainingLog
-from graphufs.weatherbench.diagnostics import Diagnostics
-from graphufs.weatherbench.display import lead_name, number, truth_name
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.table import shown_leads
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.results.display import lead_name, number, truth_name
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import shown_leads
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 
 
 @dataclass(frozen=True)

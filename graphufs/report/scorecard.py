@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from graphufs.report.style import MUTED, TEXT, drawing, to_svg
-from graphufs.weatherbench.comparison import BETTER, Comparison
-from graphufs.weatherbench.display import lead_name, number
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.compare.comparison import BETTER, Comparison
+from graphufs.weatherbench.results.display import lead_name, number
+from graphufs.weatherbench.results.scores import Scores
 
 STEPS = (-50, -20, -10, -5, -2, -1, 1, 2, 5, 10, 20, 50)
 """Percent at which the colour changes, as on WeatherBench2's own scorecards."""

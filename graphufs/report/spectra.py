@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from graphufs.report.style import MUTED, TEXT, colour, drawing, to_svg
-from graphufs.weatherbench.diagnostics import Diagnostics
-from graphufs.weatherbench.display import lead_name
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
-from graphufs.weatherbench.spectra import TRUTH
+from graphufs.weatherbench.results.display import lead_name
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.score import FORECAST
+from graphufs.weatherbench.scoring.spectra import TRUTH
 
 SIZE = (3.9, 3.7)
 

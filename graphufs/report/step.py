@@ -18,12 +18,12 @@ from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_text
 from graphufs.storage.paths import Layout, digest
 from graphufs.vocabulary.variables import weatherbench_name
-from graphufs.weatherbench.against import open_climatology
-from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.layout import Forecasts, Grid
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
-from graphufs.weatherbench.truth import PreparedTruth
+from graphufs.weatherbench.climatology.store import Climatology
+from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid
+from graphufs.weatherbench.inputs.truth import PreparedTruth
+from graphufs.weatherbench.references import open_climatology
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.score import FORECAST
 
 FORMAT = 2
 """Raised when the page's making changes, so that old pages are made anew."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphufs.weatherbench.display import forecast_name, lead_name, number
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
-from graphufs.weatherbench.table import shown_leads
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.results.display import forecast_name, lead_name, number
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import shown_leads
+from graphufs.weatherbench.scoring.score import FORECAST
 
 
 @dataclass(frozen=True)

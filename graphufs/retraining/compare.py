@@ -31,13 +31,13 @@ from graphufs.steps import Progress, ShouldStop, run_step
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
 from graphufs.vocabulary.variables import weatherbench_name
-from graphufs.weatherbench.against import open_climatology
-from graphufs.weatherbench.comparison import Side, compare
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import open_zarr
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.scoring import FORECAST
-from graphufs.weatherbench.significance import score_difference
+from graphufs.weatherbench.compare.comparison import Side, compare
+from graphufs.weatherbench.compare.significance import score_difference
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import open_zarr
+from graphufs.weatherbench.references import open_climatology
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.score import FORECAST
 
 ASKED = {"champion", "answer", "decided_by", "why", "rollback_to", "cost"}
 """Keys of the section that are no part of the rule."""

@@ -1,8 +1,8 @@
 """The rule by which a challenger becomes the champion: better beyond chance, nowhere worse beyond a bound, stable.
 
-Each named score's difference is tested for itself, paired by initial time (graphufs.weatherbench.significance, `hac`),
-at the rule's level divided by the number of scores (Bonferroni). So whatever the scores have to do with each other, a
-challenger that is no better is promoted in at most that share of comparisons.
+Each named score's difference is tested for itself, paired by initial time (graphufs.weatherbench.compare.significance,
+`hac`), at the rule's level divided by the number of scores (Bonferroni). So whatever the scores have to do with each
+other, a challenger that is no better is promoted in at most that share of comparisons.
 """
 
 from __future__ import annotations

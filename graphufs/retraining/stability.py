@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.config.retraining import Stability
-from graphufs.weatherbench.spectra import zonal_energy_spectrum
+from graphufs.weatherbench.scoring.spectra import zonal_energy_spectrum
 
 
 def instabilities(rollout: xr.Dataset, climatology: xr.Dataset, rule: Stability) -> list[str]:

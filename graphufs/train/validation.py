@@ -16,10 +16,10 @@ from graphufs.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.model.network import GraphCast
 from graphufs.replay.frames import PreparedData
-from graphufs.weatherbench.baselines import persistence
-from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.scoring import FORECAST, score
-from graphufs.weatherbench.truth import PreparedTruth
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.truth import PreparedTruth
+from graphufs.weatherbench.scoring.baselines import persistence
+from graphufs.weatherbench.scoring.score import FORECAST, score
 
 
 class _NoClimatology:

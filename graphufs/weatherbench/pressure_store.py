@@ -16,7 +16,7 @@ from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import new_folder
 from graphufs.vocabulary.variables import BY_WEATHERBENCH, replay_name, weatherbench_scale
-from graphufs.weatherbench.fields import level_coordinate
+from graphufs.weatherbench.inputs.channels import level_coordinate
 
 SURFACE_PRESSURE = "pressfc"
 LAND = "land_static"

@@ -31,7 +31,7 @@ from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAIN, run_step
 from graphufs.storage.paths import Layout
 from graphufs.train import checkpoint
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.results.scores import Scores
 from jobs import poll, site, state, submit
 from jobs.airflow import mirrored
 from jobs.airflow.keys import job_key

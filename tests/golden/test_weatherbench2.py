@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 from graphufs.grid.areas import latitude_weights
-from graphufs.weatherbench.results import weatherbench2_results
-from graphufs.weatherbench.state import Axes
+from graphufs.weatherbench.results.official_files import weatherbench2_results
+from graphufs.weatherbench.scoring.score_state import Axes
 from tests.golden.weatherbench2_sets import FOLDER, PRECIPITATION, Set, pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.weatherbench.climatology import Gaps, Method, hour_of_day, triangular_sum
-from graphufs.weatherbench.climatology_store import in_memory
-from graphufs.weatherbench.seeps_climatology import DRY_METRES
-from graphufs.weatherbench.truth import DailyMeans, DatasetTruth
+from graphufs.weatherbench.climatology.compute import Gaps, Method, hour_of_day, triangular_sum
+from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.weatherbench.climatology.store import in_memory
+from graphufs.weatherbench.inputs.truth import DailyMeans, DatasetTruth
 from tests.golden.weatherbench2_sets import pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphufs.weatherbench.accumulation import from_running_total, longer_accumulation
-from graphufs.weatherbench.layout import Forecasts, grid_of
-from graphufs.weatherbench.maps import Maps
-from graphufs.weatherbench.spectra import Spectra, at_common_frequencies, zonal_energy_spectrum, zonal_frequency
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of
+from graphufs.weatherbench.inputs.precipitation import from_running_total, longer_accumulation
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.scoring.maps import Maps
+from graphufs.weatherbench.scoring.spectra import Spectra, at_common_frequencies, zonal_energy_spectrum, zonal_frequency
 from tests.golden.weatherbench2_sets import Set, pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]

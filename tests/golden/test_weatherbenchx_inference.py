@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.significance import Method, score_difference, score_uncertainty
-from graphufs.weatherbench.state import Axes, ScoreState
+from graphufs.weatherbench.compare.significance import Method, score_difference, score_uncertainty
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 from tests.golden.weatherbench2_sets import FOLDER
 
 OFFICIAL = {"iid": "ttest_iid", "ar2": "ttest_geer", "hac": "ttest_lazarus"}

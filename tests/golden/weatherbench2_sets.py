@@ -17,13 +17,13 @@ import zarr
 
 from graphufs.vocabulary.conventions import Convention
 from graphufs.vocabulary.regions import all_regions
-from graphufs.weatherbench.baselines import baselines
-from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.scoring import score, usable_initial_times
-from graphufs.weatherbench.seeps import SeepsClimatology
-from graphufs.weatherbench.state import ScoreState
-from graphufs.weatherbench.truth import DatasetTruth, land_sea_mask
+from graphufs.weatherbench.climatology.store import Climatology
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.truth import DatasetTruth, land_sea_mask
+from graphufs.weatherbench.metrics.seeps import SeepsClimatology
+from graphufs.weatherbench.scoring.baselines import baselines
+from graphufs.weatherbench.scoring.score import score, usable_initial_times
+from graphufs.weatherbench.scoring.score_state import ScoreState
 
 FOLDER = Path(__file__).parent / "weatherbench2"
 PRECIPITATION = {"total_precipitation_24hr": "seeps_24hr", "total_precipitation_6hr": "seeps_6hr"}

@@ -16,7 +16,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.nightly.store import NightlyScores
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.results.scores import Scores
 
 Night = Callable[[Path, Sequence[int]], Experiment]
 

@@ -21,7 +21,7 @@ from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.train.checkpoint import FORMAT
 from graphufs.train.position import Position
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
 from tests.nightly.conftest import at, store_of
 from tests.weatherbench import idealised

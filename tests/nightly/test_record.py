@@ -15,7 +15,7 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
 from tests.killing import Halted
 from tests.nightly.conftest import store_of
@@ -100,7 +100,7 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
     ("module", "name", "moment"),
     [
         ("graphufs.storage.atomic", "remove_folder", "before"),
-        ("graphufs.weatherbench.scores", "write_zarr", "after"),
+        ("graphufs.weatherbench.results.scores", "write_zarr", "after"),
         ("graphufs.nightly.store", "NightlyScores.write", "after"),
     ],
 )

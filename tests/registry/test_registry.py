@@ -15,7 +15,7 @@ from graphufs.errors import UserError
 from graphufs.registry import Event, Model
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.results.scores import Scores
 from tests.killing import Halted
 
 WRITER = """

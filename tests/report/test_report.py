@@ -23,11 +23,11 @@ from graphufs.report.page import Content, render
 from graphufs.report.summary import lead_beaten, tiles
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench.comparison import Side, compare
-from graphufs.weatherbench.display import number
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench.compare.comparison import Side, compare
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.results.display import number
+from graphufs.weatherbench.results.scores import Scores
 from tests.weatherbench import idealised
 
 Scored = tuple[Experiment, Path, Scores]

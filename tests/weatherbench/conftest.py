@@ -10,8 +10,8 @@ import pytest
 from graphufs.config.experiment import Experiment
 from graphufs.steps import never_stop, no_progress
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench import step
-from graphufs.weatherbench.scores import Scores
+from graphufs.weatherbench import evaluate
+from graphufs.weatherbench.results.scores import Scores
 from tests.weatherbench import idealised
 
 Made = tuple[Experiment, Path]
@@ -34,5 +34,5 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def scored(prepared: Made) -> tuple[Experiment, Path, Scores]:
     """The same with the forecasts scored."""
     experiment, root = prepared
-    step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     return experiment, root, Scores.open(Layout(experiment, root).scores)

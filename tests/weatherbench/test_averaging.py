@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphufs.weatherbench.averaging import SpatialMean
+from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
 
 WEIGHTS = np.array([[[1.0, 2.0], [0.0, 3.0]], [[1.0, 1.0], [1.0, 1.0]]])  # [region, lat, lon]
 FIELD = np.array([[1.0, 2.0], [5.0, 4.0]])

@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import Stopped, UserError
-from graphufs.weatherbench.climatology import day_of_year, hour_of_day, triangular_sum
-from graphufs.weatherbench.climatology_store import Climatology, days_per_block, in_memory, write_store
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid, open_zarr
-from graphufs.weatherbench.truth import DailyMeans, DatasetTruth
+from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day, triangular_sum
+from graphufs.weatherbench.climatology.store import Climatology, days_per_block, in_memory, write_store
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid, open_zarr
+from graphufs.weatherbench.inputs.truth import DailyMeans, DatasetTruth
 
 GRID = Grid(np.array([30.0, -30.0]), np.array([0.0, 120.0, 240.0]))
 
@@ -165,7 +165,7 @@ def test_channels_computed_in_several_passes_are_those_of_one(monkeypatch: pytes
     stamps = daily("2019-01-01", "2020-01-01", 24)
     truth = truth_of(stamps)
     whole = in_memory(truth, stamps)
-    monkeypatch.setattr("graphufs.weatherbench.climatology.MEMORY", 1)
+    monkeypatch.setattr("graphufs.weatherbench.climatology.compute.MEMORY", 1)
     xr.testing.assert_identical(in_memory(truth, stamps), whole)
 
 
@@ -317,7 +317,7 @@ def test_seeps_thresholds_computed_in_bands_are_those_of_one(monkeypatch: pytest
     stamps = daily("2019-01-01", "2020-01-01")
     truth, told = rain(stamps), []
     whole = in_memory(truth, stamps, seeps=True, std=True)
-    monkeypatch.setattr("graphufs.weatherbench.seeps_climatology.MEMORY", 1)
+    monkeypatch.setattr("graphufs.weatherbench.climatology.seeps_thresholds.MEMORY", 1)
     path = tmp_path / "climatology.zarr"
     write_store(path, truth, stamps, {}, seeps=True, std=True, progress=lambda done, total: told.append(done / total))
     stored = open_zarr(path)

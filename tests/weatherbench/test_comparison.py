@@ -12,10 +12,10 @@ from graphufs.cli import main
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench.comparison import Side, compare
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.state import Axes, ScoreState
+from graphufs.weatherbench.compare.comparison import Side, compare
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 TIMES = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
 AXES = Axes(

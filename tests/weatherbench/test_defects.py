@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.climatology_store import Climatology
-from graphufs.weatherbench.defects import parse_renames, phase_mismatch, renamed
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Forecasts, Grid
-from graphufs.weatherbench.scoring import usable_initial_times
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.store import Climatology
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid
+from graphufs.weatherbench.inputs.layout_checks import parse_renames, phase_mismatch, renamed
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.scoring.score import usable_initial_times
 from tests.weatherbench.test_layout import LATITUDE, LONGITUDE, forecasts
 
 

@@ -8,11 +8,11 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.vocabulary.derived_variables import RECIPES
-from graphufs.weatherbench.accumulation import from_running_total, longer_accumulation
-from graphufs.weatherbench.derived import OMEGA, with_derived
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.derived import OMEGA, with_derived
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.precipitation import from_running_total, longer_accumulation
+from graphufs.weatherbench.inputs.truth import DatasetTruth
 
 RADIUS = 6.3675e6
 LATITUDE, LONGITUDE = np.arange(-88.0, 89.0, 2.0), np.arange(0.0, 360.0, 3.0)

@@ -14,12 +14,12 @@ from graphufs.errors import UserError
 from graphufs.replay import prepare
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench.derived_truth import DerivedTruth
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import write_zarr
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.seeps_climatology import DRY_METRES
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
+from graphufs.weatherbench.inputs.forecasts import write_zarr
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.results.scores import Scores
 from tests.weatherbench.idealised import LATITUDE, LONGITUDE
 
 STEP = np.timedelta64(3, "h")

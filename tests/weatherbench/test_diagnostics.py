@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.diagnostics import Diagnostics
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.spectra import zonal_energy_spectrum
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.spectra import zonal_energy_spectrum
 
 GRID = Grid(np.array([-60.0, 0.0, 60.0]), np.arange(8) * 45.0)
 LEADS = np.arange(1, 5) * np.timedelta64(6, "h").astype("timedelta64[ns]")

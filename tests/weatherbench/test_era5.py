@@ -19,14 +19,14 @@ from graphufs.errors import UserError
 from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench import step
-from graphufs.weatherbench.baselines import lag_correlation
-from graphufs.weatherbench.climatology_store import in_memory
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layers import as_levels
-from graphufs.weatherbench.layout import Grid, write_zarr
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench import evaluate
+from graphufs.weatherbench.climatology.store import in_memory
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid, write_zarr
+from graphufs.weatherbench.inputs.native_layers import as_levels
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.baselines import lag_correlation
 from tests.weatherbench import idealised
 from tests.weatherbench.conftest import Made
 
@@ -70,7 +70,7 @@ def against_era5(made: Made, folder: Path, dataset: xr.Dataset, **settings: Any)
 
 
 def scores_of(experiment: Experiment, root: Path, name: str = "era5") -> Scores:
-    step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     return Scores.open(Layout(experiment, root).scores_against(name))
 
 
@@ -78,7 +78,7 @@ def scores_of(experiment: Experiment, root: Path, name: str = "era5") -> Scores:
 def quick() -> Iterator[None]:
     """How fast anomalies fade is not looked at here: learn it from few times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "lag_correlation", partial(lag_correlation, samples=10))
+        patch.setattr(evaluate, "lag_correlation", partial(lag_correlation, samples=10))
         yield
 
 
@@ -87,7 +87,7 @@ def made(prepared: Made, tmp_path_factory: pytest.TempPathFactory) -> tuple[Expe
     """Scored against both truths, and the folder with ERA5."""
     folder = tmp_path_factory.mktemp("era5")
     experiment, root = against_era5(prepared, folder, era5(), truth="both")
-    step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     return experiment, root, folder
 
 
@@ -125,7 +125,7 @@ def test_every_output_names_its_truth(made: tuple[Experiment, Path, Path]) -> No
         "temperature": "it lies on native model layers, not on pressure levels"
     }
     assert scores.dataset.attrs["vertical"] == "surface only"
-    result = step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    result = evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     assert result["status"] == "unchanged" and "Replay" in result["truth"] and "ERA5" in result["against_era5"]["truth"]
     json.dumps(result)
 
@@ -254,7 +254,7 @@ def test_scores_against_replay_keep_their_name_and_keys_of_storage_change_none(p
 def test_the_report_against_era5_names_its_truth_and_shows_the_floor(prepared: Made, tmp_path: Path) -> None:
     experiment, root = against_era5(prepared, tmp_path, era5())
     idealised.write_metrics(experiment, root)
-    step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     page = Path(str(run_step("report", experiment, root)["report"])).read_text()
     assert (
         "Replay itself" in page and "R Replay itself" in page and "against Replay alone, so there are no maps" in page

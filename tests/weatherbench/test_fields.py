@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.maps import Maps
-from graphufs.weatherbench.spectra import Spectra, at_common_frequencies, circumference, zonal_energy_spectrum
-from graphufs.weatherbench.sums import FieldSums
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.scoring.field_sums import FieldSums
+from graphufs.weatherbench.scoring.maps import Maps
+from graphufs.weatherbench.scoring.spectra import Spectra, at_common_frequencies, circumference, zonal_energy_spectrum
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(6) * np.timedelta64(18, "h")
 RNG = np.random.default_rng(0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from graphufs.vocabulary.regions import all_regions
-from graphufs.weatherbench.kernel import ORDER, Tiles
-from graphufs.weatherbench.metrics import STATISTICS, Fields
-from graphufs.weatherbench.regions import region_weights
+from graphufs.weatherbench.metrics.kernel import ORDER, Tiles
+from graphufs.weatherbench.metrics.metrics import STATISTICS, Fields
+from graphufs.weatherbench.metrics.region_weights import region_weights
 
 RNG = np.random.default_rng(0)
 LATITUDE, LONGITUDE = np.linspace(-87.5, 87.5, 12), np.arange(18) * 20.0

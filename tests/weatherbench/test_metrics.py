@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphufs.vocabulary.conventions import CONVENTIONS
-from graphufs.weatherbench.metrics import METRICS, STATISTICS, Fields, metrics_of, time_mean
-from graphufs.weatherbench.seeps import SeepsThresholds, penalties
+from graphufs.weatherbench.metrics.metrics import METRICS, STATISTICS, Fields, metrics_of, time_mean
+from graphufs.weatherbench.metrics.seeps import SeepsThresholds, penalties
 
 # two initial times of two equally large grid points
 TRUTH = np.array([[[1.0, 3.0]], [[2.0, 0.0]]])

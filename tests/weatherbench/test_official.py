@@ -18,9 +18,9 @@ import xarray as xr
 from graphufs.cli import app
 from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.weatherbench import official
-from graphufs.weatherbench.climatology_store import in_memory
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.store import in_memory
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.official import engine as official
 from tests.weatherbench.conftest import Made
 from tests.weatherbench.test_score_command import IRREGULAR, LEADS, STAMPS, stores, write_zarr
 

@@ -11,9 +11,9 @@ import xarray as xr
 from graphufs.cli import app
 from graphufs.errors import UserError
 from graphufs.replay.pressure import replay_layers
-from graphufs.weatherbench.climatology_store import in_memory
-from graphufs.weatherbench.layout import write_zarr
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.store import in_memory
+from graphufs.weatherbench.inputs.forecasts import write_zarr
+from graphufs.weatherbench.inputs.truth import DatasetTruth
 from tests.weatherbench.idealised import LATITUDE, LONGITUDE
 
 STAMPS = np.datetime64("1994-01-01", "ns") + np.arange(5) * np.timedelta64(3, "h")

@@ -8,7 +8,7 @@ import pytest
 from graphufs.errors import UserError
 from graphufs.grid.areas import latitude_weights
 from graphufs.vocabulary.regions import all_regions
-from graphufs.weatherbench.regions import region_weights
+from graphufs.weatherbench.metrics.region_weights import region_weights
 
 LATITUDE, LONGITUDE = np.arange(-90, 91, 10.0), np.arange(0, 360, 2.5)
 AREA = latitude_weights(LATITUDE)[:, None] * np.ones(len(LONGITUDE))

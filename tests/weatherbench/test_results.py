@@ -10,14 +10,14 @@ import xarray as xr
 
 from graphufs.cli import app
 from graphufs.errors import UserError
-from graphufs.weatherbench.climatology_store import in_memory
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import write_zarr
-from graphufs.weatherbench.metrics import STATISTICS
-from graphufs.weatherbench.results import weatherbench2_results, weatherbench_x_results, write_netcdf
-from graphufs.weatherbench.state import Axes, ScoreState
-from graphufs.weatherbench.stores import Wanted, evaluate
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.store import in_memory
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import write_zarr
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.metrics.metrics import STATISTICS
+from graphufs.weatherbench.results.official_files import weatherbench2_results, weatherbench_x_results, write_netcdf
+from graphufs.weatherbench.score_stores import Wanted, evaluate
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
 CHANNELS = (

@@ -11,9 +11,9 @@ import xarray as xr
 
 from graphufs.cli import app
 from graphufs.errors import UserError
-from graphufs.weatherbench.climatology_store import in_memory
-from graphufs.weatherbench.layout import write_zarr
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.store import in_memory
+from graphufs.weatherbench.inputs.forecasts import write_zarr
+from graphufs.weatherbench.inputs.truth import DatasetTruth
 
 HOUR = np.timedelta64(1, "h")
 LEADS = np.array([6, 24, 54]) * HOUR.astype("timedelta64[ns]")

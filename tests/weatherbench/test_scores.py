@@ -11,14 +11,14 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
+from graphufs.demo_bar import check
 from graphufs.errors import UserError
-from graphufs.weatherbench.bar import check
-from graphufs.weatherbench.display import channel_name, lead_name, number
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.metrics import DEFAULT_STATISTICS
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.state import Axes, ScoreState
-from graphufs.weatherbench.table import bar_table, score_table
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS
+from graphufs.weatherbench.results.display import channel_name, lead_name, number
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import bar_table, score_table
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 CHANNELS = (Channel("surface_pressure"), Channel("temperature", 500.0), Channel("temperature", 1000.0))
 LEADS = tuple(np.arange(1, 41) * np.timedelta64(6, "h").astype("timedelta64[ns]"))

@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.baselines import baselines, lag_correlation
-from graphufs.weatherbench.climatology_store import Climatology, in_memory
-from graphufs.weatherbench.layout import Forecasts
-from graphufs.weatherbench.scoring import score, spatial_means, usable_initial_times
-from graphufs.weatherbench.state import ScoreState
-from graphufs.weatherbench.truth import DatasetTruth
+from graphufs.weatherbench.climatology.store import Climatology, in_memory
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.scoring.baselines import baselines, lag_correlation
+from graphufs.weatherbench.scoring.score import score, spatial_means, usable_initial_times
+from graphufs.weatherbench.scoring.score_state import ScoreState
 
 LATITUDE, LONGITUDE = np.array([60.0, 20.0, -20.0, -60.0]), np.arange(6) * 60.0
 STAMPS = np.arange(np.datetime64("2019-01-01", "ns"), np.datetime64("2020-03-01", "ns"), np.timedelta64(6, "h"))
@@ -124,7 +124,7 @@ def test_latitude_order_does_not_change_scores() -> None:
 
 
 def test_cutting_leads_into_blocks_does_not_change_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphufs.weatherbench.scoring.BLOCK_VALUES", 100)
+    monkeypatch.setattr("graphufs.weatherbench.scoring.score.BLOCK_VALUES", 100)
     for name, state in all_scores(forecast_of(TRUTH)).items():
         np.testing.assert_allclose(state.stacked(), STATES[name].stacked(), rtol=1e-12, atol=1e-12)
 
@@ -177,7 +177,7 @@ def test_a_phase_mismatch_is_an_error_and_not_nan() -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_initial_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphufs.weatherbench.climatology_store.CHUNK_BYTES", 1)  # a day a block
+    monkeypatch.setattr("graphufs.weatherbench.climatology.store.CHUNK_BYTES", 1)  # a day a block
     shape = (32, 64)
     coordinates = {"latitude": np.linspace(-80, 80, shape[0]), "longitude": np.arange(shape[1]) * 5.625}
     stamps = STAMPS[:200]

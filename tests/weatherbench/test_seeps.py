@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.layout import Grid
-from graphufs.weatherbench.seeps import SeepsClimatology, SeepsThresholds, penalties, seeps
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.metrics.seeps import SeepsClimatology, SeepsThresholds, penalties, seeps
 
 P = 0.4
 DRY, LIGHT, HEAVY = 1e-4, 1e-3, 1e-2

@@ -17,11 +17,12 @@ from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import never_stop, no_progress
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench import shares, step
-from graphufs.weatherbench.layout import write_zarr
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.state import ScoreState
-from graphufs.weatherbench.stores import Stores, Wanted, evaluate_stores
+from graphufs.weatherbench import evaluate
+from graphufs.weatherbench.inputs.forecasts import write_zarr
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.score_stores import Stores, Wanted, evaluate_stores
+from graphufs.weatherbench.scoring import parallel as shares
+from graphufs.weatherbench.scoring.score_state import ScoreState
 from tests.weatherbench import idealised
 from tests.weatherbench.conftest import Made
 from tests.weatherbench.test_score_command import STAMPS, stores
@@ -68,7 +69,7 @@ def assert_same(one: dict[str, ScoreState], other: dict[str, ScoreState]) -> Non
 
 def test_threads_make_what_one_makes(written: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
-    from graphufs.weatherbench.stores import Ready
+    from graphufs.weatherbench.score_stores import Ready
 
     plain = Ready.score
 
@@ -92,14 +93,14 @@ def test_dask_workers_make_what_one_process_makes(written: Stores, client: Clien
         shared = evaluate_stores(written, WANTED)
     assert_same(shared.states, alone.states)
     experiment, root = prepared
-    step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     address = client.scheduler.address
     assert (
         Layout(experiment, root).scores
         == Layout(loading.parse(loading.dump(experiment), [f"evaluation.dask={address}"]), root).scores
     )
     other = loading.parse(loading.dump(experiment), [f"evaluation.dask={address}", "evaluation.regions=[tropics]"])
-    step.run(other, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(other, root, progress=no_progress, should_stop=never_stop)
     here, there = (Scores.open(Layout(one, root).scores) for one in (experiment, other))
     for channel in here.channels:
         for forecast in here.forecasts:
@@ -187,9 +188,9 @@ def test_the_step_uses_threads_where_there_are_cores(prepared: Made, monkeypatch
     idealised.write_forecasts(fewer, root)
     checksums, maps = [], []
     for number in (1, 3):
-        monkeypatch.setattr(step, "cores", lambda number=number: number)
+        monkeypatch.setattr(evaluate, "cores", lambda number=number: number)
         place = Layout(fewer, root).scores
-        step.run(fewer, root, progress=no_progress, should_stop=never_stop)
+        evaluate.run(fewer, root, progress=no_progress, should_stop=never_stop)
         scores = Scores.open(place)
         assert scores.diagnostics is not None
         checksums.append(scores.checksums)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.bootstrap import block_indices, block_length, percentile_interval, resampled
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.metrics import metrics_of
-from graphufs.weatherbench.significance import Method, influences, score_difference, score_uncertainty
-from graphufs.weatherbench.state import Axes, ScoreState
+from graphufs.weatherbench.compare.bootstrap import block_indices, block_length, percentile_interval, resampled
+from graphufs.weatherbench.compare.significance import Method, influences, score_difference, score_uncertainty
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.metrics.metrics import metrics_of
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 STATISTICS = ("squared_error", "anomaly_product", "squared_forecast_anomaly", "squared_truth_anomaly")
 CELLS = 40

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.metrics import METRICS, STATISTICS
-from graphufs.weatherbench.state import Axes, ScoreState, require_same_times
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.metrics.metrics import METRICS, STATISTICS
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState, require_same_times
 
 LEADS = (np.timedelta64(6, "h"), np.timedelta64(12, "h"))
 AXES = Axes(tuple(STATISTICS), LEADS, (Channel("temperature", 500.0), Channel("surface_pressure")), ("global",))

@@ -11,15 +11,15 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.demo_bar import check
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.frames import PreparedData
 from graphufs.steps import Event, never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
-from graphufs.weatherbench import step
-from graphufs.weatherbench.bar import check
-from graphufs.weatherbench.fields import Channel
-from graphufs.weatherbench.scores import Scores
-from graphufs.weatherbench.truth import PreparedTruth
+from graphufs.weatherbench import evaluate
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.truth import PreparedTruth
+from graphufs.weatherbench.results.scores import Scores
 from tests.killing import Halted
 from tests.weatherbench import idealised
 from tests.weatherbench.conftest import Made
@@ -90,7 +90,7 @@ def test_a_second_experiment_shares_the_climatology(scored: tuple[Experiment, Pa
     other = changed(experiment, **{"forecast.every": "60h"})
     idealised.write_forecasts(other, root)
     labels: set[str] = set()
-    step.run(other, root, progress=lambda event: labels.add(event.label), should_stop=never_stop)
+    evaluate.run(other, root, progress=lambda event: labels.add(event.label), should_stop=never_stop)
     assert labels == {"scores"}
 
 
@@ -101,19 +101,19 @@ def test_a_stop_leaves_no_scores_and_the_next_run_ends_the_work(prepared: Made) 
     seen: list[Event] = []
     for label in ("climatology", "scores"):
         with pytest.raises(Stopped, match=label):
-            step.run(
+            evaluate.run(
                 late, root, progress=seen.append, should_stop=lambda label=label: seen[-1:][0].label == label
             )  # fmt: skip
         assert not Layout(late, root).scores.exists()
         assert not list(Layout(late, root).climatology.glob(".*.tmp"))
-    assert step.run(late, root, progress=no_progress, should_stop=never_stop)["status"] == "completed"
+    assert evaluate.run(late, root, progress=no_progress, should_stop=never_stop)["status"] == "completed"
 
 
 def test_an_untrained_network_fails_the_bar(prepared: Made) -> None:
     experiment, root = prepared
     untrained = changed(experiment, **{"training.seed": 7})
     idealised.write_forecasts(untrained, root, error=3.0, drift=2.0)
-    step.run(untrained, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(untrained, root, progress=no_progress, should_stop=never_stop)
     verdicts = [criterion.passed for criterion in check(Scores.open(Layout(untrained, root).scores))]
     assert sum(verdicts) <= 4
 
@@ -121,10 +121,10 @@ def test_an_untrained_network_fails_the_bar(prepared: Made) -> None:
 def test_missing_forecasts_and_data_name_the_command(prepared: Made, tmp_path: Path) -> None:
     experiment, root = prepared
     with pytest.raises(UserError, match="graphufs forecast"):
-        step.run(changed(experiment, **{"training.seed": 8}), root, progress=no_progress, should_stop=never_stop)
+        evaluate.run(changed(experiment, **{"training.seed": 8}), root, progress=no_progress, should_stop=never_stop)
     idealised.write_forecasts(experiment, tmp_path)
     with pytest.raises(UserError, match="graphufs prepare"):
-        step.run(experiment, tmp_path, progress=no_progress, should_stop=never_stop)
+        evaluate.run(experiment, tmp_path, progress=no_progress, should_stop=never_stop)
 
 
 def test_forecasts_that_verify_in_the_validation_period_are_not_independent(prepared: Made) -> None:
@@ -132,7 +132,7 @@ def test_forecasts_that_verify_in_the_validation_period_are_not_independent(prep
     validation = "{start: 1995-01-20T00, end: 1995-01-21T18}"
     early = changed(experiment, **{"data.validation": validation, "data.allow_overlap": "[validation]"})
     idealised.write_forecasts(early, root)
-    step.run(early, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(early, root, progress=no_progress, should_stop=never_stop)
     times = np.array(early.initial_times, "datetime64[h]")
     # input frames 6 hours before, valid times up to 10 days after the initial time
     apart = (times + np.timedelta64(240, "h") < np.datetime64("1995-01-20T00")) | (
@@ -155,7 +155,7 @@ def flawed(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def test_initial_times_without_truth_are_excluded_named_and_counted(flawed: Made) -> None:
     experiment, root = flawed
-    result = step.run(experiment, root, progress=no_progress, should_stop=never_stop)
+    result = evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     lacking = np.array(["1995-01-20T06", "1995-02-10T00"], "datetime64[ns]")
     days = np.timedelta64(10, "D")
     times = np.array(experiment.initial_times, "datetime64[ns]")
@@ -185,7 +185,7 @@ def test_initial_times_the_forecast_step_left_out_are_named(prepared: Made) -> N
     layout = Layout(fewer, root)
     whole = xr.open_zarr(layout.forecasts, chunks=None).load()
     whole.isel(time=slice(2, None)).drop_encoding().to_zarr(layout.forecasts, mode="w", zarr_format=2)
-    result = step.run(fewer, root, progress=no_progress, should_stop=never_stop)
+    result = evaluate.run(fewer, root, progress=no_progress, should_stop=never_stop)
     first = [time.strftime("%Y-%m-%dT%H") for time in fewer.initial_times[:2]]
     assert result["excluded_initial_times"] == dict.fromkeys(first, "no forecast")
 
@@ -196,7 +196,7 @@ def test_no_truth_at_all_is_an_error(flawed: Made) -> None:
     none = changed(experiment, **{"forecast.period": period})
     idealised.write_forecasts(none, root)
     with pytest.raises(UserError, match="lacks the truth at 1995-01-20T06"):
-        step.run(none, root, progress=no_progress, should_stop=never_stop)
+        evaluate.run(none, root, progress=no_progress, should_stop=never_stop)
     assert not Layout(none, root).scores.exists()
 
 
@@ -204,7 +204,7 @@ def test_a_climatology_without_data_near_the_forecasts_is_counted(prepared: Made
     experiment, root = prepared
     short = changed(experiment, **{"evaluation.climatology": "{start: 1994-01-01T00, end: 1994-01-05T18}"})
     idealised.write_forecasts(short, root)
-    step.run(short, root, progress=no_progress, should_stop=never_stop)
+    evaluate.run(short, root, progress=no_progress, should_stop=never_stop)
     scores = Scores.open(Layout(short, root).scores)
     assert scores.dataset.attrs["climatology_days_without_data"] > 40
     assert np.isfinite(scores.values("rmse", "climatology", scores.channels[0])).all()
@@ -248,6 +248,6 @@ def test_killed_while_scores_are_written_none_are_there_and_the_next_run_makes_t
     # the climatology is there: the second group written is that of the statistics
     Halted("evaluate", other, root, "xarray", "Dataset.to_zarr", 2).kill()
     assert not place.exists() and len(list(place.parent.glob(f".{place.name}.*.tmp"))) == 1
-    assert step.run(other, root, progress=no_progress, should_stop=never_stop)["status"] == "completed"
+    assert evaluate.run(other, root, progress=no_progress, should_stop=never_stop)["status"] == "completed"
     Scores.open(place).states()
     assert not list(place.parent.glob(f".{place.name}.*.tmp"))

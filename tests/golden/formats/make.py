@@ -229,7 +229,7 @@ def steps_and_jobs() -> dict[str, Any]:
     from graphufs.steps import CHAIN, Part, run_step
     from graphufs.storage.paths import Layout
     from graphufs.train import checkpoint
-    from graphufs.weatherbench.scores import Scores
+    from graphufs.weatherbench.results.scores import Scores
     from jobs.airflow.keys import Origin, job_key
 
     def take(steps: tuple[str, ...], one: Any) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""The demo's bar: what a trained emulator of the embedded world must reach, and an untrained one cannot.
+
+The embedded world is more predictable than the atmosphere: passing says that the machinery learns, not that the
+weather is forecast well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.score import FORECAST
+
+Aggregate = Literal["worst", "mean"]
+
+
+class Criterion(NamedTuple):
+    """One requirement and what was found."""
+
+    name: str
+    value: float
+    limit: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class RatioLimit:
+    """What the RMSE over a baseline's may be at a lead, for the worst target or in the mean over targets."""
+
+    baseline: str
+    hours: int
+    aggregate: Aggregate
+    limit: float
+    strict: bool = False
+
+
+RATIOS = (
+    RatioLimit("persistence", 6, "worst", 0.45),
+    RatioLimit("persistence", 24, "worst", 0.55),
+    RatioLimit("persistence", 48, "worst", 0.70),
+    RatioLimit("persistence", 72, "worst", 0.85),
+    RatioLimit("persistence", 120, "mean", 1.0, strict=True),
+    RatioLimit("climatology", 24, "worst", 0.5),
+    RatioLimit("climatology", 48, "worst", 0.85),
+    RatioLimit("climatology", 72, "mean", 1.0, strict=True),
+    RatioLimit("damped_persistence", 48, "worst", 0.90),
+)
+LAST_LEAD = np.timedelta64(240, "h")
+VARIABILITY = (0.8, 1.5)
+"""Standard deviation in space of the forecast's anomaly over the truth's, at the last lead."""
+INITIAL_TIMES = 50
+"""How many initial times at least, with all their valid times outside training and validation."""
+
+
+def check(scores: Scores) -> list[Criterion]:
+    """Compare scores with the bar.
+
+    Returns
+    -------
+    list
+        A criterion for each requirement. One whose lead was not scored has the value NaN and is not passed.
+    """
+    criteria = [_ratio(scores, limit) for limit in RATIOS]
+
+    finite = 0
+    wanted = 0
+    for channel in scores.channels:
+        values = scores.values("rmse", FORECAST, channel)[scores.leads <= LAST_LEAD]
+        finite += int(np.isfinite(values).sum())
+        wanted += len(values)
+    complete = LAST_LEAD in scores.leads
+    share = finite / wanted if complete else math.nan
+    criteria.append(Criterion("share of finite scores up to 10 d", share, "= 1", share == 1))
+
+    variability = [
+        scores.at("forecast_activity", FORECAST, channel, LAST_LEAD)
+        / scores.at("truth_activity", FORECAST, channel, LAST_LEAD)
+        for channel in scores.channels
+    ]
+    low, high = VARIABILITY
+    for name, value, relation, limit in (
+        ("variability over the truth's at 10 d, lowest target", _extreme(variability, min), ">=", low),
+        ("variability over the truth's at 10 d, highest target", _extreme(variability, max), "<=", high),
+    ):
+        passed = value >= limit if relation == ">=" else value <= limit
+        criteria.append(Criterion(name, value, f"{relation} {limit:g}", bool(passed)))
+
+    count = scores.dataset.attrs.get("independent_initial_times", 0)
+    name = "initial times outside training and validation"
+    criteria.append(Criterion(name, float(count), f">= {INITIAL_TIMES}", count >= INITIAL_TIMES))
+    return criteria
+
+
+def _ratio(scores: Scores, limit: RatioLimit) -> Criterion:
+    lead = np.timedelta64(limit.hours, "h")
+    ratios = [scores.ratio(FORECAST, limit.baseline, channel, lead) for channel in scores.channels]
+    value = _extreme(ratios, max) if limit.aggregate == "worst" else float(np.mean(ratios))
+    passed = value < limit.limit if limit.strict else value <= limit.limit
+    at = f"{limit.hours} h" if limit.hours < 24 else f"{limit.hours // 24} d"
+    of = "worst target" if limit.aggregate == "worst" else "mean over targets"
+    name = f"RMSE over {limit.baseline.replace('_', ' ')} at {at}, {of}"
+    return Criterion(name, value, f"{'<' if limit.strict else '<='} {limit.limit:.2f}", bool(passed))
+
+
+def _extreme(values: list[float], of: Callable[[list[float]], float]) -> float:
+    """The smallest or largest value; NaN if any is NaN, which min and max would hide."""
+    return math.nan if any(math.isnan(value) for value in values) else float(of(values))

@@ -1,0 +1,1 @@
+"""Climatologies: computed, stored, and the thresholds SEEPS needs."""

@@ -1,0 +1,261 @@
+"""The climatology's store: written whole in WeatherBench2's layout, read by valid time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from graphufs.errors import UserError
+from graphufs.storage.atomic import new_folder
+from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
+from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES, seeps_thresholds
+from graphufs.weatherbench.inputs.channels import Channel, channels_of, level_coordinate, pack, unpack
+from graphufs.weatherbench.inputs.forecasts import Grid, grid_of
+from graphufs.weatherbench.inputs.layout_checks import check_climatology
+from graphufs.weatherbench.inputs.truth import Truth, require_channels
+
+CHUNK_BYTES = 2**20
+"""About the size of a chunk: small grids then make few files, large ones are still read a few days at a time."""
+
+
+def days_per_block(grid: Grid) -> int:
+    """Days that are stored in one chunk and read at once."""
+    return min(16, max(1, CHUNK_BYTES // (4 * grid.shape[0] * grid.shape[1])))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a climatology is made; see `graphufs.weatherbench.climatology.compute`."""
+
+    window: int = 61
+    method: Method = "explicit"
+    gaps: Gaps = "skip"
+    std: bool = False
+    """Whether to add X_std for each variable X."""
+    seeps: bool = False
+    """Whether to add X_seeps_threshold and X_seeps_dry_fraction for each accumulated precipitation X."""
+
+
+Sink = Callable[[Channel, int, slice, np.ndarray], None]
+"""Takes a channel of the store, the hour's position, rows of the grid, and float32 [366, row, lon]."""
+
+
+def _compute(
+    truth: Truth, stamps: np.ndarray, recipe: Recipe, sink: Sink, progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute all that the recipe asks for; return the hours, and where there were data, [hour, 366]."""
+    whole = slice(0, truth.grid.shape[0])
+    rain = _rain(truth) if recipe.seeps else []
+    passes = 1 + len(rain)
+
+    def of_pass(number: int) -> Callable[[int, int], None]:
+        return lambda done, total: progress(number * total + done, passes * total)
+
+    def write(hour: int, channels: slice, parts: dict[str, np.ndarray]) -> None:
+        for ending, part in parts.items():
+            for position, (name, level) in enumerate(truth.channels[channels]):
+                sink(Channel(name + ending, level), hour, whole, part[:, position])
+
+    hours, covered = climatology(
+        truth,
+        stamps,
+        write,
+        window=recipe.window,
+        method=recipe.method,
+        std=recipe.std,
+        gaps=recipe.gaps,
+        progress=of_pass(0),
+    )
+    for number, position in enumerate(rain, 1):
+        name = truth.channels[position].variable
+
+        def write_seeps(hour: int, rows: slice, heavy: np.ndarray, dry: np.ndarray, name: str = name) -> None:
+            sink(Channel(f"{name}_seeps_threshold"), hour, rows, heavy)
+            sink(Channel(f"{name}_seeps_dry_fraction"), hour, rows, dry)
+
+        seeps_thresholds(
+            truth,
+            position,
+            DRY_METRES[name],
+            stamps,
+            write_seeps,
+            window=recipe.window,
+            progress=of_pass(number),
+        )
+    return hours, covered
+
+
+def _rain(truth: Truth) -> list[int]:
+    """The positions of accumulated precipitation."""
+    found = [position for position, (name, _) in enumerate(truth.channels) if name in DRY_METRES]
+    if not found:
+        raise UserError(f"SEEPS thresholds need {' or '.join(DRY_METRES)} in the truth")
+    return found
+
+
+def _channels(truth: Truth, recipe: Recipe) -> tuple[Channel, ...]:
+    """All that the store holds."""
+    endings = ["", "_std"] if recipe.std else [""]
+    channels = [Channel(name + ending, level) for ending in endings for name, level in truth.channels]
+    if recipe.seeps:
+        names = [truth.channels[position].variable for position in _rain(truth)]
+        channels += [Channel(f"{name}_seeps_{what}") for name in names for what in ("threshold", "dry_fraction")]
+    return tuple(channels)
+
+
+def in_memory(truth: Truth, stamps: np.ndarray, **recipe: Any) -> xr.Dataset:
+    """The climatology as a dataset (hour, dayofyear, [level], latitude, longitude); see `Recipe`."""
+    made = Recipe(**recipe)
+    channels = _channels(truth, made)
+    values = np.empty((len(np.unique(hour_of_day(stamps))), DAYS, len(channels), *truth.grid.shape), np.float32)
+
+    def sink(channel: Channel, hour: int, rows: slice, part: np.ndarray) -> None:
+        values[hour, :, channels.index(channel), rows] = part
+
+    hours, covered = _compute(truth, stamps, made, sink, lambda done, total: None)
+    variables, levels = unpack(values, channels, ["hour", "dayofyear", "channel", "latitude", "longitude"])
+    return xr.Dataset(variables, _coordinates(levels, truth.grid, hours, covered))
+
+
+def write_store(
+    path: Path,
+    truth: Truth,
+    stamps: np.ndarray,
+    attributes: Mapping[str, Any],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **recipe: Any,
+) -> None:
+    """Compute the climatology into a zarr store that appears whole or not at all; see `Recipe`.
+
+    A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
+    """
+    made = Recipe(**recipe)
+    hours = np.unique(hour_of_day(stamps))
+    with new_folder(path) as temporary:
+        levels = _create(temporary, truth, _channels(truth, made), hours, attributes)
+        group = zarr.open_group(temporary, mode="r+", use_consolidated=False)
+
+        def sink(channel: Channel, hour: int, rows: slice, part: np.ndarray) -> None:
+            level = () if channel.level is None else (levels.index(channel.level),)
+            group[channel.variable][(hour, slice(None), *level, rows)] = part  # type: ignore[index]
+
+        _, covered = _compute(truth, stamps, made, sink, progress)
+        group["covered"][:] = covered  # type: ignore[index]
+        zarr.consolidate_metadata(str(temporary), zarr_format=2)
+
+
+def _create(
+    path: Path, truth: Truth, channels: Sequence[Channel], hours: np.ndarray, attributes: Mapping[str, Any]
+) -> list[float]:
+    """Create the store with its coordinates and empty variables; return its levels."""
+    levels = sorted({channel.level for channel in channels if channel.level is not None})
+    coordinates = _coordinates(np.array(levels), truth.grid, hours, np.zeros((len(hours), DAYS), bool))
+    xr.Dataset(coords=coordinates, attrs=dict(attributes)).to_zarr(path, zarr_format=2, consolidated=False)
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    sizes = {"hour": len(hours), "dayofyear": DAYS, "level": len(levels)}
+    sizes |= {"latitude": truth.grid.shape[0], "longitude": truth.grid.shape[1]}
+    chunks = sizes | {"hour": 1, "dayofyear": days_per_block(truth.grid), "level": 1}
+    for name, level in dict(channels).items():
+        dims = [dim for dim in sizes if dim != "level" or level is not None]
+        group.create_array(
+            name,
+            shape=tuple(sizes[dim] for dim in dims),
+            chunks=tuple(chunks[dim] for dim in dims),
+            dtype="float32",
+            fill_value=np.nan,
+            attributes={"_ARRAY_DIMENSIONS": dims},
+        )
+    return levels
+
+
+def _coordinates(levels: np.ndarray, grid: Grid, hours: np.ndarray, covered: np.ndarray) -> dict[str, Any]:
+    coordinates: dict[str, Any] = {
+        "hour": hours,
+        "dayofyear": np.arange(1, DAYS + 1),
+        "latitude": grid.latitude,
+        "longitude": grid.longitude,
+        # False: no data within the window, the nearest day's mean stands in
+        "covered": (("hour", "dayofyear"), covered),
+    }
+    if levels.size:
+        coordinates["level"] = level_coordinate(levels)
+    return coordinates
+
+
+class Climatology:
+    """Reads a climatology by valid time, from a dataset in WeatherBench2's layout.
+
+    Parameters
+    ----------
+    dataset
+        (hour, dayofyear, [level], latitude, longitude); a variable may be called X or X_mean.
+    channels
+        What to read.
+    grid
+        The grid to bring latitudes to.
+    """
+
+    def __init__(self, dataset: xr.Dataset, channels: Sequence[Channel], grid: Grid) -> None:
+        check_climatology(dataset, "the climatology")
+        names = {channel.variable for channel in channels}
+        renames = {f"{name}_mean": name for name in names if name not in dataset and f"{name}_mean" in dataset}
+        dataset = dataset.rename(renames)
+        if lacking := sorted(names - set(map(str, dataset.data_vars))):
+            raise UserError(f"the climatology lacks {', '.join(lacking)}; make it from data that have it")
+        self._dataset = dataset
+        self._channels = require_channels(channels_of(dataset, names), channels, "the climatology")
+        self._order = grid.orientation(grid_of(dataset, "the climatology"), "the climatology")
+        self._hours = {int(hour): position for position, hour in enumerate(dataset["hour"].values)}
+        self._days = {int(day): position for position, day in enumerate(dataset["dayofyear"].values)}
+        self._block_days = days_per_block(grid)
+        self._block: tuple[int, np.ndarray] | None = None
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The climatology at valid times, float32 [time, channel, lat, lon].
+
+        Some days are read at once and the last ones kept, so that times are best asked for in ascending order.
+
+        Raises
+        ------
+        UserError
+            If it lacks the hour or the day of a time.
+        """
+        stamps = np.asarray(stamps, "datetime64[ns]")
+        wanted: dict[int, list[tuple[int, int, int]]] = {}
+        for position, (day, hour) in enumerate(
+            zip(day_of_year(stamps).tolist(), hour_of_day(stamps).tolist(), strict=True)
+        ):
+            if day not in self._days or hour not in self._hours:
+                raise UserError(
+                    f"the climatology has no day {day} at {hour:02d} UTC, needed at "
+                    f"{stamps[position].astype('datetime64[h]')}; its hours are {sorted(self._hours)}"
+                )
+            block, offset = divmod(self._days[day], self._block_days)
+            wanted.setdefault(block, []).append((position, self._hours[hour], offset))
+        fields: np.ndarray | None = None
+        for block, places in wanted.items():
+            days = self._days_of(block)
+            if fields is None:
+                fields = np.empty((len(stamps), *days.shape[2:]), np.float32)
+            for position, at_hour, offset in places:
+                fields[position] = days[at_hour, offset]
+        if fields is None:
+            raise UserError("no times were asked for")
+        return fields
+
+    def _days_of(self, block: int) -> np.ndarray:
+        """Some days of all hours, [hour, day, channel, lat, lon]."""
+        kept = self._block  # looked at once: other threads may read other days meanwhile
+        if kept is None or kept[0] != block:
+            self._block = None  # gone before the next one is read
+            days = slice(block * self._block_days, (block + 1) * self._block_days)
+            part = pack(self._dataset, self._channels, ["hour", "dayofyear"], {"dayofyear": days})
+            self._block = kept = block, part[..., self._order, :]
+        return kept[1]

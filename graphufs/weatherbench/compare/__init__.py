@@ -1,0 +1,1 @@
+"""Whether one forecast scores better than another, and how sure that is."""

@@ -1,0 +1,284 @@
+"""The step `evaluate`: score the forecasts of an experiment, and the baselines, against Replay, ERA5 or both.
+
+What is learnt from the training years (the climatology and how fast anomalies fade) lies below the root under its own
+hash and is shared by all experiments that mean the same; the scores lie in the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from graphufs import parallel
+from graphufs.config.experiment import Experiment
+from graphufs.errors import Stopped, UserError
+from graphufs.replay.frames import PreparedData
+from graphufs.replay.times import stamps_in, text
+from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import write_json
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout, digest
+from graphufs.storage.provenance import provenance
+from graphufs.vocabulary.conventions import Convention
+from graphufs.weatherbench.climatology.compute import day_of_year
+from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.weatherbench.inputs.channels import VECTORS
+from graphufs.weatherbench.inputs.forecasts import grid_of
+from graphufs.weatherbench.metrics.seeps import SeepsClimatology
+from graphufs.weatherbench.references import Against, Report, against, climatology_of
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import shown_leads
+from graphufs.weatherbench.scoring.baselines import baselines, lag_correlation
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.parallel import States, cores, merged, score_in_shares
+from graphufs.weatherbench.scoring.score import FORECAST, score, spatial_means, usable_initial_times
+
+Share = tuple[States, Diagnostics | None]
+"""What comes of some initial times: the states, and maps and spectra where these are kept."""
+
+VERTICAL_UNITS = {"fv3": "hPa", "mom6": "m"}
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Score the forecasts against each of the experiment's truths; see graphufs.steps.Run.
+
+    Raises
+    ------
+    UserError
+        If forecasts, prepared data or another truth are missing or do not fit together, or no initial time has its
+        truth.
+    Stopped
+        After a polite stop. A finished climatology is kept.
+    """
+    layout = Layout(experiment, root)
+    places = {name: layout.scores_against(name) for name in experiment.evaluation.truths}
+    todo = [name for name, path in places.items() if not path.is_dir()]
+    if todo and not layout.forecasts.is_dir():
+        raise UserError(f"no forecasts at {layout.forecasts}; run `graphufs forecast` with this experiment first")
+
+    def waiting() -> None:
+        progress(Event("waiting for another process that evaluates with the same climatology", 0, 1))
+
+    if todo:
+        with locked(layout.climatology, should_stop=should_stop, waiting=waiting):
+            for name in todo:
+                _evaluate(experiment, layout, name, progress, should_stop).write(places[name])
+    first, *others = ((name, Scores.open(path)) for name, path in places.items())
+    result = _result("completed" if todo else "unchanged", layout.scores, first[1])
+    for name, scores in others:
+        result[f"against_{name}"] = _result(result["status"], places[name], scores)
+    return result
+
+
+def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progress, should_stop: ShouldStop) -> Scores:
+    def report(label: str, unit: str) -> Callable[[int, int], None]:
+        def tell(done: int, total: int) -> None:
+            progress(Event(label, done, total, unit))
+            if should_stop() and done < total:
+                raise Stopped(f"stopped in {label}; what is unfinished is done again")
+
+        return tell
+
+    options = experiment.evaluation
+    prepared = PreparedData.open(layout.data)
+    what = against(name, experiment, layout, prepared, report)
+    forecasts = what.forecasts
+    correlation = _lag_correlation(experiment, layout, what, report)
+    usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, what.usable)
+    wanted = np.array(experiment.initial_times, "datetime64[ns]")
+    unusable = {text(time): what.lacking(at) for time, at in excluded.items()}
+    unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
+    label = "scores" if name == options.truths[0] else f"scores against {name}"
+    with parallel.connected(options.dask, "evaluation.dask"):
+        states, diagnostics = score_in_shares(
+            usable,
+            partial(_score_here, experiment, layout, what, correlation, len(usable)),
+            partial(_score_there, experiment.model_dump_json(), str(layout.root), name, correlation),
+            _merge,
+            threads=cores(),
+            progress=report(label, "initial times"),
+            should_stop=should_stop,
+        )
+    variables = {channel.variable for channel in forecasts.channels}
+    attributes = {
+        "independent_initial_times": independent(experiment, usable),
+        "excluded_initial_times": dict(sorted(unusable.items())),
+        "truth": what.description,
+        "truth_name": what.name,
+        "not_scored": what.left_out,
+        "grid": forecasts.grid.description,
+        "vertical": what.vertical,
+        "level_units": VERTICAL_UNITS[prepared.component],
+        "native_levels": {f"{c.level:g}": c.native for c in prepared.channels if c.level is not None},
+        "climatology": climatology_of(name, experiment, layout, forecasts.channels),
+        "climatology_period": what.climatology.attrs.get("period", str(experiment.climatology_period)),
+        "climatology_window_days": experiment.evaluation.climatology_window,
+        "climatology_frames": what.climatology.attrs.get("frames", 0),
+        "climatology_days_without_data": days_without_data(what.climatology, usable, forecasts.leads),
+        "hashes": layout.hashes,
+        "provenance": provenance(),
+    }
+    units = {name: forecasts.attributes(name) for name in sorted(variables)}
+    components = {name: units[of[0]] for name, of in VECTORS.items() if of[0] in units}
+    kept = None if diagnostics is None else diagnostics.dataset()
+    return Scores.from_states(states, attributes, units | components, kept)
+
+
+def _diagnostics(experiment: Experiment, what: Against) -> Diagnostics | None:
+    """What keeps maps and spectra, at the leads asked for that were forecast; None if nobody asks."""
+    options, leads = experiment.evaluation, what.forecasts.leads
+    wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in options.map_leads]
+    if not options.map_leads:
+        return None
+    chosen = np.sort(np.array(wanted or [leads.max()]))
+    return Diagnostics(
+        what.forecasts.channels,
+        what.forecasts.grid,
+        chosen,
+        leads,
+        convention=options.convention,
+        skipna=options.skipna,
+    )
+
+
+def _score_here(
+    experiment: Experiment,
+    layout: Layout,
+    what: Against,
+    correlation: np.ndarray,
+    total: int,
+    times: np.ndarray,
+    tell: Callable[[], None],
+) -> Share:
+    """Score some of `total` initial times."""
+    if len(times) < total:  # what reads stores keeps what it read last: no two threads can use the same
+        what = _again(experiment, layout, what.name)
+    return _score(experiment, what, correlation, times, lambda done, total: tell())
+
+
+def _score_there(content: str, root: str, name: str, correlation: np.ndarray, times: np.ndarray) -> Share:
+    """Score some initial times on a dask worker."""
+    experiment = Experiment.model_validate_json(content)
+    what = _again(experiment, Layout(experiment, Path(root)), name)
+    return _score(experiment, what, correlation, times, lambda done, total: None)
+
+
+def _again(experiment: Experiment, layout: Layout, name: str) -> Against:
+    """A truth opened anew, whose climatology is there."""
+    return against(name, experiment, layout, PreparedData.open(layout.data), lambda *_: lambda done, total: None)
+
+
+def _score(
+    experiment: Experiment,
+    what: Against,
+    correlation: np.ndarray,
+    times: np.ndarray,
+    after_each: Callable[[int, int], None],
+) -> Share:
+    options = experiment.evaluation
+    diagnostics = _diagnostics(experiment, what)
+    states = score(
+        what.forecasts,
+        what.truth,
+        what.normals,
+        times,
+        baselines(correlation) | what.floor,
+        regions=("global", *options.regions),
+        land_sea_mask=what.land,
+        vectors=options.vectors,
+        seeps=_seeps(what, options.convention),
+        convention=options.convention,
+        skipna=options.skipna,
+        observers=() if diagnostics is None else (diagnostics,),
+        after_each=after_each,
+    )
+    return states, diagnostics
+
+
+def _merge(one: Share, other: Share) -> Share:
+    (states, kept), (others, too) = one, other
+    return merged(states, others), None if kept is None or too is None else kept.merge(too)
+
+
+def _seeps(what: Against, convention: Convention) -> SeepsClimatology | None:
+    """The thresholds of precipitation, where the climatology has them on the grid of the scores."""
+    channels = what.forecasts.channels
+    known = [f"{name}_seeps_threshold" for name, _ in channels if name in DRY_METRES]
+    on_grid = what.forecasts.grid.agrees(grid_of(what.climatology, "the climatology"))
+    if not known or not on_grid or not all(name in what.climatology for name in known):
+        return None
+    return SeepsClimatology(what.climatology, channels, what.forecasts.grid, convention)
+
+
+def _lag_correlation(experiment: Experiment, layout: Layout, what: Against, report: Report) -> np.ndarray:
+    """The lag correlation [lead, channel] over the training period, from its file if it was computed before."""
+    truth, leads = what.truth, what.forecasts.leads
+    hours = (leads / np.timedelta64(1, "h")).tolist()
+    period = experiment.data.training
+    options = experiment.evaluation
+    grid = {} if options.grid == "native" else {"grid": options.grid, "regridding": options.regridding}
+    if what.source or options.derived:
+        grid |= {"source": what.source, "channels": ", ".join(map(str, truth.channels))}
+    key = digest({"period": str(period), "lead_hours": hours, **grid})
+    path = layout.climatology / f"lag-correlation-{key}.json"
+    names = [str(channel) for channel in truth.channels]
+    if path.is_file():
+        by_channel = json.loads(path.read_text())["correlation"]
+        return np.array([by_channel[name] for name in names]).T
+    stamps = np.intersect1d(stamps_in(period, experiment.data.time_step), truth.stamps)
+    correlation = lag_correlation(
+        truth, what.normals, stamps, leads, spatial_means(truth), progress=report("damped persistence", "initial times")
+    )
+    by_channel = dict(zip(names, correlation.T.tolist(), strict=True))
+    write_json(path, {"period": str(period), "lead_hours": hours, "correlation": by_channel})
+    return correlation
+
+
+def days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
+    """How many of the scored days of the year the climatology has no data for within its window; 0 if it is silent."""
+    if "covered" not in climatology:
+        return 0
+    days = np.unique(day_of_year(initial_times[:, None] + leads))
+    covered = climatology["covered"].values[:, days - 1]
+    return int((~covered).any(axis=0).sum())
+
+
+def independent(experiment: Experiment, initial_times: np.ndarray) -> int:
+    """How many forecasts use and verify on no time of the training and validation periods."""
+    before = timedelta(hours=(experiment.data.input_frames - 1) * experiment.data.time_step)
+    after = timedelta(hours=experiment.forecast.lead_time)
+    seen = (experiment.data.training, experiment.data.validation)
+    times = initial_times.astype("datetime64[s]").tolist()
+    return sum(all(time + after < period.start or time - before > period.end for period in seen) for time in times)
+
+
+def _result(status: str, path: Path, scores: Scores) -> dict[str, Any]:
+    leads = shown_leads(scores)
+    hours = [f"{lead / np.timedelta64(1, 'h'):g}h" for lead in leads]
+    worst: dict[str, dict[str, float | None]] = {}
+    for baseline in scores.forecasts:
+        if baseline != FORECAST:
+            worst[baseline] = {
+                hour: _json(np.max([scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels]))
+                for hour, lead in zip(hours, leads, strict=True)
+            }
+    return {
+        "status": status,
+        "scores": str(path),
+        "truth": scores.dataset.attrs["truth"],
+        "initial_times": len(scores.initial_times),
+        "excluded_initial_times": scores.dataset.attrs["excluded_initial_times"],
+        "worst_rmse_ratio": worst,
+    }
+
+
+def _json(value: float) -> float | None:
+    """A number rounded for reading; None for NaN and infinity, which JSON lacks."""
+    return round(float(value), 4) if np.isfinite(value) else None

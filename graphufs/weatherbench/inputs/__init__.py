@@ -1,0 +1,1 @@
+"""What is scored and what it is scored against: forecasts, truths, and checks of their layout."""

@@ -1,0 +1,1 @@
+"""Metrics: pointwise statistics, their means in space, and what is made of these."""

@@ -1,0 +1,142 @@
+"""SEEPS, the stable equitable error in probability space of precipitation forecasts.
+
+With the climatological probability p of dry weather at a point, truth and forecast fall in the categories dry, light
+and heavy, and the score is the element (forecast, truth) of
+
+    S = 1/2 [[0, 1/(1-p), 4/(1-p)], [1/p, 0, 3/(1-p)], [1/p + 3/(2+p), 3/(2+p), 0]]
+
+(Rodwell et al. 2010, doi:10.1002/qj.656; weatherbench2/metrics.py, `SEEPS`; WeatherBench-X, categorical.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.weatherbench.climatology.store import Climatology
+from graphufs.weatherbench.inputs.channels import Channel, pack
+from graphufs.weatherbench.inputs.forecasts import Grid, grid_of
+
+DRY_FRACTIONS = (0.1, 0.85)
+"""Where p lies outside, the score is not defined: there is too little or too much rain for three categories."""
+
+
+def penalties(dry_fraction: np.ndarray, convention: Convention = DEFAULT) -> np.ndarray:
+    """S by categories of forecast and truth and by point, float64 [4, 4, lat, lon].
+
+    Parameters
+    ----------
+    dry_fraction
+        The probability p of dry weather, [lat, lon].
+    convention
+        Whose limits of p.
+
+    Returns
+    -------
+    np.ndarray
+        The fourth category, "none", costs nothing. NaN at points where the score is not defined.
+    """
+    p = np.asarray(dry_fraction, np.float64)
+    low, high = DRY_FRACTIONS
+    defined = (p >= low) & (p <= high) if convention == "WeatherBench-X" else (p > low) & (p < high)
+    p = np.where(defined, p, np.nan)
+    matrix = np.zeros((4, 4, *p.shape))
+    matrix[0, 1], matrix[0, 2] = 1 / (1 - p), 4 / (1 - p)
+    matrix[1, 0], matrix[1, 2] = 1 / p, 3 / (1 - p)
+    matrix[2, 0], matrix[2, 1] = 1 / p + 3 / (2 + p), 3 / (2 + p)
+    return np.where(defined, matrix / 2, np.nan)
+
+
+@dataclass(frozen=True)
+class SeepsThresholds:
+    """What SEEPS needs to know of the climate at some valid times."""
+
+    dry: float
+    """The dry threshold in metres."""
+    heavy: np.ndarray
+    """The threshold of heavy precipitation in metres, [..., lat, lon]."""
+    penalties: np.ndarray
+    """[4, 4, lat, lon], from `penalties`."""
+    convention: Convention = DEFAULT
+
+    def part(self, leads: slice) -> SeepsThresholds:
+        """Those of some of the valid times."""
+        return replace(self, heavy=self.heavy[leads])
+
+    def categories(self, amount: np.ndarray) -> np.ndarray:
+        """0 dry, 1 light, 2 heavy, 3 none, of accumulations in metres."""
+        dry = amount <= self.dry if self.convention == "WeatherBench-X" else amount < self.dry
+        light, heavy = (amount > self.dry) & (amount < self.heavy), amount >= self.heavy
+        return np.select([dry, light, heavy], [0, 1, 2], 3)
+
+
+def seeps(forecast: np.ndarray, truth: np.ndarray, thresholds: SeepsThresholds) -> np.ndarray:
+    """The score at each point, float64 [..., lat, lon].
+
+    Parameters
+    ----------
+    forecast, truth
+        Accumulations in metres, [..., lat, lon].
+    thresholds
+        At the same valid times.
+
+    Returns
+    -------
+    np.ndarray
+        0 for a forecast in the right category; NaN where forecast or truth is NaN or the score is not defined.
+    """
+    rows, columns = np.indices(thresholds.penalties.shape[2:])
+    found = thresholds.penalties[thresholds.categories(forecast), thresholds.categories(truth), rows, columns]
+    return np.where(np.isnan(forecast) | np.isnan(truth), np.nan, found)
+
+
+class SeepsClimatology:
+    """Thresholds by valid time from a climatology in WeatherBench2's layout.
+
+    Parameters
+    ----------
+    dataset
+        With X_seeps_threshold in metres and X_seeps_dry_fraction, (hour, dayofyear, latitude, longitude), for each
+        precipitation X.
+    channels
+        The scored channels; those of precipitation are looked for.
+    grid
+        The grid to bring latitudes to.
+    convention
+        Whose categories.
+    """
+
+    def __init__(
+        self, dataset: xr.Dataset, channels: Sequence[Channel], grid: Grid, convention: Convention = DEFAULT
+    ) -> None:
+        self.positions = [position for position, channel in enumerate(channels) if channel.variable in DRY_METRES]
+        if not self.positions:
+            raise UserError(f"SEEPS needs {' or '.join(DRY_METRES)} among the scored variables")
+        self._names = [channels[position].variable for position in self.positions]
+        thresholds = [Channel(f"{name}_seeps_threshold") for name in self._names]
+        fractions = [Channel(f"{name}_seeps_dry_fraction") for name in self._names]
+        self._thresholds = Climatology(dataset, thresholds, grid)
+        if lacking := [name for name, _ in fractions if name not in dataset]:
+            raise UserError(f"the climatology lacks {', '.join(lacking)}; make it with SEEPS thresholds")
+        order = grid.orientation(grid_of(dataset, "the climatology"), "the climatology")
+        packed = pack(dataset, fractions, ["hour", "dayofyear"])[..., order, :]
+        # one p a point: the mean over whatever days and hours the climatology has values for, as in WeatherBench2
+        there = ~np.isnan(packed)
+        with np.errstate(invalid="ignore"):
+            fraction = np.where(there, packed, 0).sum(axis=(0, 1), dtype=np.float64) / there.sum(axis=(0, 1))
+        self._penalties = [penalties(p, convention) for p in fraction]
+        self._convention = convention
+
+    def read(self, stamps: np.ndarray) -> dict[int, SeepsThresholds]:
+        """The thresholds at valid times, by position of the channel."""
+        heavy = self._thresholds.read(stamps)
+        return {
+            position: SeepsThresholds(DRY_METRES[name], heavy[:, index], self._penalties[index], self._convention)
+            for index, (position, name) in enumerate(zip(self.positions, self._names, strict=True))
+        }

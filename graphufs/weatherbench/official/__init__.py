@@ -1,0 +1,1 @@
+"""The official code of WeatherBench2, run on the same stores."""

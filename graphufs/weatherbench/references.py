@@ -1,0 +1,270 @@
+"""What an experiment's forecasts are scored against: the prepared Replay data, or ERA5 in WeatherBench2's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from graphufs.config.experiment import Experiment
+from graphufs.errors import UserError
+from graphufs.grid.regridding import Method, RegriddedTruth, Regridder
+from graphufs.replay.frames import PreparedData
+from graphufs.replay.times import stamps_in, text
+from graphufs.storage.paths import Layout, digest
+from graphufs.storage.provenance import provenance
+from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.variables import weatherbench_name
+from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.weatherbench.climatology.store import write_store
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
+from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid, grid_of, open_zarr
+from graphufs.weatherbench.inputs.native_layers import as_levels
+from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, PreparedTruth, Truth
+from graphufs.weatherbench.on_grid import forecasts_on, land_on, normals_on, truth_on
+from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.baselines import Baseline
+
+LAND = "land_static"
+"""Replay's land mask that does not change with sea ice: 1 is land."""
+
+FLOOR = "replay"
+"""The name of Replay scored as a forecast of itself against another truth."""
+
+Report = Callable[[str, str], Callable[[int, int], None]]
+"""From a label and a unit to what is told of the progress."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """A truth, on the grid of the scores, with all that is scored against it."""
+
+    name: str
+    """`replay` or `era5`."""
+    description: str
+    forecasts: Forecasts
+    truth: Truth
+    normals: Normals
+    climatology: xr.Dataset
+    usable: np.ndarray
+    """The times with all that scores need."""
+    lacking: Callable[[np.datetime64], str]
+    """Why a time is none of these."""
+    land: np.ndarray | None
+    vertical: str
+    floor: dict[str, Baseline] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """The forecasts' variables that are not scored, and why."""
+    source: str = ""
+    """Tells truths apart whose statistics must not be mixed; none for Replay."""
+
+
+def against(name: str, experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
+    """What an experiment's forecasts are scored against, its climatology made if there is none yet.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or does not fit the forecasts.
+    """
+    make = _against_replay if name == "replay" else _against_era5
+    return make(experiment, layout, prepared, report)
+
+
+def climatology_of(name: str, experiment: Experiment, layout: Layout, channels: Sequence[Channel]) -> str:
+    """Where the climatology of a truth lies or will lie: an address, or a path relative to the root."""
+    options = experiment.evaluation
+    if name == "era5" and options.era5.climatology is not None:
+        return options.era5.climatology
+    folder = layout.climatology.relative_to(layout.root)
+    if name == "replay":
+        own = "climatology" if not options.derived else f"climatology-{digest(sorted(options.derived))}"
+        return str(folder / f"{own}.zarr")
+    key = digest({"url": options.era5.url, "channels": sorted(map(str, channels))})
+    return str(folder / f"era5-{key}.zarr")
+
+
+def open_climatology(scores: Scores, experiment: Experiment, layout: Layout) -> xr.Dataset:
+    """The climatology that scores were made with."""
+    place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, layout, ())
+    own = layout.root / place
+    return open_zarr(own) if own.is_dir() else _open(place, experiment.evaluation.era5.storage_options)
+
+
+def _forecasts(experiment: Experiment, layout: Layout, variables: Sequence[str] | None = None) -> Forecasts:
+    """The forecasts, with the derived variables asked for, as they lie."""
+    derived = [
+        name for name in experiment.evaluation.derived if variables is None or RECIPES[name].variable in variables
+    ]
+    if variables is None:
+        targets = [weatherbench_name(name) for name in experiment.data.targets]
+        variables = [*targets, *(RECIPES[name].variable for name in derived)]
+    return Forecasts(open_zarr(layout.forecasts), variables, origin=str(layout.forecasts), derived=derived)
+
+
+def _replay(prepared: PreparedData, channels: Sequence[Channel], derived: Sequence[str], grid: Grid) -> Truth:
+    """The prepared data as a truth."""
+    there = {channel.variable for channel in channels}
+    made = [name for name in derived if RECIPES[name].variable in there]
+    if not made:
+        return PreparedTruth(prepared, channels, grid)
+    return DerivedTruth(lambda wanted: PreparedTruth(prepared, wanted, grid), channels, made)
+
+
+def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
+    options = experiment.evaluation
+    native = _forecasts(experiment, layout)
+    truth = _replay(prepared, native.channels, options.derived, native.grid)
+    path = layout.root / climatology_of("replay", experiment, layout, native.channels)
+    _write_climatology(path, experiment, truth, native.vertical, report)
+    dataset = open_zarr(path)
+    forecasts, method = forecasts_on(options.grid, native, options.regridding)
+    scored: Truth = truth
+    land = _land(prepared, native.grid)
+    if not forecasts.grid.agrees(native.grid):
+        regridder = Regridder(native.grid, forecasts.grid, options.regridding)
+        scored = RegriddedTruth(truth, regridder)
+        land = None if land is None else regridder(land)
+    return Against(
+        name="replay",
+        description=f"the prepared Replay data themselves, from {experiment.data.source.url}",
+        forecasts=forecasts,
+        truth=scored,
+        normals=normals_on(forecasts.grid, dataset, forecasts.channels, method),
+        climatology=dataset,
+        usable=truth.stamps,
+        lacking=lambda time: f"no usable truth at {text(time)}",
+        land=land,
+        vertical=native.vertical,
+    )
+
+
+def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
+    options = experiment.evaluation
+    era5 = _open(str(options.era5.url), options.era5.storage_options)
+    whole = _forecasts(experiment, layout)
+    variables, left_out = _comparable(whole, era5, experiment)
+    native = _forecasts(experiment, layout, variables)
+    vertical = native.vertical
+    if vertical not in ("pressure levels", "surface only"):
+        vertical = as_levels(
+            {c.level: c.native for c in prepared.channels if c.level is not None and c.native is not None},
+            experiment.data.source.url,
+        )
+    forecasts, method = forecasts_on(options.grid, native, options.regridding)
+    made = [name for name in options.derived if RECIPES[name].variable not in era5]
+    made = [name for name in made if RECIPES[name].variable in variables]
+    truth = truth_on(forecasts.grid, era5, forecasts.channels, method, made, "ERA5")
+    path = climatology_of("era5", experiment, layout, native.channels)
+    if options.era5.climatology is None:
+        own = truth_on(grid_of(era5, "ERA5"), era5, forecasts.channels, None, made, "ERA5")
+        _write_climatology(layout.root / path, experiment, own, vertical, report)
+        climatology = open_zarr(layout.root / path)
+    else:
+        climatology = _open(path, options.era5.storage_options)
+    replay = _replay(prepared, native.channels, options.derived, native.grid)
+    stamps, of_replay = np.intersect1d(truth.stamps, replay.stamps), replay.stamps
+    floor: Truth = replay
+    if not forecasts.grid.agrees(native.grid):
+        floor = RegriddedTruth(replay, Regridder(native.grid, forecasts.grid, options.regridding))
+    window = FrameWindow(floor.read)
+    land = land_on(forecasts.grid, era5, method)
+    if land is None:
+        land = _regridded(_land(prepared, native.grid), native.grid, forecasts.grid, options.regridding)
+    return Against(
+        name="era5",
+        description=f"ERA5 in WeatherBench2's layout, from {options.era5.url}",
+        forecasts=forecasts,
+        truth=truth,
+        normals=normals_on(forecasts.grid, climatology, forecasts.channels, method),
+        climatology=climatology,
+        usable=stamps,
+        lacking=lambda time: f"no {'ERA5' if time in of_replay else 'usable Replay data'} at {text(time)}",
+        land=land,
+        vertical=vertical,
+        floor={FLOOR: lambda situation: window.read(situation.valid)},
+        left_out=left_out,
+        source=str(options.era5.url),
+    )
+
+
+def _comparable(forecasts: Forecasts, era5: xr.Dataset, experiment: Experiment) -> tuple[list[str], dict[str, str]]:
+    """The forecasts' variables that ERA5 has too, and why the others are not scored.
+
+    Raises
+    ------
+    UserError
+        If some lie on native layers and nothing was said about it, or none is left.
+    """
+    options = experiment.evaluation
+    known = set(map(str, era5.data_vars))
+    known |= {
+        RECIPES[name].variable
+        for name in options.derived
+        if set(RECIPES[name].inputs) <= known and not RECIPES[name].hours
+    }
+    on_layers = forecasts.vertical not in ("pressure levels", "surface only")
+    variables, left_out = [], {}
+    for name in dict.fromkeys(channel.variable for channel in forecasts.channels):
+        layered = on_layers and any(c.variable == name and c.level is not None for c in forecasts.channels)
+        if name not in known:
+            left_out[name] = "ERA5 has no such variable"
+        elif layered and options.era5.native_layers == "refuse":
+            raise UserError(
+                f"{name} lies on {forecasts.vertical}, which follow the ground, and ERA5 on pressure levels: the two "
+                "cannot be compared. Set evaluation.era5.native_layers to leave_out to score the surface only, or to "
+                "as_levels where layers are near enough to the levels they are called by"
+            )
+        elif layered and options.era5.native_layers == "leave_out":
+            left_out[name] = f"it lies on {forecasts.vertical}, not on pressure levels"
+        else:
+            variables.append(name)
+    if not variables:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise UserError(f"no variable of the forecasts can be compared with ERA5 ({reasons})")
+    return variables, left_out
+
+
+def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertical: str, report: Report) -> None:
+    """Make a climatology from the years of the experiment, where it is not there."""
+    if path.is_dir():
+        return
+    stamps = np.intersect1d(stamps_in(experiment.climatology_period, experiment.data.time_step), truth.stamps)
+    rain = any(channel.variable in DRY_METRES for channel in truth.channels)
+    write_store(
+        path,
+        truth,
+        stamps,
+        {
+            "period": str(experiment.climatology_period),
+            "window_days": experiment.evaluation.climatology_window,
+            "method": "explicit, triangular window (WeatherBench2)",
+            "vertical": vertical,
+            "frames": int(stamps.size),
+            "provenance": provenance(),
+        },
+        window=experiment.evaluation.climatology_window,
+        seeps=rain,
+        progress=report("climatology", "frames"),
+    )
+
+
+def _open(address: str, storage_options: dict[str, Any]) -> xr.Dataset:
+    return open_zarr(address, storage_options=storage_options if "://" in address else None)
+
+
+def _land(prepared: PreparedData, grid: Grid) -> np.ndarray | None:
+    """The fraction of land, [lat, lon] in the grid's order of latitudes; None where the data have no land mask."""
+    if (mask := prepared.static.get(LAND)) is None:
+        return None
+    own = Grid(prepared.latitude, prepared.longitude)
+    return (mask == 1).astype(np.float64)[grid.orientation(own, "the prepared data")]
+
+
+def _regridded(field: np.ndarray | None, source: Grid, target: Grid, method: Method) -> np.ndarray | None:
+    return field if field is None or target.agrees(source) else Regridder(source, target, method)(field)

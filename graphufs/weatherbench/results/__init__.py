@@ -1,0 +1,1 @@
+"""Scores: kept, shown, and written as official files."""

@@ -1,0 +1,1 @@
+"""Scoring: sums over initial times that can be merged."""

@@ -1,0 +1,191 @@
+"""The mergeable state of scores: spatial means of statistics, kept by initial time.
+
+An initial time's averages never change once computed, so adding a night, a thread's share or another machine's share
+of the initial times is a union, and the scores of a union are the scores of the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from graphufs.errors import UserError
+from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.metrics.metrics import Averages, Metric, metrics_of, time_mean
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the numbers of a state stand for."""
+
+    statistics: tuple[str, ...]
+    leads: tuple[np.timedelta64, ...]
+    channels: tuple[Channel, ...]
+    regions: tuple[str, ...]
+    convention: Convention = DEFAULT
+    """Whose regions, area weights and metrics."""
+    skipna: bool = False
+    """Whether NaN was left out of spatial means; the means over initial times then leave it out too."""
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics that can be made of these statistics."""
+        return metrics_of(self.statistics, self.convention)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape [statistic, lead, channel, region] of one initial time's averages."""
+        return len(self.statistics), len(self.leads), len(self.channels), len(self.regions)
+
+
+class ScoreState:
+    """Spatial means of statistics by initial time, [statistic, lead, channel, region] each."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self._averages: dict[np.datetime64, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._averages)
+
+    @property
+    def initial_times(self) -> np.ndarray:
+        """The initial times, datetime64[ns], ascending."""
+        return np.array(sorted(self._averages), "datetime64[ns]")
+
+    def update(self, initial_time: np.datetime64, averages: np.ndarray) -> None:
+        """Add an initial time's averages, float64 [statistic, lead, channel, region].
+
+        Raises
+        ------
+        UserError
+            If they have another shape, or the initial time is there already with other values.
+        """
+        time = initial_time.astype("datetime64[ns]")
+        averages = np.asarray(averages, np.float64)
+        if averages.shape != self.axes.shape:
+            raise UserError(f"averages of shape {averages.shape} do not fit a state of shape {self.axes.shape}")
+        known = self._averages.get(time)
+        if known is not None and not np.array_equal(known, averages, equal_nan=True):
+            raise UserError(
+                f"the initial time {time.astype('datetime64[h]')} has been scored before with another result; score "
+                "into a new state, or remove the old scores"
+            )
+        self._averages[time] = averages
+
+    def merge(self, other: ScoreState) -> ScoreState:
+        """The state of the initial times of both.
+
+        Raises
+        ------
+        UserError
+            If the two have other statistics, leads, channels, regions or conventions, or contradict each other.
+        """
+        if self.axes != other.axes:
+            names = [field.name for field in fields(Axes)]
+            differing = [name for name in names if getattr(self.axes, name) != getattr(other.axes, name)]
+            raise UserError(f"scores can only be merged where they agree in {', '.join(differing)}; these do not")
+        merged = ScoreState(self.axes)
+        for state in (self, other):
+            for time, averages in state._averages.items():
+                merged.update(time, averages)
+        return merged
+
+    def select(self, initial_times: Iterable[np.datetime64]) -> ScoreState:
+        """The state of some of the initial times."""
+        part = ScoreState(self.axes)
+        for time in initial_times:
+            part.update(time, self._averages[time.astype("datetime64[ns]")])
+        return part
+
+    def restricted(
+        self,
+        *,
+        statistics: Sequence[str],
+        leads: Sequence[np.timedelta64],
+        channels: Sequence[Channel],
+        regions: Sequence[str],
+    ) -> ScoreState:
+        """The state of some of the statistics, leads, channels and regions, in the order given."""
+        axes = self.axes
+        part = ScoreState(
+            replace(
+                axes, statistics=tuple(statistics), leads=tuple(leads), channels=tuple(channels), regions=tuple(regions)
+            )
+        )
+        at = np.ix_(
+            [axes.statistics.index(one) for one in statistics],
+            [axes.leads.index(one) for one in leads],
+            [axes.channels.index(one) for one in channels],
+            [axes.regions.index(one) for one in regions],
+        )
+        for time, averages in self._averages.items():
+            part.update(time, averages[at])
+        return part
+
+    def stacked(self) -> np.ndarray:
+        """All averages, float64 [init, statistic, lead, channel, region], in the order of `initial_times`."""
+        return np.array([self._averages[time] for time in self.initial_times]).reshape(-1, *self.axes.shape)
+
+    def averages(self) -> Averages:
+        """The averages by statistic, each [init, lead, channel, region]."""
+        stacked = self.stacked()
+        return {name: stacked[:, position] for position, name in enumerate(self.axes.statistics)}
+
+    def finalize(self, metrics: Sequence[str] | None = None, *, skipna: bool | None = None) -> dict[str, np.ndarray]:
+        """The scores by metric, each float64 [lead, channel, region].
+
+        Whatever the order of updates and merges was, the sums run in the order of the initial times.
+
+        Parameters
+        ----------
+        metrics
+            Which; where not given, all that the statistics allow.
+        skipna
+            Whether initial times whose score is NaN are left out; where not given, as in the spatial means.
+
+        Raises
+        ------
+        UserError
+            If the state holds no initial time, or lacks a metric's statistics.
+        """
+        if not len(self):
+            raise UserError("no initial time has been scored: there is nothing to average")
+        averages, mean = self.averages(), time_mean(self.axes.skipna if skipna is None else skipna)
+        return {name: metric.combine(averages, mean) for name, metric in self._metrics(metrics).items()}
+
+    def by_initial_time(self, metrics: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """The scores of each initial time alone, each float64 [init, lead, channel, region]."""
+        averages = self.averages()
+        return {name: metric.combine(averages, np.asarray) for name, metric in self._metrics(metrics).items()}
+
+    def _metrics(self, names: Sequence[str] | None) -> dict[str, Metric]:
+        there = self.axes.metrics
+        if lacking := [name for name in names or () if name not in there]:
+            raise UserError(f"these scores cannot tell {', '.join(lacking)}, only {', '.join(there)}")
+        return there if names is None else {name: there[name] for name in names}
+
+    def checksum(self) -> str:
+        """The SHA-256 of the initial times and averages, to find out a damaged copy."""
+        digest = hashlib.sha256(self.initial_times.astype("<i8").tobytes())
+        digest.update(self.stacked().astype("<f8").tobytes())
+        return digest.hexdigest()
+
+
+def require_same_times(states: Mapping[str, ScoreState]) -> np.ndarray:
+    """The initial times all states share; forecasts are only comparable on the same ones.
+
+    Raises
+    ------
+    UserError
+        If the states differ in their initial times.
+    """
+    (first, reference), *others = states.items()
+    for name, state in others:
+        if not np.array_equal(state.initial_times, reference.initial_times):
+            raise UserError(f"{name} and {first} were scored on different initial times and cannot be compared")
+    return reference.initial_times

@@ -1,0 +1,158 @@
+"""Zonal energy spectra: how much of a field's variance lies at which wavelength, by latitude.
+
+For the values f_l, l = 0 .. L-1, on a circle of latitude of circumference C = 2 pi R cos(lat),
+
+    F_k = (1/L) sum_l f_l exp(-2 pi i k l / L),    S_0 = C |F_0|^2,    S_k = 2 C |F_k|^2
+
+(weatherbench2/derived_variables.py, `ZonalEnergySpectrum`; the Nyquist wavenumber is doubled too, as there). The
+unit is that of the field squared times metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+from graphufs.vocabulary.conventions import EARTH_RADIUS
+from graphufs.weatherbench.inputs.channels import Channel, level_coordinate, unpack
+from graphufs.weatherbench.inputs.forecasts import Grid
+from graphufs.weatherbench.scoring.field_sums import FieldSums
+
+TRUTH = "truth"
+"""The name of the truth's own spectrum next to those of the forecasts."""
+
+
+def circumference(latitude: np.ndarray) -> np.ndarray:
+    """The circumference of circles of latitude in metres."""
+    return 2 * np.pi * EARTH_RADIUS * np.cos(np.deg2rad(latitude))
+
+
+def zonal_energy_spectrum(field: np.ndarray, latitude: np.ndarray) -> np.ndarray:
+    """The spectrum along longitude.
+
+    Parameters
+    ----------
+    field
+        [..., lat, lon], on evenly spaced longitudes all around.
+    latitude
+        [lat], degrees.
+
+    Returns
+    -------
+    np.ndarray
+        float64 [..., lat, wavenumber], wavenumbers 0 to L // 2.
+    """
+    amplitude = np.fft.rfft(np.asarray(field, np.float64), axis=-1, norm="forward")
+    energy = amplitude.real**2 + amplitude.imag**2
+    energy[..., 1:] *= 2
+    return energy * circumference(latitude)[:, None]
+
+
+def zonal_frequency(grid: Grid) -> np.ndarray:
+    """The frequency of each wavenumber in cycles a metre, float64 [lat, wavenumber].
+
+    Raises
+    ------
+    UserError
+        If the longitudes are not evenly spaced.
+    """
+    spacing = np.diff(grid.longitude)
+    if np.abs(spacing - spacing[0]).max() > 1e-3:
+        raise UserError("a zonal spectrum needs evenly spaced longitudes; regrid the fields first")
+    metres = circumference(grid.latitude) * spacing[0] / 360
+    return np.fft.rfftfreq(len(grid.longitude)) / metres[:, None]
+
+
+def at_common_frequencies(
+    spectrum: np.ndarray, frequency: np.ndarray, wanted: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spectra of several latitudes, interpolated linearly to the same frequencies.
+
+    Parameters
+    ----------
+    spectrum
+        [..., lat, wavenumber].
+    frequency
+        [lat, wavenumber], from `zonal_frequency`.
+    wanted
+        The frequencies; where not given, as many as there are wavenumbers, over the range all latitudes have.
+
+    Returns
+    -------
+    tuple
+        The spectra [..., lat, frequency], NaN beyond a latitude's range, and the frequencies.
+    """
+    if wanted is None:
+        wanted = np.linspace(frequency[:, 0].max(), frequency[:, -1].min(), frequency.shape[1])
+    found = np.empty((*spectrum.shape[:-1], len(wanted)))
+    for row, there in enumerate(frequency):
+        right = np.clip(np.searchsorted(there, wanted), 1, len(there) - 1)
+        share = (wanted - there[right - 1]) / (there[right] - there[right - 1])
+        values = spectrum[..., row, right - 1] * (1 - share) + spectrum[..., row, right] * share
+        found[..., row, :] = np.where((wanted >= there[0]) & (wanted <= there[-1]), values, np.nan)
+    return found, wanted
+
+
+class Spectra:
+    """Keeps spectra of forecasts and truth summed over initial times, by lead; an `Observer` of `score`.
+
+    Parameters
+    ----------
+    channels, grid, leads
+        Of the forecasts.
+    latitudes
+        bool [lat]: the rows to keep; where not given, all.
+    """
+
+    def __init__(
+        self, channels: Sequence[Channel], grid: Grid, leads: np.ndarray, latitudes: np.ndarray | None = None
+    ) -> None:
+        self.frequency = zonal_frequency(grid)
+        self._rows = np.ones(len(grid.latitude), bool) if latitudes is None else np.asarray(latitudes, bool)
+        self.frequency = self.frequency[self._rows]
+        self.latitude = grid.latitude[self._rows]
+        self.channels = tuple(channels)
+        self.leads = np.asarray(leads, "timedelta64[ns]")
+        self.sums: dict[str, FieldSums] = {}
+        """By name of the forecast, [lead, channel, lat, wavenumber]."""
+
+    def observe(
+        self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
+    ) -> None:
+        """Add a forecast, and its truth where that is not in yet."""
+        self._add(name, time, forecast)
+        if TRUTH not in self.sums or time not in self.sums[TRUTH]:
+            self._add(TRUTH, time, truth)
+
+    def _add(self, name: str, time: np.datetime64, fields: np.ndarray) -> None:
+        spectrum = zonal_energy_spectrum(fields[..., self._rows, :], self.latitude)
+        self.sums.setdefault(name, FieldSums(spectrum.shape)).update(time, spectrum)
+
+    def mean(self, name: str) -> np.ndarray:
+        """The mean spectrum over initial times, float64 [lead, channel, lat, wavenumber]."""
+        return self.sums[name].mean()
+
+    def dataset(self, name: str) -> xr.Dataset:
+        """The mean spectrum in the layout of WeatherBench2's spectra, with `lead_time` in the place of time."""
+        dims = ["lead_time", "channel", "latitude", "zonal_wavenumber"]
+        variables, levels = unpack(self.mean(name), self.channels, dims)
+        coordinates = spectral_coordinates(self.latitude, self.frequency) | {"lead_time": self.leads}
+        if levels.size:
+            coordinates["level"] = level_coordinate(levels)
+        return xr.Dataset(variables, coordinates, {"initial_times": len(self.sums[name].initial_times)})
+
+
+def spectral_coordinates(latitude: np.ndarray, frequency: np.ndarray) -> dict[str, object]:
+    """The coordinates of spectra, from latitudes [lat] and frequencies [lat, wavenumber]."""
+    both = ("latitude", "zonal_wavenumber")
+    with np.errstate(divide="ignore"):
+        wavelength = 1 / frequency
+    return {
+        "latitude": latitude,
+        "zonal_wavenumber": np.arange(frequency.shape[1]),
+        "frequency": (both, frequency, {"units": "1 / m"}),
+        "wavelength": (both, wavelength, {"units": "m"}),
+    }
