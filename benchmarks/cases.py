@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from graphufs.graph.build import Graph, build_graph
 from graphufs.model.channels import ChannelMap
 from graphufs.model.network import GraphCast
-from graphufs.model.normalized import Stepper
+from graphufs.model.one_step import Stepper
 from graphufs.train.loss import LossWeights
 
 LEVELS = [100.0, 500.0, 1000.0]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from graphufs import command
+from graphufs.cli import app as command
 from graphufs.config import loading
 from graphufs.steps import CHAIN
 from graphufs.storage.paths import Layout

@@ -31,24 +31,24 @@ from rich.table import Table
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.emulator import ReplayEmulator
+from graphufs.data.channels import Channel
+from graphufs.data.dataset import PreparedData
+from graphufs.data.loader import Batch, BatchLoader
+from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
+from graphufs.data.static_fields import write_static
+from graphufs.data.zarr_segment import create
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.model.memory import keep_freed_memory
+from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.normalization.statistics import Statistics
-from graphufs.replay.channels import Channel
-from graphufs.replay.frames import PreparedData
 from graphufs.replay.grid import gaussian_latitudes
-from graphufs.replay.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
-from graphufs.replay.packed import create
-from graphufs.replay.static import write_static
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Layout
+from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices
-from graphufs.train.loader import Batch, BatchLoader
-from graphufs.train.plan import Plan
-from graphufs.train.programs import Programs
+from graphufs.train.stages import Plan
+from graphufs.train.train_step import Objective, Program, State
 from graphufs.train.trainer import REPORT_EVERY
-from graphufs.train.update import Objective, Program, State
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BAR = 3.0

@@ -1,10 +1,10 @@
 """The network's speed and memory against a plain implementation of the same mathematics.
 
 For each configuration (see cases.py) and batch: a forward pass; a step of a rollout, for which the package computes
-once what depends on parameters only; an update of training (loss, gradients, AdamW) as `graphufs train` makes it.
-Both sides run in turn in this process, with the same compiler options and the same allocator settings
-(graphufs.model.compile, graphufs.model.memory), on equal parameters and data, after their outputs were found equal.
-A side that would not fit the free memory is left out.
+once what depends on parameters only; an update of training (loss, gradients, AdamW) as `graphufs train` makes it. Both
+sides run in turn in this process, with the same compiler options and the same allocator settings
+(graphufs.model.compile, graphufs.model.keep_freed_memory), on equal parameters and data, after their outputs were found
+equal. A side that would not fit the free memory is left out.
 
     python benchmarks/model.py --configs a b p0 --batches 1 4 --repeats 5 --json model.json
 """
@@ -35,10 +35,10 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs.model.compile import COMPILER_OPTIONS
-from graphufs.model.memory import keep_freed_memory
-from graphufs.model.normalized import Stepper
+from graphufs.model.keep_freed_memory import keep_freed_memory
+from graphufs.model.one_step import Stepper
 from graphufs.train.loss import batch_loss_and_grads, loss_and_diagnostics
-from graphufs.train.memory import available_bytes
+from graphufs.train.memory_check import available_bytes
 
 GIB, MIB = 2**30, 2**20
 OURS, PLAIN, DEFAULT = "graphufs", "plain", "plain, default compiler"

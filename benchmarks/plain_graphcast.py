@@ -20,7 +20,7 @@ from graphufs.graph.build import Graph
 from graphufs.model.channels import Arrays
 from graphufs.model.layers import EPSILON, MLP
 from graphufs.model.network import GraphCast
-from graphufs.model.normalized import Stepper
+from graphufs.model.one_step import Stepper
 
 
 class PlainEdges(NamedTuple):

@@ -18,9 +18,10 @@ import numpy as np
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.emulator import checkpoint
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint, metrics
+from graphufs.train import metrics_file
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
@@ -53,7 +54,16 @@ def main() -> int:
 def _train(layout: Layout, overrides: list[str], kill_at: int | None = None) -> float:
     """Run `graphufs train` in a process of its own, to the end or until it has done so many updates; seconds taken."""
     options = [part for override in overrides for part in ("--set", override)]
-    command = [sys.executable, "-m", "graphufs.cli", "train", str(EXPERIMENT), "--root", str(layout.root), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "graphufs.cli.main",
+        "train",
+        str(EXPERIMENT),
+        "--root",
+        str(layout.root),
+        *options,
+    ]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while kill_at is not None and process.poll() is None:
@@ -69,7 +79,7 @@ def _train(layout: Layout, overrides: list[str], kill_at: int | None = None) -> 
 
 
 def _done(layout: Layout) -> int:
-    lines = metrics.read(layout.metrics)
+    lines = metrics_file.read(layout.metrics)
     return int(lines[-1]["update"]) if lines else 0
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.registry import registry
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.retraining.decide import promote
 from graphufs.steps import CHAIN, run_step

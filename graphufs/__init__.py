@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphufs.config.experiment import Experiment
-    from graphufs.emulator import ReplayEmulator
+    from graphufs.emulator.emulator import ReplayEmulator
 
-_NAMES = {"Experiment": "graphufs.config.experiment", "ReplayEmulator": "graphufs.emulator"}
+_NAMES = {"Experiment": "graphufs.config.experiment", "ReplayEmulator": "graphufs.emulator.emulator"}
 
 __all__ = ["Experiment", "ReplayEmulator"]
 

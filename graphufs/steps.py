@@ -95,7 +95,7 @@ class Step:
 STEPS: dict[str, Step] = {
     step.name: step
     for step in (
-        Step("prepare", "Read the source and write the training-ready data.", "graphufs.replay.prepare"),
+        Step("prepare", "Read the source and write the training-ready data.", "graphufs.data.prepare"),
         Step(
             "normalize",
             "Compute mean, standard deviation and standard deviation of differences.",
@@ -114,8 +114,13 @@ STEPS: dict[str, Step] = {
             "evaluate", "Score forecasts and baselines against Replay.", "graphufs.weatherbench.evaluate", ("forecast",)
         ),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
-        Step("register", "Enter the trained model and its scores in the registry.", "graphufs.register", ("evaluate",)),
-        Step("extend_world", "Let a night pass in the embedded world.", "graphufs.nightly.world"),
+        Step(
+            "register",
+            "Enter the trained model and its scores in the registry.",
+            "graphufs.registry.register",
+            ("evaluate",),
+        ),
+        Step("extend_world", "Let a night pass in the embedded world.", "graphufs.nightly.extend_world"),
         Step("plan_nightly", "Choose a night's model and initial times.", "graphufs.nightly.plan", ("register",)),
         Step(
             "record_nightly",
@@ -136,7 +141,7 @@ STEPS: dict[str, Step] = {
             "graphufs.retraining.decide",
             ("compare_models",),
         ),
-        Step("rollback", "Make the former champion the champion again.", "graphufs.retraining.back"),
+        Step("rollback", "Make the former champion the champion again.", "graphufs.registry.rollback"),
     )
 }
 """All steps."""

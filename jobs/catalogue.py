@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.errors import UserError
+from graphufs.registry import registry
 from graphufs.storage.atomic import new_folder
 from graphufs.storage.paths import Layout
-from graphufs.train import metrics
+from graphufs.train import metrics_file
 from jobs import history, state
 from jobs.folder import JobFolder
 
@@ -106,7 +106,7 @@ def _runs(root: Path) -> list[Path]:
 
 def run(folder: Path) -> dict[str, Any]:
     """What is known of one run: how far its training is, and what was made of it."""
-    lines = metrics.read(folder / "metrics.jsonl")
+    lines = metrics_file.read(folder / "metrics.jsonl")
     updates = [line["update"] for line in lines if "update" in line]
     losses = [line["loss"] for line in lines if line["event"] == "validation"]
     finished = sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit())

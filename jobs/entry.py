@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from graphufs.command import BAD_INPUT, Options, run_steps
+from graphufs.cli.app import BAD_INPUT, Options, run_steps
 from graphufs.errors import UserError
 from jobs import cli as jobs_cli
 from jobs import command, slurm, submit

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from graphufs.storage.paths import Layout
-from graphufs.train import metrics
+from graphufs.train import metrics_file
 from jobs import slurm
 from jobs.folder import JobFolder, moment
 
@@ -146,5 +146,5 @@ def _between(first: str, second: str) -> float | None:
 def _waiting(job: JobFolder) -> float | None:
     if job.require().step != "train":
         return None
-    lines = [line for line in metrics.read(Layout(job.experiment(), job.root).metrics) if "waiting" in line]
+    lines = [line for line in metrics_file.read(Layout(job.experiment(), job.root).metrics) if "waiting" in line]
     return sum(line["waiting"] for line in lines) / len(lines) if lines else None

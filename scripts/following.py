@@ -11,7 +11,7 @@ from typing import Any
 from airflow_api import FINISHED, Api, ApiError
 from rich.console import Console
 
-from graphufs.console import Bars
+from graphufs.cli.terminal import Bars
 from graphufs.steps import Event
 from jobs.folder import JobFolder
 

@@ -79,7 +79,7 @@ class Results:
     def of(experiment: Experiment, root: Path) -> Results | None:
         """Those of an experiment, None where they are not there."""
         from graphufs.forecast.step import finished_checkpoint
-        from graphufs.nightly.store import NightlyScores
+        from graphufs.nightly.scores import NightlyScores
 
         layout = Layout(experiment, root)
         try:

@@ -19,7 +19,7 @@ PRELOADED = (
     "graphufs.config.loading",
     "graphufs.forecast.step",
     "graphufs.normalization.step",
-    "graphufs.replay.prepare",
+    "graphufs.data.prepare",
     "graphufs.train.trainer",
     "graphufs.weatherbench.evaluate",
 )

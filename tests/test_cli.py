@@ -12,17 +12,17 @@ import time
 
 import pytest
 
-from graphufs import cli
+from graphufs.cli import main as cli
 from graphufs.config import loading
 from graphufs.errors import Diverged
 from graphufs.steps import CHAIN, STEPS
 from graphufs.storage.paths import Layout
-from graphufs.train import metrics
+from graphufs.train import metrics_file
 from tests.conftest import TINY
 
 
 def graphufs(*arguments, **options):
-    command = [sys.executable, "-m", "graphufs.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "graphufs.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
@@ -80,7 +80,10 @@ def test_an_interrupt_saves_and_the_repeated_command_goes_on(normalized_root, co
     long = "training.stages=[{name: one, updates: 4000}]"
     arguments = ["train", str(TINY), "--root", str(root), "--set", long, "--json"]
     with subprocess.Popen(
-        [sys.executable, "-m", "graphufs.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "graphufs.cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         deadline = time.monotonic() + 200
         while not list(root.glob("runs/tiny/*/checkpoints/0*")):
@@ -119,7 +122,7 @@ def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_ro
     assert again.run != trained.run and step["checkpoint"] == str(again.checkpoints / "00000016")
     report = json.loads((again.run / "initial.json").read_text())
     assert {tensor["how"] for tensor in report["tensors"]} == {"kept"}  # both sets of names sort alike here
-    first, from_file = (metrics.read(layout.metrics)[0]["loss"] for layout in (trained, again))
+    first, from_file = (metrics_file.read(layout.metrics)[0]["loss"] for layout in (trained, again))
     assert from_file < first
 
 

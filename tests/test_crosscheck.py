@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from graphufs import crosscheck
+from graphufs.deepmind import crosscheck
+from graphufs.deepmind.names import Label, Labels
+from graphufs.deepmind.npz import read_checkpoint
 from graphufs.errors import UserError
-from graphufs.model.deepmind import read_checkpoint
-from graphufs.model.exchange import Label, Labels
 from tests.model.emulators import PROGRESS, emulator, save
 
 OFFICIAL = Path(__file__).parent / "official"
@@ -84,7 +84,7 @@ def test_a_network_that_differs_is_found_out(
 ) -> None:
     path = save(emulator(), tmp_path)
     # an export that forgets to permute: the mistake that names alone would hide
-    monkeypatch.setattr("graphufs.export.permute", lambda network, have, want: network)
+    monkeypatch.setattr("graphufs.deepmind.export.permute", lambda network, have, want: network)
     result = crosscheck.crosscheck(path)
     assert not result.agrees and result.relative > 1e-2
 

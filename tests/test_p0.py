@@ -13,7 +13,7 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.storage.paths import Layout
-from graphufs.train import metrics
+from graphufs.train import metrics_file
 from tests.replay.lookalike import build_atmosphere
 
 P0 = Path(__file__).parents[1] / "experiments" / "p0.yaml"
@@ -22,7 +22,7 @@ MEMORY_GIB = 16
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from graphufs.command import run_steps
+from graphufs.cli.app import run_steps
 from graphufs.config import loading as configuration
 experiment = configuration.load(sys.argv[1], json.loads(sys.argv[3]))
 code = run_steps(["prepare", "normalize", "train", "forecast"], experiment, Path(sys.argv[2]))
@@ -57,7 +57,7 @@ def test_p0_takes_one_training_step_and_one_forecast_step_within_16_gib(tmp_path
 
     experiment = loading.load(P0, overrides)
     layout = Layout(experiment, tmp_path / "root")
-    update = next(line for line in metrics.read(layout.metrics) if line["event"] == "update")
+    update = next(line for line in metrics_file.read(layout.metrics) if line["event"] == "update")
     assert experiment.training.batch_size == 16 and np.isfinite(update["loss"])
     with xr.open_zarr(layout.forecasts, chunks=None) as forecast:
         assert forecast.temperature.shape == (1, 1, 3, 192, 384)

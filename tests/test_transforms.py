@@ -13,15 +13,16 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment, Transform
-from graphufs.emulator import ReplayEmulator
+from graphufs.data.dataset import PreparedData
+from graphufs.data.loader import Samples
+from graphufs.emulator import checkpoint
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.model.compile import jit
-from graphufs.replay.frames import PreparedData
+from graphufs.normalization.transforms import apply, forward, inverse, statistics_names, undo
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint, metrics
-from graphufs.train.loader import Samples
-from graphufs.transforms import apply, forward, inverse, statistics_names, undo
+from graphufs.train import metrics_file
 from tests.conftest import TINY
 
 LOG = Transform(floor=1e-6)
@@ -107,7 +108,7 @@ def test_training_and_forecasts_work_and_forecasts_are_in_physical_units(
     transformed: Experiment, trained: Path
 ) -> None:
     layout = Layout(transformed, trained)
-    lines = metrics.read(layout.metrics)
+    lines = metrics_file.read(layout.metrics)
     losses = [line["loss"] for line in lines if line["event"] == "update"]
     assert losses and all(0 < loss < 100 for loss in losses)
     with xr.open_zarr(layout.forecasts, chunks=None) as forecast:

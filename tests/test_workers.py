@@ -17,9 +17,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from graphufs import parallel
+from graphufs.data import segments
+from graphufs.data.manifest import SEGMENTS, Manifest
 from graphufs.errors import Stopped, UserError
-from graphufs.replay import segments
-from graphufs.replay.manifest import SEGMENTS, Manifest
 from graphufs.steps import never_stop, run_step
 from graphufs.storage.paths import Layout
 from tests.replay.experiments import daily_experiment
@@ -125,7 +125,7 @@ def test_the_embedded_world_comes_out_byte_for_byte(
 
 def test_a_worker_that_is_killed_spoils_nothing(store: Path, alone: Path, tmp_path: Path, client: Client) -> None:
     marks = [tmp_path / "preparing", tmp_path / "normalizing"]
-    client.run(die_once, "graphufs.replay.segments", "_verify", str(marks[0]))  # a segment is half written
+    client.run(die_once, "graphufs.data.segments", "_verify", str(marks[0]))  # a segment is half written
     client.run(die_once, "graphufs.normalization.blocks", "grid_rows", str(marks[1]))
     both(daily_experiment(store), tmp_path, client)
     assert marks[0].exists()

@@ -16,19 +16,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
-from graphufs.emulator import ReplayEmulator, in_weatherbench_units
+from graphufs.data.dataset import PreparedData
+from graphufs.data.loader import Batch, Samples
+from graphufs.emulator import checkpoint
+from graphufs.emulator.emulator import ReplayEmulator, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
 from graphufs.forecast.store import ForecastWriter, sweep
-from graphufs.model.memory import keep_freed_memory
-from graphufs.replay.frames import PreparedData
+from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.replay.times import listing
 from graphufs.steps import Event, Part, Progress, ShouldStop
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
-from graphufs.train import checkpoint
-from graphufs.train.loader import Batch, Samples
-from graphufs.train.position import Position
+from graphufs.train.resume import Position
 
 
 def run(

@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.nightly.store import NightlyScores
-from graphufs.nightly.times import Source, nightly_times
-from graphufs.registry import Model
+from graphufs.nightly.initial_times import Source, nightly_times
+from graphufs.nightly.scores import NightlyScores
+from graphufs.registry import registry
+from graphufs.registry.registry import Model
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs import registry
 from graphufs.config.experiment import Experiment
+from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.forecast.step import finished_checkpoint
-from graphufs.nightly.store import NightlyScores
-from graphufs.nightly.times import nightly_times
-from graphufs.registry import Model, model_id
+from graphufs.nightly.initial_times import nightly_times
+from graphufs.nightly.scores import NightlyScores
+from graphufs.registry import registry
+from graphufs.registry.registry import Model, model_id
 from graphufs.replay.times import listing, text
 from graphufs.report.step import write_nightly
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from graphufs.storage.provenance import provenance
-from graphufs.train import checkpoint
 from graphufs.weatherbench.evaluate import days_without_data, independent
 from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores

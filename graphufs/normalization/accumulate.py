@@ -10,7 +10,7 @@ import numpy as np
 
 from graphufs.config.experiment import Transform
 from graphufs.normalization.moments import FieldMoments, Moments
-from graphufs.transforms import forward
+from graphufs.normalization.transforms import forward
 
 
 # Not plain fastmath: that would let the compiler assume that there are no NaN.

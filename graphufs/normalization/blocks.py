@@ -16,11 +16,11 @@ from typing import Literal
 import numpy as np
 
 from graphufs.config.experiment import Transform
+from graphufs.data.channels import variable_slices
+from graphufs.data.dataset import PreparedData
 from graphufs.forcings import derived_forcing
 from graphufs.normalization.accumulate import Accumulator
 from graphufs.normalization.moments import FieldMoments, Moments, State
-from graphufs.replay.channels import variable_slices
-from graphufs.replay.frames import PreparedData
 from graphufs.replay.grid import row_areas
 from graphufs.replay.times import by_month, hours, text
 from graphufs.storage.atomic import fsync

@@ -2,7 +2,8 @@
 
 A folder holds `mean_by_level.zarr`, `stddev_by_level.zarr` and `diffs_stddev_by_level.zarr`. A variable in them has no
 dimension, or its vertical one (pfull, with native values as coordinate), and keeps its attributes in Replay. Of a
-variable with a transform (graphufs.transforms) they hold the statistics of the transformed field, as `log_<name>`.
+variable with a transform (graphufs.normalization.transforms) they hold the statistics of the transformed field, as
+`log_<name>`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import xarray as xr
 
+from graphufs.data.selection import check_names
 from graphufs.errors import UserError
-from graphufs.replay.selection import check_names
+from graphufs.replay.levels import match_levels
 from graphufs.replay.source import clean_url, open_zarr
-from graphufs.replay.vertical import match_levels
 
 STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_std": "diffs_stddev_by_level.zarr"}
 
@@ -59,7 +60,7 @@ class Statistics:
         provenance
             Attributes of all three stores.
         stored_as
-            Names in the stores by variable, where they are others (graphufs.transforms.statistics_names).
+            Names in the stores by variable, where they are others (graphufs.normalization.transforms.statistics_names).
         """
         for kind, store in STORES.items():
             values: dict[str, np.ndarray] = getattr(self, kind)

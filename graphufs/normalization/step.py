@@ -18,6 +18,8 @@ import numpy as np
 
 from graphufs import parallel
 from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
+from graphufs.data.channels import variable_slices
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.normalization.blocks import (
     Block,
@@ -30,16 +32,14 @@ from graphufs.normalization.blocks import (
 )
 from graphufs.normalization.moments import State, merge_states
 from graphufs.normalization.statistics import Statistics
-from graphufs.replay.channels import variable_slices
-from graphufs.replay.frames import PreparedData
+from graphufs.normalization.transforms import statistics_attributes, statistics_names
+from graphufs.replay.levels import same_level
 from graphufs.replay.times import listing, stamps_in
-from graphufs.replay.vertical import same_level
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, write_json
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from graphufs.storage.provenance import provenance
-from graphufs.transforms import statistics_attributes, statistics_names
 
 PROVENANCE = "provenance.json"
 DERIVED_DIMENSIONS = {

@@ -19,8 +19,8 @@ import numpy as np
 import xarray as xr
 
 from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.data.channels import VariableFacts
 from graphufs.errors import UserError
-from graphufs.replay.channels import VariableFacts
 from graphufs.replay.times import text
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from graphufs.report.style import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
+from graphufs.report.svg import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
 from graphufs.report.training_log import TrainingLog
 from graphufs.weatherbench.compare.comparison import Comparison
 from graphufs.weatherbench.compare.significance import Inference

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from graphufs.report import charts
 from graphufs.report.scorecard import scorecard
-from graphufs.report.style import page_style
+from graphufs.report.svg import page_style
 from graphufs.weatherbench.compare.comparison import Comparison
 from graphufs.weatherbench.results.display import truth_name
 from graphufs.weatherbench.results.scores import Scores

@@ -11,7 +11,7 @@ from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from graphufs.report.style import TEXT, drawing, to_svg
+from graphufs.report.svg import TEXT, drawing, to_svg
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.display import lead_name

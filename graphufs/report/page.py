@@ -14,15 +14,15 @@ from markupsafe import Markup
 from graphufs.config import loading
 from graphufs.config.base import Period
 from graphufs.config.experiment import EMBEDDED, Experiment
-from graphufs.replay.frames import PreparedData
+from graphufs.data.dataset import PreparedData
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
-from graphufs.report.evidence import evidence
 from graphufs.report.maps import Case, case_map, error_maps
 from graphufs.report.nights import nights
 from graphufs.report.spectra import spectra_chart
-from graphufs.report.style import page_style
+from graphufs.report.svg import page_style
 from graphufs.report.training_log import TrainingLog
+from graphufs.report.uncertainty import evidence
 from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.display import lead_name, number, truth_name
 from graphufs.weatherbench.results.scores import Scores

@@ -9,7 +9,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from graphufs.report.style import MUTED, TEXT, drawing, to_svg
+from graphufs.report.svg import MUTED, TEXT, drawing, to_svg
 from graphufs.weatherbench.compare.comparison import BETTER, Comparison
 from graphufs.weatherbench.results.display import lead_name, number
 from graphufs.weatherbench.results.scores import Scores

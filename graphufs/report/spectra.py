@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from graphufs.report.style import MUTED, TEXT, colour, drawing, to_svg
+from graphufs.report.svg import MUTED, TEXT, colour, drawing, to_svg
 from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics

@@ -9,8 +9,8 @@ import numpy as np
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped
-from graphufs.replay.frames import PreparedData
 from graphufs.report import training_log
 from graphufs.report.maps import Case
 from graphufs.report.page import Content, render

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphufs.train import metrics
+from graphufs.train import metrics_file
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read(path: Path) -> TrainingLog | None:
     updates: dict[int, dict[str, Any]] = {}
     validations: dict[int, float] = {}
     forecasts: dict[int, float] = {}
-    for event in metrics.read(path):
+    for event in metrics_file.read(path):
         if not isinstance(event, dict):
             continue
         forecast = event.get("event") == "forecasts"

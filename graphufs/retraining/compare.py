@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.retraining import NamedScore
 from graphufs.errors import Stopped, UserError
 from graphufs.nightly.plan import experiment_of
+from graphufs.registry import registry
 from graphufs.report.comparison_page import render
 from graphufs.retraining.decide import evidence_file
+from graphufs.retraining.long_rollout import instabilities
 from graphufs.retraining.rule import Finding, judge
 from graphufs.retraining.scorecard import scorecard
-from graphufs.retraining.stability import instabilities
 from graphufs.steps import Progress, ShouldStop, run_step
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout

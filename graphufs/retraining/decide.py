@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphufs import registry
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.registry import Event, Model, fold
+from graphufs.registry import registry
+from graphufs.registry.registry import Event, Model, fold
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 

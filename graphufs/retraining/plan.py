@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.config.base import Period, format_time
 from graphufs.config.experiment import Experiment
+from graphufs.nightly.initial_times import Source
 from graphufs.nightly.plan import experiment_of
-from graphufs.nightly.times import Source
-from graphufs.registry import Model
+from graphufs.registry import registry
+from graphufs.registry.registry import Model
 from graphufs.steps import Progress, ShouldStop
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphufs.registry import Event
+from graphufs.registry.registry import Event
 
 
 def scorecard(evidence: Mapping[str, Any]) -> str:

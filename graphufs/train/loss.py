@@ -23,12 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graphufs.emulator.rollout import scan_steps
 from graphufs.errors import UserError
-from graphufs.forecast.rollout import scan_steps
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
-from graphufs.model.normalized import Stepper
-from graphufs.train.weights import latitude_weights, level_weights
+from graphufs.model.one_step import Stepper
+from graphufs.train.loss_weights import latitude_weights, level_weights
 
 
 class Diagnostics(NamedTuple):
@@ -177,7 +177,7 @@ def sample_losses(
     Parameters
     ----------
     inputs, targets, forcings : canonical arrays; targets and forcings [batch, steps, ...]
-    edges, remat : see `graphufs.forecast.rollout.rollout`
+    edges, remat : see `graphufs.emulator.rollout.rollout`
 
     Raises
     ------

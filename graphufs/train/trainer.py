@@ -10,25 +10,26 @@ from typing import Any
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.emulator import ReplayEmulator
+from graphufs.data.dataset import PreparedData
+from graphufs.data.loader import Samples
+from graphufs.emulator import checkpoint
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped
-from graphufs.model.memory import keep_freed_memory
-from graphufs.replay.frames import PreparedData
+from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from graphufs.storage.provenance import provenance
-from graphufs.train import checkpoint, metrics
+from graphufs.train import metrics_file
+from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
-from graphufs.train.guard import Guard, Trouble
-from graphufs.train.loader import Samples
-from graphufs.train.logbook import Logbook, Sink
-from graphufs.train.plan import Plan, Stage
-from graphufs.train.position import Position, require_own
-from graphufs.train.programs import Programs
-from graphufs.train.tracking import send_rest, tracked
-from graphufs.train.update import Objective, State
+from graphufs.train.divergence import Guard, Trouble
+from graphufs.train.reporting import Logbook, Sink
+from graphufs.train.resume import Position, require_own
+from graphufs.train.stages import Plan, Stage
+from graphufs.train.tracking.tracking import send_rest, tracked
+from graphufs.train.train_step import Objective, State
 
 REPORT_EVERY = 10
 """Updates between two lines of metrics."""
@@ -69,7 +70,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 
 
 def _result(layout: Layout, total: int, warnings: list[str]) -> dict[str, Any]:
-    lines = metrics.read(layout.metrics)
+    lines = metrics_file.read(layout.metrics)
     validations = [line for line in lines if line["event"] == "validation"]
     path = checkpoint.place(layout.checkpoints, total)
     best = Position.from_meta(checkpoint.read_meta(path)).best
@@ -110,7 +111,9 @@ class _Training:
             self._compare_environments(there)
         self.logbook = Logbook(plan, self._sinks(), progress)
         if self.settings.validation_forecasts is not None:
-            from graphufs.train.validation import ValidationForecasts  # brings xarray, which training alone spares
+            from graphufs.train.validation_forecasts import (
+                ValidationForecasts,  # brings xarray, which training alone spares
+            )
 
             self.forecasts = ValidationForecasts.of(emulator, data)
 
@@ -131,7 +134,7 @@ class _Training:
         if self.devices.primary:
             write_text(self.layout.run / "experiment.yaml", loading.dump(self.experiment))
         if self.settings.init_from is not None:
-            from graphufs.train.initial import initial_network
+            from graphufs.deepmind.warm_start import initial_network
 
             network, report = initial_network(self.objective.emulator, self.settings.init_from)
             if self.devices.primary:
@@ -165,7 +168,7 @@ class _Training:
     def _sinks(self) -> list[Sink]:
         if not self.devices.primary:
             return []
-        return [metrics.MetricsFile(self.layout.metrics, self.position.done).write]
+        return [metrics_file.MetricsFile(self.layout.metrics, self.position.done).write]
 
     def _run_stage(self, stage: Stage) -> None:
         program = self.programs[stage]

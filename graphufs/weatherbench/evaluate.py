@@ -18,8 +18,8 @@ import xarray as xr
 
 from graphufs import parallel
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import stamps_in, text
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_json

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.grid.regridding import Method, RegriddedTruth, Regridder
-from graphufs.replay.frames import PreparedData
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance

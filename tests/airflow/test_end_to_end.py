@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from graphufs import registry
+from graphufs.registry import registry
 from graphufs.retraining.decide import promote
 from tests.airflow.bench import AirflowBench, eventually
 from tests.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand

@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from graphufs.config import loading
-from graphufs.emulator import ReplayEmulator
+from graphufs.data.dataset import PreparedData
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.replay.frames import PreparedData
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from tests.conftest import TINY
@@ -62,14 +62,14 @@ def write_and_die(self, first, forecasts):
         os.kill(os.getpid(), signal.SIGKILL)
     write(self, first, forecasts)
 ForecastWriter.write = write_and_die
-from graphufs.cli import main
+from graphufs.cli.main import main
 main(["forecast", {str(TINY)!r}, "--root", {str(root)!r}])
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300).returncode == -9
     assert not layout.forecasts.exists()
     with pytest.raises(UserError, match="forecast"):
         run_step("evaluate", loading.load(TINY, ["evaluation.climatology_window=7"]), root)
-    command = [sys.executable, "-m", "graphufs.cli", "forecast", str(TINY), "--root", str(root)]
+    command = [sys.executable, "-m", "graphufs.cli.main", "forecast", str(TINY), "--root", str(root)]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     xr.testing.assert_identical(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from graphufs.emulator import ReplayEmulator
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.forecast.store import ForecastWriter
 from graphufs.steps import Part, run_step

@@ -19,18 +19,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs import registry
 from graphufs.config import loading
-from graphufs.nightly.store import NightlyScores
+from graphufs.data.dataset import PreparedData
+from graphufs.data.manifest import Manifest
+from graphufs.emulator import checkpoint
+from graphufs.nightly.scores import NightlyScores
 from graphufs.normalization.statistics import Statistics
-from graphufs.replay.frames import PreparedData
-from graphufs.replay.manifest import Manifest
+from graphufs.registry import registry
 from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAIN, run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint
 from graphufs.weatherbench.results.scores import Scores
 from jobs import poll, site, state, submit
 from jobs.airflow import mirrored

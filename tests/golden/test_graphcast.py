@@ -14,15 +14,15 @@ import numpy as np
 import optax
 import pytest
 
-from graphufs.forecast.rollout import rollout
+from graphufs.deepmind.npz import from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
+from graphufs.emulator.rollout import rollout
 from graphufs.graph import assemble_graph, build_graph
 from graphufs.graph.icosphere import icosphere
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
-from graphufs.model.deepmind import from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
-from graphufs.model.normalized import Stepper
+from graphufs.model.one_step import Stepper
 from graphufs.train.loss import LossWeights, batch_loss_and_grads
-from graphufs.train.weights import latitude_weights, level_weights
+from graphufs.train.loss_weights import latitude_weights, level_weights
 
 STEP_GRADIENTS = jit(lambda network, *args: batch_loss_and_grads(network, *args, samples_at_once=len_of(args[-2])))
 ROLLOUT_GRADIENTS = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1, remat=True))

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from graphufs import registry
 from graphufs.errors import UserError
+from graphufs.registry import registry
 from jobs import catalogue, history
 from jobs.catalogue import fetch
 from tests.jobs import job_of

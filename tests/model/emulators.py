@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from graphufs.config import loading
-from graphufs.emulator import ReplayEmulator
+from graphufs.data.channels import Channel
+from graphufs.emulator import checkpoint
+from graphufs.emulator.domain import Domain
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.network import GraphCast
 from graphufs.normalization.statistics import Statistics
-from graphufs.replay.channels import Channel
-from graphufs.replay.domain import Domain
-from graphufs.train import checkpoint
 from graphufs.vocabulary.variables import BY_REPLAY
 from tests.model.small import network
 

@@ -11,7 +11,7 @@ import numpy as np
 from graphufs.graph import Graph, build_graph
 from graphufs.model.channels import ChannelMap
 from graphufs.model.network import GraphCast
-from graphufs.model.normalized import Stepper
+from graphufs.model.one_step import Stepper
 
 LATITUDE, LONGITUDE = np.linspace(75, -75, 6), np.arange(12) * 30.0
 LEVELS = {"tmp": 2}

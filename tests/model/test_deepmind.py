@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphufs.deepmind.npz import Checkpoint, from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
 from graphufs.errors import UserError
-from graphufs.model.deepmind import Checkpoint, from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
 from tests.model.small import network
 
 PREFIX = "grid2mesh_gnn/~_networks_builder/encoder_nodes_grid_nodes"

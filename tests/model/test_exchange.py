@@ -10,14 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from graphufs.errors import UserError
-from graphufs.export import export, labels_of, official_checkpoint
-from graphufs.graph.build import assemble_graph
-from graphufs.graph.icosphere import icosphere
-from graphufs.model.arrays import GraphArrays
-from graphufs.model.compile import jit
-from graphufs.model.deepmind import Checkpoint, from_deepmind, read_checkpoint, to_deepmind
-from graphufs.model.exchange import (
+from graphufs.deepmind.export import export, labels_of, official_checkpoint
+from graphufs.deepmind.names import (
     ATMOSPHERIC,
     NAMES,
     STAND_INS,
@@ -28,6 +22,12 @@ from graphufs.model.exchange import (
     permute,
     replay_names,
 )
+from graphufs.deepmind.npz import Checkpoint, from_deepmind, read_checkpoint, to_deepmind
+from graphufs.errors import UserError
+from graphufs.graph.build import assemble_graph
+from graphufs.graph.icosphere import icosphere
+from graphufs.model.arrays import GraphArrays
+from graphufs.model.compile import jit
 from graphufs.vocabulary.variables import BY_WEATHERBENCH
 from tests.model.emulators import emulator
 from tests.rounding import assert_equal_to_rounding, of_network

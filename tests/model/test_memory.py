@@ -13,7 +13,7 @@ COUNT = """
 import resource, sys
 import jax, jax.numpy as jnp
 from graphufs.model.compile import jit
-from graphufs.model.memory import keep_freed_memory
+from graphufs.model.keep_freed_memory import keep_freed_memory
 kept = keep_freed_memory()
 x = jnp.ones((4096, 2048))  # of products as large: 32 MiB each, 8192 pages
 run = jit(lambda x, w: jnp.sin(jnp.sin(x @ w) @ w.T).sum())

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from graphufs.emulator.rollout import advance, rollout, rollout_from
 from graphufs.errors import UserError
-from graphufs.forecast.rollout import advance, rollout, rollout_from
 from graphufs.model.compile import jit
 from tests.model.small import CHANNELS, network, samples, stepper
 

@@ -13,7 +13,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
-from graphufs.nightly.store import NightlyScores
+from graphufs.nightly.scores import NightlyScores
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from graphufs import cli, registry
+from graphufs.cli import main as cli
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
+from graphufs.emulator.checkpoint import FORMAT
 from graphufs.errors import UserError
-from graphufs.nightly.times import nightly_times
-from graphufs.registry import Event
+from graphufs.nightly.initial_times import nightly_times
+from graphufs.registry import registry
+from graphufs.registry.registry import Event
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train.checkpoint import FORMAT
-from graphufs.train.position import Position
+from graphufs.train.resume import Position
 from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
 from tests.nightly.conftest import at, store_of

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.errors import UserError
+from graphufs.registry import registry
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
@@ -101,7 +101,7 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
     [
         ("graphufs.storage.atomic", "remove_folder", "before"),
         ("graphufs.weatherbench.results.scores", "write_zarr", "after"),
-        ("graphufs.nightly.store", "NightlyScores.write", "after"),
+        ("graphufs.nightly.scores", "NightlyScores.write", "after"),
     ],
 )
 def test_killed_while_it_records_the_old_store_stays_until_the_new_one_is_whole(

@@ -11,7 +11,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.nightly.times import Source, nightly_times
+from graphufs.nightly.initial_times import Source, nightly_times
 from graphufs.replay.times import hours, instant, wanted_stamps
 from graphufs.storage.paths import Layout
 from tests.conftest import TINY

@@ -10,13 +10,13 @@ import pytest
 import xarray as xr
 
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.normalization.statistics import STORES, Statistics
-from graphufs.replay.frames import PreparedData
+from graphufs.normalization.transforms import statistics_names
 from graphufs.replay.grid import row_areas
 from graphufs.replay.times import stamps_in
 from graphufs.storage.paths import Layout
-from graphufs.transforms import statistics_names
 from tests.normalization.test_step import normalize
 from tests.replay.experiments import daily_experiment, ocean_experiment
 from tests.replay.lookalike import build_atmosphere, hybrid_levels

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from graphufs import registry
 from graphufs.errors import UserError
-from graphufs.registry import Event, Model
+from graphufs.registry import registry
+from graphufs.registry.registry import Event, Model
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
@@ -21,8 +21,8 @@ from tests.killing import Halted
 WRITER = """
 import sys
 from pathlib import Path
-from graphufs import registry
-from graphufs.registry import Event, Model
+from graphufs.registry import registry
+from graphufs.registry.registry import Event, Model
 
 root, number = Path(sys.argv[1]), int(sys.argv[2])
 
@@ -248,7 +248,7 @@ def test_killed_at_the_event_it_is_there_as_a_whole_or_not_at_all(tiny, finished
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "graphufs.cli", *map(str, arguments)]
+    words = [sys.executable, "-m", "graphufs.cli.main", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 

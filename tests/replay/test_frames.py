@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from graphufs.config.base import Period
+from graphufs.data.dataset import PreparedData
+from graphufs.data.prepare import run
 from graphufs.errors import UserError
-from graphufs.replay.frames import PreparedData
-from graphufs.replay.prepare import run
 from graphufs.steps import never_stop, no_progress
 from graphufs.storage.paths import Layout
 from tests.replay.conftest import ABSENT, INVALID
@@ -129,7 +129,7 @@ def test_the_dataset_has_weatherbench_names_units_and_layout(data: PreparedData)
 
 def test_the_dataset_is_the_same_in_small_blocks(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = data.to_dataset(data.stamps)
-    monkeypatch.setattr("graphufs.replay.dataset.BLOCK_BYTES", 7 * 4 * int(np.prod(data.frame_shape)))
+    monkeypatch.setattr("graphufs.data.as_xarray.BLOCK_BYTES", 7 * 4 * int(np.prod(data.frame_shape)))
     assert data.to_dataset(data.stamps).identical(whole)
 
 

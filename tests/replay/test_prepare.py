@@ -14,11 +14,11 @@ import pytest
 import xarray as xr
 
 from graphufs.config.experiment import Experiment
+from graphufs.data import segments
+from graphufs.data.dataset import PreparedData
+from graphufs.data.manifest import SEGMENTS, Manifest
+from graphufs.data.prepare import check, run
 from graphufs.errors import UserError
-from graphufs.replay import segments
-from graphufs.replay.frames import PreparedData
-from graphufs.replay.manifest import SEGMENTS, Manifest
-from graphufs.replay.prepare import check, run
 from graphufs.replay.source import ReplayStore, open_store
 from graphufs.replay.times import text, wanted_stamps
 from graphufs.steps import Event, never_stop, no_progress, run_step
@@ -125,7 +125,7 @@ def test_doing_it_twice_reads_nothing_and_says_so(store: Path, tmp_path: Path, m
     chosen = experiment(store)
     assert prepare(chosen, tmp_path)["status"] == "completed"
     before = content(Layout(chosen, tmp_path).data)
-    monkeypatch.setattr("graphufs.replay.prepare.open_source", None)  # not even opened
+    monkeypatch.setattr("graphufs.data.prepare.open_source", None)  # not even opened
     assert prepare(chosen, tmp_path)["status"] == "unchanged"
     assert content(Layout(chosen, tmp_path).data) == before
 
@@ -242,10 +242,10 @@ def test_killed_anywhere_it_goes_on_to_what_an_undisturbed_run_gives(daily: Path
     expected = prepared(chosen, undisturbed)
     folder = Layout(chosen, killed).data
     for module, name, call, moment, listed in (
-        ("graphufs.replay.prepare", "write_static", 1, "after", None),
-        ("graphufs.replay.segments", "_verify", 2, "before", 1),
-        ("graphufs.replay.prepare", "write_segment", 1, "after", 1),
-        ("graphufs.replay.manifest", "Manifest.write", 2, "before", 2),
+        ("graphufs.data.prepare", "write_static", 1, "after", None),
+        ("graphufs.data.segments", "_verify", 2, "before", 1),
+        ("graphufs.data.prepare", "write_segment", 1, "after", 1),
+        ("graphufs.data.manifest", "Manifest.write", 2, "before", 2),
     ):
         Halted("prepare", chosen, killed, module, name, call, moment).kill()
         manifest = Manifest.read(folder)
@@ -261,7 +261,7 @@ def test_killed_anywhere_it_goes_on_to_what_an_undisturbed_run_gives(daily: Path
 
 def test_of_two_processes_one_writes_and_the_other_waits(daily: Path, tmp_path: Path) -> None:
     chosen = daily_experiment(daily)
-    other = Halted("prepare", chosen, tmp_path, "graphufs.replay.prepare", "write_segment", 2)
+    other = Halted("prepare", chosen, tmp_path, "graphufs.data.prepare", "write_segment", 2)
     events: list[Event] = []
     results: list[dict[str, Any]] = []
 
@@ -317,7 +317,7 @@ def test_too_small_a_disk_is_said_before_anything_is_read(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("graphufs.replay.prepare.shutil.disk_usage", lambda _: usage._replace(free=2**20))
+    monkeypatch.setattr("graphufs.data.prepare.shutil.disk_usage", lambda _: usage._replace(free=2**20))
     with stamps_read(monkeypatch) as seen, pytest.raises(UserError, match=r"only 0\.00 GiB are free"):
         prepare(experiment(store), tmp_path)
     assert not seen
@@ -336,7 +336,7 @@ def test_long_months_of_costly_stores_are_cut_into_several_segments(
 def test_many_shards_and_small_reads_give_the_same_frames(
     daily: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphufs.replay.packed.SHARD_BYTES", 7 * 6 * 8 * 16 * 4)
+    monkeypatch.setattr("graphufs.data.zarr_segment.SHARD_BYTES", 7 * 6 * 8 * 16 * 4)
     monkeypatch.setattr(segments, "READ_BYTES", 3 * 8 * 16 * 4)
     data = prepared(daily_experiment(daily), tmp_path)
     assert len(list((data.folder / SEGMENTS).glob("1994-01*/frames/c/*"))) == 5

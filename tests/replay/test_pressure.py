@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.replay.pressure import replay_layers, sigma_layers, to_pressure_levels
+from graphufs.replay.pressure_levels import replay_layers, sigma_layers, to_pressure_levels
 
 PFULL = {0: 0.0127814, 34: 47.8105, 43: 97.8232650756836, 75: 505.6520690917969, 99: 847.7832, 126: 998.7807006835938}
 """Some of the reference pressures that Replay's stores hold, hPa."""

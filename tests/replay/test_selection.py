@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from graphufs.config.experiment import Experiment
+from graphufs.data.channels import Channel
+from graphufs.data.prepare import check, preflight
 from graphufs.errors import UserError
-from graphufs.replay.channels import Channel
-from graphufs.replay.prepare import check, preflight
 from graphufs.replay.source import open_store
 from tests.replay.experiments import experiment, ocean_experiment
 from tests.replay.lookalike import build_atmosphere

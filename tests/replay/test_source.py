@@ -16,8 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from graphufs.errors import UserError
 from graphufs.replay import source
-from graphufs.replay.outline import embedded_outline
 from graphufs.replay.source import clean_url, open_store
+from graphufs.replay.synthetic.outline import embedded_outline
 from tests.replay.lookalike import Weather, build_atmosphere, stamps_from
 
 SOME = ("tmp", "pressfc", "land_static")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.replay.vertical import match_levels
+from graphufs.replay.levels import match_levels
 from tests.replay.lookalike import hybrid_levels
 
 WANTED = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)

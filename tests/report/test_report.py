@@ -15,8 +15,8 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
-from graphufs.replay.frames import PreparedData
 from graphufs.report import step, training_log
 from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from graphufs import registry
-from graphufs.cli import main
+from graphufs.cli.main import main
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
+from graphufs.registry import registry
 from graphufs.retraining.decide import evidence_file, promote, rollback
 from graphufs.steps import run_step
 from graphufs.storage.atomic import write_json
@@ -138,7 +138,7 @@ def test_a_rollback_goes_back_and_a_second_one_further(root: Path) -> None:
 PROMOTER = """
 import os, signal, sys
 from pathlib import Path
-from graphufs.storage import atomic as files; from graphufs import registry
+from graphufs.storage import atomic as files; from graphufs.registry import registry
 from graphufs.retraining.decide import promote
 
 root, at = Path(sys.argv[1]), int(sys.argv[2])

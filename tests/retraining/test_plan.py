@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphufs import registry
 from graphufs.config import loading
 from graphufs.config.base import Period
 from graphufs.config.experiment import Experiment
-from graphufs.nightly.times import Source
-from graphufs.registry import Event, Model, model_id
+from graphufs.nightly.initial_times import Source
+from graphufs.registry import registry
+from graphufs.registry.registry import Event, Model, model_id
 from graphufs.retraining import plan
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout

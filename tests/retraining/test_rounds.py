@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphufs import registry
-from graphufs.cli import main
+from graphufs.cli.main import main
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.nightly.store import NightlyScores
+from graphufs.emulator import checkpoint
+from graphufs.nightly.scores import NightlyScores
+from graphufs.registry import registry
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.retraining.decide import promote
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint
 
 TRAINED = ("prepare", "normalize", "train")
 RULE = [

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from graphufs.config.retraining import Stability
-from graphufs.retraining.stability import instabilities
+from graphufs.retraining.long_rollout import instabilities
 
 LATITUDE, LONGITUDE = np.linspace(-70, 70, 6), np.arange(0, 360, 22.5)
 

@@ -17,8 +17,8 @@ import yaml
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.emulator import checkpoint
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint
 from jobs.folder import JobFolder
 from jobs.site import SHIPPED
 from tests.slurm import slurm_cluster

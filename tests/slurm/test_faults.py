@@ -23,10 +23,10 @@ import pytest
 import xarray as xr
 
 from graphufs.config.experiment import Experiment
+from graphufs.emulator import checkpoint
 from graphufs.steps import run_step
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint
 from jobs.submit import LATE
 from tests.slurm import running, slurm_cluster
 from tests.slurm.bench import Bench, assert_equal, experiment, final_arrays, wait_for

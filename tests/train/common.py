@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphufs.train import checkpoint
+from graphufs.emulator import checkpoint
 
 
 def final_arrays(layout):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
-from graphufs.train import checkpoint
 
 TREE = {"w": jnp.arange(6, dtype=jnp.float32).reshape(2, 3), "count": jnp.int32(7)}
 

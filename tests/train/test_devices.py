@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from graphufs.config import loading
+from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint
 from graphufs.train.devices import Devices, differences
 from tests.children import Child
 from tests.conftest import TINY

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from graphufs.config.training import Divergence
-from graphufs.train.guard import Guard, Trouble
+from graphufs.train.divergence import Guard, Trouble
 
 SETTINGS = Divergence(factor=10, window=5)
 

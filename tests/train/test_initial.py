@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from graphufs.emulator import ReplayEmulator
+from graphufs.deepmind.export import export, labels_of
+from graphufs.deepmind.names import ROWS, Label, Labels, output_tensors, replay_names
+from graphufs.deepmind.npz import Checkpoint, read_checkpoint, to_deepmind, write_checkpoint
+from graphufs.deepmind.warm_start import InitialReport, Kept, initial_network
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.export import export, labels_of
-from graphufs.model.deepmind import Checkpoint, read_checkpoint, to_deepmind, write_checkpoint
-from graphufs.model.exchange import ROWS, Label, Labels, output_tensors, replay_names
-from graphufs.train.initial import InitialReport, Kept, initial_network
 from tests.model.emulators import PROGRESS, emulator, save
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "graphcast" / "c1_checkpoint_official.npz"

@@ -8,8 +8,8 @@ from threading import Event
 import numpy as np
 import pytest
 
+from graphufs.data.loader import AHEAD, AHEAD_BYTES, BatchLoader, DerivedCache, Samples, order
 from graphufs.errors import UserError
-from graphufs.train.loader import AHEAD, AHEAD_BYTES, BatchLoader, DerivedCache, Samples, order
 
 STEP = np.timedelta64(6, "h")
 STAMPS = np.datetime64("1994-01-01T00", "ns") + np.arange(40) * STEP

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
-from graphufs.forecast.rollout import rollout
 from graphufs.model.compile import jit
 from graphufs.train.loss import LossWeights, batch_loss_and_grads, sample_losses
-from graphufs.train.weights import latitude_weights
+from graphufs.train.loss_weights import latitude_weights
 from tests.model.small import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
 from tests.rounding import assert_equal_to_rounding, of_network, rounding
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from graphufs.config import loading
-from graphufs.emulator import ReplayEmulator
+from graphufs.emulator import checkpoint
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.forecast.step import finished_checkpoint
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint, metrics
+from graphufs.train import metrics_file
 from tests.conftest import TINY
 from tests.killing import Halted
 from tests.train.common import assert_equal_arrays, final_arrays
@@ -45,19 +46,19 @@ def undisturbed(careful, normalized_root, tmp_path_factory):
 def events(layout):
     """What the metrics tell, but for the clock's share."""
     clock = {"samples_per_second", "waiting"}
-    lines = [line for line in metrics.read(layout.metrics) if line["event"] not in ("update", "resume")]
+    lines = [line for line in metrics_file.read(layout.metrics) if line["event"] not in ("update", "resume")]
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
 
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
-        ("graphufs.train.update", "Program.__call__", 4),  # before the first checkpoint
-        ("graphufs.train.update", "Program.__call__", 21),  # in the second epoch
-        ("graphufs.train.update", "Program.__call__", 25),  # in the second stage
-        ("graphufs.train.checkpoint", "_sha256", 4),  # while the second checkpoint is written
-        ("graphufs.train.checkpoint", "prune", 3),  # when it has just appeared
-        ("graphufs.train.validation", "ValidationForecasts.score", 2),
+        ("graphufs.train.train_step", "Program.__call__", 4),  # before the first checkpoint
+        ("graphufs.train.train_step", "Program.__call__", 21),  # in the second epoch
+        ("graphufs.train.train_step", "Program.__call__", 25),  # in the second stage
+        ("graphufs.emulator.checkpoint", "_sha256", 4),  # while the second checkpoint is written
+        ("graphufs.emulator.checkpoint", "prune", 3),  # when it has just appeared
+        ("graphufs.train.validation_forecasts", "ValidationForecasts.score", 2),
     ],
 )
 def test_a_killed_training_ends_in_the_same_bits(
@@ -79,7 +80,7 @@ def test_a_killed_training_ends_in_the_same_bits(
 def test_three_kills_in_a_row_change_nothing(careful, undisturbed, normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     for call in (8, 7, 9):
-        Halted("train", careful, root, "graphufs.train.update", "Program.__call__", call, "after").kill()
+        Halted("train", careful, root, "graphufs.train.train_step", "Program.__call__", call, "after").kill()
     assert run_step("train", careful, root)["status"] == "completed"
     assert_equal_arrays(final_arrays(Layout(careful, root)), final_arrays(undisturbed))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphufs.config.training import LearningRate
-from graphufs.train.schedule import learning_rate
+from graphufs.train.optimizer import learning_rate
 
 
 def rates(updates: int, **settings) -> np.ndarray:

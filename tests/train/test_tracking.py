@@ -20,11 +20,11 @@ import pytest
 from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.paths import Layout
-from graphufs.train import tracking
-from graphufs.train.followed import Lines
-from graphufs.train.metrics import MetricsFile
-from graphufs.train.mlflow_sender import metrics_of
-from graphufs.train.tracking import parameters, send_rest, tracked, withheld
+from graphufs.train.metrics_file import MetricsFile
+from graphufs.train.tracking import tracking
+from graphufs.train.tracking.mlflow_sender import metrics_of
+from graphufs.train.tracking.tail import Lines
+from graphufs.train.tracking.tracking import parameters, send_rest, tracked, withheld
 
 TINY = Path(__file__).parents[2] / "experiments" / "tiny.yaml"
 ON = ("training.tracking.mlflow=true",)
@@ -46,7 +46,7 @@ def database(tmp_path_factory):
         "from pathlib import Path\n"
         "from graphufs.config import loading as configuration\n"
         "from graphufs.storage.paths import Layout\n"
-        "from graphufs.train import tracking\n"
+        "from graphufs.train.tracking import tracking\n"
         "tracking.FINISH_SECONDS = 300\n"
         "def layout(seed):\n"
         "    overrides = [f'training.seed={seed}', 'training.tracking={mlflow: true, experiment: first}']\n"
@@ -248,8 +248,8 @@ def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_ho
         "from pathlib import Path\n"
         "from graphufs.config import loading as configuration\n"
         "from graphufs.storage.paths import Layout\n"
-        "from graphufs.train.metrics import MetricsFile\n"
-        "from graphufs.train.tracking import tracked\n"
+        "from graphufs.train.metrics_file import MetricsFile\n"
+        "from graphufs.train.tracking.tracking import tracked\n"
         "layout = Layout(configuration.load(sys.argv[1], ['training.tracking.mlflow=true']), Path(sys.argv[2]))\n"
         "file = MetricsFile(layout.metrics, 0)\n"
         "with tracked(layout):\n"

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from graphufs.config import loading
-from graphufs.emulator import ReplayEmulator
+from graphufs.data.dataset import PreparedData
+from graphufs.emulator import checkpoint
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, UserError
-from graphufs.replay.frames import PreparedData
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
-from graphufs.train import checkpoint, metrics
+from graphufs.train import metrics_file
+from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices
-from graphufs.train.plan import Plan
-from graphufs.train.programs import Programs
-from graphufs.train.update import Objective
+from graphufs.train.stages import Plan
+from graphufs.train.train_step import Objective
 from tests.conftest import TINY
 from tests.rounding import rounding
 from tests.train.common import assert_equal_arrays, final_arrays
@@ -40,13 +41,13 @@ def test_a_training_stopped_anywhere_ends_where_an_undisturbed_one_does(
     assert checkpoint.updates(Layout(tiny, root).checkpoints)[-1] == updates
     assert run_step("train", tiny, root)["status"] == "completed"
     assert_equal_arrays(final_arrays(Layout(tiny, root)), final_arrays(Layout(tiny, finished_root)))
-    lines = metrics.read(Layout(tiny, root).metrics)
+    lines = metrics_file.read(Layout(tiny, root).metrics)
     seen = [(line["event"], line["update"]) for line in lines]
     assert len(seen) == len(set(seen)) and seen[-1][1] == 16
 
 
 def test_metrics_tell_the_training(tiny, finished_root):
-    lines = metrics.read(Layout(tiny, finished_root).metrics)
+    lines = metrics_file.read(Layout(tiny, finished_root).metrics)
     updates = [line for line in lines if line["event"] == "update"]
     assert updates[0]["stage"] == "one-step" and updates[-1]["stage"] == "rollout"
     assert updates[-1]["learning_rate"] == pytest.approx(1e-4)
@@ -65,7 +66,7 @@ def test_what_the_metrics_tell_goes_to_mlflow_too(tiny, finished_root, copy_of_r
     assert result["status"] == "completed" and "warnings" not in result
     with contextlib.closing(sqlite3.connect(root / "mlflow" / "mlflow.db")) as database:
         rows = set(database.execute("select step, value from metrics where key = 'validation/loss'"))
-    told = [line for line in metrics.read(layout.metrics) if line["event"] == "validation"]
+    told = [line for line in metrics_file.read(layout.metrics) if line["event"] == "validation"]
     assert rows == {(line["update"], line["loss"]) for line in told} and len(rows) == 3
 
 
@@ -74,7 +75,7 @@ def test_the_loss_falls(normalized_root, copy_of_root):
     one_stage = "training.stages=[{name: one, updates: 150, learning_rate: {peak: 3.0e-3}}]"
     experiment = loading.load(TINY, [one_stage, "training.validate_every=150"])
     run_step("train", experiment, root)
-    losses = [line["loss"] for line in metrics.read(Layout(experiment, root).metrics) if line["event"] == "update"]
+    losses = [line["loss"] for line in metrics_file.read(Layout(experiment, root).metrics) if line["event"] == "update"]
     assert losses[-1] < 0.75 * losses[0]
 
 
@@ -132,7 +133,7 @@ def test_a_training_goes_back_and_lowers_its_rate_as_often_as_allowed(normalized
     result = run_step("train", experiment, root)
     assert result["status"] == "completed" and len(result["warnings"]) == 2
     layout = Layout(experiment, root)
-    lines = metrics.read(layout.metrics)
+    lines = metrics_file.read(layout.metrics)
     assert [line["rollbacks"] for line in lines if line["event"] == "rollback"] == [1, 2]
     rates = [line["learning_rate"] for line in lines if line["event"] == "update"]
     assert rates == pytest.approx([9e-4] * len(rates), rel=1e-3)
@@ -178,7 +179,7 @@ def test_a_rollout_too_large_for_the_memory_is_refused_before_training(
     tiny, normalized_root, copy_of_root, monkeypatch
 ):
     root = copy_of_root(normalized_root)
-    monkeypatch.setattr("graphufs.train.programs.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: 2**20)
     with pytest.raises(UserError, match=r"stage 'rollout' with its rollout of 2 steps needs .* GiB .*, and 0\.0"):
         run_step("train", tiny, root)
     assert not Layout(tiny, root).checkpoints.exists()
@@ -191,7 +192,7 @@ def test_fewer_samples_at_once_where_more_do_not_fit(tiny, normalized_root, monk
     objective = Objective(emulator, plan, Devices.choose(2))
     needed = {size: objective.program(plan.stages[1], size).needed_bytes for size in (1, 2)}
     assert needed[1] < needed[2]
-    monkeypatch.setattr("graphufs.train.programs.available_bytes", lambda device: sum(needed.values()) // 2)
+    monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: sum(needed.values()) // 2)
     programs = Programs(objective)
     programs.prefer(2)
     programs.prepare(plan.stages, lambda event: None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.train.weights import channel_factors, latitude_weights, level_weights
+from graphufs.train.loss_weights import channel_factors, latitude_weights, level_weights
 
 
 def gaussian(count: int) -> tuple[np.ndarray, np.ndarray]:

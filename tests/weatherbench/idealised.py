@@ -11,7 +11,7 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.replay import prepare
+from graphufs.data import prepare
 from graphufs.steps import never_stop, no_progress
 from graphufs.storage.paths import Layout
 from graphufs.vocabulary.variables import weatherbench_name

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphufs.cli import main
+from graphufs.cli.main import main
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.storage.paths import Layout

@@ -10,8 +10,8 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.data import prepare
 from graphufs.errors import UserError
-from graphufs.replay import prepare
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES

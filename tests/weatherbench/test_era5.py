@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.cli import app
+from graphufs.cli.main import app
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
@@ -153,7 +153,7 @@ def test_native_layers_are_not_taken_for_pressure_levels_unasked(prepared: Made,
 def test_a_layer_near_its_level_may_stand_for_it_where_asked(tmp_path: Path) -> None:
     source, root = tmp_path / "source.zarr", tmp_path / "root"
     idealised.write_source(source, TIMES)
-    from graphufs.replay import prepare
+    from graphufs.data import prepare
 
     experiment = idealised.experiment(source, **{"data.levels": "[500]"})
     prepare.run(experiment, root, progress=no_progress, should_stop=never_stop)

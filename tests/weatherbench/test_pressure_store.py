@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.cli import app
+from graphufs.cli.main import app
 from graphufs.errors import UserError
-from graphufs.replay.pressure import replay_layers
+from graphufs.replay.pressure_levels import replay_layers
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.truth import DatasetTruth

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.cli import app
+from graphufs.cli.main import app
 from graphufs.errors import UserError
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.channels import Channel

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.cli import app
+from graphufs.cli.main import app
 from graphufs.errors import UserError
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.forecasts import write_zarr

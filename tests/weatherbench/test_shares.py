@@ -12,7 +12,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from graphufs import parallel
-from graphufs.cli import app
+from graphufs.cli.main import app
 from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import never_stop, no_progress

@@ -11,9 +11,9 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.demo_bar import check
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.frames import PreparedData
 from graphufs.steps import Event, never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench import evaluate

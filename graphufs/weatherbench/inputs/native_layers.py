@@ -8,7 +8,7 @@ import numpy as np
 
 from graphufs.config.experiment import EMBEDDED
 from graphufs.errors import UserError
-from graphufs.replay.pressure import replay_layers, sigma_layers
+from graphufs.replay.pressure_levels import replay_layers, sigma_layers
 
 GROUND = (900.0, 1050.0)
 """Surface pressures in hPa from the ground at 1 km in a low to the sea in a high."""

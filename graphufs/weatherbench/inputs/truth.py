@@ -16,7 +16,7 @@ from graphufs.weatherbench.inputs.forecasts import Grid, grid_of
 from graphufs.weatherbench.inputs.layout_checks import check_observations
 
 if TYPE_CHECKING:
-    from graphufs.replay.frames import PreparedData
+    from graphufs.data.dataset import PreparedData
 
 
 TOGETHER = 8

@@ -10,8 +10,8 @@ import xarray as xr
 from rich.table import Table
 
 from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
-from graphufs.replay.frames import PreparedData
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.paths import Layout
 from graphufs.vocabulary.conventions import DEFAULT

@@ -222,13 +222,13 @@ def submitted(step: str, experiment: Any, *options: str, good: bool = True) -> d
 
 def steps_and_jobs() -> dict[str, Any]:
     """Three models with all that is made of them; what is to be found again."""
-    from graphufs import registry
     from graphufs.config import loading
-    from graphufs.nightly.store import NightlyScores
+    from graphufs.emulator import checkpoint
+    from graphufs.nightly.scores import NightlyScores
+    from graphufs.registry import registry
     from graphufs.retraining.decide import promote
     from graphufs.steps import CHAIN, Part, run_step
     from graphufs.storage.paths import Layout
-    from graphufs.train import checkpoint
     from graphufs.weatherbench.results.scores import Scores
     from jobs.airflow.keys import Origin, job_key
 

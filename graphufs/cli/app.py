@@ -1,0 +1,103 @@
+"""What the commands of `graphufs` share: the application, its options and exit codes, and taking steps one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from graphufs.cli.terminal import Bars, polite_stop
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
+from graphufs.steps import run_step
+from graphufs.storage.paths import root_folder
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+
+app = App(
+    name="graphufs",
+    help="""Train and score a GraphCast-like emulator of NOAA's UFS Replay.
+
+    An experiment is one YAML file. `graphufs run experiments/demo.yaml` does everything from data to report; the
+    single steps do a part. What is done already is not done again, and anything may be interrupted: repeat the
+    command and it goes on.
+
+    Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped politely (repeat the command to go on).
+    """,
+)
+
+
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """What every command on an experiment takes."""
+
+    root: Annotated[Path | None, Parameter(name="--root")] = None
+    """Folder for everything that is made. [default: $GRAPHUFS_ROOT, else ./graphufs-root]"""
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = ()
+    """Override a key of the experiment, as in --set training.batch_size=8. May be repeated."""
+    init_from: Annotated[Path | None, Parameter(name="--init-from")] = None
+    """Start the training from these weights: a checkpoint folder, or a file in DeepMind's npz format. Another training
+    than without: name it to `forecast`, `evaluate` and `report` too, or write it as training.init_from in the file."""
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False
+    """Print the result as JSON and nothing else on standard output."""
+
+    def folder(self) -> Path:
+        """The root folder asked for."""
+        return root_folder(self.root)
+
+    def load(self, path: Path) -> Experiment:
+        """The experiment at `path` with the overrides asked for."""
+        overrides = list(self.set_)
+        if self.init_from is not None:  # JSON is YAML: any path survives
+            overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
+        return loading.load(path, overrides)
+
+
+def run_steps(names: Sequence[str], experiment: Experiment, root: Path, *, as_json: bool = False) -> int:
+    """Run steps one after the other with progress on the terminal, and return the exit code."""
+    return exit_code(take(names, experiment, root), as_json)
+
+
+def exit_code(results: list[dict[str, Any]], as_json: bool) -> int:
+    """The exit code after these results, which are printed first where JSON is asked for."""
+    if as_json:
+        print(json.dumps(results, indent=2))
+    return STOPPED if results and results[-1]["status"] == "stopped" else DONE
+
+
+def take(names: Sequence[str], experiment: Experiment, root: Path) -> list[dict[str, Any]]:
+    """The results of steps taken one after the other; the last one may be `stopped`."""
+    root.mkdir(parents=True, exist_ok=True)
+    # A restarted step finds its compiled programs again. JAX reads this when it is first imported.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache" / "jax"))
+    console = Console(stderr=True)
+    results: list[dict[str, Any]] = []
+    with polite_stop(console) as should_stop:
+        for name in names:
+            with Bars(console, name) as bars:
+                result = run_step(name, experiment, root, progress=bars, should_stop=should_stop)
+            results.append(result)
+            _tell(console, result)
+            if result["status"] == "stopped":
+                break
+    return results
+
+
+def _tell(console: Console, result: dict[str, Any]) -> None:
+    words = {"completed": "done", "unchanged": "was done already", "stopped": "stopped"}[result["status"]]
+    style = {"stopped": "yellow"}.get(result["status"], "green")
+    console.print(f"[{style}]{result['step']}[/] {words}", highlight=False)
+    if result["status"] != "stopped" and "message" in result:
+        console.print(f"  {result['message']}", highlight=False, soft_wrap=True)
+    for warning in result.get("warnings", ()):
+        console.print(f"  [yellow]{warning}[/]", highlight=False)

@@ -1,0 +1,304 @@
+"""The command line: `graphufs prepare | normalize | train | forecast | evaluate | report | run EXPERIMENT`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclopts import CycloptsError
+from rich.console import Console
+
+from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
+from graphufs.cli.compare import compare
+from graphufs.cli.models import app as models_app
+from graphufs.cli.score import Engine, pressure_levels, score
+from graphufs.config import loading
+from graphufs.errors import Diverged, UserError
+from graphufs.steps import CHAIN
+from graphufs.storage.paths import Layout
+
+app.command(models_app)
+app.command(score)
+app.command(pressure_levels)
+app.command(compare)
+
+
+@app.command
+def prepare(experiment: Path, *, options: Options | None = None) -> int:
+    """Read the source and write the training-ready data.
+
+    Copies the experiment's variables, levels and periods from the Replay store (or makes the embedded world) into one
+    packed store under ROOT/data. Resumes after an interruption; stamps with missing values are listed and never trained
+    on.
+    """
+    return _steps(experiment, options, "prepare")
+
+
+@app.command
+def normalize(experiment: Path, *, options: Options | None = None) -> int:
+    """Compute mean, standard deviation and standard deviation of differences.
+
+    Written under ROOT/statistics as the three stores Replay users know. Needs `prepare`.
+    """
+    return _steps(experiment, options, "normalize")
+
+
+@app.command
+def train(experiment: Path, *, options: Options | None = None) -> int:
+    """Train the emulator, stage by stage.
+
+    Writes checkpoints and metrics.jsonl into the run folder and goes on from the last checkpoint. Needs `prepare` and
+    `normalize`.
+    """
+    return _steps(experiment, options, "train")
+
+
+@app.command
+def forecast(experiment: Path, *, options: Options | None = None) -> int:
+    """Roll the trained emulator out from every initial time.
+
+    Writes a zarr store in the layout WeatherBench2's own tools read. Needs `train`.
+    """
+    return _steps(experiment, options, "forecast")
+
+
+@app.command
+def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options | None = None) -> int:
+    """Score the forecasts against Replay, ERA5 or both, and print a table for each. Needs `forecast`.
+
+    Parameters
+    ----------
+    engine
+        weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
+        differ.
+    """
+    if engine == "weatherbench2":
+        from graphufs.weatherbench.official.engine import require
+
+        require()
+    code = _steps(experiment, options, "evaluate")
+    if engine == "weatherbench2" and code == DONE:
+        from graphufs.weatherbench.official.experiment import compare
+
+        options = options or Options()
+        loaded = options.load(experiment)
+        console = Console(stderr=options.json_)
+        for truth in loaded.evaluation.truths:
+            console.print(compare(loaded, options.folder(), truth))
+    return code
+
+
+@app.command
+def report(experiment: Path, *, options: Options | None = None) -> int:
+    """Write the one-page HTML report. Needs `evaluate`."""
+    return _steps(experiment, options, "report")
+
+
+@app.command
+def register(experiment: Path, *, options: Options | None = None) -> int:
+    """Enter the trained model and its scores in the registry, as a candidate. Needs `evaluate`."""
+    return _steps(experiment, options, "register")
+
+
+@app.command
+def extend_world(experiment: Path, *, options: Options | None = None) -> int:
+    """Let a night pass in the embedded world: its store goes on by nightly.days_per_night."""
+    return _steps(experiment, options, "extend_world")
+
+
+@app.command
+def plan_nightly(experiment: Path, *, options: Options | None = None) -> int:
+    """Choose the model and the initial times of a night: those with data that it has not been scored on.
+
+    The result's `experiment` is what the night's `prepare`, `forecast`, `evaluate` and `record-nightly` are given.
+    """
+    return _steps(experiment, options, "plan_nightly")
+
+
+@app.command
+def record_nightly(experiment: Path, *, options: Options | None = None) -> int:
+    """Add the scores of a planned night to those of the nights before, and refresh the report. Needs `evaluate`."""
+    return _steps(experiment, options, "record_nightly")
+
+
+@app.command
+def nightly(experiment: Path, *, options: Options | None = None) -> int:
+    """Do a whole night: let time pass in the embedded world, plan, prepare, forecast, evaluate and record.
+
+    Initial times wait for other nights where there are more than nightly.at_most; repeat the command to go on.
+    """
+    options = options or Options()
+    loaded, root = options.load(experiment), options.folder()
+    results = take(("extend_world", "plan_nightly"), loaded, root)
+    plan = results[-1].get("experiment")
+    if plan is not None:
+        planned = loading.parse(plan, origin="the night's plan")
+        results += take(("prepare", "forecast", "evaluate", "record_nightly"), planned, root)
+    if not options.json_ and "report" in results[-1]:
+        print(f"Report: {root / results[-1]['report']}")
+    return exit_code(results, options.json_)
+
+
+@app.command
+def plan_retraining(experiment: Path, *, options: Options | None = None) -> int:
+    """Choose the windows of a challenger, and the fresh initial times on which it will meet the champion."""
+    return _steps(experiment, options, "plan_retraining")
+
+
+@app.command
+def compare_models(experiment: Path, *, options: Options | None = None) -> int:
+    """Forecast and score a planned challenger and its champion on the same initial times, and apply the rule."""
+    return _steps(experiment, options, "compare_models")
+
+
+@app.command
+def decide(experiment: Path, *, options: Options | None = None) -> int:
+    """Promote, hold or refuse a compared challenger, as the rule says or (retraining.answer) who was asked."""
+    return _steps(experiment, options, "decide")
+
+
+@app.command
+def rollback(experiment: Path, *, options: Options | None = None) -> int:
+    """Make the former champion of the experiment's name the champion again; as `graphufs models rollback`."""
+    return _steps(experiment, options, "rollback")
+
+
+@app.command
+def retrain(experiment: Path, *, options: Options | None = None) -> int:
+    """Do a whole round: plan, prepare, normalize, train the challenger, compare it with the champion, and decide.
+
+    Where the rule asks a person, it ends before the decision; repeat it with --set retraining.answer=promote or =hold.
+    """
+    options = options or Options()
+    loaded, root = options.load(experiment), options.folder()
+    results = take(("plan_retraining",), loaded, root)
+    plan = results[-1].get("experiment")
+    if plan is not None:
+        planned = loading.parse(plan, origin="the round's plan")
+        results += take(("prepare", "normalize", "train", "compare_models"), planned, root)
+        if results[-1].get("decision") != "ask" or loaded.retraining.answer:
+            results += take(("decide",), planned, root)
+    if not options.json_:
+        print(results[-1].get("scorecard") or results[-1].get("message") or "")
+    return exit_code(results, options.json_)
+
+
+@app.command
+def run(experiment: Path, *, options: Options | None = None) -> int:
+    """Do everything from data to report, skipping what is done."""
+    return _steps(experiment, options, *CHAIN)
+
+
+@app.command
+def check(experiment: Path, *, options: Options | None = None) -> int:
+    """Look at an experiment and its source, and say what would go wrong before anything runs."""
+    options = options or Options()
+    loaded = options.load(experiment)
+    from graphufs.data.prepare import preflight
+
+    facts = preflight(loaded, options.folder())
+    if options.json_:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+    return DONE
+
+
+@app.command
+def show(experiment: Path, *, options: Options | None = None) -> int:
+    """Print the experiment with every default written out, and where its parts lie or will lie."""
+    options = options or Options()
+    loaded = options.load(experiment)
+    layout = Layout(loaded, options.folder())
+    places = {
+        "data": layout.data,
+        "statistics": layout.statistics(),
+        "run": layout.run,
+        "forecasts": layout.forecasts,
+        "scores": layout.scores,
+        "report": layout.report,
+    }
+    if options.json_:
+        content = {"experiment": loaded.model_dump(mode="json"), "places": {k: str(v) for k, v in places.items()}}
+        print(json.dumps(content, indent=2))
+        return DONE
+    print(loading.dump(loaded))
+    for name, place in places.items():
+        print(f"{name:<11} {'there  ' if place.exists() else 'not yet'}  {place}")
+    return DONE
+
+
+@app.command
+def crosscheck(checkpoint: Path, *, seed: int = 0, json_: Json = False) -> int:
+    """Compare a checkpoint's network with DeepMind's own on the same input, channel by channel.
+
+    Needs DeepMind's package. Exit code 1: the two differ.
+    """
+    from graphufs.deepmind.crosscheck import crosscheck as against_official
+
+    result = against_official(checkpoint, seed)
+    if json_:
+        print(json.dumps(result.to_json(), indent=2))
+    else:
+        Console().print(result.table())
+    return DONE if result.agrees else FAILED
+
+
+@app.command
+def export(checkpoint: Path, file: Path, *, license: str = "", json_: Json = False) -> int:
+    """Write a checkpoint's parameters as one file in DeepMind's npz format (its statistics are not part of it)."""
+    from graphufs.deepmind.export import export as write
+    from graphufs.emulator.emulator import ReplayEmulator
+
+    written = write(ReplayEmulator.from_checkpoint(checkpoint), file, license)
+    if json_:
+        print(json.dumps({"model_config": written.model_config, "task_config": written.task_config}, indent=2))
+    else:
+        print(f"{file}: {written.description}")
+    return DONE
+
+
+@app.command
+def schema() -> int:
+    """Print the JSON Schema of experiments."""
+    print(loading.json_schema())
+    return DONE
+
+
+def _steps(path: Path, options: Options | None, *names: str) -> int:
+    options = options or Options()
+    experiment = options.load(path)
+    root = options.folder()
+    code = run_steps(names, experiment, root, as_json=options.json_)
+    layout = Layout(experiment, root)
+    if code == DONE and not options.json_:
+        if "evaluate" in names:
+            from graphufs.weatherbench.results.scores import Scores
+            from graphufs.weatherbench.results.table import score_table
+
+            for truth in experiment.evaluation.truths:
+                Console().print(score_table(Scores.open(layout.scores_against(truth))))
+        if "report" in names:
+            print(f"Report: {layout.report}")
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(arguments, result_action="return_value", exit_on_error=False)
+    except CycloptsError:  # told by cyclopts already
+        code = BAD_INPUT
+    except UserError as error:
+        Console(stderr=True).print(f"[red]error[/] {error}", highlight=False, soft_wrap=True)
+        code = FAILED if isinstance(error, Diverged) else BAD_INPUT
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code or DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""`graphufs score`: any forecasts in WeatherBench2's layout against any truth, without an experiment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from graphufs import parallel
+from graphufs.cli.app import DONE, STOPPED
+from graphufs.cli.terminal import Bars, polite_stop
+from graphufs.errors import Stopped, UserError
+from graphufs.steps import Event
+from graphufs.vocabulary.conventions import Convention
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Engine = Literal["graphufs", "weatherbench2"]
+Names = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
+
+
+def score(
+    forecast: str,
+    truth: str,
+    climatology: str,
+    output: Path,
+    *,
+    variables: Names = (),
+    levels: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (),
+    derived: Names = (),
+    regions: Names = (),
+    baselines: Names = (),
+    start: str | None = None,
+    stop: str | None = None,
+    grid: str = "native",
+    regridding: Literal["conservative", "bilinear", "nearest"] = "conservative",
+    convention: Convention = "WeatherBench2",
+    skipna: bool = False,
+    by_valid: bool = False,
+    pressure_level_suffixes: bool = False,
+    analyses: bool = False,
+    rename: str = "",
+    land_sea_mask: str | None = None,
+    seeps: str | None = None,
+    storage_options: str = "",
+    format_: Annotated[
+        tuple[Literal["netcdf", "zarr"], ...], Parameter(name="--format", negative="", consume_multiple=True)
+    ] = ("netcdf",),
+    threads: int | None = None,
+    dask: str | None = None,
+    engine: Engine = "graphufs",
+) -> int:
+    """Score deterministic forecasts in WeatherBench2's layout, and write results that official plotting reads.
+
+    Parameters
+    ----------
+    forecast, truth, climatology
+        Zarr stores in WeatherBench2's layout: paths, or addresses such as gs://.
+    output
+        A folder for deterministic.nc and deterministic_temporal.nc, and the same for each baseline.
+    variables, levels, regions
+        What to score; where not given, everything.
+    derived
+        Variables to make of others, such as wind_speed.
+    baselines
+        persistence, climatology.
+    start, stop
+        The first and last initial time; a stop that names a day, month or year counts whole.
+    grid
+        Where scores are computed: native, or longitudes x latitudes such as 64x32 or 240x121.
+    regridding
+        How fields come to lie on that grid.
+    convention
+        WeatherBench2 or WeatherBench-X.
+    skipna
+        Leave NaN out of means instead of making them NaN.
+    by_valid
+        The forecasts' time is the valid time, not the initial time.
+    pressure_level_suffixes
+        The forecasts' levels are part of names, as in geopotential_500.
+    analyses
+        The forecast store holds analyses without leads: they are scored as forecasts of 0 h of themselves.
+    rename
+        Names of the forecast store to put right, old=new with commas between.
+    land_sea_mask
+        A store with land_sea_mask; where not given, the truth's own.
+    seeps
+        A climatology with SEEPS thresholds; where not given, the climatology.
+    storage_options
+        Options for fsspec as JSON, such as '{"token": "anon"}'; for all addresses with a protocol.
+    format_
+        Formats of the results.
+    threads
+        How many initial times are scored at once, each with the memory that one takes. [default: the cores, at most 4]
+    dask
+        Address of a dask scheduler whose workers see the same files, instead of threads.
+    engine
+        weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
+        differ.
+    """
+    from graphufs.weatherbench.inputs.layout_checks import parse_renames
+    from graphufs.weatherbench.results.official_files import (
+        weatherbench2_results,
+        weatherbench_x_results,
+        write_results,
+    )
+    from graphufs.weatherbench.score_stores import Stores, Wanted, evaluate_stores
+    from graphufs.weatherbench.scoring.parallel import cores
+    from graphufs.weatherbench.scoring.score import FORECAST
+
+    stores = Stores(
+        forecast,
+        truth,
+        climatology,
+        land_sea_mask,
+        seeps,
+        parse_renames(rename) if rename else {},
+        pressure_level_suffixes,
+        analyses,
+        _options(storage_options),
+    )
+    wanted = Wanted(
+        variables or None,
+        levels or None,
+        derived,
+        regions or None,
+        baselines,
+        convention,
+        skipna,
+        _period(start, stop),
+        grid,
+        regridding,
+        by_valid,
+    )
+    if engine == "weatherbench2":
+        from graphufs.weatherbench.official import engine as official
+
+        official.require()
+        if grid != "native" or analyses:
+            raise UserError("the official engine reads files as they are: leave --grid and --analyses out with it")
+        if convention != "WeatherBench2":
+            raise UserError(f"the official engine follows WeatherBench2, not {convention}: leave it out")
+    console = Console(stderr=True)
+    try:
+        with polite_stop(console) as should_stop, Bars(console, "score") as bars, parallel.connected(dask, "--dask"):
+            outcome = evaluate_stores(
+                stores,
+                wanted,
+                threads=cores() if threads is None else max(1, threads),
+                progress=lambda done, total: bars(Event("scores", done, total, "initial times")),
+                should_stop=should_stop,
+            )
+    except Stopped as stop:
+        console.print(str(stop))
+        return STOPPED
+    if outcome.excluded:
+        time, missing = next(iter(outcome.excluded.items()))
+        console.print(
+            f"{len(outcome.excluded)} initial times left out for want of truth: {time}, say, lacks {missing}",
+            soft_wrap=True,
+        )
+    for note in outcome.notes:
+        console.print(note, soft_wrap=True)
+    attributes = {"truth": truth, "grid": outcome.grid}
+    for name, state in outcome.states.items():
+        prefix = "" if name == FORECAST else f"{name}_"
+        whole = weatherbench2_results(state) if convention == "WeatherBench2" else weatherbench_x_results(state)
+        by_time = weatherbench2_results(state, by_initial_time=True, by_valid=by_valid)
+        write_results(output / f"{prefix}deterministic", whole, format_, attributes)
+        write_results(output / f"{prefix}deterministic_temporal", by_time, format_, attributes)
+    what = "valid times" if by_valid else "initial times"
+    print(f"results of {len(outcome.states[FORECAST])} {what} in {output}")
+    if engine == "weatherbench2":
+        from graphufs.weatherbench.official.engine import compare_stores
+
+        Console().print(compare_stores(stores, stores.open(), wanted, outcome, output))
+    return DONE
+
+
+def pressure_levels(
+    source: str,
+    output: Path,
+    *,
+    variables: Names,
+    levels: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (),
+    start: str | None = None,
+    stop: str | None = None,
+    every: int = 6,
+    sigma: Annotated[bool, Parameter(negative="")] = False,
+    storage_options: str = "",
+) -> int:
+    """Write Replay on pressure levels from a store with all its layers, to be scored or scored against.
+
+    Layers are interpolated linearly in the logarithm of pressure; below the lowest one (and so below the ground) and
+    above the uppermost there is NaN: score with --skipna.
+
+    Parameters
+    ----------
+    source
+        A Replay store.
+    output
+        A zarr store to write, in WeatherBench2's layout for observations.
+    variables
+        By WeatherBench2's names, such as temperature and 2m_temperature.
+    levels
+        Pressure levels in hPa.
+    start, stop
+        The first and last stamp.
+    every
+        Hours between stamps.
+    sigma
+        The store's layers are fractions of the surface pressure, as the embedded world's.
+    storage_options
+        Options for fsspec as JSON.
+    """
+    import numpy as np
+
+    from graphufs.replay.pressure_level_store import write_pressure_levels
+    from graphufs.replay.source import open_store
+
+    store = open_store(source, "fv3", _options(storage_options))
+    period = _period(start, stop)
+    stamps = store.times
+    if period is not None:
+        stamps = stamps[(stamps >= period[0]) & (stamps <= period[1])]
+    if stamps.size:
+        stamps = stamps[(stamps - stamps[0]) % np.timedelta64(every, "h") == np.timedelta64(0)]
+    with Bars(Console(stderr=True), "pressure levels") as bars:
+        write_pressure_levels(
+            store,
+            output,
+            variables,
+            levels,
+            stamps,
+            sigma=sigma,
+            progress=lambda done, total: bars(Event("stamps", done, total)),
+        )
+    print(f"{len(stamps)} stamps in {output}")
+    return DONE
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Options of storage from JSON."""
+    if not text:
+        return {}
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise UserError(
+            f'cannot read the storage options {text!r}; write a JSON object such as \'{{"token": "anon"}}\''
+        )
+    return options
+
+
+def _period(start: str | None, stop: str | None) -> tuple[np.datetime64, np.datetime64] | None:
+    """The wanted initial times; a `stop` that names a day, month or year counts whole, as in WeatherBench2."""
+    import numpy as np
+
+    if start is None and stop is None:
+        return None
+    try:
+        first, last = np.datetime64(start or "1700"), np.datetime64(stop or "2200")
+    except ValueError:
+        raise UserError(f"cannot read the times {start or ''} to {stop or ''}; write them as 2020-01-31T18") from None
+    return first.astype("datetime64[ns]"), (last + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")

@@ -1,0 +1,1 @@
+"""Prepared data: what `prepare` writes below ROOT/data, and how it is read."""

@@ -1,0 +1,250 @@
+"""PreparedData: frames at any stamps, read fast into the caller's buffer, and the samples they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import tensorstore
+
+from graphufs.config.base import Period
+from graphufs.data.channels import Channel, VariableFacts, slice_of, variable_slices
+from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
+from graphufs.data.static_fields import read_static
+from graphufs.data.zarr_segment import PackedFrames, new_context
+from graphufs.errors import UserError
+from graphufs.replay.times import hours, instant, listing, stamps_in
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Initial times whose whole window can be used, and how many others cannot, by reason.
+
+    `excluded` counts each unusable window once: under `missing` if one of its stamps is not there, else under
+    `invalid` (a stamp in it has NaN where there must be none). `stamps` names those stamps.
+    """
+
+    initial: np.ndarray
+    excluded: dict[str, int]
+    stamps: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """The frames `prepare` wrote. A snapshot: segments committed after opening are not seen. Safe across threads.
+
+    Attributes
+    ----------
+    channels
+        Sorted by variable, then level from small to large.
+    latitude, longitude
+        float64, degrees, in the source's own order (Replay: latitude descending).
+    parent_latitude
+        The full grid's latitudes if the source decimates one, else `latitude`.
+    time_step
+        Hours between stamps.
+    facts
+        Dimensions and attributes of every variable in the source.
+    mask
+        bool [channel, lat, lon], True where values exist (False: land in an ocean store).
+    static
+        float32 [lat, lon] by name.
+    stamps
+        datetime64[ns], sorted; all committed stamps.
+    valid
+        bool, aligned with `stamps`; False where a field has NaN where it must not.
+    missing
+        datetime64[ns]; stamps asked for that the source lacks.
+    """
+
+    folder: Path
+    channels: tuple[Channel, ...]
+    latitude: np.ndarray
+    longitude: np.ndarray
+    parent_latitude: np.ndarray
+    time_step: int
+    component: str
+    facts: dict[str, VariableFacts]
+    provenance: dict[str, object]
+    mask: np.ndarray
+    static: dict[str, np.ndarray]
+    stamps: np.ndarray
+    valid: np.ndarray
+    missing: np.ndarray
+    invalid: dict[str, list[str]]
+    _where: np.ndarray = field(repr=False)
+    _segments: tuple[PackedFrames, ...] = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """Open a folder of prepared data.
+
+        Raises
+        ------
+        UserError
+            If nothing was prepared there, or a committed file was damaged since.
+        """
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        if manifest is None or not manifest.segments:
+            raise UserError(f"no prepared data in {folder}; run `graphufs prepare` with this experiment first")
+        for segment in manifest.segments:
+            damage = segment.damage(folder)
+            if damage:
+                raise UserError(f"prepared data are damaged: {damage}; run prepare again, it repairs them")
+        header = manifest.header
+        mask, static = read_static(folder / STATIC)
+        context = new_context()
+        stamps = np.concatenate([segment.stamps for segment in manifest.segments])
+        where = np.concatenate(
+            [
+                np.stack([np.full(segment.stamps.size, number), np.arange(segment.stamps.size)], axis=1)
+                for number, segment in enumerate(manifest.segments)
+            ]
+        )
+        order = np.argsort(stamps)
+        invalid = {stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items()}
+        flawed = np.array(list(invalid), "datetime64[ns]")
+        return cls(
+            folder=folder,
+            channels=header.channels,
+            latitude=header.latitude,
+            longitude=header.longitude,
+            parent_latitude=header.parent_latitude,
+            time_step=header.time_step,
+            component=header.component,
+            facts=header.facts,
+            provenance=header.provenance,
+            mask=mask,
+            static=static,
+            stamps=stamps[order],
+            valid=~np.isin(stamps[order], flawed),
+            missing=manifest.missing,
+            invalid=invalid,
+            _where=where[order],
+            _segments=tuple(_open_segment(folder, segment.name, context) for segment in manifest.segments),
+        )
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(channel, lat, lon) of a frame."""
+        return len(self.channels), self.latitude.size, self.longitude.size
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The time-varying variables, in the channels' order."""
+        return tuple(variable_slices(self.channels))
+
+    def variable_slice(self, name: str) -> slice:
+        """The channels of a variable.
+
+        Raises
+        ------
+        UserError
+            If there is no such time-varying variable.
+        """
+        return slice_of(variable_slices(self.channels), name)
+
+    def read(self, stamps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Frames at any stamps, in any order, repeats allowed.
+
+        Parameters
+        ----------
+        stamps
+            datetime64 [n].
+        out
+            A buffer to fill, C-contiguous float32 [n, channel, lat, lon]; filling one again and again is several
+            times faster than a fresh one.
+
+        Returns
+        -------
+        np.ndarray
+            `out`, or a new array. Land stays NaN in ocean frames.
+
+        Raises
+        ------
+        UserError
+            If a stamp is not there.
+        """
+        stamps = np.asarray(stamps, "datetime64[ns]")
+        shape = (stamps.size, *self.frame_shape)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise UserError(f"read needs a C-contiguous float32 buffer of shape {shape}, got {out.dtype} {out.shape}")
+        places = self._where[self._indices(stamps)]
+        # Neighbouring frames of one segment come as one read.
+        breaks = np.flatnonzero((np.diff(places[:, 0]) != 0) | (np.diff(places[:, 1]) != 1)) + 1
+        edges = [0, *breaks.tolist(), stamps.size] if stamps.size else [0]
+        reads = [
+            self._segments[places[first, 0]].start_read(int(places[first, 1]), out[first:last])
+            for first, last in pairwise(edges)
+        ]
+        for pending in reads:
+            pending.result()
+        return out
+
+    def _indices(self, stamps: np.ndarray) -> np.ndarray:
+        indices = np.minimum(np.searchsorted(self.stamps, stamps), self.stamps.size - 1)
+        absent = stamps[self.stamps[indices] != stamps]
+        if absent.size:
+            lacking = np.isin(absent, self.missing)
+            reason = "missing in the source" if lacking.all() else "not prepared (run prepare with their period)"
+            raise UserError(f"no frame at {listing(absent)}: {reason}. {self.folder} holds {self._range()}")
+        return indices
+
+    def _range(self) -> str:
+        return f"{self.stamps.size} stamps, {listing(self.stamps[:1])} to {listing(self.stamps[-1:])}"
+
+    def usable(self, stamps: np.ndarray) -> np.ndarray:
+        """Whether each stamp is there and valid, bool [n]."""
+        return np.isin(stamps, self.stamps[self.valid])
+
+    def samples(self, period: Period, frames: int, rollout: int) -> Samples:
+        """Initial times t whose window t-(frames-1)*step ... t+rollout*step lies in the period, is there and is valid.
+
+        Parameters
+        ----------
+        period
+            Both ends included.
+        frames
+            Input frames, the initial time included.
+        rollout
+            Target steps after the initial time.
+        """
+        stamps = stamps_in(period, self.time_step)
+        length = frames + rollout
+        if stamps.size < length:
+            return Samples(stamps[:0], {"missing": 0, "invalid": 0}, {"missing": stamps[:0], "invalid": stamps[:0]})
+        present = np.isin(stamps, self.stamps)
+        valid = self.usable(stamps)
+        windows = np.lib.stride_tricks.sliding_window_view
+        all_present = windows(present, length).all(axis=1)
+        all_valid = windows(valid, length).all(axis=1)
+        initial = stamps[frames - 1 : stamps.size - rollout]
+        return Samples(
+            initial[all_valid],
+            {"missing": int((~all_present).sum()), "invalid": int((all_present & ~all_valid).sum())},
+            {"missing": stamps[~present], "invalid": stamps[present & ~valid]},
+        )
+
+    def window(self, initial: np.datetime64, frames: int, rollout: int) -> np.ndarray:
+        """The stamps of a sample's window, datetime64[ns] [frames + rollout]."""
+        return instant(initial) + np.arange(1 - frames, rollout + 1) * hours(self.time_step)
+
+    def to_dataset(self, stamps: np.ndarray, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """Frames in WeatherBench2's names, units and layout; see graphufs.data.as_xarray."""
+        from graphufs.data.as_xarray import to_dataset  # xarray takes a second to import, and training needs none
+
+        return to_dataset(self, stamps, self.variables if variables is None else variables)
+
+
+def _open_segment(folder: Path, name: str, context: tensorstore.Context) -> PackedFrames:
+    return PackedFrames(folder / SEGMENTS / name, context)

@@ -1,0 +1,297 @@
+"""The step `prepare`: a source becomes training-ready data, segment by segment, with a manifest.
+
+Stamps that are committed are never read again; a new day is a new segment. Killed at any moment, the step goes on
+with the next segment when it is repeated. Segments are independent of each other; where the caller gave dask workers
+(graphufs.parallel), those read and write them, and this process alone commits them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphufs import parallel
+from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
+from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
+from graphufs.data.selection import Selection, check_times, select
+from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
+from graphufs.errors import UserError
+from graphufs.replay.grid import parent_latitudes
+from graphufs.replay.source import ReplayStore, open_source, open_store
+from graphufs.replay.synthetic.outline import embedded_outline
+from graphufs.replay.times import by_month, listing, text, wanted_stamps
+from graphufs.steps import Event, Progress, ShouldStop
+from graphufs.storage.atomic import new_folder, remove_folder
+from graphufs.storage.lock import locked
+from graphufs.storage.paths import Layout
+from graphufs.storage.provenance import provenance
+
+SPARE_BYTES = 64 * 2**20
+STAMPS_REPORTED = 20
+
+
+def preflight(experiment: Experiment, root: Path) -> dict[str, Any]:
+    """Look at the source and say what an experiment takes from it; nothing is written and no world is made.
+
+    Raises
+    ------
+    UserError
+        For everything that would go wrong: an unknown variable, a level the store lacks, a period outside the record,
+        a time step the stamps cannot give.
+    """
+    wanted = wanted_stamps(experiment)
+    source = experiment.data.source
+    store = (
+        embedded_outline(wanted[-1])
+        if source.url == EMBEDDED
+        else open_store(source.url, source.component, source.storage_options)
+    )
+    selection = check(store, experiment)
+    missing = np.setdiff1d(wanted, store.times)
+    frame_bytes = 4 * len(selection.channels) * store.latitude.size * store.longitude.size
+    return {
+        "source": source.url,
+        "stamps": f"{wanted.size} from {text(wanted[0])} to {text(wanted[-1])}",
+        "record": f"{text(store.times[0])} to {text(store.times[-1])}",
+        "grid": f"{store.latitude.size}x{store.longitude.size}",
+        "levels": ", ".join(
+            f"{level:g} -> {native:.7g}"
+            for level, native in sorted({(c.level, c.native) for c in selection.channels if c.native is not None})
+        ),
+        "channels": len(selection.channels),
+        "static": ", ".join(selection.static),
+        "missing stamps": listing(missing) if missing.size else "none",
+        "prepared size": f"{wanted.size * frame_bytes / 2**30:.2f} GiB",
+        "to read": f"{wanted.size * costs(store, selection).per_stamp / 2**30:.2f} GiB decoded",
+    }
+
+
+def check(store: ReplayStore, experiment: Experiment) -> Selection:
+    """Check an experiment against an open store, and return what it takes from it.
+
+    Raises
+    ------
+    UserError
+        See `preflight`.
+    """
+    selection = select(store, experiment)
+    check_times(store, experiment)
+    return selection
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Prepare all stamps of the experiment's periods; see graphufs.steps.Run.
+
+    Raises
+    ------
+    UserError
+        For everything wrong with the experiment against its source, and for a full disk.
+    Stopped
+        After a polite stop; committed segments are kept.
+    """
+    layout = Layout(experiment, root)
+    folder = layout.data
+    wanted = wanted_stamps(experiment)
+    if _complete(Manifest.read(folder), folder, wanted):
+        return _result(folder, Manifest.read(folder), wanted, new=0)
+
+    def waiting() -> None:
+        progress(Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps"))
+
+    with locked(folder, should_stop=should_stop, waiting=waiting):
+        manifest = _cleaned(folder)
+        done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
+        todo = np.setdiff1d(wanted, done)
+        if not todo.size:
+            return _result(folder, manifest, wanted, new=0)
+        if experiment.data.source.url == EMBEDDED:
+            _check_embedded(layout, wanted[-1])  # before minutes go into making the world
+        store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
+        selection = check(store, experiment)
+        manifest = _with_header(folder, manifest, store, selection, experiment, wanted)
+        present = np.intersect1d(todo, store.times)
+        # What other experiments found missing stays on record until it is there.
+        missing = np.setdiff1d(np.union1d(manifest.missing, np.setdiff1d(todo, present)), store.times)
+        if not np.array_equal(missing, manifest.missing):
+            manifest = manifest.with_missing(missing)
+            manifest.write(folder)
+        _check_room(folder, manifest.header, present.size)
+        mask, _ = read_static(folder / STATIC)
+        begun = wanted.size - todo.size
+        tally = _Tally(progress, begun, wanted.size - (todo.size - present.size))
+        limit = costs(store, selection).stamps_per_segment
+        pieces = [month[first : first + limit] for month in by_month(present) for first in range(0, month.size, limit)]
+        header, committed = manifest.header, len(manifest.segments)
+
+        def write_here(stamps: np.ndarray) -> Segment:
+            return write_segment(
+                folder, store, selection, header, mask, stamps, advance=tally.advance, should_stop=should_stop
+            )
+
+        written = parallel.map_unordered(
+            partial(write_ordered, Order.of(folder, store, experiment)),
+            pieces,
+            should_stop=should_stop,
+            stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
+            here=write_here,
+        )
+        with closing(written):
+            for _, segment in written:
+                segment = put_in_place(folder, segment)
+                manifest = manifest.with_segments([*manifest.segments, segment])
+                manifest.write(folder)
+                committed += 1
+                tally.invalid += len(segment.invalid)
+                if parallel.current() is not None:  # they tell nothing while they read
+                    tally.advance(segment.stamps.size)
+        if parallel.current() is not None:
+            remove_hidden(folder)  # of workers that died
+    return _result(folder, manifest, wanted, new=present.size)
+
+
+def _check_embedded(layout: Layout, until: np.datetime64) -> None:
+    """Check the experiment against the world's store if there is one of any length, else against its outline."""
+    from graphufs.replay.synthetic.store import STORE
+
+    if (layout.world / STORE).is_dir():
+        select(open_store(str(layout.world / STORE), "fv3"), layout.experiment)
+    else:
+        check(embedded_outline(until), layout.experiment)
+
+
+class _Tally:
+    """Counts what was read and tells the progress."""
+
+    def __init__(self, progress: Progress, done: float, total: float) -> None:
+        self.progress, self.done, self.total = progress, done, total
+        self.invalid = 0
+
+    def advance(self, stamps: float) -> None:
+        self.done = min(self.done + stamps, self.total)
+        self.progress(Event("reading Replay", self.done, self.total, "stamps", {"invalid": self.invalid}))
+
+
+def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:
+    """Whether every wanted stamp is committed and every file is there."""
+    if manifest is None or not np.isin(wanted, manifest.stamps).all():
+        return False
+    return not any(segment.damage(folder) for segment in manifest.segments)
+
+
+def _cleaned(folder: Path) -> Manifest | None:
+    """The manifest without damaged segments, after removing what no manifest lists. Call with the lock held."""
+    manifest = Manifest.read(folder)
+    if manifest is not None:
+        whole = [segment for segment in manifest.segments if segment.damage(folder) is None]
+        if len(whole) < len(manifest.segments):
+            manifest = manifest.with_segments(whole)
+            manifest.write(folder)
+    listed = {segment.name for segment in manifest.segments} if manifest else set()
+    segments = folder / SEGMENTS
+    for path in segments.iterdir() if segments.is_dir() else ():
+        if path.name not in listed:
+            shutil.rmtree(path, ignore_errors=True) if path.name.startswith(".") else remove_folder(path)
+    for leftover in (*folder.glob(".*.tmp"), *folder.glob(".*.trash")):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    return manifest
+
+
+def _with_header(
+    folder: Path,
+    manifest: Manifest | None,
+    store: ReplayStore,
+    selection: Selection,
+    experiment: Experiment,
+    wanted: np.ndarray,
+) -> Manifest:
+    """The manifest with its header, written together with the static fields when the folder is new."""
+    header = Header(
+        time_step=experiment.data.time_step,
+        component=experiment.data.source.component,
+        channels=selection.channels,
+        static=selection.static,
+        facts=selection.facts,
+        latitude=store.latitude,
+        longitude=store.longitude,
+        parent_latitude=parent_latitudes(store.latitude),
+        provenance=_provenance(experiment),
+    )
+    if manifest is not None and (folder / STATIC).is_dir():
+        difference = manifest.header.difference(header)
+        if difference:
+            raise UserError(
+                f"the source {store.url} has changed since {folder} was prepared: {difference}. Remove that folder to "
+                "prepare everything anew"
+            )
+        return manifest
+    mask = present_mask(store, selection, np.intersect1d(wanted, store.times))
+    fields = read_static_fields(store, selection)
+    with new_folder(folder / STATIC) as temporary:
+        write_static(temporary, header, mask, fields)
+    manifest = Manifest(header) if manifest is None else replace(manifest, header=header)
+    manifest.write(folder)
+    return manifest
+
+
+def _provenance(experiment: Experiment) -> dict[str, Any]:
+    data = experiment.data.model_dump(mode="json")
+    data["source"].pop("storage_options")  # may hold keys
+    return {
+        "source": experiment.data.source.url,
+        "configuration": {"data": data, "normalization": {"weights": experiment.normalization.weights}},
+        "created_by": "graphufs prepare",
+        **provenance(),
+    }
+
+
+def _check_room(folder: Path, header: Header, stamps: int) -> None:
+    size = 4 * len(header.channels) * header.latitude.size * header.longitude.size * stamps
+    free = shutil.disk_usage(folder).free
+    if size + SPARE_BYTES > free:
+        raise UserError(
+            f"preparing {stamps} stamps needs {size / 2**30:.2f} GiB in {folder}, but only {free / 2**30:.2f} GiB are "
+            "free there; free some space or choose another --root"
+        )
+
+
+def _result(folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new: int) -> dict[str, Any]:
+    if manifest is None:
+        raise UserError(f"{folder} vanished while it was being prepared; repeat the command")
+    asked = {text(stamp) for stamp in wanted}
+    invalid = {
+        stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items() if stamp in asked
+    }
+    missing = np.setdiff1d(wanted, manifest.stamps)
+    by_variable = Counter(name for names in invalid.values() for name in names)
+    warnings = []
+    if invalid:
+        warnings.append(
+            f"{len(invalid)} stamps hold missing values and are never used: "
+            + ", ".join(f"{name} at {count}" for name, count in sorted(by_variable.items()))
+            + f" ({', '.join(list(invalid)[:5])}{', ...' if len(invalid) > 5 else ''})"
+        )
+    if missing.size:
+        warnings.append(f"{missing.size} stamps are missing in the source: {listing(missing)}")
+    return {
+        "status": "completed" if new else "unchanged",
+        "folder": str(folder),
+        "stamps": int(wanted.size - missing.size),
+        "new": int(new),
+        "segments": len(manifest.segments),
+        "channels": len(manifest.header.channels),
+        "invalid": {
+            "count": len(invalid),
+            "by_variable": dict(sorted(by_variable.items())),
+            "stamps": sorted(invalid)[:STAMPS_REPORTED],
+        },
+        "missing": {"count": int(missing.size), "stamps": [text(stamp) for stamp in missing[:STAMPS_REPORTED]]},
+        "warnings": warnings,
+    }

@@ -1,0 +1,294 @@
+"""Reading frames from a store, a few threads ahead, and writing them as a segment that appears whole or not at all.
+
+A worker in another process writes its segments under names of its own, from an `Order`; who ordered them renames them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Semaphore
+from uuid import uuid4
+
+import numpy as np
+
+from graphufs import parallel
+from graphufs.config.experiment import Experiment
+from graphufs.data.channels import variable_slices
+from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
+from graphufs.data.selection import Selection, select
+from graphufs.data.static_fields import read_static
+from graphufs.data.zarr_segment import PackedFrames, create
+from graphufs.errors import Stopped, UserError
+from graphufs.replay.source import ReplayStore, open_store
+from graphufs.replay.times import text
+from graphufs.storage.atomic import fsync, new_folder, remove_folder
+
+READ_BYTES = 64 * 2**20
+"""Decoded bytes one read aims at: enough to make its overhead small, little enough to keep several in memory."""
+READING_BYTES = 1536 * 2**20
+"""Decoded bytes all reads in flight may take; stores with huge chunks are read with fewer threads."""
+READERS = 4
+SEGMENT_BYTES = 16 * 2**30
+"""Decoded bytes of the source a segment may cost: a kill loses minutes, also where a month would take hours."""
+TURNS = Semaphore(max(1, len(os.sched_getaffinity(0)) // READERS))
+"""Of segments written at once by one worker: the more threads it has, the more memory they would take."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Bytes to decode from the store: of one stamp's frame, and of the largest single chunk row."""
+
+    per_stamp: int
+    largest: int
+
+    @property
+    def readers(self) -> int:
+        """How many threads read at once."""
+        return max(1, min(READERS, READING_BYTES // max(1, self.largest)))
+
+    @property
+    def stamps_per_segment(self) -> int:
+        """How many stamps a segment may hold at most."""
+        return max(1, SEGMENT_BYTES // max(1, self.per_stamp))
+
+
+def costs(store: ReplayStore, selection: Selection) -> Costs:
+    """What reading the selection from the store costs."""
+    rows = {name: store.bytes_per_chunk_row(name, selection.levels.get(name)) for name in selection.varying}
+    per_stamp = sum(size // store.stamps_per_chunk(name) for name, size in rows.items())
+    return Costs(per_stamp, max(rows.values()))
+
+
+def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> list[tuple[str, slice]]:
+    """Cut the reading of `stamps` into (variable, rows): whole chunks of the store, about READ_BYTES decoded each."""
+    positions = np.searchsorted(store.times, stamps)
+    plan = []
+    for name in selection.varying:
+        chunk = positions // store.stamps_per_chunk(name)
+        most = max(1, READ_BYTES // store.bytes_per_chunk_row(name, selection.levels.get(name)))
+        first = 0
+        while first < stamps.size:
+            # all rows that fall into the next `most` distinct chunks
+            distinct = np.unique(chunk[first:])[:most]
+            last = int(np.searchsorted(chunk, distinct[-1], side="right"))
+            plan.append((name, slice(first, last)))
+            first = last
+    return plan
+
+
+def read_frames(
+    store: ReplayStore,
+    selection: Selection,
+    stamps: np.ndarray,
+    block: int,
+    *,
+    advance: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, frames [n, channel, lat, lon]) for each `block` of stamps, the next block being read meanwhile.
+
+    `advance` is told, as reads end, how many stamps' worth of data came. The frames belong to the caller until the
+    next turn but one.
+
+    Raises
+    ------
+    Stopped
+        If `should_stop()` turned true.
+    """
+    slices = variable_slices(selection.channels)
+    shape = (len(selection.channels), store.latitude.size, store.longitude.size)
+    buffers = [np.empty((min(block, stamps.size), *shape), np.float32) for _ in range(2 if stamps.size > block else 1)]
+
+    def read(name: str, rows: slice, into: np.ndarray, part: np.ndarray) -> float:
+        values = store.read(name, part[rows], selection.levels.get(name))
+        into[rows, slices[name]] = values if name in selection.levels else values[:, None]
+        channels = slices[name].stop - slices[name].start
+        return (rows.stop - rows.start) * channels / len(selection.channels)
+
+    blocks = [slice(first, min(first + block, stamps.size)) for first in range(0, stamps.size, block)]
+    pool = ThreadPoolExecutor(costs(store, selection).readers, "replay-read")
+
+    def submit(index: int) -> set[Future[float]]:
+        part, into = stamps[blocks[index]], buffers[index % len(buffers)]
+        return {pool.submit(read, name, rows, into, part) for name, rows in read_plan(store, selection, part)}
+
+    try:
+        current = submit(0)
+        for index, rows in enumerate(blocks):
+            upcoming = submit(index + 1) if index + 1 < len(blocks) else set()
+            while current:
+                done, current = wait(current, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    advance(future.result())
+                if should_stop():
+                    raise Stopped("stopped while reading; the segments committed so far are kept")
+            yield rows, buffers[index % len(buffers)][: rows.stop - rows.start]
+            current = upcoming
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which channels of which frames lack a finite value at a point where there must be one: bool [n, channel]."""
+    bad = np.empty(frames.shape[:2], bool)
+    everywhere = [bool(there.all()) for there in mask]
+    for index, channel in np.ndindex(*bad.shape):
+        values = frames[index, channel]
+        bad[index, channel] = not np.isfinite(values if everywhere[channel] else values[mask[channel]]).all()
+    return bad
+
+
+def segment_name(stamps: np.ndarray) -> str:
+    """The name of the segment that holds these stamps."""
+    return f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
+
+
+def write_segment(
+    folder: Path,
+    store: ReplayStore,
+    selection: Selection,
+    header: Header,
+    mask: np.ndarray,
+    stamps: np.ndarray,
+    *,
+    advance: Callable[[float], None],
+    should_stop: Callable[[], bool],
+    name: str | None = None,
+) -> Segment:
+    """Read `stamps` from the store and write them as one segment of the prepared data in `folder`.
+
+    The segment is written under a temporary name, read back bit for bit, forced to disk and renamed. It counts once
+    the manifest lists it. `name` is another name than that of its stamps.
+
+    Raises
+    ------
+    UserError
+        If the disk is full, or the source cannot be read.
+    Stopped
+        If `should_stop()` turned true; nothing is left behind.
+    """
+    name = name or segment_name(stamps)
+    path = folder / SEGMENTS / name
+    invalid: dict[str, list[str]] = {}
+    try:
+        with new_folder(path) as temporary:
+            frames, block = create(temporary, stamps, header.channels, header.latitude, header.longitude)
+            blocks = read_frames(store, selection, stamps, block, advance=advance, should_stop=should_stop)
+            for rows, values in blocks:
+                bad = missing_values(values, mask)
+                for row in np.flatnonzero(bad.any(axis=1)):
+                    names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
+                    invalid[text(stamps[rows][row])] = sorted(names)
+                frames[rows] = values
+                _verify(temporary, rows, values)
+            files = {
+                str(file.relative_to(temporary)): (file.stat().st_size, crc32(file))
+                for file in sorted(temporary.rglob("*"))
+                if file.is_file()
+            }
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(
+            f"no room left while writing {path} ({error.strerror}). Nothing half-written remains and the segments "
+            "committed so far are kept: free some space and repeat the command"
+        ) from error
+    return Segment(name, stamps, invalid, files)
+
+
+def _verify(folder: Path, rows: slice, written: np.ndarray) -> None:
+    found = np.empty_like(written)
+    PackedFrames(folder).start_read(rows.start, found).result()
+    if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
+        raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker in another process must know to write segments: where to, from where, and of what experiment.
+
+    `experiment` is JSON; `token` is new for each order, so that nothing a worker keeps open serves a later one.
+    """
+
+    folder: str
+    url: str
+    experiment: str
+    token: str
+
+    @classmethod
+    def of(cls, folder: Path, store: ReplayStore, experiment: Experiment) -> Order:
+        """The order for segments of an experiment, to be read from an open store."""
+        return cls(str(folder), store.url, experiment.model_dump_json(), uuid4().hex)
+
+
+def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
+    """On a worker: write a segment as `write_segment` does, under a hidden name that no other attempt has.
+
+    Raises
+    ------
+    UserError
+        As `write_segment`; and if this worker does not see the folder.
+    """
+    while not TURNS.acquire(timeout=1.0):
+        if parallel.abandoned():
+            raise Stopped("nobody waits for this segment any more")
+    try:
+        store, selection, header, mask = _opened(order)
+        return write_segment(
+            Path(order.folder),
+            store,
+            selection,
+            header,
+            mask,
+            stamps,
+            advance=lambda stamps: None,
+            should_stop=parallel.abandoned,
+            name=f".{segment_name(stamps)}.{uuid4().hex}",
+        )
+    finally:
+        TURNS.release()
+
+
+@lru_cache(maxsize=2)
+def _opened(order: Order) -> tuple[ReplayStore, Selection, Header, np.ndarray]:
+    """The open source and what is written already of the prepared data; kept, as each piece of an order needs it."""
+    experiment = Experiment.model_validate_json(order.experiment)
+    source, folder = experiment.data.source, Path(order.folder)
+    manifest = Manifest.read(folder)
+    if manifest is None:
+        raise UserError(f"a worker does not see {folder}; all must have the same file system under the same path")
+    store = open_store(order.url, source.component, source.storage_options)
+    return store, select(store, experiment), manifest.header, read_static(folder / STATIC)[0]
+
+
+def put_in_place(folder: Path, segment: Segment) -> Segment:
+    """Give a segment that came from a worker its real name; one that has it is left as it is.
+
+    Raises
+    ------
+    UserError
+        If it is not there as the worker wrote it.
+    """
+    name = segment_name(segment.stamps)
+    if segment.name != name:
+        damage = segment.damage(folder)
+        if damage:
+            raise UserError(f"what a worker wrote is not there ({damage}); all must have the same file system")
+        remove_folder(folder / SEGMENTS / name)
+        os.rename(folder / SEGMENTS / segment.name, folder / SEGMENTS / name)
+        fsync(folder / SEGMENTS)
+    return replace(segment, name=name)
+
+
+def remove_hidden(folder: Path) -> None:
+    """Remove segments that were begun and came to nothing. A worker that still writes one is not waited for."""
+    for path in (folder / SEGMENTS).glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)

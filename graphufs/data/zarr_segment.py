@@ -1,0 +1,98 @@
+"""One segment of frames on disk: a zarr array [time, channel, lat, lon] in which one frame is one read.
+
+The inner chunk is a frame, frames are packed along time into shards of about a hundred megabytes (few files, which
+parallel file systems like), and nothing is compressed, so that a frame is one stretch of one file. Measured in
+reference/libraries.md section 1. Written with zarr-python, read with tensorstore into the caller's buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+import zarr
+
+from graphufs.data.channels import Channel
+
+FRAMES = "frames"
+SHARD_BYTES = 128 * 2**20
+CACHE_BYTES = 64 * 2**20
+"""For the shards' indices, which would otherwise be read again for each frame."""
+
+
+def frames_per_shard(count: int, frame_bytes: int) -> int:
+    """How many of `count` frames lie in one shard: as even as can be, none above SHARD_BYTES unless a frame is."""
+    most = max(1, SHARD_BYTES // frame_bytes)
+    shards = -(-count // most)
+    return -(-count // shards)
+
+
+def create(
+    folder: Path, stamps: np.ndarray, channels: Sequence[Channel], latitude: np.ndarray, longitude: np.ndarray
+) -> tuple[zarr.Array[Any], int]:
+    """Create an empty segment that xarray can open too; return its frames array and the number of frames a shard."""
+    group = zarr.create_group(str(folder), overwrite=True)
+    shape = (stamps.size, len(channels), latitude.size, longitude.size)
+    per_shard = frames_per_shard(shape[0], 4 * shape[1] * shape[2] * shape[3])
+    names = ("time", "channel", "latitude", "longitude")
+    frames = group.create_array(
+        FRAMES,
+        shape=shape,
+        dtype="float32",
+        chunks=(1, *shape[1:]),
+        shards=(per_shard, *shape[1:]),
+        compressors=None,
+        filters=None,
+        fill_value=np.nan,
+        dimension_names=names,
+        config={"write_empty_chunks": True},
+    )
+    hours = (stamps - np.datetime64("1970-01-01T00")) // np.timedelta64(1, "h")
+    coordinates: dict[str, tuple[np.ndarray, str, dict[str, Any]]] = {
+        "time": (hours.astype(np.int64), "time", {"units": "hours since 1970-01-01", "calendar": "standard"}),
+        "latitude": (latitude, "latitude", {"units": "degrees_north"}),
+        "longitude": (longitude, "longitude", {"units": "degrees_east"}),
+        "level": (np.array([_number(channel.level) for channel in channels]), "channel", {}),
+        "native_level": (np.array([_number(channel.native) for channel in channels]), "channel", {}),
+    }
+    for name, (values, dimension, attributes) in coordinates.items():
+        array = group.create_array(name, shape=values.shape, dtype=values.dtype, dimension_names=(dimension,))
+        array[:] = values
+        array.attrs.update(attributes)
+    group.attrs["variables"] = [channel.variable for channel in channels]
+    return frames, per_shard
+
+
+class PackedFrames:
+    """Reads the frames of one segment; safe to use from several threads."""
+
+    def __init__(self, folder: Path, context: tensorstore.Context | None = None) -> None:
+        self._array = tensorstore.open(
+            {
+                "driver": "zarr3",
+                "kvstore": {"driver": "file", "path": str(folder / FRAMES)},
+                "recheck_cached_data": "open",
+                "recheck_cached_metadata": "open",
+            },
+            context=context or new_context(),
+            read=True,
+        ).result()
+        self.shape: tuple[int, ...] = tuple(self._array.shape)
+
+    def start_read(self, first: int, out: np.ndarray) -> Any:
+        """Begin to fill `out` [n, channel, lat, lon] with frames from `first` on; return a future."""
+        rows = self._array[first : first + out.shape[0]].translate_to[(0,) * 4]
+        # Writing into a wrapped buffer spares the fresh pages, which cost more than the read itself.
+        return tensorstore.array(out, copy=False).write(rows)
+
+
+def new_context() -> tensorstore.Context:
+    """A tensorstore context whose cache is shared by the arrays opened with it."""
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+
+
+def _number(level: float | None) -> float:
+    return np.nan if level is None else level

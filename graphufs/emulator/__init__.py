@@ -1,0 +1,1 @@
+"""What training and forecasting share: the emulator, its domain, its rollout, its checkpoints."""

@@ -1,0 +1,98 @@
+"""The domain: the grid, channels and static fields an emulator was made for, as they travel with a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphufs.config.experiment import Data
+from graphufs.data.channels import Channel, variable_slices
+from graphufs.data.dataset import PreparedData
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an emulator's fields live.
+
+    Attributes
+    ----------
+    latitude, longitude : float64 degrees, in the source's order
+    parent_latitude : latitudes of the full grid that `latitude` was taken from, or `latitude` itself
+    channels : the channels of a frame
+    mask : bool [channel, lat, lon], False where a channel never has a value (land, for the ocean)
+    static : float32 [lat, lon] by variable
+    """
+
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+    parent_latitude: NDArray[np.float64]
+    channels: tuple[Channel, ...]
+    mask: NDArray[np.bool_]
+    static: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, data: PreparedData) -> Domain:
+        """The domain of prepared data."""
+        return cls(
+            latitude=data.latitude,
+            longitude=data.longitude,
+            parent_latitude=data.parent_latitude,
+            channels=data.channels,
+            mask=data.mask,
+            static=data.static,
+        )
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """The channels of each time-varying variable."""
+        return variable_slices(self.channels)
+
+    def levels(self, variable: str) -> tuple[tuple[float, float], ...]:
+        """The (wanted, native) levels of a variable, empty for one without levels."""
+        return tuple(
+            (channel.level, channel.native)
+            for channel in self.channels
+            if channel.variable == variable and channel.level is not None and channel.native is not None
+        )
+
+    def masks(self, data: Data) -> dict[str, NDArray[np.bool_]]:
+        """Bool [level, lat, lon] of the experiment's variables that do not exist everywhere."""
+        masks = {name: self.mask[part] for name, part in self.slices.items() if name in data.stored_variables}
+        return {name: mask for name, mask in masks.items() if not mask.all()}
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Everything as named arrays, for a checkpoint."""
+        missing = [(channel.level, channel.native) for channel in self.channels]
+        return {
+            "domain.latitude": self.latitude,
+            "domain.longitude": self.longitude,
+            "domain.parent_latitude": self.parent_latitude,
+            "domain.channels": np.array([channel.variable for channel in self.channels]),
+            "domain.levels": np.array(missing, dtype=np.float64),  # None becomes NaN
+            "domain.mask": self.mask,
+            **{f"domain.static.{name}": field for name, field in self.static.items()},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Domain:
+        """The inverse of `arrays`."""
+        channels = [
+            Channel(str(name)) if np.isnan(level) else Channel(str(name), float(level), float(native))
+            for name, (level, native) in zip(arrays["domain.channels"], arrays["domain.levels"], strict=True)
+        ]
+        prefix = "domain.static."
+        return cls(
+            latitude=arrays["domain.latitude"].astype(np.float64),
+            longitude=arrays["domain.longitude"].astype(np.float64),
+            parent_latitude=arrays["domain.parent_latitude"].astype(np.float64),
+            channels=tuple(channels),
+            mask=arrays["domain.mask"].astype(np.bool_),
+            static={
+                name.removeprefix(prefix): field.astype(np.float32)
+                for name, field in arrays.items()
+                if name.startswith(prefix)
+            },
+        )

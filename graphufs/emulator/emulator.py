@@ -1,0 +1,301 @@
+"""ReplayEmulator: experiment, domain, statistics and network together make forecasts.
+
+emulator = ReplayEmulator.from_yaml("experiments/demo.yaml", root="graphufs-root")   # untrained
+emulator = emulator.load_normalization()
+for batch in emulator.get_training_batches():
+    inputs, targets, forcings = emulator.fields(batch)
+
+emulator = ReplayEmulator.from_checkpoint("graphufs-root/runs/demo/<hash>/checkpoints/<update>")
+dataset = emulator.forecast(data, [np.datetime64("1995-01-01T06")], steps=40)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
+from graphufs.data.dataset import PreparedData
+from graphufs.data.loader import Batch, BatchLoader, Samples
+from graphufs.emulator import checkpoint
+from graphufs.emulator.domain import Domain
+from graphufs.emulator.rollout import rollout
+from graphufs.errors import UserError
+from graphufs.forecast.store import template
+from graphufs.graph.build import build_graph
+from graphufs.model.channels import ChannelMap
+from graphufs.model.compile import jit
+from graphufs.model.network import GraphCast
+from graphufs.model.one_step import Stepper
+from graphufs.normalization.statistics import Statistics
+from graphufs.normalization.transforms import apply, statistics_names, undo
+from graphufs.storage.paths import Layout
+from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
+
+STATISTICS = ("mean", "std", "diffs_std")
+
+Fields = dict[str, Any]
+"""Arrays [batch, time, level, lat, lon] by variable, where an axis of length 1 stands for all."""
+
+REMAT_BLOCKS = {"auto": None, "nothing": False, "steps": False, "blocks": True, "everything": True}
+"""Whether blocks of grid points are computed again for the gradient, by training.compute.rematerialize."""
+
+
+@dataclass(frozen=True)
+class ReplayEmulator:
+    """An emulator of UFS Replay.
+
+    Attributes
+    ----------
+    experiment : its configuration
+    domain : grid, channels and static fields
+    network : the parameters
+    statistics : what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
+        until `load_normalization`
+    root : the folder its experiment works in; None for one from a checkpoint
+    """
+
+    experiment: Experiment
+    domain: Domain
+    network: GraphCast
+    statistics: Statistics | None = None
+    root: Path | None = None
+
+    @classmethod
+    def from_yaml(
+        cls, path: Path | str, root: Path | str = "graphufs-root", overrides: Sequence[str] = ()
+    ) -> ReplayEmulator:
+        """An untrained emulator of an experiment whose data are prepared under `root`.
+
+        Raises
+        ------
+        UserError
+            If the experiment is not valid or its data are not prepared.
+        """
+        return cls.from_experiment(loading.load(path, overrides), root)
+
+    @classmethod
+    def from_experiment(cls, experiment: Experiment, root: Path | str) -> ReplayEmulator:
+        """As `from_yaml`, from a loaded experiment."""
+        layout = Layout(experiment, Path(root))
+        domain = Domain.of(PreparedData.open(layout.data))
+        return cls(experiment, domain, _untrained(experiment, domain), root=layout.root)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str) -> ReplayEmulator:
+        """A trained emulator, complete with statistics, from a checkpoint folder.
+
+        Raises
+        ------
+        UserError
+            If there is no checkpoint, or it is damaged.
+        """
+        path = Path(path)
+        meta = checkpoint.read_meta(path)
+        experiment = loading.parse(json.dumps(meta["experiment"]), origin=str(path / "meta.json"))
+        arrays = checkpoint.read_arrays(path, "emulator.npz")
+        domain = Domain.from_arrays(arrays)
+        like = jax.eval_shape(partial(_untrained, experiment, domain))
+        network = checkpoint.unflatten(like, arrays, "network", path)
+        return cls(experiment, domain, network, _statistics_from(arrays))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that `from_checkpoint` needs besides the experiment."""
+        network = checkpoint.flatten(self.network, "network")
+        statistics = {
+            f"statistics.{kind}.{name}": values
+            for kind in STATISTICS
+            for name, values in getattr(self._normalized(), kind).items()
+        }
+        return {**network, **self.domain.arrays(), **statistics}
+
+    def load_normalization(self) -> ReplayEmulator:
+        """This emulator with the statistics that `graphufs normalize` made.
+
+        Raises
+        ------
+        UserError
+            If they are not there.
+        """
+        if self.root is None:
+            raise UserError("an emulator from a checkpoint has its statistics already")
+        folder, data = Layout(self.experiment, self.root).statistics(), self.experiment.data
+        if not folder.is_dir():
+            raise UserError(f"there are no statistics in {folder}; run `graphufs normalize` with this experiment first")
+        names = sorted({*data.inputs, *data.targets, *data.forcings})
+        # channels are sorted by level, so are the statistics
+        stored_as = statistics_names(data.transforms, names)
+        return replace(self, statistics=Statistics.open(folder, names, sorted(data.levels), stored_as=stored_as))
+
+    def get_training_batches(self, stage: int = 0, epochs: int = 1) -> Iterator[Batch]:
+        """The shuffled batches of a training stage, read ahead; `fields` sorts one into inputs, targets, forcings."""
+        if self.root is None:
+            raise UserError("an emulator from a checkpoint has no training data; make it with from_yaml")
+        data = PreparedData.open(Layout(self.experiment, self.root).data)
+        samples = training_samples(self.experiment, data, stage)
+        loader = BatchLoader(samples, self.experiment.training.batch_size, (self.experiment.training.seed, stage))
+        for _, batch in loader.batches(0, epochs * loader.batches_per_epoch):
+            yield batch
+
+    @cached_property
+    def channels(self) -> ChannelMap:
+        """The network's channels."""
+        return _channels(self.experiment, self.domain)
+
+    @cached_property
+    def stepper(self) -> Stepper:
+        """Graph, statistics and masks on the device.
+
+        Raises
+        ------
+        UserError
+            If the statistics are not loaded.
+        """
+        statistics, model, compute = self._normalized(), self.experiment.model, self.experiment.training.compute
+        graph = build_graph(
+            self.domain.latitude,
+            self.domain.longitude,
+            mesh_size=model.mesh_size,
+            radius_fraction=model.radius_fraction,
+            mesh2grid_normalization=model.mesh2grid_normalization,
+        )
+        return Stepper.build(
+            self.channels,
+            graph,
+            mean=statistics.mean,
+            std=statistics.std,
+            diffs_std=statistics.diffs_std,
+            latent_size=model.latent_size,
+            masks=self.domain.masks(self.experiment.data),
+            precision=compute.precision,
+            remat_blocks=REMAT_BLOCKS[compute.rematerialize],
+        )
+
+    def with_network(self, network: GraphCast) -> ReplayEmulator:
+        """This emulator with other parameters; what is compiled and on the device already is shared."""
+        other = replace(self, network=network)
+        for name in ("channels", "stepper", "_predict"):
+            other.__dict__[name] = getattr(self, name)
+        return other
+
+    def fields(self, batch: Batch) -> tuple[Fields, Fields, Fields]:
+        """Inputs, targets and forcings of a batch; works on host arrays and inside jit.
+
+        Inputs have `input_frames` times (static ones a single one), targets and forcings the times after them. They are
+        what network, rollout and loss are about: variables named in data.transforms transformed, all others in
+        physical units.
+        """
+        data = self.experiment.data
+        frames, now = data.input_frames, slice(0, data.input_frames)
+        stored = {name: batch.frames[:, :, part] for name, part in self.domain.slices.items()}
+        everything = {**stored, **batch.derived}
+        static = {name: field[None, None, None] for name, field in self.domain.static.items()}
+        everything, static = apply(data.transforms, everything), apply(data.transforms, static)
+        inputs = {name: static[name] if name in static else everything[name][:, now] for name in data.inputs}
+        targets = {name: everything[name][:, frames:] for name in data.targets}
+        forcings = {name: everything[name][:, frames:] for name in data.forcings}
+        return inputs, targets, forcings
+
+    def predict(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Roll out over the times after the batch's input frames; what comes back is in physical units.
+
+        The state the rollout carries is that of `fields`; transforms are undone at the end. Returns
+        [batch, steps, level, lat, lon] by target. Of the frames after the input frames only the forcings are looked at.
+        A window of one such frame is a single step.
+        """
+        predictions = self._predict(self.network, self.stepper, batch)
+        return {name: np.asarray(values) for name, values in predictions.items()}
+
+    @cached_property
+    def _predict(self) -> Any:
+        def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
+            inputs, targets, forcings = self.fields(batch)
+            steps = next(iter(targets.values())).shape[1]
+            return undo(self.experiment.data.transforms, rollout(network, stepper, inputs, forcings, steps=steps))
+
+        return jit(predict)
+
+    def forecast(self, data: PreparedData, initial_times: Sequence[np.datetime64], steps: int) -> xr.Dataset:
+        """Forecasts from prepared data as a dataset in WeatherBench2's layout.
+
+        Raises
+        ------
+        UserError
+            If a needed stamp is not prepared.
+        """
+        times = np.array(initial_times, dtype="datetime64[ns]")
+        samples = Samples.of(self.experiment, data, times, steps)
+        dataset = self.forecast_template(times, steps)
+        for name, values in in_weatherbench_units(self.predict(samples.read(times))).items():
+            dataset[name] = dataset[name].copy(data=values.reshape(dataset[name].shape))
+        return dataset
+
+    def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int) -> xr.Dataset:
+        """The empty dataset of forecasts, with coordinates and attributes."""
+        leads = np.arange(1, steps + 1) * np.timedelta64(self.experiment.data.time_step, "h")
+        levels = {name: self.domain.levels(name) for name in self.experiment.data.targets}
+        source = self.experiment.data.source
+        attributes = {"experiment": self.experiment.name, "source": source.url}
+        return template(initial_times, leads, self.domain.latitude, self.domain.longitude, levels, attributes)
+
+    def _normalized(self) -> Statistics:
+        if self.statistics is None:
+            raise UserError("the emulator has no statistics yet: call load_normalization() first")
+        return self.statistics
+
+
+def in_weatherbench_units(predictions: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Predictions under WeatherBench2's names and in its units."""
+    return {
+        weatherbench_name(name): values * np.float32(weatherbench_scale(name)) for name, values in predictions.items()
+    }
+
+
+def training_samples(experiment: Experiment, data: PreparedData, stage: int) -> Samples:
+    """The samples of a training stage: every initial time whose whole window is in the training period and valid."""
+    rollout_length = experiment.training.stages[stage].rollout
+    chosen = data.samples(experiment.data.training, experiment.data.input_frames, rollout_length)
+    return Samples.of(experiment, data, chosen.initial, rollout_length)
+
+
+def _statistics_from(arrays: Mapping[str, NDArray[Any]]) -> Statistics:
+    parts: dict[str, dict[str, NDArray[Any]]] = {kind: {} for kind in STATISTICS}
+    for name, values in arrays.items():
+        if name.startswith("statistics."):
+            _, kind, variable = name.split(".", 2)
+            parts[kind][variable] = values
+    return Statistics(parts["mean"], parts["std"], parts["diffs_std"])
+
+
+def _channels(experiment: Experiment, domain: Domain) -> ChannelMap:
+    data = experiment.data
+    return ChannelMap.build(
+        data.inputs,
+        data.targets,
+        data.forcings,
+        levels={name: part.stop - part.start for name, part in domain.slices.items()},
+        input_frames=data.input_frames,
+        static=set(domain.static) & set(data.inputs),
+    )
+
+
+def _untrained(experiment: Experiment, domain: Domain) -> GraphCast:
+    channels, model = _channels(experiment, domain), experiment.model
+    return GraphCast.init(
+        inputs=channels.input_size,
+        outputs=channels.output_size,
+        latent_size=model.latent_size,
+        message_steps=model.message_steps,
+        hidden_layers=model.hidden_layers,
+        key=jax.random.key(experiment.training.seed),
+    )

@@ -1,0 +1,1 @@
+"""The models there are, which of them is champion, and how that came about."""

@@ -1,0 +1,290 @@
+"""The models of a root: candidates, champions and retired ones, as an append-only history tells them.
+
+Below `<root>/registry/history/` each event is one small JSON file, named by its number. It appears whole or not at all
+and is never changed. The number is taken by whoever creates the file first, so that two writers never decide on the
+same past; who comes second looks again. Roles are what folding the history gives: an experiment name never has more
+than one champion. This module imports no array library, so that the control plane can read registries.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from graphufs.errors import UserError
+from graphufs.storage.atomic import create_json
+
+FORMAT = 1
+
+CHAMPION, LATEST = "champion", "latest"
+"""What `choose` takes besides a model's id."""
+
+Role = Literal["candidate", "champion", "retired"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes
+    ----------
+    id
+        `<experiment>-<run hash>-<update>`: the same for the same training and checkpoint.
+    experiment_name
+        Models of one name follow each other as champions.
+    experiment
+        The experiment it was trained with as YAML, every default written out; options of storage, which may hold keys,
+        are left out.
+    run, run_folder, checkpoint
+        The hash of the training, its folder relative to the root, and the checkpoint's name there.
+    update
+        After how many updates the checkpoint was written.
+    periods
+        By use (training, validation, normalization, climatology), as `start..end`.
+    provenance
+        Code and package versions the checkpoint was made with.
+    parent
+        The id of the model it was trained on from, if any.
+    scores
+        A small table of its evaluation, see graphufs.registry.register.
+    cost
+        What its training used, where that is known: segments, gpu_hours, queue_wait [s], elapsed [s], energy [kWh].
+    registered
+        When, UTC.
+    number
+        Of the event that registered it: later models have larger ones.
+    role
+        What it is now.
+    """
+
+    id: str
+    experiment_name: str
+    experiment: str
+    run: str
+    run_folder: str
+    checkpoint: str
+    update: int
+    periods: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    parent: str | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    registered: str = ""
+    number: int = 0
+    role: Role = "candidate"
+
+    def to_json(self) -> dict[str, Any]:
+        """The model as its event keeps it."""
+        return {
+            name: value for name, value in vars(self).items() if name not in ("cost", "registered", "number", "role")
+        }
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a model, and who or what decided so and why.
+
+    `kind` is `registered`, `scored` (another evaluation of it), `promoted` (it is the champion now, and the former one
+    retires), `held` (it stays a candidate), `refused` (it retires) or `retired`. `content` belongs to the kind; a
+    decision keeps its evidence there.
+    """
+
+    kind: str
+    model: str
+    by: str
+    why: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    when: str = ""
+    number: int = 0
+
+
+def model_id(experiment_name: str, run: str, update: int) -> str:
+    """The id of a model."""
+    return f"{experiment_name}-{run}-{update}"
+
+
+def whoever() -> str:
+    """The name of the account this process runs under."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return "unknown"
+
+
+def history(root: Path) -> list[Event]:
+    """All events, in order.
+
+    Raises
+    ------
+    UserError
+        If an event lacks or cannot be read: nothing is then concluded from the others.
+    """
+    folder = _folder(root)
+    numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
+    if numbers != list(range(1, len(numbers) + 1)):
+        lacking = next(number for number in range(1, len(numbers) + 1) if number not in numbers)
+        raise UserError(
+            f"event {lacking} of {len(numbers)} lacks in {folder}, so nobody can tell which models there are; restore "
+            f"{_event_file(root, lacking).name} from a copy"
+        )
+    return [_read(_event_file(root, number), number) for number in numbers]
+
+
+def models(root: Path, experiment_name: str | None = None) -> list[Model]:
+    """All models, or those of an experiment name, in the order of their registration."""
+    known = fold(history(root))
+    return [model for model in known.values() if experiment_name in (None, model.experiment_name)]
+
+
+def get(root: Path, wanted: str) -> Model:
+    """The model of an id.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    return _find({model.id: model for model in models(root)}, wanted)
+
+
+def champion(root: Path, experiment_name: str) -> Model | None:
+    """The champion of an experiment name; None while there is none."""
+    return next((model for model in models(root, experiment_name) if model.role == "champion"), None)
+
+
+def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> Model | None:
+    """The model somebody asks for; None if no model of that experiment name can be it.
+
+    Parameters
+    ----------
+    wanted
+        `champion`, or the newest candidate while there is none; `latest`, the newest that is not retired; or an id.
+
+    Raises
+    ------
+    UserError
+        If there is no model of that id, or it is one of another experiment name.
+    """
+    there = models(root, experiment_name)
+    active = [model for model in there if model.role != "retired"]
+    if wanted == LATEST:
+        return active[-1] if active else None
+    if wanted == CHAMPION:
+        return next((model for model in active if model.role == "champion"), active[-1] if active else None)
+    found = get(root, wanted)
+    if found.experiment_name != experiment_name:
+        raise UserError(
+            f"the model {wanted} belongs to the experiment {found.experiment_name}, not to {experiment_name}; choose "
+            f"{', '.join([CHAMPION, LATEST, *(model.id for model in there)])}"
+        )
+    return found
+
+
+def fold(events: Sequence[Event]) -> dict[str, Model]:
+    """The models that a history leads to, by id, in the order of their registration.
+
+    Raises
+    ------
+    UserError
+        If an event is of no known kind or concerns an unknown model.
+    """
+    known: dict[str, Model] = {}
+    for event in events:
+        if event.kind == "registered":
+            content = dict(event.content)
+            known[event.model] = Model(**content, registered=event.when, number=event.number)
+            continue
+        model = _find(known, event.model)
+        if event.kind == "scored":
+            known[model.id] = replace(model, scores=event.content["scores"])
+        elif event.kind == "promoted":
+            for other in known.values():
+                if other.experiment_name == model.experiment_name and other.role == "champion":
+                    known[other.id] = replace(other, role="retired")
+            known[model.id] = replace(model, role="champion")
+        elif event.kind in ("retired", "refused"):
+            known[model.id] = replace(model, role="retired")
+        elif event.kind != "held":
+            raise UserError(
+                f"event {event.number} of the registry is of the kind {event.kind!r}, which this version of graphufs "
+                "does not know; use the version that wrote it"
+            )
+        if cost := event.content.get("cost"):
+            known[model.id] = replace(known[model.id], cost=cost)
+    return known
+
+
+def append(root: Path, decide: Callable[[list[Event]], Event | None]) -> Event | None:
+    """Add the event that `decide` makes of the history; None if it decides for none.
+
+    The event becomes the next one of exactly the history it was decided on: if another writer comes before, `decide` is
+    asked again. The history with the event must fold.
+    """
+    while True:
+        past = history(root)
+        event = decide(past)
+        if event is None:
+            return None
+        when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = replace(event, number=len(past) + 1, when=when)
+        fold([*past, event])
+        if create_json(_event_file(root, event.number), {"format": FORMAT, **vars(event)}):
+            return event
+
+
+def register(root: Path, model: Model, by: str) -> tuple[Model, bool]:
+    """Enter a model as a candidate, or the scores of another evaluation of one that is there.
+
+    Returns
+    -------
+    tuple
+        The model as the registry has it, and whether anything was new.
+    """
+
+    def decide(past: list[Event]) -> Event | None:
+        known = fold(past).get(model.id)
+        if known is None:
+            return Event("registered", model.id, by, "trained and evaluated", model.to_json())
+        if _plain(known.scores) == _plain(model.scores):
+            return None
+        return Event("scored", model.id, by, "evaluated otherwise", {"scores": model.scores})
+
+    event = append(root, decide)
+    return get(root, model.id), event is not None
+
+
+def _plain(content: Any) -> Any:
+    """Content as it comes back from JSON."""
+    return json.loads(json.dumps(content))
+
+
+def _find(known: Mapping[str, Model], wanted: str) -> Model:
+    if wanted not in known:
+        raise UserError(f"there is no model {wanted!r}; there are {', '.join(known) or 'none yet'}")
+    return known[wanted]
+
+
+def _folder(root: Path) -> Path:
+    return root / "registry" / "history"
+
+
+def _event_file(root: Path, number: int) -> Path:
+    return _folder(root) / f"{number:08d}.json"
+
+
+def _read(path: Path, number: int) -> Event:
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != FORMAT:
+            raise UserError(f"{path} is of another format than this version's, {FORMAT}; use the version that wrote it")
+        event = Event(**content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is no event of a registry ({error!r}); restore it from a copy") from None
+    if event.number != number:
+        raise UserError(f"{path} holds event {event.number}; restore it from a copy")
+    return event

@@ -1,0 +1,30 @@
+"""The step `rollback`: the former champion is the champion again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from graphufs.config.experiment import Experiment
+from graphufs.errors import UserError
+from graphufs.registry import registry
+from graphufs.retraining.decide import rollback
+from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
+
+
+def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+    """Take the last promotion of the experiment's name back; see graphufs.steps.Run. Over in a moment.
+
+    Raises
+    ------
+    UserError
+        If there is no former champion.
+    """
+    wish, folder = experiment.retraining, Layout(experiment, root).root
+    event = rollback(folder, experiment.name, wish.decided_by or registry.whoever(), wish.why, wish.rollback_to)
+    champion = registry.champion(folder, experiment.name)
+    if champion is None:  # nobody can take the last one away: somebody removed the history
+        raise UserError(f"{experiment.name} has no champion any more; restore the registry from a copy")
+    message = f"{champion.id} is the champion {'again' if event else 'already'}"
+    return {"status": "completed" if event else "unchanged", "model": champion.id, "message": message}

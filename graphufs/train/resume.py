@@ -1,0 +1,108 @@
+"""Where a training stands, besides the arrays: what a checkpoint's meta.json keeps of it, and how a resume checks it.
+
+There are no random numbers to keep: the initial parameters come from the seed, and which samples a batch holds is a
+function of the seed, the stage and the number of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphufs.emulator import checkpoint
+from graphufs.emulator.emulator import ReplayEmulator
+from graphufs.errors import UserError
+from graphufs.storage.paths import Layout
+from graphufs.train.stages import Plan
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best score of the validation forecasts so far (lower is better), and after how many updates."""
+
+    score: float
+    update: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a training.
+
+    Attributes
+    ----------
+    done : updates done
+    rate_factor, rollbacks : what the guard's rollbacks have made of the learning rate, and how many there were
+    best : see Best
+    guard : losses the guard remembers, see Guard.state
+    """
+
+    done: int = 0
+    rate_factor: float = 1.0
+    rollbacks: int = 0
+    best: Best | None = None
+    guard: dict[str, Any] | None = None
+
+    def meta(self, plan: Plan) -> dict[str, Any]:
+        """For meta.json: this position, and which data each stage's batches come from."""
+        stage = plan.stage_at(max(self.done - 1, 0))
+        return {
+            "stage": stage.name,
+            "stage_updates": self.done - stage.first,
+            "total": plan.total,
+            "position": asdict(self),
+            "loaders": {stage.name: stage.loader.identity() for stage in plan.stages},
+        }
+
+    @staticmethod
+    def from_meta(meta: dict[str, Any]) -> Position:
+        """The position a checkpoint was written at."""
+        position = dict(meta["position"])
+        best = position.pop("best")
+        return Position(**position, best=None if best is None else Best(**best))
+
+    def improved(self, score: float) -> Position:
+        """With a new best score, here."""
+        return replace(self, best=Best(score, self.done))
+
+
+def require_own(path: Path, layout: Layout, plan: Plan, emulator: ReplayEmulator) -> dict[str, Any]:
+    """The meta.json of a checkpoint from which this very training can go on.
+
+    Raises
+    ------
+    UserError
+        If it belongs to another run, or its data or statistics are others than now.
+    """
+    meta = checkpoint.read_meta(path)
+    remedy = f"restore what it was trained with, or remove {layout.checkpoints} to start over"
+    run = meta["hashes"]["run"]
+    if run != layout.hashes["run"]:
+        raise UserError(f"the checkpoint {path} belongs to the run {run}, not {layout.hashes['run']}; {remedy}")
+    for stage in plan.stages:
+        before, now = meta["loaders"].get(stage.name), stage.loader.identity()
+        if before != now:
+            changed = [key for key in now if before is None or before.get(key) != now[key]]
+            told = ", ".join(f"{key} {(before or {}).get(key)} then, {now[key]} now" for key in changed)
+            raise UserError(
+                f"the checkpoint {path} was trained on other samples of stage {stage.name!r}: {told}; {remedy}"
+            )
+    _require_same_statistics(checkpoint.read_arrays(path, "emulator.npz"), emulator.arrays(), path, remedy)
+    return meta
+
+
+def _require_same_statistics(
+    before: dict[str, NDArray[Any]], now: dict[str, NDArray[Any]], path: Path, remedy: str
+) -> None:
+    changed = [
+        name.removeprefix("statistics.")
+        for name in now
+        if name.startswith("statistics.") and not np.array_equal(before.get(name, np.nan), now[name])
+    ]
+    if changed:
+        raise UserError(
+            f"the checkpoint {path} was trained with other statistics: {', '.join(sorted(changed))} changed; {remedy}"
+        )

@@ -1,0 +1,1 @@
+"""Training followed and sent to MLflow."""

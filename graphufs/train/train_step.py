@@ -1,0 +1,268 @@
+"""One update of the parameters, and the loss over a whole period, as compiled functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import PartitionSpec
+from numpy.typing import NDArray
+
+from graphufs.data.loader import Batch, DerivedCache, Samples
+from graphufs.emulator.emulator import ReplayEmulator
+from graphufs.model.compile import jit
+from graphufs.model.network import GraphCast
+from graphufs.model.one_step import Stepper
+from graphufs.train.devices import AXIS, Devices
+from graphufs.train.loss import Diagnostics, LossWeights, batch_loss_and_grads, sample_losses
+from graphufs.train.loss_weights import channel_factors
+from graphufs.train.optimizer import optimizer
+from graphufs.train.stages import Plan, Stage
+
+# Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
+# points see ReplayEmulator.stepper.
+_REMAT_STEPS = {"auto": None, "nothing": False, "steps": True, "blocks": False, "everything": True}
+
+
+class State(NamedTuple):
+    """What an update changes: parameters, the optimizer's state, and the parameters' average where one is kept."""
+
+    network: GraphCast
+    optimizer: optax.OptState
+    average: GraphCast | None
+
+    @property
+    def forecaster(self) -> GraphCast:
+        """The parameters for validation and forecasts."""
+        return self.network if self.average is None else self.average
+
+
+class Controls(NamedTuple):
+    """Numbers that change from update to update: how many are done, the learning rate, and the factor to it.
+
+    As arguments, and not as constants of a program, they let all stages with the same rollout share one.
+    """
+
+    done: np.int32
+    learning_rate: np.float32
+    rate_factor: np.float32
+
+
+class Outcome(NamedTuple):
+    """What an update found, on the device: the batch's mean loss, what it is made of, the norm of its gradient."""
+
+    loss: jax.Array
+    diagnostics: Diagnostics
+    gradient_norm: jax.Array
+
+
+@dataclass(frozen=True)
+class Program:
+    """A stage's compiled update. The state given is used up: its memory is taken for the new one."""
+
+    compiled: jax.stages.Compiled
+    objective: Objective
+    device_batch_size: int
+
+    def __call__(self, state: State, controls: Controls, batch: Batch) -> tuple[State, Outcome]:
+        """Take one step with this process's part of a batch."""
+        objective = self.objective
+        result: tuple[State, Outcome] = self.compiled(
+            state, controls, *objective.constants, objective.devices.scatter(batch)
+        )
+        return result
+
+    @property
+    def needed_bytes(self) -> int:
+        """The memory of one device that running it takes, its arguments included."""
+        sizes = self.compiled.memory_analysis()
+        if sizes is None:
+            return 0
+        return int(
+            sizes.temp_size_in_bytes
+            + sizes.argument_size_in_bytes
+            + sizes.output_size_in_bytes
+            - sizes.alias_size_in_bytes
+        )
+
+
+def mean_over_devices(found: Any) -> Any:
+    """The mean over all devices of a pytree of float32 arrays, by one exchange.
+
+    An exchange waits for the slowest device; on CPUs, where XLA does not put small ones together, one for each of a
+    network's hundred parameters made an update of the smallest network take a second where cores are shared.
+    """
+    vector, unravel = ravel_pytree(found)
+    return unravel(jax.lax.pmean(vector, AXIS))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of an experiment: an emulator's step with the weights of its errors, on some devices."""
+
+    emulator: ReplayEmulator
+    plan: Plan
+    devices: Devices
+    _derived: DerivedCache = field(default_factory=DerivedCache, repr=False)
+
+    @cached_property
+    def weights(self) -> LossWeights:
+        """Latitude, level and variable weights as the experiment says."""
+        experiment, domain = self.emulator.experiment, self.emulator.domain
+        settings = experiment.training.loss
+        by_pressure = settings.level_weights and experiment.data.source.component == "fv3"
+        levels = {name: [native for _, native in domain.levels(name)] for name in experiment.data.targets}
+        wanted = {name: [level for level, _ in domain.levels(name)] for name in experiment.data.targets}
+        return LossWeights.build(
+            self.emulator.channels,
+            domain.latitude,
+            domain.longitude,
+            levels={name: values for name, values in levels.items() if values} if by_pressure else None,
+            variable_weights=settings.variable_weights,
+            channel_weights=channel_factors(settings.channel_weights, wanted),
+            parent_latitude=domain.parent_latitude,
+            weigh_latitudes=settings.latitude_weights,
+            masks=domain.masks(experiment.data),
+        )
+
+    @cached_property
+    def constants(self) -> tuple[Stepper, LossWeights]:
+        """What every program takes and none changes, on all devices."""
+        constants: tuple[Stepper, LossWeights] = self.devices.replicate((self.emulator.stepper, self.weights))
+        return constants
+
+    @cached_property
+    def _rates(self) -> NDArray[np.float32]:
+        """The learning rate of each update, [updates]."""
+        rate = jit(jax.vmap(lambda done: jnp.asarray(self.plan.rate(done), jnp.float32)))
+        return np.asarray(rate(np.arange(self.plan.total, dtype=np.int32)))
+
+    def controls(self, done: int, rate_factor: float = 1.0) -> Controls:
+        """What the update that follows `done` others is told, with the types a program is compiled for."""
+        return Controls(np.int32(done), self._rates[done], np.float32(rate_factor))
+
+    def start(self, network: GraphCast) -> State:
+        """The state before the first update, from given parameters."""
+        network = jax.tree.map(jnp.array, network)  # copies, as updates use up what they are given
+        average = None if self._average is None else jax.tree.map(jnp.array, network)
+        moments = optimizer(self.plan.stages[0].optimizer, self.plan.rate).init(network)
+        state: State = self.devices.replicate(State(network, moments, average))
+        return state
+
+    def program(self, stage: Stage, device_batch_size: int) -> Program:
+        """Compile a stage's update.
+
+        Parameters
+        ----------
+        device_batch_size : samples a device computes at once; the rest of its part of the batch follows
+        """
+        state = jax.eval_shape(lambda: self.start(self.emulator.network)) if self.devices.single else None
+        if state is None:
+            state = self.start(self.emulator.network)
+        sample = stage.loader.samples.read(stage.loader.initial_times(0)[:1])
+        share = stage.loader.batch_size // self.devices.processes
+        widened = jax.tree.map(lambda part: np.broadcast_to(part, (share, *part.shape[1:])), sample)
+        batch = self.devices.scatter(widened)
+        if self.devices.single:
+            batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
+        function = self._update(stage, device_batch_size)
+        compiled = function.lower(state, self.controls(0), *self.constants, batch).compile()
+        return Program(compiled, self, device_batch_size)
+
+    @property
+    def _average(self) -> float | None:
+        return self.emulator.experiment.training.average
+
+    def _update(self, stage: Stage, device_batch_size: int) -> Any:
+        compute = self.emulator.experiment.training.compute
+
+        def gradients(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> Any:
+            inputs, targets, forcings = self.emulator.fields(batch)
+            found = batch_loss_and_grads(
+                network,
+                stepper,
+                weights,
+                inputs,
+                targets,
+                forcings,
+                samples_at_once=device_batch_size,
+                remat=_REMAT_STEPS[compute.rematerialize],
+            )
+            return found if self.devices.single else mean_over_devices(found)
+
+        def update(
+            state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
+        ) -> tuple[State, Outcome]:
+            shared = self._on_devices(gradients, PartitionSpec())
+            (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
+            transformation = optimizer(stage.optimizer, lambda _: controls.learning_rate)
+            updates, moments = transformation.update(gradient, state.optimizer, state.network)
+            updates = jax.tree.map(lambda leaf: controls.rate_factor * leaf, updates)
+            network = optax.apply_updates(state.network, updates)
+            average = self._averaged(state.average, network, controls.done)
+            return State(network, moments, average), Outcome(loss, diagnostics, optax.tree.norm(gradient))
+
+        return jit(update, deterministic=compute.deterministic, donate_argnums=0)
+
+    def _averaged(self, average: GraphCast | None, network: GraphCast, done: Any) -> GraphCast | None:
+        """The exponential moving average, with a decay that grows from 0.1 so that the first updates do not linger."""
+        if average is None or self._average is None:
+            return None
+        decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
+        averaged: GraphCast = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
+        return averaged
+
+    def _on_devices(self, function: Any, out: PartitionSpec) -> Any:
+        """A function of (network, stepper, weights, batch) that each device runs with its part of the batch."""
+        if self.devices.single:
+            return function
+        same = PartitionSpec()
+        return jax.shard_map(
+            function,
+            mesh=self.devices.mesh,
+            in_specs=(same, same, same, PartitionSpec(AXIS)),
+            out_specs=out,
+            check_vma=False,
+        )
+
+    @cached_property
+    def _losses(self) -> Any:
+        def losses(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> jax.Array:
+            inputs, targets, forcings = self.emulator.fields(batch)
+            found = sample_losses(network, stepper, weights, inputs, targets, forcings)[0]
+            return found if self.devices.single else jax.lax.all_gather(found, AXIS, tiled=True)
+
+        return jit(self._on_devices(losses, PartitionSpec()))
+
+    def losses(self, network: GraphCast, batch: Batch) -> NDArray[np.float32]:
+        """The loss of each sample of a batch, [batch], given this process's part of it."""
+        return np.asarray(self._losses(network, *self.constants, self.devices.scatter(batch)))
+
+    def mean_loss(self, network: GraphCast, samples: Samples) -> float:
+        """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""
+        total, count = 0.0, len(samples.initial_times)
+        process, processes = self.devices.shard
+        size = self.emulator.experiment.training.batch_size
+        part = slice(process * size // processes, (process + 1) * size // processes)
+        for chosen in _batches(samples.initial_times, size):
+            losses = self.losses(network, samples.read(chosen.filled[part], self._derived))
+            total += float(losses[: chosen.wanted].sum(dtype=np.float64))
+        return total / count
+
+
+class _Chosen(NamedTuple):
+    filled: NDArray[np.datetime64]
+    wanted: int
+
+
+def _batches(times: NDArray[np.datetime64], size: int) -> Iterator[_Chosen]:
+    for first in range(0, len(times), size):
+        part = times[first : first + size]
+        yield _Chosen(np.concatenate([part, np.repeat(part[-1:], size - len(part))]), len(part))
