@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
 
 TOP = Path(__file__).parents[1]
 CLUSTER = [sys.executable, str(TOP / "scripts" / "slurm_cluster.py")]
@@ -70,7 +70,7 @@ def measure(root: Path, calls: Path, environment: dict[str, str], repeats: int) 
     place = ["--site", "testcluster", "--root", str(root), "--json"]
     jobs = [sys.executable, "-m", "jobs"]
     started = timed([sys.executable, "-c", "pass"], environment, repeats)
-    imported = timed([sys.executable, "-c", "import jobs.cli"], environment, repeats)
+    imported = timed([sys.executable, "-c", "import jobs.cli.main"], environment, repeats)
     later = ["--resource", "sbatch.begin=now+1hour"]
     submitted = [
         timed([*jobs, "submit", "prepare", "tiny", "--key", f"job-{index}", *later, *place], environment)

@@ -11,8 +11,8 @@ import os
 
 from airflow.sdk import DAG, CronTriggerTimetable
 
-from jobs.airflow import common, forms
-from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.forms import choices, defaults
+from jobs.airflow.mirror.fetch import MirrorOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_CATALOGUE_SCHEDULE", "17 * * * *")
 """Cron's spelling, UTC."""
@@ -25,7 +25,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     tags=["graphufs", "catalogue"],
-    default_args=common.arguments(),
+    default_args=defaults.arguments(),
 ):
-    for site in forms.sites():
-        MirrorOperator(task_id=f"mirror_{site}", site=site, pool=forms.pool_of(site))
+    for site in choices.sites():
+        MirrorOperator(task_id=f"mirror_{site}", site=site, pool=choices.pool_of(site))

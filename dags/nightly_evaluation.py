@@ -20,11 +20,11 @@ from typing import Any
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, get_current_context, task
 
-from jobs.airflow import common, fields, forms, nightly
 from jobs.airflow.assets import CHAMPION, CHECKPOINT, SCORES
-from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.forms import choices, defaults, from_schema, nightly
+from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operator import JobOperator
+from jobs.airflow.operators.job import JobOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_NIGHTLY_SCHEDULE", "0 3 * * *")
 """Cron's spelling, UTC."""
@@ -39,21 +39,21 @@ with DAG(
     catchup=False,  # the next night catches up what was missed; a run for each missed date would find nothing to do
     max_active_runs=1,
     tags=["graphufs", "evaluation"],
-    default_args=common.arguments(),
+    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
-        "experiment": common.experiment_field(optional=True),
-        "site": common.site_field(optional=True),
+        "experiment": defaults.experiment_field(optional=True),
+        "site": defaults.site_field(optional=True),
         "model": Param(
             "champion",
             type="string",
             pattern=nightly.MODEL,
-            maxLength=forms.LONGEST_MODEL,
-            examples=forms.models(),
+            maxLength=choices.LONGEST_MODEL,
+            examples=choices.models(),
             title="Model",
             description="champion (the newest candidate while there is none), latest, or the id of a model.",
         ),
-        "at_most": fields.of_experiment("nightly.at_most", "At most", None),
+        "at_most": from_schema.of_experiment("nightly.at_most", "At most", None),
         "night": Param(
             None,
             type=["string", "null"],
@@ -61,12 +61,12 @@ with DAG(
             title="Night",
             description="Which night this is. Empty: the run's date. The embedded world goes on up to this night.",
         ),
-        "deadline_hours": common.deadline_field(20),
-        "overrides": common.overrides_field(),
+        "deadline_hours": defaults.deadline_field(20),
+        "overrides": defaults.overrides_field(),
     },
 ):
 
-    @task(pool=forms.pool())
+    @task(pool=choices.pool())
     def check() -> dict[str, Any]:
         """See what this night is asked for, and that it is right."""
         from airflow.sdk.exceptions import AirflowFailException
@@ -90,7 +90,7 @@ with DAG(
     common_arguments: dict[str, Any] = {
         "site": checked["site"],
         "deadline": checked["deadline_hours"],
-        "pool": forms.pool(),
+        "pool": choices.pool(),
     }
     extend_world = JobOperator(
         task_id="extend_world",
@@ -125,6 +125,6 @@ with DAG(
         outlets=[SCORES],
         event={"experiment": checked["form"], "name": checked["name"], "night": checked["night"]},
     )
-    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=forms.pool())
+    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=choices.pool())
     extend_world >> plan_nightly
     record_nightly >> mirror

@@ -17,9 +17,10 @@ from typing import Any
 
 from airflow.sdk import DAG, get_current_context, task
 
-from jobs.airflow import common, forms
 from jobs.airflow.assets import STATISTICS
-from jobs.airflow.operator import JobOperator
+from jobs.airflow.forms import choices
+from jobs.airflow.forms import defaults as common
+from jobs.airflow.operators.job import JobOperator
 
 with DAG(
     dag_id="normalization",
@@ -36,19 +37,19 @@ with DAG(
     },
 ):
 
-    @task(pool=forms.pool())
+    @task(pool=choices.pool())
     def check() -> dict[str, str]:
         """See that the experiment is right, and fix it for all tasks of this run."""
         from airflow.sdk.exceptions import AirflowFailException
 
         from graphufs.config import loading
         from graphufs.errors import UserError
-        from jobs.airflow import resolve
+        from jobs.airflow.forms import validate
 
         params: dict[str, Any] = dict(get_current_context()["params"])
         try:
-            site = resolve.site(params["site"])
-            experiment = resolve.experiment(params["experiment"], list(params["overrides"] or []))
+            site = validate.site(params["site"])
+            experiment = validate.experiment(params["experiment"], list(params["overrides"] or []))
         except UserError as error:
             raise AirflowFailException(str(error)) from None
         return {"experiment": loading.dump(experiment), "site": site, "name": experiment.name}
@@ -57,7 +58,7 @@ with DAG(
     common: dict[str, Any] = {
         "experiment": checked["experiment"],
         "site": checked["site"],
-        "pool": forms.pool(),
+        "pool": choices.pool(),
     }
     prepare = JobOperator(task_id="prepare", step="prepare", doc_md="Fetch the data of the experiment.", **common)
     normalize = JobOperator(

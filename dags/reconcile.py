@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from jobs.airflow import common, forms
+from jobs.airflow.forms import choices, defaults
 
 with DAG(
     dag_id="reconcile",
@@ -28,7 +28,7 @@ with DAG(
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["graphufs", "care"],
-    default_args=common.arguments(retries=1),
+    default_args=defaults.arguments(retries=1),
     params={
         "grace": Param(
             300,
@@ -40,14 +40,14 @@ with DAG(
     },
 ):
 
-    @task(pool=forms.pool(), map_index_template="{{ task.op_kwargs['site'] }}")
+    @task(pool=choices.pool(), map_index_template="{{ task.op_kwargs['site'] }}")
     def compare(site: str) -> dict[str, Any]:
         """Compare a site's jobs with their tasks, and cancel those that nobody waits for."""
         from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
         from jobs.airflow.keys import instance
-        from jobs.airflow.reconcile import Found, reconcile, task_states
-        from jobs.airflow.site_client import SiteClient, SiteError, Unreachable
+        from jobs.airflow.sites.client import SiteClient, SiteError, Unreachable
+        from jobs.airflow.sites.reconcile import Found, reconcile, task_states
 
         name = instance()
         if not name:
@@ -79,4 +79,4 @@ with DAG(
         if lines:
             raise AirflowFailException("\n  ".join([f"{len(lines)} need a person:", *lines]))
 
-    report(compare.expand(site=forms.sites()))
+    report(compare.expand(site=choices.sites()))

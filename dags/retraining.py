@@ -20,12 +20,12 @@ from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
 
-from jobs.airflow import common, fields, forms
 from jobs.airflow.assets import CHAMPION
-from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.forms import choices, defaults, from_schema
+from jobs.airflow.forms.retraining import AskPerson
+from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operator import JobOperator
-from jobs.airflow.retraining import AskPerson
+from jobs.airflow.operators.job import JobOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_RETRAINING_SCHEDULE", "0 5 1 * *")
 """Cron's spelling, UTC."""
@@ -38,12 +38,12 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     tags=["graphufs", "training"],
-    default_args=common.arguments(),
+    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
-        "experiment": common.experiment_field(optional=True),
-        "site": common.site_field(optional=True),
-        "then": fields.of_experiment("retraining.then", "After a gain", None),
+        "experiment": defaults.experiment_field(optional=True),
+        "site": defaults.site_field(optional=True),
+        "then": from_schema.of_experiment("retraining.then", "After a gain", None),
         "ask_hours": Param(
             72,
             type="number",
@@ -52,18 +52,18 @@ with DAG(
             title="Time to answer (hours)",
             description="How long a person has where the rule asks one. Without an answer the champion stays.",
         ),
-        "deadline_hours": common.deadline_field(24 * 14),
-        "overrides": common.overrides_field(),
+        "deadline_hours": defaults.deadline_field(24 * 14),
+        "overrides": defaults.overrides_field(),
     },
 ):
 
-    @task(pool=forms.pool())
+    @task(pool=choices.pool())
     def check() -> dict[str, Any]:
         """See that what is asked for is right, and fix it for all tasks of this round."""
         from airflow.sdk.exceptions import AirflowFailException
 
         from graphufs.errors import UserError
-        from jobs.airflow import retraining
+        from jobs.airflow.forms import retraining
 
         context = get_current_context()
         params, run = context["params"], context["dag_run"]
@@ -77,7 +77,7 @@ with DAG(
     common_arguments: dict[str, Any] = {
         "site": checked["site"],
         "deadline": checked["deadline_hours"],
-        "pool": forms.pool(),
+        "pool": choices.pool(),
     }
     extend_world = JobOperator(
         task_id="extend_world",
@@ -121,7 +121,7 @@ with DAG(
         compared: dict[str, Any], answered: dict[str, Any] | None, used: dict[str, Any] | None
     ) -> dict[str, Any]:
         """What is to be decided, and what the registry is told with it."""
-        from jobs.airflow import retraining
+        from jobs.airflow.forms import retraining
 
         return {"overrides": retraining.told(answered, used), **retraining.outcome(compared["decision"], answered)}
 
@@ -145,7 +145,7 @@ with DAG(
         wanted=concluded["hold"],
     )
     mirror = MirrorOperator(
-        task_id="mirror", site=checked["site"], pool=forms.pool(), trigger_rule="none_failed_min_one_success"
+        task_id="mirror", site=checked["site"], pool=choices.pool(), trigger_rule="none_failed_min_one_success"
     )
     extend_world >> plan_retraining
     [promote, hold] >> mirror

@@ -10,11 +10,11 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from jobs.airflow import common, forms, nightly
 from jobs.airflow.assets import CHAMPION
-from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.forms import choices, defaults, nightly
+from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operator import JobOperator
+from jobs.airflow.operators.job import JobOperator
 
 with DAG(
     dag_id="rollback",
@@ -24,31 +24,31 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     tags=["graphufs", "training"],
-    default_args=common.arguments(),
+    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
-        "experiment": common.experiment_field("p0"),
-        "site": common.site_field(),
+        "experiment": defaults.experiment_field("p0"),
+        "site": defaults.site_field(),
         "why": Param("", type="string", maxLength=500, title="Why", description="For the registry's history."),
         "to": Param(
             None,
             type=["string", "null"],
             pattern=nightly.MODEL,
-            maxLength=forms.LONGEST_MODEL,
+            maxLength=choices.LONGEST_MODEL,
             title="To",
             description="The id of a former champion. Empty: the one before the present champion.",
         ),
-        "deadline_hours": common.deadline_field(6),
+        "deadline_hours": defaults.deadline_field(6),
     },
 ):
 
-    @task(pool=forms.pool())
+    @task(pool=choices.pool())
     def check() -> dict[str, Any]:
         """See that what is asked for is right, and who asks for it."""
         from airflow.sdk.exceptions import AirflowFailException
 
         from graphufs.errors import UserError
-        from jobs.airflow import retraining
+        from jobs.airflow.forms import retraining
 
         context = get_current_context()
         params, run = context["params"], context["dag_run"]
@@ -67,10 +67,10 @@ with DAG(
         experiment=checked["experiment"],
         site=checked["site"],
         deadline=checked["deadline_hours"],
-        pool=forms.pool(),
+        pool=choices.pool(),
         outlets=[CHAMPION],
         event={"experiment": checked["form"], "name": checked["name"]},
         doc_md="Make the former champion the champion again, and tell the nightly evaluation.",
     )
-    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=forms.pool())
+    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=choices.pool())
     roll_back >> mirror

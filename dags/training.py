@@ -19,12 +19,12 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from jobs.airflow import common, fields, forms
 from jobs.airflow.assets import CHECKPOINT
-from jobs.airflow.commands import PreflightOperator
-from jobs.airflow.mirror import MirrorOperator
+from jobs.airflow.forms import choices, defaults, from_schema
+from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operator import JobOperator
+from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.operators.site import PreflightOperator
 
 KEYS = {
     "mesh_size": "model.mesh_size",
@@ -52,46 +52,46 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["graphufs", "training"],
-    default_args=common.arguments(),
+    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
-        "experiment": common.experiment_field("p0"),
-        "site": common.site_field(),
+        "experiment": defaults.experiment_field("p0"),
+        "site": defaults.site_field(),
         **{
-            name: fields.of_experiment(key, TITLES.get(name, name.replace("_", " ").capitalize()), section(key))
+            name: from_schema.of_experiment(key, TITLES.get(name, name.replace("_", " ").capitalize()), section(key))
             for name, key in KEYS.items()
         },
-        **{name: fields.of_resource(name, title, "Job") for name, title in RESOURCES.items()},
-        "deadline_hours": common.deadline_field(24 * 14),
+        **{name: from_schema.of_resource(name, title, "Job") for name, title in RESOURCES.items()},
+        "deadline_hours": defaults.deadline_field(24 * 14),
         "register": Param(
             True,
             type="boolean",
             title="Register",
             description="Make the model a candidate, which tells the nightly evaluation of it.",
         ),
-        "overrides": common.overrides_field(),
+        "overrides": defaults.overrides_field(),
     },
 ):
 
-    @task(pool=forms.pool())
+    @task(pool=choices.pool())
     def check() -> dict[str, Any]:
         """See that all that was asked for is right, and fix it for all tasks of this run."""
         from airflow.sdk.exceptions import AirflowFailException
 
         from graphufs.config import loading
         from graphufs.errors import UserError
-        from jobs.airflow import resolve
+        from jobs.airflow.forms import validate
 
         params: dict[str, Any] = dict(get_current_context()["params"])
         overrides = list(params["overrides"] or [])
         if params["updates"] is not None:
             overrides.append("training.stages.0.epochs=null")  # its length is now told in updates
         try:
-            site = resolve.site(params["site"])
-            overrides = resolve.merged({key: params[name] for name, key in KEYS.items()}, overrides)
-            experiment = resolve.experiment(params["experiment"], overrides)
-            experiment, note = resolve.on_validation(experiment)
-            resources = resolve.resources(site, "train", {name: params[name] for name in RESOURCES})
+            site = validate.site(params["site"])
+            overrides = validate.merged({key: params[name] for name, key in KEYS.items()}, overrides)
+            experiment = validate.experiment(params["experiment"], overrides)
+            experiment, note = validate.on_validation(experiment)
+            resources = validate.resources(site, "train", {name: params[name] for name in RESOURCES})
         except UserError as error:
             raise AirflowFailException(str(error)) from None
         print(f"{experiment.name}: {note}")
@@ -113,7 +113,7 @@ with DAG(
         "experiment": checked["experiment"],
         "site": checked["site"],
         "deadline": checked["deadline_hours"],
-        "pool": forms.pool(),
+        "pool": choices.pool(),
     }
 
     def job(step: str, after: JobOperator | None, doc: str, **more: Any) -> JobOperator:
@@ -125,7 +125,7 @@ with DAG(
         task_id="preflight",
         site=checked["site"],
         job_resources=checked["preflight"],
-        pool=forms.pool(),
+        pool=choices.pool(),
         doc_md="See whether the site is ready for the jobs.",
     )
     prepare = job("prepare", None, "Fetch the data that are not there yet.")
@@ -150,7 +150,7 @@ with DAG(
     mirror = MirrorOperator(
         task_id="mirror",
         site=checked["site"],
-        pool=forms.pool(),
+        pool=choices.pool(),
         trigger_rule="none_failed",  # a model that is not registered has a report all the same
     )
     preflight >> prepare

@@ -2,7 +2,7 @@
 
 import sys
 
-from jobs import entry
+from jobs.cli import scripts
 
 if __name__ == "__main__":
-    sys.exit(entry.run("Compute normalization statistics.", ("prepare", "normalize")))
+    sys.exit(scripts.run("Compute normalization statistics.", ("prepare", "normalize")))

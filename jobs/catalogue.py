@@ -18,8 +18,9 @@ from graphufs.registry import registry
 from graphufs.storage.atomic import new_folder
 from graphufs.storage.paths import Layout
 from graphufs.train import metrics_file
-from jobs import history, state
-from jobs.folder import JobFolder
+from jobs.job import status as state
+from jobs.job import usage
+from jobs.job.folder import JobFolder
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 MOST_JOBS = 50
@@ -74,7 +75,7 @@ def open_jobs(root: Path) -> list[dict[str, Any]]:
     """Jobs that are not over, with their segments, the time they waited [s] and the GPU-hours they used so far."""
     open_ = [status for status in state.look(JobFolder.all(root)) if not status.over]
     return [
-        {**_told(status), **(history.history(status.job)["used"] if number < MOST_JOBS else {})}
+        {**_told(status), **(usage.history(status.job)["used"] if number < MOST_JOBS else {})}
         for number, status in enumerate(open_)
     ]
 

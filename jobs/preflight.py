@@ -16,7 +16,7 @@ from pathlib import Path
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
 from graphufs.storage.lock import locked
-from jobs import slurm
+from jobs.scheduler import slurm
 from jobs.site import Site
 
 SPACE = 20 * 2**30
@@ -25,7 +25,7 @@ PACKAGES = ("graphufs", "jax", "jaxlib", "equinox", "optax", "numpy", "xarray", 
 PROBE = """
 import importlib, json, sys
 from importlib import metadata
-for name in ("jax", "equinox", "optax", "xarray", "zarr", "submitit", "graphufs", "jobs.work"):
+for name in ("jax", "equinox", "optax", "xarray", "zarr", "submitit", "graphufs", "jobs.worker.runner"):
     importlib.import_module(name)
 versions = {}
 for name in %r:
@@ -106,7 +106,7 @@ def _locks(root: Path) -> Finding:
 
 def _environment(site: Site) -> Finding:
     """The job's Python imports all it needs, and is what is here too."""
-    from jobs.launch import python_of
+    from jobs.submission.launch import python_of
 
     script = "\n".join([*site.setup, f"{python_of(site)} -c {shlex.quote(PROBE % (PACKAGES,))}"])
     environment = slurm.environment() | {"JAX_PLATFORMS": "cpu"}
@@ -154,7 +154,7 @@ def _accounting() -> Finding:
 
 def _placement(name: str, site: Site, step: str, wanted: Sequence[str] = ()) -> Finding:
     """When Slurm would start the step's job."""
-    from jobs.launch import trial_script
+    from jobs.submission.launch import trial_script
 
     try:
         resources = site.resources_of(step, wanted)

@@ -2,9 +2,11 @@
 
 import sys
 
-from jobs import entry
+from jobs.cli import scripts
 
 if __name__ == "__main__":
     sys.exit(
-        entry.run("Make forecasts with a trained emulator, score them and report.", ("forecast", "evaluate", "report"))
+        scripts.run(
+            "Make forecasts with a trained emulator, score them and report.", ("forecast", "evaluate", "report")
+        )
     )

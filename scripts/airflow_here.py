@@ -27,10 +27,10 @@ from rich.console import Console
 
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
-from jobs import state
-from jobs.folder import JobFolder
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+from jobs.job.status import Status
 from jobs.site import SHIPPED
-from jobs.state import Status
 
 POLL = 2
 """Seconds between two looks at this machine's jobs, which cost nothing here."""

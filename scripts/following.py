@@ -13,7 +13,7 @@ from rich.console import Console
 
 from graphufs.cli.terminal import Bars
 from graphufs.steps import Event
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
 
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 PATIENCE = 120.0

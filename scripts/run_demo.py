@@ -31,8 +31,8 @@ from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import Layout, digest
-from jobs import submit
 from jobs.airflow.keys import PREFIX
+from jobs.submission import submit
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 SITE = "local"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
 
 
 class PlayedAirflow:

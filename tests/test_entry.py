@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
 from tests.conftest import TINY
 
 STEPS = {

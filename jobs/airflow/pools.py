@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jobs.airflow import forms
+from jobs.airflow.forms import choices
 
 SLOTS = 16
 
@@ -19,9 +19,9 @@ SLOTS = 16
 def pools() -> dict[str, dict[str, Any]]:
     """By name: those of the sites, and the one of tasks whose site is chosen in a form."""
     found: dict[str, list[str]] = {}
-    for site in forms.sites():
-        found.setdefault(str(forms.pool_of(site)), []).append(site)
-    found.setdefault(forms.pool(), [])
+    for site in choices.sites():
+        found.setdefault(str(choices.pool_of(site)), []).append(site)
+    found.setdefault(choices.pool(), [])
     return {
         name: {
             "slots": SLOTS,

@@ -48,7 +48,7 @@ def main(report: Path) -> None:
     from airflow.utils.db import initdb
 
     initdb()
-    from jobs.airflow import trigger
+    from jobs.airflow.operators import trigger
 
     trigger.SETTLE = 0.0  # there is no scheduler here that could take things amiss
     only = os.environ.get("ONLY", "")

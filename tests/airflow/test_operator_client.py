@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.airflow import poller as polling
-from jobs.airflow import site_client, words
+from jobs.airflow import messages
 from jobs.airflow.keys import job_key
-from jobs.airflow.poller import News, Poller, Trouble, backoff
-from jobs.airflow.site_client import Refused, SiteClient, SiteError, Unreachable
-from jobs.command import PROTOCOL
-from jobs.folder import KEY
+from jobs.airflow.sites import client as site_client
+from jobs.airflow.sites import poller as polling
+from jobs.airflow.sites.client import Refused, SiteClient, SiteError, Unreachable
+from jobs.airflow.sites.poller import News, Poller, Trouble, backoff
+from jobs.cli.app import PROTOCOL
+from jobs.job.folder import KEY
 from jobs.site import Site
 
 HOSTILE = [
@@ -344,7 +345,7 @@ def test_a_failures_first_line_has_the_reason_and_the_last_how_to_see_it():
         "key": "k", "step": "train", "state": "FAILED", "ending": "out_of_memory", "message": "CUDA: no room\n  more",
         "id": "7", "folder": "/big root/jobs/k", "what": "stopped",
     }  # fmt: skip
-    lines = words.failure(answer).splitlines()
+    lines = messages.failure(answer).splitlines()
     assert lines[0] == "train FAILED, out of memory: CUDA: no room"
     assert lines[-1].endswith("submit train '/big root/jobs/k/experiment.yaml' --site debug --root '/big root'")
-    assert "not submitted again" in words.failure({**answer, "state": "LOST"})
+    assert "not submitted again" in messages.failure({**answer, "state": "LOST"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.airflow.keys import Origin
-from jobs.airflow.reconcile import ALIVE, GONE, reconcile
-from jobs.airflow.site_client import Unreachable
+from jobs.airflow.sites.client import Unreachable
+from jobs.airflow.sites.reconcile import ALIVE, GONE, reconcile
 from tests.jobs import ago
 
 LIVE = {"state": "PENDING", "over": False, "what": "nothing", "id": "7", "begun": ago(1000)}

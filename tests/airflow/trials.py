@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from jobs.airflow.operator import JobOperator
+from jobs.airflow.operators.job import JobOperator
 
 HELD = "sbatch.begin=now+1hour"
 

@@ -32,12 +32,14 @@ from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAIN, run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
-from jobs import poll, site, state, submit
-from jobs.airflow import mirrored
+from jobs import site
 from jobs.airflow.keys import job_key
+from jobs.airflow.mirror import read
 from jobs.catalogue import catalogue
-from jobs.folder import JobFolder
-from jobs.submit import Request
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+from jobs.submission import poll, submit
+from jobs.submission.submit import Request
 from tests.airflow.test_dags import PYTHON as AIRFLOWS_PYTHON
 from tests.conftest import TINY
 from tests.golden.formats.unpack import ARCHIVE, unpack
@@ -325,9 +327,9 @@ def test_a_job_that_waits_in_slurms_queue_runs_when_slurm_starts_its_script(own_
 
 def test_the_control_planes_copy_of_a_site_is_read(kept, monkeypatch):
     monkeypatch.setenv("GRAPHUFS_MIRROR", str(kept.parent / "mirror"))
-    assert mirrored.sites() == ["local"]
-    assert set(mirrored.models(["local"])) == set(VALUES["models"])
-    assert mirrored.catalogue("local")["champions"] == {"tiny": CHAMPION}
+    assert read.sites() == ["local"]
+    assert set(read.models(["local"])) == set(VALUES["models"])
+    assert read.catalogue("local")["champions"] == {"tiny": CHAMPION}
 
 
 INSIDE = """

@@ -10,8 +10,9 @@ import pytest
 
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from jobs import catalogue, history
+from jobs import catalogue
 from jobs.catalogue import fetch
+from jobs.job import usage
 from tests.jobs import job_of
 
 
@@ -160,8 +161,8 @@ def test_jobs_that_are_not_over_are_told_with_what_they_used(fake, tmp_path, mon
     job_of(tmp_path, "refused", phase="refused")
     fake.row("RUNNING")
     used = {"gpu_hours": 1.5, "queue_wait": 60.0}
-    content = {"used": history.used([used, {}, {**used, "queue_wait": None}])}
-    monkeypatch.setattr(history, "history", lambda job: content)
+    content = {"used": usage.used([used, {}, {**used, "queue_wait": None}])}
+    monkeypatch.setattr(usage, "history", lambda job: content)
     (found,) = catalogue.catalogue(tmp_path)["jobs"]
     assert (found["key"], found["step"], found["state"]) == ("open", "train", "RUNNING")
     assert (found["segments"], found["gpu_hours"], found["queue_wait"]) == (3, 3.0, 60.0)
@@ -179,9 +180,9 @@ def test_accounting_is_asked_for_energy_too_and_what_is_no_number_of_joules_is_n
     allocation = row.format(id="12", tres="billing=2,gres/gpu=2", j="0")
     for joules, kwh in (("7200000", 2.0), ("18446744073709551614", None), ("", None), ("0", None)):
         fake.say("sacct", allocation + "\n" + row.format(id="12.batch", tres="", j=joules))
-        (segment,) = history.history(job)["segments"]
+        (segment,) = usage.history(job)["segments"]
         assert (segment["energy"], segment["gpu_hours"], segment["queue_wait"]) == (kwh, 2.0, 60.0)
-    assert history.history(job)["used"]["gpu_hours"] == 2.0
+    assert usage.history(job)["used"]["gpu_hours"] == 2.0
 
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):

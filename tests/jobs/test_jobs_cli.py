@@ -12,8 +12,10 @@ import pytest
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
-from jobs import cli, command, display, waiting
-from jobs.folder import JobFolder, now
+from jobs.cli import app as command
+from jobs.cli import main as cli
+from jobs.cli import tables, wait
+from jobs.job.folder import JobFolder, now
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings
 
@@ -52,14 +54,14 @@ def told(out):
     return content
 
 
-@pytest.mark.parametrize("arguments", [("-c", "import jobs.cli"), ("-m", "jobs", "list"), ("-m", "jobs", "sites")])
+@pytest.mark.parametrize("arguments", [("-c", "import jobs.cli.main"), ("-m", "jobs", "list"), ("-m", "jobs", "sites")])
 def test_the_command_imports_nothing_heavy(tmp_path, arguments):
     environment = surroundings(GRAPHUFS_ROOT=str(tmp_path))
     command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "jobs.cli" in imported and not imported & HEAVY
+    assert "jobs.cli.main" in imported and not imported & HEAVY
 
 
 def test_the_module_is_the_command():
@@ -249,7 +251,7 @@ def test_a_chain_with_a_step_that_cannot_be_submits_nothing(call, fake, tmp_path
 
 
 def test_waiting_ends_with_the_job(call, fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(waiting, "WAIT", 0.1)
+    monkeypatch.setattr(wait, "WAIT", 0.1)
     calls, result = fake.bin / "squeue.calls", tmp_path / "root" / "jobs" / "job" / "result.json"
     (tmp_path / "proof").write_text(json.dumps({"key": "job", "attempt": 1, "finished": now(), "result": {}}))
     lines = ["#!/bin/bash", f"echo x >> {calls}", 'echo "12|RUNNING|None|||node1"']
@@ -261,14 +263,14 @@ def test_waiting_ends_with_the_job(call, fake, tmp_path, monkeypatch):
 
 
 def test_waiting_for_a_job_that_fails_fails(call, fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(waiting, "WAIT", 0.1)
+    monkeypatch.setattr(wait, "WAIT", 0.1)
     fake.account("OUT_OF_MEMORY")
     code, _, error = call("submit", "prepare", TINY, "--site", "fake", "--root", tmp_path / "root", "--wait")
     assert code == 1 and "out of memory" in error and "--site debug" in error and len(fake.calls("sbatch")) == 1
 
 
 def test_waiting_goes_on_with_the_next_attempt_and_ends_after_the_last(call, fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(waiting, "WAIT", 0.1)
+    monkeypatch.setattr(wait, "WAIT", 0.1)
     (fake.sites / "fake.yaml").write_text("executor: slurm\nmax_attempts: 2\n")
     fake.account("TIMEOUT")
     code, out, _ = call("submit", "prepare", TINY, "--site", "fake", "--root", tmp_path / "root", "--wait", "--json")
@@ -276,7 +278,7 @@ def test_waiting_goes_on_with_the_next_attempt_and_ends_after_the_last(call, fak
 
 
 def test_waiting_for_a_job_that_gets_lost_is_no_success(call, fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(waiting, "WAIT", 0.2)
+    monkeypatch.setattr(wait, "WAIT", 0.2)
     (fake.sites / "fake.yaml").write_text("executor: slurm\nlost_after: 1\n")
     code, out, _ = call("submit", "prepare", TINY, "--site", "fake", "--root", tmp_path / "root", "--wait", "--json")
     assert told(out)["jobs"][0]["state"] == "LOST" and code != 0
@@ -316,7 +318,7 @@ def test_fetch_gives_the_report_of_a_job(call, failed, tmp_path):
 
 def test_a_submission_costs_little_beyond_pythons_start(fake, tmp_path):
     fake.row("PENDING")
-    probe = "import sys, time\nbegan = time.monotonic()\nfrom jobs.cli import main\ntry: main(sys.argv[1:])\n"
+    probe = "import sys, time\nbegan = time.monotonic()\nfrom jobs.cli.main import main\ntry: main(sys.argv[1:])\n"
     probe += "finally: print(time.monotonic() - began)"
     arguments = ("submit", "prepare", TINY, "--site", "fake", "--root", tmp_path / "root")
     command = [sys.executable, "-c", probe, *map(str, arguments)]
@@ -332,7 +334,7 @@ def test_a_submission_costs_little_beyond_pythons_start(fake, tmp_path):
     [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2.0 h"), (172800, "2.0 d"), (1e6, "11.6 d")],
 )
 def test_durations_are_short_to_read(seconds, expected):
-    assert display.duration(seconds) == expected
+    assert tables.duration(seconds) == expected
 
 
 def test_the_table_shows_progress_and_since_when_nobody_knows(fake, tmp_path):

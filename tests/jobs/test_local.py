@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import launch, processes, site, state, submit
-from jobs.folder import JobFolder
+from jobs import site
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+from jobs.scheduler import processes
 from jobs.site import Site
-from jobs.submit import LATE, Request, tend
+from jobs.submission import launch, submit
+from jobs.submission.submit import LATE, Request, tend
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings, until
 
@@ -83,7 +86,7 @@ def starting(job):
     """The process of a job that holds its signals back and has not begun to work."""
     for number in members(job):
         with contextlib.suppress(OSError):
-            begins = b"jobs.begin" in Path(f"/proc/{number}/cmdline").read_bytes()
+            begins = b"jobs.worker.bootstrap" in Path(f"/proc/{number}/cmdline").read_bytes()
             held = next(line for line in Path(f"/proc/{number}/status").read_text().splitlines() if "SigBlk" in line)
             if begins and int(held.split()[1], 16) >> (signal.SIGUSR2 - 1) & 1:
                 return number

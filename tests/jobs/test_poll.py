@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graphufs.errors import UserError
-from jobs import poll
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
+from jobs.submission import poll
 from tests.jobs import attempt_of, job_of
 
 

@@ -10,8 +10,8 @@ import pytest
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
-from jobs import prune
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
+from jobs.submission import prune
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, job_of
 

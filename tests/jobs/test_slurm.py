@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs import slurm
-from jobs.slurm import Refused, Row, Silent
+from jobs.scheduler import slurm
+from jobs.scheduler.slurm import Refused, Row, Silent
 
 SINCE = datetime(2024, 3, 1, 23, 59, 50, tzinfo=UTC)
 LATELY = "2024-03-01T10:00:00|2024-03-01T11:00:00|node1"

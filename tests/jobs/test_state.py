@@ -11,8 +11,9 @@ from dataclasses import asdict
 import pytest
 
 from graphufs.storage.atomic import write_json
-from jobs import processes, state
-from jobs.folder import Intent, JobFolder, now
+from jobs.job import status as state
+from jobs.job.folder import Intent, JobFolder, now
+from jobs.scheduler import processes
 from jobs.site import Policy, Site
 from tests.jobs import SLURM, ago, attempt_of, finish, job_of
 

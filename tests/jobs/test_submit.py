@@ -12,10 +12,13 @@ import pytest
 from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
-from jobs import preflight, slurm, state, submit
-from jobs.folder import JobFolder, now
+from jobs import preflight
+from jobs.job import status as state
+from jobs.job.folder import JobFolder, now
+from jobs.scheduler import slurm
 from jobs.site import Site
-from jobs.submit import LATE, Request, tend
+from jobs.submission import submit
+from jobs.submission.submit import LATE, Request, tend
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings, until
 

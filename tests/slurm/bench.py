@@ -19,7 +19,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint
 from graphufs.storage.paths import Layout
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
 from jobs.site import SHIPPED
 from tests.slurm import slurm_cluster
 

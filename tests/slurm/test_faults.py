@@ -27,7 +27,7 @@ from graphufs.emulator import checkpoint
 from graphufs.steps import run_step
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
-from jobs.submit import LATE
+from jobs.submission.submit import LATE
 from tests.slurm import running, slurm_cluster
 from tests.slurm.bench import Bench, assert_equal, experiment, final_arrays, wait_for
 
@@ -39,9 +39,9 @@ OFTEN = ["training.checkpoint_every=50", "training.validate_every=1000", "traini
 SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (700, 4500))
 HALT = """
 import functools, sys
-import jobs.slurm
-from jobs.cli import main
-real = jobs.slurm.sbatch
+import jobs.scheduler.slurm
+from jobs.cli.main import main
+real = jobs.scheduler.slurm.sbatch
 @functools.wraps(real)
 def halting(*args, **kwargs):
     if %r == "before":
@@ -49,7 +49,7 @@ def halting(*args, **kwargs):
     answer = real(*args, **kwargs)
     print("halted", flush=True); sys.stdin.readline()
     return answer
-jobs.slurm.sbatch = halting
+jobs.scheduler.slurm.sbatch = halting
 main(sys.argv[1:])
 """
 
@@ -340,7 +340,7 @@ def workers(bench: Bench) -> list[int]:
             line = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"jobs.begin" in line and str(bench.root).encode() in line and b"python" in line.split(b"\0")[0]:
+        if b"jobs.worker.bootstrap" in line and str(bench.root).encode() in line and b"python" in line.split(b"\0")[0]:
             found.append(int(folder.name))
     return found
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from graphufs.config.experiment import Experiment
 from graphufs.storage.paths import Layout
-from jobs.folder import JobFolder
+from jobs.job.folder import JobFolder
 from tests.slurm import slurm_cluster
 from tests.slurm.bench import Bench, assert_equal, final_arrays
 
@@ -158,5 +158,5 @@ def test_the_state_of_many_jobs_costs_one_call_of_each_command(bench: Bench) -> 
 
 
 def test_the_command_imports_no_jax_and_no_xarray() -> None:
-    code = "import sys, jobs.cli; print([name for name in ('jax', 'xarray', 'zarr') if name in sys.modules])"
+    code = "import sys, jobs.cli.main; print([name for name in ('jax', 'xarray', 'zarr') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -16,8 +16,9 @@ from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from jobs.airflow import forms, mirrored
-from jobs.airflow.page import charts, contents, words
+from jobs.airflow.forms import choices
+from jobs.airflow.mirror import read
+from jobs.airflow.page import charts, contents, formatting
 
 OURS = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-src 'self'; base-uri 'none'; "
@@ -52,7 +53,7 @@ app = FastAPI(
 def page() -> Response:
     """Champions, candidates, nightly scores, jobs, reports, history."""
     now = datetime.now(UTC)
-    sites = [contents.site(name) for name in sorted({*forms.sites(), *mirrored.sites()})]
+    sites = [contents.site(name) for name in sorted({*choices.sites(), *read.sites()})]
     return _html("page.html.j2", sites=sites, experiments=contents.experiments(sites), now=now)
 
 
@@ -111,7 +112,19 @@ def _answer(content: bytes, kind: str, policy: str) -> Response:
 def _templates() -> Environment:
     loader = PackageLoader("jobs.airflow.page")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters = (words.ago, words.size, words.number, words.duration, words.period, words.pretty)
+    filters = (
+        formatting.ago,
+        formatting.size,
+        formatting.number,
+        formatting.duration,
+        formatting.period,
+        formatting.pretty,
+    )
     found.filters |= {one.__name__: one for one in filters}
-    found.globals |= {"chart": charts.chart, "forecast": words.forecast, "target": words.target, "costs": words.costs}
+    found.globals |= {
+        "chart": charts.chart,
+        "forecast": formatting.forecast,
+        "target": formatting.target,
+        "costs": formatting.costs,
+    }
     return found

@@ -7,7 +7,7 @@ import math
 from markupsafe import Markup, escape
 
 from jobs.airflow.page.contents import Target
-from jobs.airflow.page.words import forecast, number
+from jobs.airflow.page.formatting import forecast, number
 
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 26

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphufs.errors import UserError
-from jobs.airflow import mirrored
-from jobs.airflow.mirrored import PATH
+from jobs.airflow.mirror import read
+from jobs.airflow.mirror.read import PATH
 
 
 class Told(BaseModel):
@@ -209,7 +209,7 @@ class Experiment:
 
 def site(name: str) -> Site:
     """A site's copy as it is."""
-    content = mirrored.catalogue(name)
+    content = read.catalogue(name)
     if content is None:
         return Site(name)
     said = content.get("warnings")
@@ -263,7 +263,7 @@ def file(name: str, path: str) -> Path:
         If the copy lists no such file, or it does not lie there.
     """
     try:
-        place = mirrored.place(name) / mirrored.FILES
+        place = read.place(name) / read.FILES
         listed = site(name).paths
     except UserError:
         raise LookupError("there is no such site") from None

@@ -73,7 +73,7 @@ def context(try_number=1, run_id="manual__1", max_tries=2, **more):
 @contextmanager
 def site(*answers):
     """A site whose job command answers in turn (the last one for ever) and remembers what it was asked."""
-    from jobs.airflow.site_client import SiteClient
+    from jobs.airflow.sites.client import SiteClient
 
     asked, left = [], list(answers)
 
@@ -101,7 +101,7 @@ def site(*answers):
 
 
 def operator(**more):
-    from jobs.airflow.operator import JobOperator
+    from jobs.airflow.operators.job import JobOperator
 
     return JobOperator(**{"task_id": "t", "step": "train", "experiment": "tiny", "site": "quick", **more})
 
@@ -133,7 +133,7 @@ class Log:
 
 @contextmanager
 def heard():
-    from jobs.airflow.trigger import JobTrigger, SiteTrigger
+    from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
 
     log = Log()
     JobTrigger.log, SiteTrigger.log = log, log

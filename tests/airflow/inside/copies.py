@@ -15,7 +15,7 @@ def holding(files, **more):
     import base64
     import hashlib
 
-    from jobs.airflow.site_client import Refused, SiteClient
+    from jobs.airflow.sites.client import Refused, SiteClient
 
     asked = []
 
@@ -35,23 +35,23 @@ def holding(files, **more):
 
 
 def copied():
-    from jobs.airflow import mirrored
+    from jobs.airflow.mirror import read
 
-    place = mirrored.place("quick") / "files"
+    place = read.place("quick") / "files"
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
 def mirrored_by(files, **more):
-    from jobs.airflow import mirror
-    from jobs.airflow.site_client import SiteClient
+    from jobs.airflow.mirror import fetch
+    from jobs.airflow.sites.client import SiteClient
 
     with holding(files, **more) as asked:
-        done = mirror.refresh(SiteClient.load("quick"), "quick", lambda words: None)
+        done = fetch.refresh(SiteClient.load("quick"), "quick", lambda words: None)
     return done, [arguments[1] for arguments in asked if arguments[0] == "fetch"]
 
 
 def check_the_copy_follows_the_site_and_fetches_only_what_changed():
-    from jobs.airflow import mirrored
+    from jobs.airflow.mirror import read
 
     os.environ["GRAPHUFS_MIRROR"] = str(Path("copies").absolute())
     one, two = "runs/tiny/ab/reports/cd.html", "runs/tiny/ab/nightly/00000016/report.html"
@@ -59,50 +59,50 @@ def check_the_copy_follows_the_site_and_fetches_only_what_changed():
     assert set(fetched) == {one, two} and copied() == {one: b"first", two: b"second"} and done["fetched"] == 2
     _, fetched = mirrored_by({one: b"first", two: b"second, longer"}, models=[{"id": "m", "registered": "2"}])
     assert fetched == [two] and copied()[two] == b"second, longer"
-    assert mirrored.models(["quick", "here"]) == ["m"]
-    left = mirrored.place("quick") / "files" / "runs" / ".report.html.tmp"
+    assert read.models(["quick", "here"]) == ["m"]
+    left = read.place("quick") / "files" / "runs" / ".report.html.tmp"
     left.write_text("half")
     mirrored_by({one: b"first"})
     assert copied() == {one: b"first"} and not (left.parent / "tiny" / "ab" / "nightly").exists()
-    assert [file["path"] for file in mirrored.catalogue("quick")["files"]] == [one]
+    assert [file["path"] for file in read.catalogue("quick")["files"]] == [one]
     _, fetched = mirrored_by({one: b"gone since"})
-    assert fetched == [one] and copied() == {} and mirrored.catalogue("quick")["files"] == []
+    assert fetched == [one] and copied() == {} and read.catalogue("quick")["files"] == []
 
 
 def check_a_site_writes_nowhere_but_in_its_copy_and_no_more_than_it_may():
-    from jobs.airflow import mirror, mirrored
-    from jobs.airflow.site_client import SiteError
+    from jobs.airflow.mirror import fetch, read
+    from jobs.airflow.sites.client import SiteError
 
     hostile = ["../stolen.html", "/tmp/stolen.html", "a/../../b.html", ".ssh/x.html", "a//b.html", "a/b.sh", "-a.html",
                "a\x00.html", "a\n.html", ""]  # fmt: skip
     _, fetched = mirrored_by({**{path: b"x" for path in hostile}, "good/a.html": b"y"})
     assert fetched == ["good/a.html"] and copied() == {"good/a.html": b"y"}
-    with replaced(mirror, LARGEST=3, TOTAL=4):
+    with replaced(fetch, LARGEST=3, TOTAL=4):
         _, fetched = mirrored_by({"a.html": b"1234", "b.html": b"123", "c.html": b"12", "d.html": b"1"})
-    assert copied().keys() == {"b.html", "d.html"} and mirrored.catalogue("quick")["left_out"] == ["a.html", "c.html"]
+    assert copied().keys() == {"b.html", "d.html"} and read.catalogue("quick")["left_out"] == ["a.html", "c.html"]
 
-    before, catalogue = copied(), mirrored.catalogue("quick")
-    with replaced(mirror, _fetch=lambda client, path: (_ for _ in ()).throw(SiteError("broken"))):
+    before, catalogue = copied(), read.catalogue("quick")
+    with replaced(fetch, _fetch=lambda client, path: (_ for _ in ()).throw(SiteError("broken"))):
         with raises(SiteError):
             mirrored_by({"new.html": b"z"})
-    assert copied() == before and mirrored.catalogue("quick") == catalogue, "the old copy stays"
+    assert copied() == before and read.catalogue("quick") == catalogue, "the old copy stays"
 
 
 def check_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight():
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-    from jobs.airflow import mirrored
-    from jobs.airflow.commands import PreflightOperator
-    from jobs.airflow.mirror import MirrorOperator
-    from jobs.airflow.site_client import SiteClient, Unreachable
+    from jobs.airflow.mirror import read
+    from jobs.airflow.mirror.fetch import MirrorOperator
+    from jobs.airflow.operators.site import PreflightOperator
+    from jobs.airflow.sites.client import SiteClient, Unreachable
 
-    before = mirrored.catalogue("quick")
+    before = read.catalogue("quick")
     with site(Unreachable("no route")):
         with raises(AirflowSkipException, "the old copy stays"):
             MirrorOperator(task_id="m", site="quick").execute({})
         with raises(TaskDeferred) as caught:
             PreflightOperator(task_id="p", site="quick").execute({})
-    assert mirrored.catalogue("quick") == before
+    assert read.catalogue("quick") == before
     event = {"site": "quick", "deadline": caught.value.trigger.deadline, "late": False}
     found = [{"what": "root folder", "good": True, "words": "fine"}, {"what": "GPU", "good": None, "words": "none"}]
     asked = []

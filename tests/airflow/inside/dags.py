@@ -49,9 +49,9 @@ def check_the_training_form_has_types_limits_and_help_of_the_schemas():
 
 def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
     from graphufs.errors import UserError
-    from jobs.airflow import resolve
+    from jobs.airflow.forms import validate
 
-    assert resolve.experiment("tiny", ["data.source.world.seed=3"]).data.source.world.seed == 3
+    assert validate.experiment("tiny", ["data.source.world.seed=3"]).data.source.world.seed == 3
     for override in (
         "data.source.url=file:///etc",
         "data.source={url: 'simplecache::https://elsewhere/x'}",
@@ -61,7 +61,7 @@ def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
         "training.init_from=/etc/shadow",
     ):
         with raises(UserError, "names a place that the site's account would go to"):
-            resolve.experiment("tiny", [override])
+            validate.experiment("tiny", [override])
     for override, words in (
         ("name=../../etc", "name"),
         ("description=!!python/object/apply:os.system [id]", "not YAML"),
@@ -72,32 +72,32 @@ def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
         ("training.batch_sise=2", "did you mean training.batch_size"),
     ):
         with raises(UserError, words):
-            resolve.experiment("tiny", [override])
+            validate.experiment("tiny", [override])
     with raises(UserError, "there is no experiment"):
-        resolve.experiment("../experiments/tiny")
+        validate.experiment("../experiments/tiny")
     with raises(UserError, "101 overrides"):
-        resolve.experiment("tiny", ["training.seed=1"] * 101)
+        validate.experiment("tiny", ["training.seed=1"] * 101)
     with raises(UserError, "training.seed is given both"):
-        resolve.merged({"training.seed": 1}, ["training.seed=2"])
+        validate.merged({"training.seed": 1}, ["training.seed=2"])
     for site in ("debug", "unfinished", "--root=/", "../sites/here.yaml", "/etc/passwd"):
         with raises(UserError, "no site"):
-            resolve.site(site)
+            validate.site(site)
     for wrong in ({"time_limit": "1h; id"}, {"memory": "lots"}, {"gpus": -1}):
         with raises(UserError, next(iter(wrong))):
-            resolve.resources("here", "train", wrong)
+            validate.resources("here", "train", wrong)
 
 
 def check_forecasts_of_a_short_validation_period_are_shortened_and_that_is_said():
-    from jobs.airflow import resolve
+    from jobs.airflow.forms import validate
 
-    whole, note = resolve.on_validation(resolve.experiment("tiny"))
+    whole, note = validate.on_validation(validate.experiment("tiny"))
     assert whole.forecast.lead_time == 24 and "shortened" not in note
     assert str(whole.forecast.period) == str(whole.data.validation)
     period = "data.validation={start: 1994-01-11T00, end: 1994-01-12T00}"
-    short, note = resolve.on_validation(resolve.experiment("tiny", [period]))
+    short, note = validate.on_validation(validate.experiment("tiny", [period]))
     assert short.forecast.lead_time == 18 and "shortened from 24h to 18h" in note and len(short.initial_times) == 1
     none = ["data.validation={start: 1994-01-11T00, end: 1994-01-11T06}", "data.input_frames=1"]
-    longest, note = resolve.on_validation(resolve.experiment("tiny", none))
+    longest, note = validate.on_validation(validate.experiment("tiny", none))
     assert longest.forecast.lead_time == 6
 
 

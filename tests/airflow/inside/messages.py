@@ -61,11 +61,11 @@ def tell(given, *arguments, **more):
 
 
 def check_a_failure_is_told_with_its_reason_its_log_and_the_command_that_shows_it():
-    from jobs.airflow import words
+    from jobs.airflow import messages
 
     failed = {**FAILED, "key": "k", "message": "ValueError: <!channel> & no\nmore"}
     with chat() as posted:
-        tell(of_a_failure(RuntimeError(words.failure(failed))))
+        tell(of_a_failure(RuntimeError(messages.failure(failed))))
     ((path, content),) = posted
     assert path == "/hooks/T0/HIDDEN"
     assert {name: content[name] for name in ("dag", "run", "task", "state", "log")} == {

@@ -10,7 +10,8 @@ from inside import bag, events, raises, replaced, run, states_of, xcoms
 
 
 def check_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_shows_it():
-    from jobs.airflow import forms, mirrored
+    from jobs.airflow.forms import choices
+    from jobs.airflow.mirror import read
 
     root = Path(os.environ["GRAPHUFS_ROOT"])
     (model,) = [event["model"] for event in events("graphufs_checkpoint")]
@@ -25,10 +26,10 @@ def check_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_sh
     assert states.pop("check") == states.pop("extend_world") == "success" and set(states.values()) == {"skipped"}
     assert "nothing new" in xcoms(again, "plan_nightly")["result"]["message"]
     assert len(events("graphufs_scores")) == 1 and again.state == "success"
-    seen = mirrored.catalogue("here")
+    seen = read.catalogue("here")
     assert [one["id"] for one in seen["models"]] == [model] == [one["model"] for one in seen["nightly"]]
-    assert model in forms.models() and "experiment" not in seen["models"][0]
-    report = mirrored.place("here") / "files" / event["report"]
+    assert model in choices.models() and "experiment" not in seen["models"][0]
+    report = read.place("here") / "files" / event["report"]
     assert report.read_bytes() == (root / event["report"]).read_bytes() and report.suffix == ".html"
 
 
@@ -37,7 +38,7 @@ def check_a_night_is_asked_for_by_form_event_or_setting():
 
     from graphufs.config import loading
     from graphufs.errors import UserError
-    from jobs.airflow import nightly
+    from jobs.airflow.forms import nightly
 
     form = {"experiment": "tiny", "site": "here", "model": "latest", "overrides": ["forecast.lead_time=48h"]}
     rest = {"at_most": None, "night": None, "deadline_hours": 20}
@@ -82,7 +83,7 @@ def check_of_several_events_the_newest_counts_and_the_others_get_runs_of_their_o
 
     from airflow.sdk.execution_time import task_runner
 
-    from jobs.airflow import nightly
+    from jobs.airflow.forms import nightly
 
     def event(minute, **extra):
         return SimpleNamespace(extra=extra, timestamp=datetime(2026, 3, 1, 0, minute, tzinfo=UTC))

@@ -33,7 +33,7 @@ def check_another_try_is_about_the_same_job():
 def check_a_job_that_failed_is_done_anew_for_a_person_and_not_for_a_retry_of_airflows():
     from airflow.sdk.exceptions import AirflowFailException
 
-    from jobs.airflow.site_client import Refused, SiteClient
+    from jobs.airflow.sites.client import Refused, SiteClient
 
     def tries_again(job, **ti):
         store, again = Store(), context(2, **ti)
@@ -97,7 +97,7 @@ def check_an_end_that_a_retry_cannot_help_fails_at_once_with_its_reason_first():
 def check_a_site_out_of_reach_pauses_the_task_and_it_goes_on():
     from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-    from jobs.airflow.site_client import Unreachable
+    from jobs.airflow.sites.client import Unreachable
 
     with site(Unreachable("no route"), RUNNING):
         task = operator(deadline=timedelta(hours=1))
@@ -114,7 +114,7 @@ def check_a_site_out_of_reach_pauses_the_task_and_it_goes_on():
 def check_what_is_wrong_is_said_and_not_tried_again():
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-    from jobs.airflow.site_client import Refused, SiteError
+    from jobs.airflow.sites.client import Refused, SiteError
 
     with site(RUNNING) as asked:
         for task, words in (
@@ -159,7 +159,7 @@ def check_a_late_cancelling_of_an_earlier_try_is_healed_once():
 
 
 def check_on_a_worker_a_kill_cancels():
-    from jobs.airflow.site_client import Unreachable
+    from jobs.airflow.sites.client import Unreachable
 
     with site({**RUNNING, "what": "submitted"}, Unreachable("busy"), FAILED) as asked:
         task = operator()

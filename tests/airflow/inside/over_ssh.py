@@ -20,7 +20,7 @@ def login_node(folder: Path, **wrong):
 
     import asyncssh
 
-    from jobs.airflow.site_client import SiteClient
+    from jobs.airflow.sites.client import SiteClient
     from jobs.site import Site
 
     folder = folder.absolute()
@@ -106,7 +106,7 @@ def check_both_halves_speak_over_ssh_and_hostile_words_start_nothing():
 
 
 def check_twenty_wait_over_one_connection_and_survive_its_end():
-    from jobs.airflow.poller import News, Poller, Trouble
+    from jobs.airflow.sites.poller import News, Poller, Trouble
 
     async def main(seen):
         poller = Poller(seen.client(), 0.5)
@@ -140,7 +140,7 @@ def check_twenty_wait_over_one_connection_and_survive_its_end():
 
 
 def check_another_host_key_a_refused_login_and_a_missing_connection_are_told_apart():
-    from jobs.airflow.site_client import SiteError, Unreachable
+    from jobs.airflow.sites.client import SiteError, Unreachable
 
     def both(client, error, words):
         with raises(error, words) as caught:

@@ -62,10 +62,10 @@ CATALOGUE = {
 @contextmanager
 def copy(**more):
     """A copy of the site `quick`, with two reports and a file that no catalogue lists."""
-    from jobs.airflow import mirrored
+    from jobs.airflow.mirror import read
 
     with _folder("page-copies"):
-        place = mirrored.place("quick")
+        place = read.place("quick")
         files = []
         for path in (REPORT, NIGHTS):
             (place / "files" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def check_the_page_is_in_airflows_menu_and_its_plugin_costs_workers_nothing():
     (found,) = [one for one in get_plugin_info() if one["name"] == "graphufs"]
     (view,) = found["external_views"]
     assert view["destination"] == "nav" and view["href"] == "/graphufs/"
-    heavy = "('fastapi', 'sqlalchemy.orm.session', 'jobs.airflow.forms')"
+    heavy = "('fastapi', 'sqlalchemy.orm.session', 'jobs.airflow.forms.choices')"
     code = "import sys, airflow.plugins_manager as a; before = set(sys.modules); import jobs.airflow.page.plugin; "
     code += f"print([name for name in {heavy} if name in set(sys.modules) - before])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

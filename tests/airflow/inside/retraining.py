@@ -18,7 +18,7 @@ RULE = [
 def check_a_round_is_asked_for_by_form_or_setting():
     from graphufs.config import loading
     from graphufs.errors import UserError
-    from jobs.airflow import retraining
+    from jobs.airflow.forms import retraining
 
     form = {"experiment": "tiny", "site": "here", "overrides": ["training.seed=3"]}
     found = retraining.asked(form, NIGHT, then="promote", why=None, decided_by="a 'b' {{ c }}")
@@ -49,7 +49,7 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
     from airflow.providers.standard.operators.hitl import HITLOperator
     from airflow.sdk.exceptions import AirflowSkipException
 
-    from jobs.airflow.retraining import NOBODY, AskPerson
+    from jobs.airflow.forms.retraining import NOBODY, AskPerson
 
     put = []
     with replaced(HITLOperator, execute=lambda self, context: put.append(self.response_timeout)):
@@ -71,11 +71,11 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
 
 def check_what_decide_is_told_and_which_task_has_something_to_do():
     from graphufs.config import loading
-    from jobs.airflow import forms, retraining
+    from jobs.airflow.forms import choices, retraining
 
     used = {"gpu_hours": 2.5, "energy": None}
     told = retraining.told({"answer": "Promote", "by": "Ann 'B' \\"}, used)
-    found = loading.load(forms.EXPERIMENTS / "tiny.yaml", told).retraining
+    found = loading.load(choices.EXPERIMENTS / "tiny.yaml", told).retraining
     assert (found.answer, found.decided_by, found.cost) == ("promote", "Ann 'B' \\", used)
     assert retraining.told(None, None) == ["retraining.cost={}"]
     yes, no = {"answer": "Promote"}, {"answer": "Hold"}

@@ -48,7 +48,7 @@ def check_triggers_survive_being_written_down():
     from airflow.serialization.decoders import smart_decode_trigger_kwargs
     from airflow.serialization.encoders import encode_trigger
 
-    from jobs.airflow.trigger import JobTrigger, SiteTrigger
+    from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
 
     for trigger in (JobTrigger("s", "k", {"1/log": 5}, 1.5, 2.5), JobTrigger("s", "k"), SiteTrigger("s", 3.5)):
         path, given = trigger.serialize()
@@ -58,7 +58,7 @@ def check_triggers_survive_being_written_down():
 
 
 def check_a_trigger_tells_the_log_once_and_keeps_its_place():
-    from jobs.airflow.trigger import JobTrigger
+    from jobs.airflow.operators.trigger import JobTrigger
 
     event = {"label": "train", "done": 5, "total": 10, "metrics": {"loss": 2.0}}
     running = {**RUNNING, "what": "nothing", "progress": event, "log": "one\ntwo\n", "cursor": {"1/log": 8}}
@@ -75,7 +75,7 @@ def check_a_trigger_tells_the_log_once_and_keeps_its_place():
 
 
 def check_a_trigger_ends_only_when_there_is_something_to_decide():
-    from jobs.airflow.trigger import JobTrigger
+    from jobs.airflow.operators.trigger import JobTrigger
 
     going_on = (
         {**FAILED, "what": "continued"},
@@ -89,7 +89,7 @@ def check_a_trigger_ends_only_when_there_is_something_to_decide():
 
 
 def check_the_rest_of_a_long_log_is_read_before_the_end():
-    from jobs.airflow.trigger import JobTrigger
+    from jobs.airflow.operators.trigger import JobTrigger
 
     long = {**DONE, "what": "nothing", "log": "x" * 60000 + "\n"}
     with site(long, long, {**long, "log": "end\n"}) as asked, heard() as lines:
@@ -98,8 +98,8 @@ def check_the_rest_of_a_long_log_is_read_before_the_end():
 
 
 def check_a_site_out_of_reach_is_told_once_and_waited_for():
-    from jobs.airflow.site_client import Unreachable
-    from jobs.airflow.trigger import JobTrigger, SiteTrigger
+    from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
+    from jobs.airflow.sites.client import Unreachable
 
     away = [Unreachable("no route")] * 3
     with site(*away, RUNNING, DONE), heard() as lines:
@@ -111,7 +111,7 @@ def check_a_site_out_of_reach_is_told_once_and_waited_for():
 
 
 def check_the_deadline_cancels_once_and_ends_the_waiting():
-    from jobs.airflow.trigger import JobTrigger, SiteTrigger
+    from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
 
     with site({**FAILED, "state": "CANCELLED"}) as asked, heard():
         payload = first_event(JobTrigger("quick", "k", None, time.time() - 1))
@@ -124,7 +124,7 @@ def check_the_deadline_cancels_once_and_ends_the_waiting():
 
 
 def check_no_event_comes_before_the_scheduler_knows_of_the_deferral():
-    from jobs.airflow import trigger as module
+    from jobs.airflow.operators import trigger as module
 
     with replaced(module, SETTLE=1.5):
         for trigger in (
@@ -139,7 +139,7 @@ def check_no_event_comes_before_the_scheduler_knows_of_the_deferral():
 
 
 def check_a_kill_cancels_but_not_while_the_task_waits_on_elsewhere():
-    from jobs.airflow.trigger import JobTrigger
+    from jobs.airflow.operators.trigger import JobTrigger
 
     for state, cancels in (("deferred", 0), ("failed", 1), ("scheduled", 1), (None, 1)):
         with site({**FAILED, "state": "CANCELLED"}) as asked, heard(), airflow_says(state):
@@ -148,7 +148,7 @@ def check_a_kill_cancels_but_not_while_the_task_waits_on_elsewhere():
 
 
 def check_a_kill_that_airflow_interrupts_goes_on():
-    from jobs.airflow import trigger as module
+    from jobs.airflow.operators import trigger as module
 
     async def main():
         trigger = of_a_task(module.JobTrigger("quick", "k"))
@@ -167,7 +167,7 @@ def check_a_kill_that_airflow_interrupts_goes_on():
 
 
 def check_a_silent_airflow_does_not_keep_a_kill_for_ever():
-    from jobs.airflow import trigger as module
+    from jobs.airflow.operators import trigger as module
 
     with site({**FAILED, "state": "CANCELLED"}) as asked, heard(), airflow_says("deferred", delay=60):
         with replaced(module, CHECK=0.2):
@@ -176,7 +176,7 @@ def check_a_silent_airflow_does_not_keep_a_kill_for_ever():
 
 
 def check_cleanup_and_the_end_of_a_triggerer_cancel_nothing():
-    from jobs.airflow.trigger import JobTrigger
+    from jobs.airflow.operators.trigger import JobTrigger
 
     async def main():
         trigger = JobTrigger("quick", "k")

@@ -310,8 +310,10 @@ def rmse(scores: Any) -> dict[str, list[float]]:
 def jobs_not_over(values: dict[str, Any]) -> None:
     """Jobs that somebody will attach to, start, or find cancelled."""
     from graphufs.config import loading
-    from jobs import site, state, submit
-    from jobs.folder import JobFolder
+    from jobs import site
+    from jobs.job import status as state
+    from jobs.job.folder import JobFolder
+    from jobs.submission import submit
 
     tiny = names.shipped("tiny", *SETTINGS)
 
@@ -434,7 +436,7 @@ def make_triggers() -> None:
     """What Airflow's database holds of a task that waits: its trigger, the method to go on with, and an event."""
     from airflow.serialization.encoders import encode_trigger
 
-    from jobs.airflow.trigger import JobTrigger, SiteTrigger
+    from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
 
     values = json.loads((HERE / "values.json").read_text())
     status = values["airflows"]["status"]

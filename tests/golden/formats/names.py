@@ -16,7 +16,7 @@ from graphufs.retraining.decide import evidence_file
 from graphufs.steps import STEPS
 from graphufs.storage.paths import Layout
 from jobs.airflow.keys import job_key
-from jobs.folder import default_key
+from jobs.job.folder import default_key
 from jobs.site import Resources, Site
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -232,7 +232,8 @@ def jobs(experiment: Experiment, root: Path) -> dict[str, dict[str, str]]:
 
     The digest is found by submitting to the debugger, which leaves a job's folder below `root` and runs nothing.
     """
-    from jobs import site, submit  # Airflow's environment lacks what they need
+    from jobs import site
+    from jobs.submission import submit  # Airflow's environment lacks what they need
 
     found = {}
     for step in STEPS:

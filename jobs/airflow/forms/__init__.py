@@ -1,0 +1,1 @@
+"""The DAGs' trigger forms, and what becomes of their answers."""

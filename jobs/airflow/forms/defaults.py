@@ -1,0 +1,76 @@
+"""What all DAGs have in common."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param
+
+from jobs.airflow.forms import choices
+from jobs.airflow.forms.validate import LONGEST, MOST
+from jobs.airflow.notifier import Notifier
+
+
+def arguments(**more: Any) -> dict[str, Any]:
+    """The default arguments of all tasks of a DAG."""
+    return {
+        "owner": "graphufs",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=30),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=10),
+        "on_failure_callback": Notifier(),
+        **more,
+    }
+
+
+def experiment_field(default: str | None = None, *, optional: bool = False) -> Param:
+    """The field of the experiment."""
+    names = choices.experiments()
+    return Param(
+        default if default in names else None,
+        type=["string", "null"] if optional else "string",
+        enum=[*names, None] if optional else names,
+        title="Experiment",
+        description="One of the experiments in the folder `experiments`." + _IF_EMPTY * optional,
+    )
+
+
+def site_field(*, optional: bool = False) -> Param:
+    """The field of the site."""
+    names = choices.sites()
+    return Param(
+        None if optional else next(iter(names), None),
+        type=["string", "null"] if optional else "string",
+        enum=[*names, None] if optional else names,
+        title="Site",
+        description="Where the jobs run. `graphufs-jobs sites` describes them." + _IF_EMPTY * optional,
+    )
+
+
+def overrides_field() -> Param:
+    """The field of the overrides."""
+    return Param(
+        [],
+        type=["array", "null"],
+        items={"type": "string", "pattern": choices.OVERRIDE, "maxLength": LONGEST},
+        maxItems=MOST,
+        title="Overrides",
+        description="Keys of the experiment to change, `section.key=value`, one a line.",
+    )
+
+
+def deadline_field(hours: float) -> Param:
+    """The field of the time that jobs have."""
+    return Param(
+        hours,
+        type="number",
+        exclusiveMinimum=0,
+        maximum=24 * 366,
+        title="Deadline (hours)",
+        description="How long each job may take, waiting in the queue included. Then it is cancelled, its task fails.",
+    )
+
+
+_IF_EMPTY = " Empty: what triggered the run says, else the operator's setting."

@@ -1,0 +1,109 @@
+"""What a round of retraining or a rollback is asked for, how a person is asked, and what `decide` is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Context
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowSkipException
+
+from graphufs.config import loading
+from graphufs.errors import UserError
+from jobs.airflow.forms import validate
+from jobs.airflow.settings import described, setting
+
+PROMOTE, HOLD = "Promote", "Hold"
+NOBODY = "nobody, within the time there was"
+"""Who decided where a question was not answered."""
+
+
+def asked(params: Mapping[str, Any], night: date, **fields: Any) -> dict[str, Any]:
+    """What a round or a rollback does, for its tasks: the experiment as YAML, and the site.
+
+    Empty fields of the form leave it to the settings `retraining_experiment` and `retraining_site`.
+
+    Parameters
+    ----------
+    night
+        Up to which the embedded world goes on.
+    fields
+        More keys of the section `retraining`, by name; None: as the experiment says.
+
+    Raises
+    ------
+    UserError
+        If something is wrong or not told at all.
+    """
+    wish = {
+        name: params.get(name) or setting(f"retraining_{name}") or _missing(name) for name in ("experiment", "site")
+    }
+    overrides = list(params.get("overrides") or [])
+    given = {f"retraining.{name}": value for name, value in fields.items()} | {"nightly.night": night.isoformat()}
+    experiment = validate.experiment(wish["experiment"], validate.merged(given, overrides))
+    return {
+        "experiment": loading.dump(experiment),
+        "site": validate.site(wish["site"]),
+        "form": wish["experiment"],
+        "name": experiment.name,
+        "overrides": overrides,
+    }
+
+
+def told(answered: Mapping[str, Any] | None, used: Mapping[str, Any] | None) -> list[str]:
+    """What `decide` is told besides the plan, as overrides: a person's answer, and what the training cost."""
+    fields: dict[str, Any] = {"cost": dict(used or {})}
+    if answered:
+        fields |= {"answer": answered["answer"].lower(), "decided_by": answered["by"][:200]}
+    return [f"retraining.{name}={json.dumps(value)}" for name, value in fields.items()]
+
+
+def outcome(decision: str, answered: Mapping[str, Any] | None) -> dict[str, bool]:
+    """Which of the tasks `promote` and `hold` has something to do."""
+    if decision == "ask":
+        decision = "promote" if answered and answered["answer"] == PROMOTE else "hold"
+    return {"promote": decision == "promote", "hold": decision != "promote"}
+
+
+class AskPerson(HITLOperator):
+    """Ask a person whether a challenger is to become the champion, with the scorecard; no answer means no.
+
+    Parameters
+    ----------
+    decision
+        What the rule says; unless that is `ask`, the task is skipped.
+    hours
+        How long to wait for the answer.
+    """
+
+    body: str
+    template_fields: Sequence[str] = ("subject", "body", "decision", "hours")
+
+    def __init__(self, *, decision: str, hours: float | str, **kwargs: Any) -> None:
+        super().__init__(**{"options": [PROMOTE, HOLD], "defaults": HOLD, **kwargs})
+        self.decision, self.hours = decision, hours
+
+    def execute(self, context: Context) -> Any:
+        """Put the question, or skip."""
+        if self.decision != "ask":
+            raise AirflowSkipException(f"the rule says {self.decision}; nobody is asked")
+        self.response_timeout = timedelta(hours=float(self.hours))
+        page = f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/plugin/models"
+        self.body = f"{self.body}\n\nHistory, scores and reports: [Models]({page})"
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """The answer, and whose it is."""
+        found = super().execute_complete(context, event)
+        who = (found.get("responded_by_user") or {}).get("name")
+        return {"answer": found["chosen_options"][0], "by": who or NOBODY}
+
+
+def _missing(name: str) -> str:
+    raise UserError(
+        f"no {name} is given for this retraining: choose one in the form, or set {described(f'retraining_{name}')}"
+    )

@@ -1,0 +1,1 @@
+"""The control plane's small copy of what the sites hold."""

@@ -1,0 +1,68 @@
+"""The local copy of what sites hold, for forms and pages: read without asking any site.
+
+    $GRAPHUFS_MIRROR/<site>/catalogue.json    what `graphufs-jobs show` said, and when
+                            files/...         reports and tables, at their paths below the site's root
+
+By default it lies in `$AIRFLOW_HOME/graphufs-mirror`. Everything that reads it must see the same folder: workers, the
+DAG processor, and the API server where pages are shown. `jobs.airflow.mirror.fetch` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from graphufs.errors import UserError
+
+CATALOGUE, FILES = "catalogue.json", "files"
+PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
+PATH = re.compile(rf"{PART}(/{PART}){{0,9}}\.(html|csv|json|png|svg)")
+"""What the path of a file in a copy looks like."""
+LARGEST = 16 * 2**20
+"""Bytes of a catalogue that is still read."""
+
+
+def folder() -> Path:
+    """The folder of all sites' copies."""
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow"))
+    return Path(os.environ.get("GRAPHUFS_MIRROR") or home / "graphufs-mirror").expanduser().absolute()
+
+
+def sites() -> list[str]:
+    """The sites that there are copies of."""
+    return sorted(path.parent.name for path in folder().glob(f"[A-Za-z0-9_]*/{CATALOGUE}"))
+
+
+def place(site: str) -> Path:
+    """The folder of a site's copy.
+
+    Raises
+    ------
+    UserError
+        If that is no name of a site.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", site):
+        raise UserError(f"{site!r} is no name of a site")
+    return folder() / site
+
+
+def catalogue(site: str) -> dict[str, Any] | None:
+    """What the site held when it was last looked at; None if that is not known."""
+    path = place(site) / CATALOGUE
+    try:
+        if path.stat().st_size > LARGEST:
+            return None
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def models(sites: list[str]) -> list[str]:
+    """The ids of the models there are on some sites, the newest first."""
+    found = [model for site in sites for model in (catalogue(site) or {}).get("models", [])]
+    ordered = sorted(found, key=lambda model: str(model.get("registered", "")), reverse=True)
+    return list(dict.fromkeys(str(model["id"]) for model in ordered if model.get("id")))

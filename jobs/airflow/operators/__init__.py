@@ -1,0 +1,1 @@
+"""Tasks of DAGs: a job, a command of a site, and what waits for them."""

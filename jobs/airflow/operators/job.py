@@ -1,0 +1,309 @@
+"""A step of an experiment as a task: submitted to a site, waited for without holding a worker, and never run twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+
+from graphufs.errors import UserError
+from jobs.airflow import messages
+from jobs.airflow.forms import choices
+from jobs.airflow.keys import Origin, instance, job_key
+from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
+from jobs.airflow.sites.client import Refused, SiteClient, SiteError, Unreachable
+
+JOB, NUMBER, RESULT, USED = "job", "job_id", "result", "used"
+"""XComs: the job's key, its scheduler's number, the step's result where it is skipped for it, what the job used."""
+LIFE = "tries"
+"""What the task's store keeps: how many tries the task could have when its job was submitted."""
+CROSSING = 300.0
+"""Seconds for which a cancelling may be on its way that an earlier try of the same task asked for."""
+
+
+class JobOperator(BaseOperator):
+    """Run a step of an experiment as a job of a site.
+
+    The job is known by a key made of DAG, run, task and map index. Whatever happens to the task (a retry, a clear, the
+    death of any of Airflow's processes), it finds the same job again. A job that did not end well was tried again by
+    the job layer as often as the site's policy allows; so such an end fails the task without a retry.
+
+    Parameters
+    ----------
+    step
+        The step, as in `graphufs-jobs submit`.
+    experiment
+        The name of a shipped experiment, the path of a YAML file, or the YAML itself.
+    site
+        The site's name.
+    overrides
+        Overrides of the experiment, as in `training.batch_size=8`.
+    job_resources
+        Overrides of what the site gives the job, as in `gpus=2`. (`resources` is a word of Airflow's own.)
+    needs
+        Keys of jobs that must complete first.
+    deadline
+        Time, or hours, after which the job is cancelled and the task fails, waiting in the queue included; None: never.
+    force
+        Do finished work again. Matters only with a key of one's own.
+    key
+        The job's key. None: made of DAG, run, task and map index.
+    wanted
+        Whether there is anything to do; False: the task is skipped.
+    skip_without
+        Name of a list in the step's result; where that is empty, the task is skipped with the result's message.
+    event
+        What the assets' events say besides the step's result.
+    """
+
+    template_fields: Sequence[str] = (
+        "step",
+        "experiment",
+        "site",
+        "overrides",
+        "job_resources",
+        "needs",
+        "force",
+        "key",
+        "deadline",
+        "wanted",
+        "event",
+    )
+    ui_color = "#dbe7f3"
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        experiment: str,
+        site: str,
+        overrides: Sequence[str] = (),
+        job_resources: Sequence[str] = (),
+        needs: Sequence[str] = (),
+        deadline: timedelta | float | str | None = None,
+        force: bool | str = False,
+        key: str | None = None,
+        wanted: bool = True,
+        skip_without: str | None = None,
+        event: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "pool" not in kwargs and isinstance(site, str) and (pool := choices.pool_of(site)):
+            kwargs["pool"] = pool
+        super().__init__(**{"multiple_outputs": True, **kwargs})
+        self.step, self.experiment, self.site = step, experiment, site
+        self.overrides, self.job_resources, self.needs = overrides, job_resources, needs
+        self.deadline, self.force, self.key = deadline, force, key
+        self.wanted, self.skip_without, self.event = wanted, skip_without, event
+        self._job: str | None = None
+        self._client_: SiteClient | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Submit the job, or find it again, and wait for it in the triggerer."""
+        if not self.wanted:
+            raise AirflowSkipException(f"{self.step} is not wanted in this run")
+        deadline = None if self._patience is None else time.time() + self._patience.total_seconds()
+        return self._submit(context, deadline)
+
+    def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on when the site can be asked again."""
+        if event.get("late"):
+            raise AirflowFailException(
+                f"{self.step} was not submitted: site {self.site} could not be asked until the deadline of "
+                f"{self._patience}; if an earlier command had come through, `graphufs-jobs cancel "
+                f"{self._key(context)} --site {self.site}` ends what it started"
+            )
+        return self._submit(context, event.get("deadline"))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """See what became of the job."""
+        self._job = event["key"]
+        if event.get("late"):
+            state = (
+                f"is {messages.state(event)}" if event.get("cancelled") else f"was NOT cancelled: {event['message']}"
+            )
+            raise AirflowFailException(
+                f"{self.step} was not done by its deadline of {self._patience}; the job {event['key']} {state}"
+            )
+        attached = event.get("attached")
+        if event["state"] == "CANCELLED" and attached is not None and time.time() - attached < CROSSING:
+            # an earlier try of this task, cleared by somebody, asked for the end; the wish arrived after we attached
+            self.log.warning("An earlier try's cancelling came late and ended the job; submitting it again, once")
+            return self._submit(context, event.get("deadline"), again=True)
+        return self._finish(context, event)
+
+    def on_kill(self) -> None:
+        """Cancel the job while the task is on a worker; later the trigger does."""
+        if self._job is None:
+            return
+        for _ in range(3):
+            try:
+                content = self._client().run("cancel", self._job, timeout=60)
+            except (Unreachable, SiteError) as error:  # the submission may be on its way still
+                self.log.warning("Job %s is not cancelled yet: %s", self._job, error)
+                time.sleep(2)
+            else:
+                self.log.info("Cancelled: job %s is %s", self._job, messages.state(content["jobs"][0]))
+                return
+        self.log.error("Job %s could not be cancelled", self._job)
+
+    # submitting
+
+    def _submit(self, context: Context, deadline: float | None, *, again: bool = False) -> Any:
+        self._job = self._key(context)
+        store = context.get("task_state_store")
+        try:
+            content = None if again else self._failed_before(context, store)
+            if content is None:
+                content = self._client().run(*self._arguments(context, store), stdin=self._experiment())
+        except UserError as error:
+            raise AirflowFailException(f"{self.step} was not submitted: {error}") from None
+        except Refused as error:
+            raise AirflowFailException(f"{self.step} was not submitted: site {self.site} says: {error}") from None
+        except Unreachable as error:
+            # it may have come through all the same: the next submission of the key will attach to it
+            self.log.warning("Site %s cannot be asked now: %s. Waiting until it can", self.site, error)
+            self._wait(SiteTrigger(self.site, deadline), "execute_again")
+        except SiteError as error:
+            raise AirflowException(f"{self.step} was not submitted: site {self.site}: {error}") from None
+        answer = {**content["jobs"][0], "site": self.site}
+        self.log.info("Job %s %s: %s", answer["key"], answer["what"], messages.state(answer))
+        ti = context["ti"]
+        ti.xcom_push(key=JOB, value=answer["key"])
+        if answer.get("id"):
+            ti.xcom_push(key=NUMBER, value=answer["id"])
+        if store is not None:
+            store.set(LIFE, ti.max_tries)
+            if self._forced:
+                store.set("forced", True)
+        if answer["state"] == "COMPLETED" or answer["over"]:
+            return self._finish(context, answer)
+        found = answer["what"] != "submitted" and not again and (ti.try_number or 1) > 1
+        attached = time.time() if found else None
+        self._wait(JobTrigger(self.site, answer["key"], None, deadline, attached), "execute_complete")
+
+    def _failed_before(self, context: Context, store: Any) -> dict[str, Any] | None:
+        """The job of an earlier try, where that has failed and it is Airflow, not a person, that tries again.
+
+        Airflow 3.3.2 takes a resumed task for killed, and tries it again whatever it raised, where the scheduler hears
+        of the end of its first part only then. A person who clears the task gives it more tries than it had.
+        """
+        ti = context["ti"]
+        life = None if store is None else store.get(LIFE)
+        if life is None or (ti.try_number or 1) < 2 or life != ti.max_tries:
+            return None
+        try:
+            content = self._client().run("status", str(self._job))
+        except Refused:  # there is no such job
+            return None
+        job = content["jobs"][0]
+        if not job["over"] or job["state"] in ("COMPLETED", "CANCELLED"):
+            return None
+        return {"jobs": [{"what": "failed in an earlier try", **job}]}
+
+    def _wait(self, trigger: JobTrigger | SiteTrigger, method: str) -> NoReturn:
+        raise TaskDeferred(trigger=trigger, method_name=method)
+
+    @property
+    def _patience(self) -> timedelta | None:
+        if self.deadline is None or isinstance(self.deadline, timedelta):
+            return self.deadline
+        try:
+            return timedelta(hours=float(self.deadline))
+        except (TypeError, ValueError, OverflowError):
+            raise AirflowFailException(f"{self.deadline!r} is no number of hours for a deadline") from None
+
+    @property
+    def _forced(self) -> bool:
+        return str(self.force).strip().lower() in ("true", "1", "yes")
+
+    def _key(self, context: Context) -> str:
+        one = self._origin(context)
+        return self.key or job_key(one.dag, one.run, one.task, one.map, instance=instance())
+
+    @staticmethod
+    def _origin(context: Context) -> Origin:
+        ti = context["ti"]
+        return Origin(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+    def _client(self) -> SiteClient:
+        if self._client_ is None or self._client_.name != self.site:
+            self._client_ = SiteClient.load(self.site)
+        if self._client_.site.executor == "debug":
+            raise UserError(f"the site {self.site} runs steps in a debugger, which a task has no terminal for")
+        return self._client_
+
+    def _arguments(self, context: Context, store: Any) -> list[str]:
+        """What is submitted. Whatever a person typed stands behind an equals sign, so that it is never an option."""
+        from graphufs.steps import STEPS
+        from jobs.job.folder import KEY
+
+        if self.step not in STEPS:
+            raise UserError(f"{self.step!r} is no step; there are {', '.join(STEPS)}")
+        for key in (self._job or "", *self.needs):
+            if not KEY.fullmatch(key):
+                raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
+        arguments = ["submit", self.step, "-", f"--key={self._job}"]
+        arguments += [f"--label={name}={value}" for name, value in self._origin(context).labels(instance()).items()]
+        arguments += [f"--needs={key}" for key in self.needs]
+        arguments += [f"--resource={one}" for one in self.job_resources]
+        if self._forced and not (store is not None and store.get("forced")):  # once, not at each try
+            arguments.append("--force")
+        return arguments
+
+    def _experiment(self) -> str:
+        """The experiment with every default, as YAML."""
+        from graphufs.config import loading
+
+        if "\n" in self.experiment:
+            return loading.dump(loading.parse(self.experiment, list(self.overrides)))
+        return loading.dump(loading.load(choices.experiment_file(self.experiment), list(self.overrides)))
+
+    # the end
+
+    def _finish(self, context: Context, answer: dict[str, Any]) -> Any:
+        """The step's result, or the failure."""
+        ti = context["ti"]
+        if answer.get("id"):
+            ti.xcom_push(key=NUMBER, value=answer["id"])
+        self._tell_history(ti, answer["key"])
+        if answer["state"] != "COMPLETED":
+            raise AirflowFailException(messages.failure(answer))
+        result = dict((answer.get("result") or {}).get("result") or {})
+        result = {**result, "job": answer["key"], "site": self.site}
+        self._tell_result(result)
+        if self.skip_without and not result.get(self.skip_without):
+            ti.xcom_push(key=RESULT, value=result)
+            raise AirflowSkipException(str(result.get("message") or f"{self.step} found nothing to do"))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {**result, "step": self.step, **(self.event or {})}
+        return result
+
+    def _tell_result(self, result: dict[str, Any]) -> None:
+        """What the step found that a person should see."""
+        if result.get("message"):
+            self.log.info("%s: %s", self.step, result["message"])
+        for word in result.get("warnings", ()):
+            self.log.warning("%s: %s", self.step, word)
+        for hole in result.get("holes", ()):
+            self.log.warning("%s: a hole at %s: %s", self.step, hole["initial_time"], hole["why"])
+
+    def _tell_history(self, ti: Any, key: str) -> None:
+        """Write segments and GPU-hours into the log and an XCom; that they cannot be had is no failure."""
+        try:
+            content = self._client().run("status", key, "--history", timeout=60)
+            history = content["histories"][0]
+            ti.xcom_push(key=USED, value=history.get("used"))
+            for one in history["segments"]:
+                hours = f", {one['gpu_hours']:.2f} GPU-hours" if one.get("gpu_hours") else ""
+                self.log.info(
+                    "Attempt %s, id %s on %s, %s to %s: %s%s",
+                    *(one.get(name) or "?" for name in ("attempt", "id", "nodes", "start", "end", "reason")),
+                    hours,
+                )
+        except (Unreachable, SiteError, LookupError, TypeError) as error:
+            self.log.info("The job's history cannot be shown: %s", error)

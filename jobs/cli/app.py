@@ -1,0 +1,113 @@
+"""What the commands of `graphufs-jobs` share: options, exit codes, output."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from graphufs.errors import UserError
+from jobs import site as sites_module
+from jobs.job.folder import JobFolder
+
+PROTOCOL = 1
+"""Raised when a command's JSON changes so that an older reader would misunderstand it."""
+DONE, FAILED, BAD_INPUT, UNREACHABLE = 0, 1, 2, 69
+
+app = App(
+    name="graphufs-jobs",
+    help="""Run steps of an experiment as jobs: on Slurm, as a local process, or in the debugger.
+
+    A job is known by its key: the same step of the same experiment on the same site is the same job. Submitting it
+    again attaches to it, or starts a new attempt if it failed; it never runs twice. Jobs go on by themselves after time
+    limits and preemption; `tend` restarts those that something else ended.
+
+    Exit codes: 0 done, 1 a job failed, 2 bad input, 69 the scheduler does not answer.
+    """,
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Place:
+    """Where to look."""
+
+    root: Annotated[Path | None, Parameter(name="--root")] = None
+    """Folder for everything that is made. [default: the site's, else $GRAPHUFS_ROOT, else ./graphufs-root]"""
+    site: Annotated[str, Parameter(name="--site")] = "local"
+    """A site's name (`graphufs-jobs sites` lists them) or file."""
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False
+    """Print JSON and nothing else on standard output."""
+
+    def folder(self) -> Path:
+        """The root folder."""
+        return sites_module.load(self.site).folder(self.root)
+
+    def jobs(self, keys: Sequence[str]) -> list[JobFolder]:
+        """The jobs of keys, or all."""
+        root = self.folder()
+        return [JobFolder(root, key) for key in keys] if keys else JobFolder.all(root)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Asked:
+    """What a new job is like."""
+
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = ()
+    """Override a key of the experiment, as in --set training.batch_size=8. May be repeated."""
+    resource: Annotated[tuple[str, ...], Parameter(name="--resource", negative=())] = ()
+    """Override what the site gives the job, as in --resource gpus=2. May be repeated."""
+    label: Annotated[tuple[str, ...], Parameter(name="--label", negative=())] = ()
+    """Say where the job comes from, as in --label owner=me; `list --label` finds it by that. May be repeated."""
+    force: Annotated[bool, Parameter(negative=())] = False
+    """Run a step again whose job is completed."""
+    wait: Annotated[bool, Parameter(negative=())] = False
+    """Stay until it is over, tending it; interrupting that leaves the job alone."""
+
+
+LABEL = re.compile(r"[a-z][a-z0-9_-]{0,30}=.{0,500}")
+
+
+def labels_of(given: Sequence[str]) -> dict[str, str]:
+    """Labels by name, from `name=value`.
+
+    Raises
+    ------
+    UserError
+        If one is written otherwise.
+    """
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if not LABEL.fullmatch(one) or not value.isprintable():
+            raise UserError(
+                f"--label {one!r}: write it as name=value, the name in small letters, the value in one line"
+            )
+        if found.setdefault(name, value) != value:
+            raise UserError(f"--label {name} is given twice, as {found[name]!r} and as {value!r}")
+    return found
+
+
+def print_json(**content: Any) -> None:
+    """Print what a program reads: the content, the protocol's version and this package's."""
+    version = metadata.version("graphufs")
+    print(json.dumps({"protocol": PROTOCOL, "graphufs": version, **content}, indent=2))
+
+
+def err() -> Console:
+    """Standard error, for people."""
+    return Console(stderr=True, highlight=False)
+
+
+def out() -> Console:
+    """Standard output, wide enough for tables where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -1,0 +1,294 @@
+"""The command line `graphufs-jobs`: run steps where jobs run, and see how they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import CycloptsError, Parameter
+from rich.console import Console
+from rich.text import Text
+
+from graphufs.errors import UserError
+from graphufs.steps import CHAIN
+from jobs import site as sites_module
+from jobs.cli import site_commands as site_commands  # its commands are this one's
+from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+from jobs.job.status import Status
+from jobs.scheduler import slurm
+from jobs.submission import submit
+
+
+@app.command(name="submit")
+def submit_(
+    step: str,
+    experiment: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    key: str | None = None,
+    needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    place: Place | None = None,
+    asked: Asked | None = None,
+) -> int:
+    """Submit a step of an experiment, once.
+
+    Parameters
+    ----------
+    step
+        Such as train; `graphufs --help` tells them all, here they are written with underscores.
+    experiment
+        A YAML file, the name of one that is shipped, or - for standard input.
+    key
+        The job's key. [default: made of step, experiment and site]
+    needs
+        Key of a job that must complete first. May be repeated.
+    """
+    from jobs.catalogue import experiment_of
+
+    place, asked = place or Place(), asked or Asked()
+    loaded = experiment_of(experiment, list(asked.set_))
+    site = sites_module.load(place.site)
+    request = submit.Request(
+        step,
+        loaded,
+        place.site,
+        site,
+        site.folder(place.root),
+        key,
+        needs,
+        asked.force,
+        asked.resource,
+        labels_of(asked.label),
+    )
+    return submit_all([request], place, asked)
+
+
+@app.command
+def run(experiment: str, *, place: Place | None = None, asked: Asked | None = None) -> int:
+    """Submit all steps of an experiment, from data to report, each after the one it needs."""
+    from jobs.catalogue import experiment_of
+
+    place, asked = place or Place(), asked or Asked()
+    loaded = experiment_of(experiment, list(asked.set_))
+    site = sites_module.load(place.site)
+    requests = submit.chain(
+        list(CHAIN),
+        experiment=loaded,
+        site_name=place.site,
+        site=site,
+        root=site.folder(place.root),
+        force=asked.force,
+        resources=asked.resource,
+        labels=labels_of(asked.label),
+    )
+    return submit_all(requests, place, asked)
+
+
+def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:
+    """Submit jobs in this order, wait for them if asked to, and return the exit code."""
+    console, answers = err(), []
+    for request in requests:
+        submit.check(request)
+    for request in requests:
+        what, status = submit.submit(request)
+        if request.site.executor == "debug" and what == "submitted":
+            from jobs.submission import launch
+
+            assert status.attempt is not None
+            launch.here(status.job, status.attempt)
+            status = state.look([status.job])[0]
+        answers.append((what, status))
+        if not place.json_:
+            console.print(f"{what}: {status.job.key}  {status.state}  {status.id or ''}")
+        if status.ending == "refused":
+            break
+    statuses = [status for _, status in answers]
+    if asked.wait:
+        from jobs.cli.wait import wait
+
+        statuses = wait([status.job for status in statuses], requests[0].site, None if place.json_ else console)
+    if place.json_:
+        print_json(jobs=[{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)])
+    return _verdict(statuses, console, quiet=place.json_)
+
+
+def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> int:
+    from jobs.cli.tables import ended
+
+    bad = [one for one in statuses if one.state == "LOST" or (one.over and one.state != "COMPLETED")]
+    if not quiet:
+        for status in bad:
+            console.print(ended(status, str(status.job.root)), soft_wrap=True, markup=False)
+    return FAILED if bad else DONE
+
+
+@app.command
+def status(*keys: str, history: bool = False, place: Place | None = None) -> int:
+    """Show the state of jobs, by default of all, in one look at the scheduler.
+
+    Parameters
+    ----------
+    keys
+        Jobs.
+    history
+        Every attempt and segment too: nodes, times, reasons, GPU-hours, efficiency.
+    """
+    from jobs.cli.tables import ended, history_table, jobs_table
+    from jobs.job.usage import history as history_of
+
+    place = place or Place()
+    statuses = state.look(place.jobs(keys))
+    histories = [history_of(status.job) for status in statuses] if history else []
+    if place.json_:
+        print_json(jobs=[status.to_json() for status in statuses], histories=histories)
+        return DONE
+    console = out()
+    console.print(jobs_table(statuses))
+    for one in histories:
+        console.print(f"\n{one['key']}")
+        console.print(history_table(one))
+        if one["waiting"] is not None:
+            console.print(f"waiting for data: {100 * one['waiting']:.1f} % of the time")
+        if one["silent"]:
+            console.print(Text(one["silent"], "yellow"))
+    if keys:
+        for one_status in statuses:
+            if one_status.over and one_status.state != "COMPLETED":
+                console.print(ended(one_status, str(place.folder())), soft_wrap=True, markup=False)
+    return DONE
+
+
+@app.command(name="list")
+def list_(
+    *,
+    label: Annotated[tuple[str, ...], Parameter(name="--label", negative=())] = (),
+    unfinished: Annotated[bool, Parameter(negative=())] = False,
+    place: Place | None = None,
+) -> int:
+    """List the jobs below the root.
+
+    Parameters
+    ----------
+    label
+        Only jobs with this label, as in --label owner=me. May be repeated: then with all of them.
+    unfinished
+        Only jobs that are not completed.
+    """
+    place, wanted = place or Place(), labels_of(label).items()
+    jobs = [job for job in place.jobs(()) if wanted <= job.require().labels.items()]
+    jobs = [job for job in jobs if not (unfinished and job.result())]
+    return _show(state.look(jobs), place)
+
+
+@app.command
+def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: Place | None = None) -> int:
+    """Print a job's logs.
+
+    Parameters
+    ----------
+    key
+        The job.
+    follow
+        Stay and print what comes, until the job is over.
+    attempt
+        Which one. [default: the last]
+    """
+    job = (place or Place()).jobs([key])[0]
+    job.require()
+    last = job.attempt(attempt)
+    if last is None:
+        raise UserError(f"{key} has no attempt{'' if attempt is None else f' {attempt}'}; there are {job.attempts()}")
+    seen: dict[Path, int] = {}
+
+    def show() -> None:
+        for path in job.logs(last.number):
+            with open(path, "rb") as file:
+                file.seek(seen.get(path, 0))
+                sys.stdout.write(file.read().decode(errors="replace"))
+                seen[path] = file.tell()
+        sys.stdout.flush()
+
+    show()
+    while follow and not state.look([job])[0].over:
+        time.sleep(1.0)
+        show()
+    show()
+    return DONE
+
+
+@app.command
+def cancel(*keys: str, place: Place | None = None) -> int:
+    """Cancel jobs, on their scheduler too."""
+    place = place or Place()
+    if not keys:
+        raise UserError("say which jobs to cancel; `graphufs-jobs list` shows all")
+    return _each(place, keys, submit.cancel)
+
+
+@app.command
+def tend(*keys: str, place: Place | None = None) -> int:
+    """See after jobs once: find lost numbers again, and restart what ended in a way that may go on."""
+    place = place or Place()
+    console, found = err(), []
+    for job in place.jobs(keys):
+        what, one = submit.tend(job)
+        found.append((what, one))
+        if not place.json_ and what != "nothing":
+            console.print(f"{job.key}: {what}  {one.state}  {one.message}", soft_wrap=True, markup=False)
+    if place.json_:
+        print_json(jobs=[{"what": what, **one.to_json()} for what, one in found])
+    return DONE
+
+
+@app.command
+def poll(*, place: Place | None = None) -> int:
+    """Answer a control plane's questions about many jobs at once: JSON on standard input, JSON on standard output."""
+    from jobs.submission import poll as polling
+
+    place = place or Place()
+    print_json(jobs=polling.poll(polling.parse(sys.stdin.read(), place.folder())))
+    return DONE
+
+
+def _each(place: Place, keys: Sequence[str], action: Callable[[JobFolder], Status]) -> int:
+    return _show([action(job) for job in place.jobs(keys)], place)
+
+
+def _show(statuses: list[Status], place: Place) -> int:
+    if place.json_:
+        print_json(jobs=[{"what": submit.outlook(one), **one.to_json()} for one in statuses])
+    else:
+        from jobs.cli.tables import jobs_table
+
+        out().print(jobs_table(statuses))
+    return DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(arguments, result_action="return_value", exit_on_error=False)
+    except CycloptsError:  # told by cyclopts already
+        code = BAD_INPUT
+    except UserError as error:
+        err().print(Text.assemble(("error", "red"), f" {error}"), soft_wrap=True)
+        code = BAD_INPUT
+    except slurm.Silent as silent:
+        words = ("the scheduler does not answer", "red")
+        err().print(Text.assemble(words, f" {silent}; try again later"), soft_wrap=True)
+        code = UNREACHABLE
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code or DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Commands of `graphufs-jobs` about the site and its root: sites, show, fetch, prune."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from jobs import site as sites_module
+from jobs.cli.app import DONE, FAILED, Place, app, out, print_json
+
+
+@app.command
+def show(*, place: Place | None = None) -> int:
+    """Show what the root holds: experiments, runs, models, scores, reports."""
+    from jobs.catalogue import catalogue
+
+    place = place or Place()
+    content = catalogue(place.folder())
+    if place.json_:
+        print_json(**content)
+        return DONE
+    print(f"{content['root']}\nexperiments: {', '.join(content['experiments'])}")
+    for one in content["runs"]:
+        loss = "" if one["validation_loss"] is None else f", validation loss {one['validation_loss']:.4g}"
+        made = ", ".join(f"{len(one[kind])} {kind}" for kind in ("forecasts", "scores", "reports"))
+        print(f"{one['experiment']}/{one['run']}: {one['updates']} updates{loss}; {made}")
+    for one in content["models"]:
+        print(f"{one['id']}: {one['role']}, registered {one['registered']}")
+    for one in content["nightly"]:
+        print(f"{one['model']}: {one['initial_times']} initial times scored by night, {len(one['holes'])} holes")
+    for warning in content["warnings"]:
+        print(f"warning: {warning}")
+    return DONE
+
+
+@app.command
+def fetch(
+    name: str,
+    *,
+    to: Path | None = None,
+    report: bool = False,
+    limit: int = 2**30,
+    place: Place | None = None,
+) -> int:
+    """Hand out a file or folder of the root.
+
+    With --json and without --to, a file's content is part of the answer, in base64.
+
+    Parameters
+    ----------
+    name
+        A path below the root; with --report a job's key.
+    to
+        Where to copy it. [default: standard output]
+    report
+        Take the report of a job's experiment.
+    limit
+        With --json, bytes that the file may have.
+    """
+    from jobs.catalogue import fetch as hand_out
+    from jobs.catalogue import packed, report_of
+
+    place = place or Place()
+    root = place.folder()
+    if report:
+        name = str(report_of(root, name))
+    if place.json_ and to is None:
+        print_json(**packed(root, name, limit))
+        return DONE
+    size = hand_out(root, name, to)
+    if to is not None:
+        if place.json_:
+            print_json(path=str(to), bytes=size)
+        else:
+            print(f"{to}: {size:,} bytes")
+    return DONE
+
+
+@app.command
+def prune(*, days: float = 30.0, yes: bool = False, place: Place | None = None) -> int:
+    """List job folders that are long over and data out of use, and remove them with --yes.
+
+    Parameters
+    ----------
+    days
+        How long they must have been unchanged.
+    yes
+        Remove them.
+    """
+    from jobs.cli.tables import waste_table
+    from jobs.submission import prune as pruning
+
+    place = place or Place()
+    waste = pruning.find(place.folder(), days)
+    if yes:
+        pruning.remove(waste)
+    if place.json_:
+        found = [{"path": str(one.path), "bytes": one.size, "reason": one.reason} for one in waste]
+        print_json(waste=found, removed=yes)
+        return DONE
+    console = out()
+    console.print(waste_table(waste))
+    size = sum(one.size for one in waste) / 2**20
+    console.print(f"{len(waste)} folders, {size:,.1f} MiB: {'removed' if yes else 'would be removed with --yes'}")
+    return DONE
+
+
+@app.command
+def sites(
+    name: Annotated[str | None, Parameter(name="--site")] = None,
+    *,
+    check: bool = False,
+    resource: Annotated[tuple[str, ...], Parameter(name="--resource", negative=())] = (),
+    root: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """List the sites, or show one; with --check, look whether it is ready for jobs.
+
+    Parameters
+    ----------
+    name
+        A site's name or file.
+    check
+        Look at everything a job will need. Exit code 1 if something is missing.
+    resource
+        With --check, what jobs of a step will ask for besides, as in --resource train.gpus=2. May be repeated.
+    """
+    if name is None:
+        known = {one: sites_module.load(one) for one in sites_module.available()}
+        if json_:
+            print_json(sites={one: site.model_dump(mode="json") for one, site in known.items()})
+        else:
+            for one, site in known.items():
+                print(f"{one:<18} {site.executor:<6} {site.description}")
+        return DONE
+    site = sites_module.load(name)
+    if not check:
+        content = site.model_dump(mode="json")
+        if json_:
+            print_json(name=name, **content)
+        else:
+            print(json.dumps(content, indent=2))
+        return DONE
+    from jobs.cli.tables import findings_table
+    from jobs.preflight import check as look
+
+    findings = list(look(name, site, site.folder(root), resource))
+    if json_:
+        print_json(site=name, findings=[vars(finding) for finding in findings])
+    else:
+        out().print(findings_table(name, findings))
+    return FAILED if any(finding.good is False for finding in findings) else DONE

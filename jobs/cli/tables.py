@@ -1,0 +1,112 @@
+"""Jobs for people: tables, durations, and the words for what happened."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from jobs.job.folder import duration, seconds_since
+from jobs.job.status import Status
+from jobs.preflight import Finding
+from jobs.submission.prune import Waste
+
+STYLES = {
+    "COMPLETED": "green",
+    "RUNNING": "cyan",
+    "PENDING": "blue",
+    "SUBMITTING": "blue",
+    "FAILED": "red",
+    "REFUSED": "red",
+    "CANCELLED": "yellow",
+    "UNKNOWN": "magenta",
+    "LOST": "bold magenta",
+}
+
+
+def progress(event: dict[str, Any] | None) -> str:
+    """A progress event in one line, with its age."""
+    if not event:
+        return ""
+    share = 100 * event["done"] / event["total"] if event["total"] else 0.0
+    count = f"{event['done']:,.0f}/{event['total']:,.0f}"
+    numbers = "".join(f"  {name} {value:.4g}" for name, value in list(event["metrics"].items())[:2])
+    return f"{event['label']} {count} ({share:.0f} %){numbers}, {duration(seconds_since(event['at']))} ago"
+
+
+def jobs_table(statuses: Sequence[Status]) -> Table:
+    """Jobs, a line each."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("job", "state", "id", "attempt", "progress or reason"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("state", "id"))
+    for status in statuses:
+        words = status.ending.replace("_", " ") or status.message
+        if status.state in ("UNKNOWN", "LOST"):
+            words = f"since {status.since}: {status.message}"
+        elif status.state in ("RUNNING", "COMPLETED"):
+            words = progress(status.job.progress()) or status.message
+        number = str(status.attempt.number) if status.attempt else ""
+        shown = Text(status.state, style=STYLES.get(status.state, ""))
+        table.add_row(status.job.key, shown, status.id or "", number, Text(words))
+    return table
+
+
+def history_table(history: dict[str, Any]) -> Table:
+    """A job's segments."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("attempt", "id", "nodes", "start", "end", "why it ended", "done", "waited", "GPU-h", "CPU"):
+        table.add_column(name, justify="right" if name in ("done", "waited", "GPU-h", "CPU") else "left")
+    for segment in history["segments"]:
+        done = "" if segment["done"] is None else f"{segment['done']:,.0f}/{segment['total']:,.0f}"
+        wait, efficiency = segment.get("queue_wait"), segment.get("cpu_efficiency")
+        table.add_row(
+            str(segment["attempt"]),
+            str(segment["id"] or ""),
+            Text(segment["nodes"] or ""),
+            segment["start"] or "",
+            segment["end"] or "",
+            Text(segment["reason"] or ""),
+            done,
+            "" if wait is None else duration(wait),
+            f"{segment['gpu_hours']:.2f}" if segment.get("gpu_hours") else "",
+            "" if efficiency is None else f"{100 * efficiency:.0f} %",
+        )
+    return table
+
+
+def ended(status: Status, root: str) -> str:
+    """What a person should know of a job that did not end well: what happened, and how to see it happen."""
+    again = ["graphufs-jobs", "submit", status.intent.step, str(status.job.path / "experiment.yaml")]
+    again += ["--site", "debug", "--root", root]
+    return "\n".join(
+        [
+            f"{status.job.key}: {status.state}, {status.ending.replace('_', ' ')}",
+            f"  {status.message}",
+            f"  logs:      graphufs-jobs logs {status.job.key} --root {shlex.quote(root)}",
+            f"  reproduce: {shlex.join(again)}",
+        ]
+    )
+
+
+def findings_table(site: str, findings: Sequence[Finding]) -> Table:
+    """A site's preflight."""
+    table = Table(title=f"site {site}", title_justify="left", box=None, pad_edge=False)
+    for name in ("check", "", "what was found"):
+        table.add_column(name, overflow="fold")
+    marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "[yellow]?[/]"}
+    for finding in findings:
+        table.add_row(finding.what, marks[finding.good], Text(finding.words))
+    return table
+
+
+def waste_table(waste: Sequence[Waste]) -> Table:
+    """What may be removed."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("folder", "MiB", "why"):
+        table.add_column(name, overflow="fold", justify="right" if name == "MiB" else "left")
+    for one in waste:
+        table.add_row(Text(str(one.path)), f"{one.size / 2**20:,.1f}", one.reason)
+    return table

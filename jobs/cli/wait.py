@@ -1,0 +1,40 @@
+"""Stay until jobs are over, tending them meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+
+from jobs.cli.tables import progress
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+from jobs.job.status import Status
+from jobs.site import Site
+from jobs.submission import submit
+
+WAIT = 2.0
+"""Seconds between two looks at first; they grow to the site's poll interval."""
+
+
+def wait(jobs: list[JobFolder], site: Site, console: Console | None) -> list[Status]:
+    """Look at jobs, tending them, until each is done, lost or waits for a person."""
+    told: dict[str, str] = {}
+    pause = WAIT
+    while True:
+        statuses, going_on = [], False
+        for status in state.look(jobs):
+            what = "nothing"
+            if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
+                what, status = submit.tend(status.job)
+            statuses.append(status)
+            going_on |= what in ("continued", "healed") or not (status.over or status.state == "LOST")
+            words = progress(status.job.progress()) if status.state == "RUNNING" else status.message
+            line = f"{status.job.key}  {status.state}  {words}"
+            if console is not None and told.get(status.job.key) != line:
+                told[status.job.key] = line
+                console.print(line, soft_wrap=True, markup=False)
+        if not going_on:
+            return statuses
+        time.sleep(pause)
+        pause = min(pause * 1.2, site.control.poll_interval)

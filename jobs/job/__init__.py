@@ -1,0 +1,1 @@
+"""A job's folder, what it says of the job's status, and what the job used."""

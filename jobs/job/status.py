@@ -1,0 +1,286 @@
+"""What state jobs are in, by evidence: a result file, the scheduler's word on that very job, or nothing.
+
+A job is over only on positive proof: its own result file, or a final state that the scheduler reports for it. That it
+is not in the queue proves nothing. Nobody knowing a job makes it UNKNOWN, after a while LOST; both are shown with
+since when and who was asked, and neither is ever taken for success or for leave to submit again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graphufs.storage.atomic import write_json
+from jobs.job.folder import Attempt, Intent, JobFolder, moment, now, read_json, seconds_since
+from jobs.scheduler import processes, slurm
+from jobs.site import Site
+
+SETTLE = 30.0
+"""Seconds for which a final state that Slurm may still take back, or a missing result file, is given time."""
+ENDINGS = {
+    "TIMEOUT": "time_limit",
+    "DEADLINE": "time_limit",
+    "OUT_OF_MEMORY": "out_of_memory",
+    "NODE_FAIL": "node_failure",
+    "BOOT_FAIL": "node_failure",
+    "PREEMPTED": "preempted",
+    "CANCELLED": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """A job's state.
+
+    Attributes
+    ----------
+    state : NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
+        or LOST
+    ending : how an attempt ended that did not complete: a name of jobs.site.Policy
+    message : the exception, the site's own words, or who was asked
+    since : when the state was first seen, where that is known
+    """
+
+    job: JobFolder
+    intent: Intent
+    attempt: Attempt | None
+    state: str
+    ending: str = ""
+    message: str = ""
+    since: str = ""
+    id: str | None = None
+    rows: dict[str, slurm.Row] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether the job will do nothing more by itself."""
+        return self.state in ("COMPLETED", "FAILED", "CANCELLED", "REFUSED")
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        attempt = self.attempt
+        return {
+            "key": self.job.key,
+            "step": self.intent.step,
+            "site": self.intent.site,
+            "executor": self.intent.executor,
+            "labels": self.intent.labels,
+            "begun": attempt.begun if attempt else None,
+            "state": self.state,
+            "over": self.over,
+            "ending": self.ending or None,
+            "message": self.message,
+            "since": self.since or None,
+            "attempt": attempt.number if attempt else None,
+            "id": self.id,
+            "segments": len(self.job.segments(attempt.number)) if attempt else 0,
+            "progress": self.job.progress(),
+            "result": self.job.result(),
+            "folder": str(self.job.path),
+        }
+
+
+def look(jobs: Sequence[JobFolder]) -> list[Status]:
+    """The states of jobs, in one call of squeue and one of sacct for all of them together."""
+    known = [(job, job.require(), job.attempt()) for job in jobs]
+    ids: dict[str, str | None] = {}
+    for job, _, attempt in known:
+        ids[job.key] = None if attempt is None else _id(job, attempt)
+    asked = [
+        (job, attempt)
+        for job, intent, attempt in known
+        if intent.executor == "slurm" and attempt is not None and ids[job.key] and job.result() is None
+    ]
+    answers = _Answers.of([(ids[job.key] or "", attempt) for job, attempt in asked])
+    return [_status(job, intent, attempt, ids[job.key], answers) for job, intent, attempt in known]
+
+
+def _id(job: JobFolder, attempt: Attempt) -> str | None:
+    """The number of the job that does the work; that of sbatch's answer until one has claimed it."""
+    for claim in job.claims(attempt.number).values():
+        if claim and not claim.startswith("DEBUG_"):
+            return claim.split("_")[0]
+    return attempt.id
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What squeue and sacct said, and which of them did not answer."""
+
+    queued: dict[str, slurm.Row]
+    accounted: dict[str, slurm.Row]
+    silent: tuple[str, ...]
+
+    @staticmethod
+    def of(asked: Sequence[tuple[str, Attempt]]) -> _Answers:
+        queued: dict[str, slurm.Row] = {}
+        accounted: dict[str, slurm.Row] = {}
+        silent = []
+        if asked:
+            try:
+                queued = slurm.squeue()
+            except slurm.Silent as trouble:
+                silent.append(str(trouble))
+            begun = min(moment(attempt.begun) for _, attempt in asked)
+            try:
+                accounted = slurm.sacct({number for number, _ in asked}, begun)
+            except slurm.Silent as trouble:
+                silent.append(str(trouble))
+        return _Answers(queued, accounted, tuple(silent))
+
+    def rows(self, number: str) -> dict[str, slurm.Row]:
+        """The freshest word on a job, by element."""
+        found: dict[str, slurm.Row] = {}
+        for rows in (self.accounted, self.queued):  # the controller's word goes before the accounting's
+            for key, row in rows.items():
+                if key.split("_")[0] == number:
+                    found[key.partition("_")[2] or "0"] = row
+        return found
+
+
+def _status(job: JobFolder, intent: Intent, attempt: Attempt | None, number: str | None, answers: _Answers) -> Status:
+    def status(state: str, ending: str = "", message: str = "", since: str = "", **more: Any) -> Status:
+        return Status(job, intent, attempt, state, ending, message, since, number, **more)
+
+    result = job.result()
+    if result is not None:
+        return status("COMPLETED", since=result["finished"])
+    if attempt is None:
+        return status("NEW", message="nothing was submitted yet", since=intent.created)
+    if attempt.phase in ("refused", "blocked"):
+        if (job.path / "cancel.json").exists():
+            return status("CANCELLED", "cancelled", attempt.message, attempt.begun)
+        ending = "refused" if attempt.phase == "refused" else "dependency"
+        return status("REFUSED", ending, attempt.message, attempt.begun)
+    if number is None:
+        message = "the scheduler's answer is not noted; the next submit or tend looks the job up"
+        return status("SUBMITTING", message=attempt.message or message, since=attempt.begun)
+    if intent.executor != "slurm":
+        return _local(job, attempt, number, status)
+    return _slurm(job, attempt, answers.rows(number), answers.silent, status)
+
+
+def process_of(job: JobFolder, attempt: Attempt) -> dict[str, Any]:
+    """Host and start time of a local job's process: as its submitter noted it, or it itself."""
+    return attempt.process or next((s["process"] for s in job.segments(attempt.number) if s.get("process")), {})
+
+
+def _local(job: JobFolder, attempt: Attempt, number: str, status: Any) -> Status:
+    """A local process: alive, gone, or on a machine that this one cannot look at."""
+    process = process_of(job, attempt)
+    running = processes.alive(int(number.split(".")[0]), process)
+    if running is None:
+        host = process.get("host")
+        return _nobody_knows(job, attempt, [f"the process runs on another machine, {host}"], status)
+    if running:
+        return status("RUNNING" if job.segments(attempt.number) else "PENDING", since=attempt.begun)
+    if job.result() is not None:
+        return status("COMPLETED")
+    return _over(job, attempt, "", "its process is gone", status, {})
+
+
+def _slurm(
+    job: JobFolder, attempt: Attempt, rows: dict[str, slurm.Row], silent: tuple[str, ...], status: Any
+) -> Status:
+    if not rows:
+        asked = list(silent) or ["squeue and sacct both answered, neither knows the job"]
+        return _nobody_knows(job, attempt, asked, status)
+    (job.folder(attempt.number) / "observed.json").unlink(missing_ok=True)
+    live = [row for row in rows.values() if row.state not in slurm.FINAL]
+    if live:
+        (job.folder(attempt.number) / "settling.json").unlink(missing_ok=True)
+        running = [row for row in live if row.state != "PENDING"]
+        if not running:
+            return status("PENDING", message=live[0].words, since=attempt.begun, rows=rows)
+        return status("RUNNING", message=", ".join(sorted({row.nodes for row in running})), rows=rows)
+    worst = next((row for row in rows.values() if row.state != "COMPLETED"), next(iter(rows.values())))
+    if worst.state == "COMPLETED" or worst.state in slurm.OFTEN_REQUEUED:
+        # the result file may come late over a shared file system; a lost node's job may be put into the queue again
+        # and only the controller knows whether it was
+        unheard = worst.state in slurm.OFTEN_REQUEUED and any(words.startswith("squeue") for words in silent)
+        if unheard or not _settled(job, attempt, worst.state):
+            return status("RUNNING", message=f"Slurm says {worst.state}; waiting for what follows", rows=rows)
+        if job.result() is not None:
+            return status("COMPLETED", rows=rows)
+    ending = ENDINGS.get(worst.state, "")
+    said = ", ".join(word for word in (f"Slurm says {worst.state}", worst.words) if word)
+    return _over(job, attempt, ending, said, status, rows)
+
+
+def _settled(job: JobFolder, attempt: Attempt, what: str) -> bool:
+    """Whether a state that may change soon has been seen for long enough."""
+    path = job.folder(attempt.number) / "settling.json"
+    seen = read_json(path)
+    if seen is None or seen["state"] != what:
+        _remember(path, {"state": what, "since": now()})
+        return False
+    return seconds_since(seen["since"]) >= SETTLE
+
+
+def _remember(path: Path, content: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # a full disk must not keep anybody from seeing a state
+        write_json(path, content)
+
+
+def _nobody_knows(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) -> Status:
+    """UNKNOWN, and LOST when it has been so for too long."""
+    path = job.folder(attempt.number) / "observed.json"
+    seen = read_json(path)
+    if seen is None:
+        seen = {"since": now()}
+        _remember(path, seen)
+    lost = seconds_since(seen["since"]) > Site.model_validate(attempt.site).lost_after
+    if lost and (job.path / "cancel.json").exists():
+        return status("CANCELLED", "cancelled", "cancelled by a person while nobody knew the job", seen["since"])
+    return status("LOST" if lost else "UNKNOWN", message="; ".join(asked), since=seen["since"])
+
+
+def _over(job: JobFolder, attempt: Attempt, ending: str, message: str, status: Any, rows: Any) -> Status:
+    """How an attempt ended: its own word first, then the scheduler's, then what its log shows."""
+    own = read_json(job.folder(attempt.number) / "ending.json")
+    if (job.path / "cancel.json").exists() or ending == "cancelled":
+        # Slurm cancels jobs too whose dependency failed, by number 0
+        failed = ending == "cancelled" and not (job.path / "cancel.json").exists() and _dependency_failed(job)
+        if failed:
+            return status("FAILED", "dependency", failed, rows=rows)
+        return status("CANCELLED", "cancelled", message, rows=rows)
+    if own is not None:
+        return status("FAILED", own["ending"], own["message"], own["at"], rows=rows)
+    tail = _tail(job, attempt)
+    if not ending:
+        if "exceeded memory limit" in tail or "oom_kill" in tail or "Out Of Memory" in tail:
+            ending = "out_of_memory"
+        elif "No space left on device" in tail or "Disk quota exceeded" in tail:
+            ending = "disk_full"
+        elif "timed-out too many times" in tail:
+            ending = "time_limit"
+        elif "Traceback (most recent call last)" in tail:
+            ending = "error"
+        else:
+            ending = "killed"
+    last = [line for line in tail.splitlines() if line.strip()]
+    return status("FAILED", ending, f"{message}: {last[-1]}" if last else message, rows=rows)
+
+
+def _dependency_failed(job: JobFolder) -> str:
+    for key in job.require().needs:
+        if JobFolder(job.root, key).result() is None:
+            return f"the job {key}, which this one needs, did not end well"
+    return ""
+
+
+def _tail(job: JobFolder, attempt: Attempt) -> str:
+    """The end of the attempt's error logs."""
+    texts = []
+    for path in [*job.submitit(attempt.number).glob("*.err"), *job.submitit(attempt.number).glob("slurm-*")]:
+        with open(path, "rb") as file:
+            file.seek(max(path.stat().st_size - 8000, 0))
+            texts.append(file.read().decode(errors="replace"))
+    controller = job.folder(attempt.number) / "controller.log"
+    if controller.exists():
+        texts.insert(0, controller.read_text(errors="replace")[-8000:])
+    return re.sub(r"submitit INFO.*", "", "\n".join(texts))

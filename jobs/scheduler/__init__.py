@@ -1,0 +1,1 @@
+"""What runs jobs: Slurm, or processes of this machine."""

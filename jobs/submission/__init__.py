@@ -1,0 +1,1 @@
+"""Jobs submitted, launched, asked about, and put away."""

@@ -1,0 +1,83 @@
+"""One look at many jobs for a control plane: states, what was done about them, and what is new in their logs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphufs.errors import UserError
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+from jobs.submission import submit
+
+LIMIT = 65536
+"""Bytes of log that a job may give at once; the rest comes with the next look."""
+
+Cursor = dict[str, int]
+"""How far each log file has been read, by `attempt/name`."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a control plane asks of a job: to be told what comes after a cursor, and to have it tended."""
+
+    job: JobFolder
+    cursor: Cursor
+
+
+def parse(text: str, root: Path) -> list[Wish]:
+    """Wishes from JSON like `{"jobs": {"KEY": {"1/7_0_log.out": 4096}}}`.
+
+    Raises
+    ------
+    UserError
+        If it is anything else.
+    """
+    try:
+        asked = json.loads(text)["jobs"]
+        wishes = []
+        for key, cursor in asked.items():
+            if not all(isinstance(offset, int) and offset >= 0 for offset in (cursor or {}).values()):
+                raise ValueError(f"{cursor!r} is no cursor")
+            wishes.append(Wish(JobFolder(root, key), dict(cursor or {})))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'poll reads JSON like {{"jobs": {{"KEY": {{}}}}}} from standard input: {error}') from None
+    return wishes
+
+
+def poll(wishes: list[Wish]) -> list[dict[str, Any]]:
+    """The jobs' states in one look at the scheduler; those that a tend helps are tended; new text of their logs.
+
+    A key that there is no job of is `{"key": ..., "state": "NONE"}`.
+    """
+    known = [wish for wish in wishes if wish.job.exists]
+    answers: dict[str, dict[str, Any]] = {wish.job.key: {"key": wish.job.key, "state": "NONE"} for wish in wishes}
+    for wish, status in zip(known, state.look([wish.job for wish in known]), strict=True):
+        what = "nothing"
+        if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
+            what, status = submit.tend(wish.job)
+        text, cursor = news(wish.job, wish.cursor)
+        answers[wish.job.key] = {"what": what, **status.to_json(), "log": text, "cursor": cursor}
+    return list(answers.values())
+
+
+def news(job: JobFolder, cursor: Cursor, limit: int = LIMIT) -> tuple[str, Cursor]:
+    """What a job's logs, of all attempts, have beyond a cursor, whole lines only, and the cursor after it."""
+    parts, after = [], dict(cursor)
+    for number in job.attempts():
+        for path in job.logs(number):
+            name = f"{number}/{path.name}"
+            with open(path, "rb") as file:
+                file.seek(after.get(name, 0))
+                chunk = file.read(limit)
+            # an unfinished line waits for its end, unless it fills the whole chunk
+            end = chunk.rfind(b"\n") + 1 or (len(chunk) if len(chunk) == limit else 0)
+            if end:
+                parts.append(chunk[:end].decode(errors="replace"))
+                after[name] = after.get(name, 0) + end
+                limit -= end
+            if limit <= 0:
+                break
+    return "".join(parts), after

@@ -1,0 +1,74 @@
+"""Retention: job folders that are long over, and data that no run and no job refers to any more."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphufs.config import loading
+from graphufs.errors import UserError
+from graphufs.storage.atomic import remove_folder
+from graphufs.storage.paths import Layout
+from jobs.job import status as state
+from jobs.job.folder import JobFolder
+
+SHARED = ("worlds", "data", "statistics", "climatology")
+"""Folders below the root whose contents several experiments may use."""
+
+
+@dataclass(frozen=True)
+class Waste:
+    """A folder that may go, its size, and why."""
+
+    path: Path
+    size: int
+    reason: str
+
+
+def find(root: Path, days: float) -> list[Waste]:
+    """Folders older than `days` that nobody needs: jobs that are over, and shared data out of use.
+
+    Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
+    """
+    waste, kept = [], []
+    needed: set[str] = set()
+    folders = JobFolder.all(root)
+    for status in state.look(folders):
+        changed = max((path.stat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
+        if status.over and time.time() - changed > 86400 * days:
+            reason = f"job {status.state.lower()}, unchanged for {_age(changed)}"
+            waste.append(Waste(status.job.path, _size(status.job.path), reason))
+        else:
+            kept.append(status.job.path / "experiment.yaml")
+            needed |= set(status.intent.needs)
+    kept += [root / "jobs" / key / "experiment.yaml" for key in needed if (root / "jobs" / key).exists()]
+    waste = [one for one in waste if one.path.name not in needed]
+    used: set[Path] = set()
+    for path in [*kept, *(root / "runs").glob("*/*/experiment.yaml")]:
+        try:
+            layout = Layout(loading.load(path), root)
+        except UserError:
+            # written by another version: what it leads to cannot be told, so nothing shared may go
+            return waste
+        used |= {layout.world, layout.data, layout.moments.parent, layout.climatology}
+    for kind in SHARED:
+        for path in sorted((root / kind).glob("[0-9a-f]*")):
+            changed = max(part.stat().st_mtime for part in [path, *path.rglob("*")])
+            if path not in used and time.time() - changed > 86400 * days:
+                waste.append(Waste(path, _size(path), f"{kind} of no run or job, unchanged for {_age(changed)}"))
+    return waste
+
+
+def remove(waste: list[Waste]) -> None:
+    """Remove what was found."""
+    for one in waste:
+        remove_folder(one.path)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _age(changed: float) -> str:
+    return f"{(time.time() - changed) / 86400:.0f} days"

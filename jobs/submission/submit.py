@@ -1,0 +1,323 @@
+"""Submit a job exactly once, whatever dies in between.
+
+Under the job's lock: intent, payload and an attempt that says `submitting` are on disk before sbatch is called, its
+answer is noted after. Who finds an attempt without a number looks it up by its name, in squeue and in accounting. Only
+when both answer that there is no such job, and the attempt is old enough for a late sbatch to have come through, is
+the same attempt submitted again; even then the job that starts first claims the work and the other does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from graphufs.config.experiment import Experiment
+from graphufs.errors import UserError
+from graphufs.steps import STEPS
+from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import digest
+from jobs.job import status as state
+from jobs.job.folder import Attempt, Intent, JobFolder, default_key, moment, now, seconds_since
+from jobs.job.status import Status
+from jobs.scheduler import processes, slurm
+from jobs.site import Resources, Site
+from jobs.submission import launch
+
+LATE = 90.0
+"""Seconds after which no sbatch that was called is still on its way: Slurm's commands give up sooner."""
+SEVERAL_NODES = ("prepare", "normalize", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person or a DAG asks for.
+
+    Attributes
+    ----------
+    needs : keys of jobs whose results this one needs
+    labels : where the job comes from, by name
+    force : do finished work again
+    resources : overrides like `gpus=2`
+    """
+
+    step: str
+    experiment: Experiment
+    site_name: str
+    site: Site
+    root: Path
+    key: str | None = None
+    needs: tuple[str, ...] = ()
+    force: bool = False
+    resources: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def job(self) -> JobFolder:
+        """The folder of the job asked for."""
+        return JobFolder(self.root, self.key or default_key(self.step, self.experiment, self.site_name))
+
+
+def submit(request: Request) -> tuple[str, Status]:
+    """Submit a job, or attach to it where it is live or done.
+
+    Returns
+    -------
+    what happened (`submitted`, `attached`, `completed already`, `healed`), and the job's status
+
+    Raises
+    ------
+    UserError
+        If the request is wrong, or its key belongs to other work.
+    """
+    if request.step not in STEPS:
+        raise UserError(f"{request.step!r} is no step; there are {', '.join(STEPS)}")
+    resources = request.site.resources_of(request.step, request.resources)
+    _check(request, resources)
+    job = request.job()
+    with job.exclusive():
+        _write_intent(job, request)
+        status = state.look([job])[0]
+        healed = status.state == "SUBMITTING"
+        if healed:
+            status = _heal(job, request.site)
+        if status.state == "COMPLETED":
+            if not request.force:
+                return "completed already", status
+            _put_aside(job)
+        elif not status.over and status.state != "NEW":
+            return "healed" if healed and status.state != "SUBMITTING" else "attached", status
+        (job.path / "cancel.json").unlink(missing_ok=True)
+        intent = job.require()
+        if intent.needs != request.needs:
+            job.write_intent(replace(intent, needs=request.needs), request.experiment)
+        return "submitted", _launch(job, request.site, resources, "person")
+
+
+def check(request: Request) -> None:
+    """See whether a step can be done as asked for, before anything of its chain is submitted."""
+    _check(replace(request, needs=()), request.site.resources_of(request.step, request.resources))
+
+
+def _check(request: Request, resources: Resources) -> None:
+    if resources.nodes > 1 and request.step not in SEVERAL_NODES:
+        raise UserError(
+            f"{request.step} runs on one node, but {resources.nodes} are asked for; several nodes serve "
+            f"{', '.join(SEVERAL_NODES)}; a forecast is divided by resources.blocks"
+        )
+    if resources.blocks > 1 and (request.step != "forecast" or request.site.executor != "slurm"):
+        raise UserError("resources.blocks divides a forecast on a site with Slurm, nothing else")
+    if resources.nodes > 1 and request.site.executor != "slurm":
+        raise UserError(f"{resources.nodes} nodes are asked for, but the site's executor is {request.site.executor}")
+    for key in request.needs:
+        JobFolder(request.root, key).require()
+
+
+def _write_intent(job: JobFolder, request: Request) -> None:
+    """Note what is to be done, or see that it is what was noted."""
+    wanted = digest({"step": request.step, "experiment": request.experiment.model_dump(mode="json")})
+    if not job.exists:
+        executor = request.site.executor
+        intent = Intent(
+            job.key, request.step, request.site_name, executor, wanted, now(), request.needs, request.labels
+        )
+        job.write_intent(intent, request.experiment)
+        return
+    there = job.require()
+    if (there.digest, there.site, there.executor) != (wanted, request.site_name, request.site.executor):
+        kind = f"site ({there.site})" if there.site != request.site_name else f"executor ({there.executor})"
+        what = "step or experiment" if there.digest != wanted else kind
+        raise UserError(
+            f"the key {job.key} belongs to other work: its {what} is not the one given; take another --key, or see "
+            f"`graphufs-jobs status {job.key}` for what it stands for"
+        )
+    if there.labels != request.labels:
+        job.write_intent(replace(there, labels=request.labels), request.experiment)
+
+
+def _put_aside(job: JobFolder) -> None:
+    """Take the proof away, so that the work is done again; it stays beside as a record."""
+    os.replace(job.path / "result.json", job.path / f"result-{job.attempts()[-1]}.json")
+
+
+def _launch(job: JobFolder, site: Site, resources: Resources, cause: str) -> Status:
+    """Start a new attempt. The caller holds the lock."""
+    numbers = job.attempts()
+    number = numbers[-1] + 1 if numbers else 1
+    name = f"graphufs.{job.key}.{number}.{secrets.token_hex(3)}"
+    attempt = Attempt(
+        number, "submitting", name, now(), resources.model_dump(mode="json"), site.model_dump(mode="json"), cause
+    )
+    needed = _needed(job)
+    if isinstance(needed, str):
+        job.write_attempt(attempt, phase="blocked", message=needed)
+        return state.look([job])[0]
+    launch.write_payload(job, attempt, site, needed)
+    job.write_attempt(attempt)
+    _start(job, attempt, site)
+    return state.look([job])[0]
+
+
+def _needed(job: JobFolder) -> list[str] | str:
+    """The numbers of the jobs to wait for, or why there is nothing to wait for."""
+    numbers = []
+    needed = [JobFolder(job.root, key) for key in job.require().needs]
+    for status in state.look(needed):
+        if status.state == "COMPLETED":
+            continue
+        if status.over or status.id is None:
+            return f"the job {status.job.key}, which this one needs, is {status.state}"
+        numbers.append(status.id)
+    return numbers
+
+
+def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
+    """Hand the attempt over, and note the answer."""
+    if site.executor == "slurm":
+        try:
+            number = launch.on_slurm(job, attempt)
+        except slurm.Refused as refused:
+            job.write_attempt(attempt, phase="refused", message=str(refused))
+        except slurm.Silent as silent:
+            job.write_attempt(attempt, message=f"{silent}; whether the job was taken is found out later")
+        else:
+            job.write_attempt(attempt, phase="submitted", id=number)
+    elif site.executor == "local":
+        number, process = launch.as_process(job, attempt, site)
+        job.write_attempt(attempt, phase="submitted", id=number, process=process)
+    else:
+        process = {**processes.identity(os.getpid()), "here": True}
+        attempt = job.write_attempt(attempt, phase="submitted", id=launch.debug_id(), process=process)
+
+
+def _heal(job: JobFolder, site: Site) -> Status:
+    """Find the number of an attempt whose answer was not noted, or submit it again. The caller holds the lock."""
+    attempt = job.attempt()
+    assert attempt is not None
+    late, cancelled = seconds_since(attempt.begun) >= LATE, (job.path / "cancel.json").exists()
+    again = late and not cancelled
+    if site.executor != "slurm":
+        started = [segment for segment in job.segments(attempt.number) if "process" in segment]
+        if started:
+            job.write_attempt(attempt, phase="submitted", id=started[0]["id"], process=started[0]["process"])
+        elif again:  # should its process still come, one of the two claims the work
+            _start(job, attempt, site)
+        elif late:
+            job.write_attempt(attempt, phase="refused", message="cancelled before it had started")
+        return state.look([job])[0]
+    try:
+        numbers = slurm.find(attempt.name, moment(attempt.begun))
+    except slurm.Silent as silent:
+        job.write_attempt(attempt, message=f"{silent}; whether the job was taken is not known yet")
+        return state.look([job])[0]
+    if numbers:
+        job.write_attempt(attempt, phase="submitted", id=numbers[0], message="found by its name")
+    elif again:
+        _start(job, job.write_attempt(attempt, begun=now()), site)
+    elif late:
+        job.write_attempt(attempt, phase="refused", message="cancelled before the scheduler had taken it")
+    else:
+        message = "neither squeue nor accounting knows the job yet; it is submitted again if that stays so"
+        job.write_attempt(attempt, message=message)
+    return state.look([job])[0]
+
+
+def tend(job: JobFolder) -> tuple[str, Status]:
+    """See after one job: heal what is half submitted, and go on after an ending whose policy says so.
+
+    Returns
+    -------
+    what was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status
+    """
+    status = state.look([job])[0]
+    if status.state != "SUBMITTING" and not (status.over and status.state != "COMPLETED"):
+        return "nothing", status
+    with job.exclusive():
+        status = state.look([job])[0]
+        attempt = status.attempt
+        if attempt is None:
+            return "nothing", status
+        site = Site.model_validate(attempt.site)
+        if status.state == "SUBMITTING":
+            status = _heal(job, site)
+            return "healed" if status.state != "SUBMITTING" else "nothing", status
+        what = outlook(status)
+        if what != "goes on":
+            return what, status
+        _retire(job, status)
+        (job.path / "cancel.json").unlink(missing_ok=True)
+        return "continued", _launch(job, site, Resources.model_validate(attempt.resources), status.ending)
+
+
+def outlook(status: Status) -> str:
+    """What comes after a status: `nothing`, `goes on` with the next tend, `waits for a person`, or it is `stopped`."""
+    if status.attempt is None or not status.over or status.state == "COMPLETED":
+        return "nothing"
+    site = Site.model_validate(status.attempt.site)
+    action = getattr(site.policy, status.ending)
+    if status.ending == "dependency" and action != "stop" and not isinstance(_needed(status.job), str):
+        action = "continue"  # what it needs is done or under way again
+    if action == "continue" and _automatic(status.job) >= site.max_attempts - 1:
+        action = "wait"
+    return {"continue": "goes on", "stop": "stopped", "wait": "waits for a person"}[action]
+
+
+def _automatic(job: JobFolder) -> int:
+    """How many attempts there were since a person last asked for one."""
+    count = 0
+    for number in reversed(job.attempts()):
+        attempt = job.attempt(number)
+        if attempt is None or attempt.cause == "person":
+            break
+        count += 1
+    return count
+
+
+def _retire(job: JobFolder, status: Status) -> None:
+    """Note how the attempt ended, before another follows."""
+    assert status.attempt is not None
+    content = {"ending": status.ending, "message": status.message, "at": now(), "id": status.id}
+    path = job.folder(status.attempt.number) / "ending.json"
+    if not path.exists():
+        write_json(path, content)
+
+
+def cancel(job: JobFolder) -> Status:
+    """Ask for the end of a job and see that its scheduler knows.
+
+    Raises
+    ------
+    slurm.Silent
+        If Slurm does not answer; the wish is noted, and `cancel` may be repeated.
+    """
+    job.require()
+    with job.exclusive():
+        status = state.look([job])[0]
+        if status.over:
+            return status
+        write_json(job.path / "cancel.json", {"at": now()})
+        attempt = status.attempt
+        if attempt is None:
+            return status
+        if status.state == "SUBMITTING":
+            status = _heal(job, Site.model_validate(attempt.site))
+        if status.id is not None and status.intent.executor == "slurm":
+            try:
+                slurm.scancel(status.id)
+            except slurm.Silent:
+                if status.state != "LOST":  # of a lost job this is a person's word that it is over
+                    raise
+        elif status.id is not None:
+            processes.end(int(status.id.split(".")[0]), state.process_of(job, attempt))
+        return state.look([job])[0]
+
+
+def chain(step_names: Sequence[str], **common: Any) -> list[Request]:
+    """Requests for steps one after the other, each needing the one before."""
+    requests: list[Request] = []
+    for step in step_names:
+        needs = (requests[-1].job().key,) if requests else ()
+        requests.append(Request(step, needs=needs, **common))
+    return requests

@@ -1,0 +1,132 @@
+"""Several processes of one job: training with jax.distributed, prepare, normalize and evaluate with dask.
+
+The processes find each other through a file in the attempt's folder that the first one writes, with its address as the
+site's network interface has it. Nothing relies on node names that resolve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphufs.config.experiment import Experiment
+from graphufs.errors import UserError
+from graphufs.steps import run_step
+from graphufs.storage.atomic import write_json
+from jobs.job.folder import read_json
+
+if TYPE_CHECKING:
+    from jobs.worker.runner import Running
+
+PATIENCE = 300.0
+"""Seconds for which processes wait for each other."""
+_SIOCGIFADDR = 0x8915
+
+
+def run(step: str, experiment: Experiment, running: Running, **options: Any) -> dict[str, Any]:
+    """Run a step in all processes of the job together; what the first one returns counts."""
+    if step == "train":
+        with _distributed_jax(running):
+            return run_step(step, experiment, running.job.root, **options)
+    if running.rank:
+        _dask_worker(running)
+        return {"step": step, "status": "helped"}
+    from graphufs import parallel
+
+    with _dask_client(running) as client, parallel.over(client):
+        return run_step(step, experiment, running.job.root, **options)
+
+
+def address(interface: str | None) -> str:
+    """This node's IPv4 address on an interface, by default that of its name."""
+    if interface is None:
+        return socket.gethostbyname(socket.gethostname())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            names = ", ".join(name for _, name in socket.if_nameindex())
+            raise UserError(f"the site's interface {interface!r} is not there; this node has {names}") from None
+    return socket.inet_ntoa(answer[20:24])
+
+
+def _meeting_point(running: Running, what: str) -> Path:
+    """A file of this segment: requeued, a job has another one."""
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return running.job.folder(running.number) / f"{what}-{running.id}-{restarts}.json"
+
+
+def _await(path: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE
+    while (content := read_json(path)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the job's first process did not write {path} within {PATIENCE:.0f} s")
+        time.sleep(0.1)
+    return content
+
+
+@contextlib.contextmanager
+def _distributed_jax(running: Running) -> Iterator[None]:
+    import jax
+
+    path = _meeting_point(running, "coordinator")
+    if running.rank == 0:
+        host = address(running.site.interface)
+        with socket.socket() as probe:  # a free port; it is taken again at once by the coordinator
+            probe.bind((host, 0))
+            place = f"{host}:{probe.getsockname()[1]}"
+        write_json(path, {"address": place})
+    place = _await(path)["address"]
+    bind = {"coordinator_bind_address": place} if running.rank == 0 else {}
+    jax.distributed.initialize(
+        place, num_processes=running.tasks, process_id=running.rank, initialization_timeout=int(PATIENCE), **bind
+    )
+    try:
+        yield
+    finally:
+        jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def _dask_client(running: Running) -> Iterator[Any]:
+    """The scheduler and one worker in this process's care, and a client that waits for all the others."""
+    from distributed import Client, LocalCluster
+
+    host = address(running.site.interface)
+    threads = max(_cores() - 1, 1)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=threads, processes=True, host=host, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        write_json(_meeting_point(running, "scheduler"), {"address": cluster.scheduler_address})
+        client.wait_for_workers(running.tasks, timeout=PATIENCE)
+        yield client
+
+
+def _dask_worker(running: Running) -> None:
+    """Work for the first process's scheduler until that ends."""
+    import asyncio
+
+    from distributed import Nanny
+
+    scheduler = _await(_meeting_point(running, "scheduler"))["address"]
+
+    async def work() -> None:
+        host = address(running.site.interface)
+        async with Nanny(scheduler, nthreads=_cores(), host=host, dashboard=False) as nanny:
+            await nanny.finished()
+
+    asyncio.run(work())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
