@@ -24,7 +24,7 @@ from rich.table import Table
 from jobs.job.folder import JobFolder
 
 TOP = Path(__file__).parents[1]
-CLUSTER = [sys.executable, str(TOP / "scripts" / "slurm_cluster.py")]
+CLUSTER = [sys.executable, "-m", "devstack.slurm.cluster"]
 MANY = 500
 COUNTED = ("squeue", "sacct")
 
@@ -55,15 +55,17 @@ def main() -> int:
     repeats = parser.parse_args().repeats
     with tempfile.TemporaryDirectory(prefix="graphufs-b-") as temporary:
         base, root, shims = (Path(temporary) / name for name in ("c", "root", "bin"))
-        subprocess.run([*CLUSTER, "up", "--base", str(base)], check=True)
+        subprocess.run([*CLUSTER, "up", "--base", str(base)], cwd=TOP, check=True)
         try:
-            conf = subprocess.run([*CLUSTER, "env", "--base", str(base)], capture_output=True, text=True, check=True)
+            conf = subprocess.run(
+                [*CLUSTER, "env", "--base", str(base)], cwd=TOP, capture_output=True, text=True, check=True
+            )
             counting(shims)
             environment = {**os.environ, "SLURM_CONF": conf.stdout.strip().partition("=")[2]}
             environment["PATH"] = f"{shims}{os.pathsep}{environment['PATH']}"
             return measure(root, shims / "calls", environment, repeats)
         finally:
-            subprocess.run([*CLUSTER, "down", "--purge", "--base", str(base)], check=True)
+            subprocess.run([*CLUSTER, "down", "--purge", "--base", str(base)], cwd=TOP, check=True)
 
 
 def measure(root: Path, calls: Path, environment: dict[str, str], repeats: int) -> int:

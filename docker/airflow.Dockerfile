@@ -27,7 +27,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/graphufs /opt/graphufs
 COPY experiments /opt/graphufs/experiments
 COPY dags /opt/graphufs/dags
-COPY scripts/slurm_files.py /opt/graphufs/scripts/
+COPY devstack/slurm/files.py /opt/graphufs/devstack/slurm/
 COPY docker/airflow docker/healthy.py docker/make_pools.py docker/migrate docker/setup.py /opt/graphufs/docker/
 ENV PATH=/opt/graphufs/docker:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \

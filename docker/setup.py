@@ -19,8 +19,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from slurm_files import CGROUP_FILE, Places, Settings, accounting_file, cluster_file, gpu_file
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from devstack.slurm.files import CGROUP_FILE, Places, Settings, accounting_file, cluster_file, gpu_file
 
 SECRETS = Path("/secrets")
 AIRFLOW, DATABASE, CLUSTER = (SECRETS / name for name in ("airflow", "database", "cluster"))

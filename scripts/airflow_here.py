@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import private_postgresql
 import yaml
-from private_airflow import COMPONENTS, Stack, StackError
-from private_settings import TOP, Database, Settings
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from devstack.airflow import postgresql
+from devstack.airflow.settings import TOP, Database, Settings
+from devstack.airflow.stack import COMPONENTS, Stack, StackError
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
 from jobs.job import status as state
@@ -103,7 +104,7 @@ def _database(known: Stack, say: Callable[[str], object]) -> Database:
     """The kind of database: what the folder has, or else PostgreSQL, or where that is not installed SQLite."""
     if known.known:
         return known.settings.database
-    if private_postgresql.programs():
+    if postgresql.programs():
         return "postgresql"
     say("There is no PostgreSQL server on this machine: Airflow keeps its database in SQLite, and is slower")
     return "sqlite"

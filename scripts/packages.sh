@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install programs that come from no Python lock, from the packages of Debian or Ubuntu, by group:
-#   slurm        a real Slurm, MariaDB, sshd and faketime: what scripts/slurm_cluster.py and tests/slurm start
+#   slurm        a real Slurm, MariaDB, sshd and faketime: what devstack/slurm/cluster.py and tests/slurm start
 #   postgresql   PostgreSQL's server, which the private Airflow starts
 #   browser      a Chromium, for the test of the user interface
 # Nothing is started and no database is made: who needs them starts servers of its own, in its own folder. Says nothing and

@@ -19,13 +19,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from airflow_api import Api, ApiError
-from airflow_here import interruptible, living, running
-from following import Follower, log_file
-from private_airflow import Stack, StackError
-from private_settings import TOP
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from devstack.airflow.api import Api, ApiError
+from devstack.airflow.follow import Follower, log_file
+from devstack.airflow.settings import TOP
+from devstack.airflow.stack import Stack, StackError
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
@@ -33,6 +33,7 @@ from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import Layout, digest
 from jobs.airflow.keys import PREFIX
 from jobs.submission import submit
+from scripts.airflow_here import interruptible, living, running
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 SITE = "local"

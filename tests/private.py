@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+TOP = Path(__file__).parents[1]
 
 
 @contextmanager
-def guarded(script: Path, base: Path) -> Iterator[None]:
-    """However this process ends inside the `with`, what the script has started in that folder is taken down."""
+def guarded(module: str, base: Path) -> Iterator[None]:
+    """However this process ends inside the `with`, what the module has started in that folder is taken down."""
     # Its end of the pipe is closed then.
     guard = subprocess.Popen(
-        ["sh", "-c", 'cat; exec "$@"', "sh", sys.executable, str(script), "down", "--purge", "--base", str(base)],
+        ["sh", "-c", 'cat; exec "$@"', "sh", sys.executable, "-m", module, "down", "--purge", "--base", str(base)],
+        cwd=TOP,
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import following
 import pytest
-import run_demo
-from airflow_api import ApiError
 from rich.console import Console
 
+from devstack.airflow import follow
+from devstack.airflow.api import ApiError
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import JobFolder
+from scripts import run_demo
 
 
 class PlayedAirflow:
@@ -68,7 +68,7 @@ def heard() -> io.StringIO:
 
 @pytest.fixture
 def demo(tmp_path: Path, heard: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> run_demo.Demo:
-    monkeypatch.setattr(run_demo, "Follower", partial(following.Follower, every=0))
+    monkeypatch.setattr(run_demo, "Follower", partial(follow.Follower, every=0))
     return run_demo.Demo("tiny", [], tmp_path / "root", Console(file=heard, width=200))
 
 
@@ -168,7 +168,7 @@ def test_a_followed_run_shows_its_tasks_and_its_jobs_progress(tmp_path, heard):
     event = {"label": "one-step", "done": 5, "total": 5, "unit": "updates", "metrics": {"loss": 0.25}, "attempt": 1}
     write_json(job.path / "progress.json", {**event, "at": "2026-01-01T00:00:00Z"})
     api = PlayedAirflow({"training": ["running", "success"]}, [task("train", "deferred"), task("check", None)])
-    follower = following.Follower(api, tmp_path, Console(file=heard, width=200), every=0)
+    follower = follow.Follower(api, tmp_path, Console(file=heard, width=200), every=0)
     assert follower.follow("training", "run") == "success"
     assert heard.getvalue().splitlines() == ["training", "train: one-step 5/5 updates  loss 0.25"]
 
@@ -191,7 +191,7 @@ def test_the_last_of_a_jobs_progress_is_shown_when_its_task_has_ended_already(tm
         return api.tasks
 
     api.task_instances = task_instances
-    following.Follower(api, tmp_path, Console(file=heard, width=200), every=0).follow("training", "run")
+    follow.Follower(api, tmp_path, Console(file=heard, width=200), every=0).follow("training", "run")
     assert [line.strip() for line in heard.getvalue().splitlines()] == [
         "training", "train: x 2/5 updates", "train: x 5/5 updates", "train: done in 1 s",
     ]  # fmt: skip
@@ -202,16 +202,16 @@ def test_the_last_of_a_jobs_progress_is_shown_when_its_task_has_ended_already(tm
     [("success", "t[2]: done in 61 s"), ("failed", "t[2]: FAILED"), ("running", ""), (None, "")],
 )
 def test_what_is_said_of_a_task(state, words):
-    assert following.told(task("t", state, map_index=2, duration=60.6)) == words
+    assert follow.told(task("t", state, map_index=2, duration=60.6)) == words
 
 
 def test_a_reason_is_the_last_exceptions_or_else_the_last_error():
     error = {"event": "Task failed", "level": "error"}
     details = [{"exc_type": "A", "exc_value": "first"}, {"exc_type": "B", "exc_value": "why\n\nmore"}]
-    assert following.reason([{"event": "x"}, {**error, "error_detail": details}, error]) == ["why", "more"]
-    assert following.reason([{**error, "error_detail": [{"exc_type": "KeyError", "exc_value": ""}]}]) == ["KeyError"]
-    assert following.reason([{"event": "x"}, error]) == ["Task failed"]
-    assert following.reason([]) == ["its log says nothing of it"]
+    assert follow.reason([{"event": "x"}, {**error, "error_detail": details}, error]) == ["why", "more"]
+    assert follow.reason([{**error, "error_detail": [{"exc_type": "KeyError", "exc_value": ""}]}]) == ["KeyError"]
+    assert follow.reason([{"event": "x"}, error]) == ["Task failed"]
+    assert follow.reason([]) == ["its log says nothing of it"]
 
 
 def test_an_airflow_that_is_silent_for_a_moment_is_asked_again_and_what_it_refuses_is_told(tmp_path, heard):
@@ -225,7 +225,7 @@ def test_an_airflow_that_is_silent_for_a_moment_is_asked_again_and_what_it_refus
         return answer
 
     api.state = state
-    follower = following.Follower(api, tmp_path, Console(file=heard), every=0)
+    follower = follow.Follower(api, tmp_path, Console(file=heard), every=0)
     assert follower.follow("training", "run") == "success"
     answers = iter([ApiError(404, "no such run")])
     with pytest.raises(ApiError, match="no such run"):

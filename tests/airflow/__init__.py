@@ -1,4 +1,4 @@
-"""Tests against a real Airflow, started by `scripts/airflow_stack.py`; `running` is one with settings of its own."""
+"""Tests against a real Airflow, started by `devstack/airflow/command.py`; `running` is one with settings of its own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import airflow_api
-import airflow_stack
 import pytest
 
-from tests.private import SCRIPTS, guarded
+from devstack.airflow import api as airflow_api
+from devstack.airflow import command as airflow_stack
+from tests.private import guarded
 
-SCRIPT = SCRIPTS / "airflow_stack.py"
-__all__ = ["SCRIPT", "airflow_api", "airflow_stack", "running", "skip_without_airflow"]
+MODULE = "devstack.airflow.command"
+__all__ = ["MODULE", "airflow_api", "airflow_stack", "running", "skip_without_airflow"]
 
 
 def skip_without_airflow(database: str = "postgresql") -> None:
@@ -37,7 +37,7 @@ def running(request: pytest.FixtureRequest, **settings: object) -> Iterator[airf
     failed = request.session.testsfailed
     stack = airflow_stack.Stack(base, its)
     good = False
-    with guarded(SCRIPT, base):
+    with guarded(MODULE, base):
         try:
             stack.up()
             yield stack

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from kept_processes import free_port, process_table, send, with_descendants
+from devstack.processes import free_port, process_table, send, with_descendants
 
 PROGRAM = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 

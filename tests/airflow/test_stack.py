@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import private_postgresql
-import private_settings
 import pytest
 
-from tests.airflow import SCRIPT, airflow_api, airflow_stack, running, skip_without_airflow
-from tests.private import command_lines, listening_addresses, wait_for
+from devstack.airflow import postgresql, settings
+from tests.airflow import MODULE, airflow_api, airflow_stack, running, skip_without_airflow
+from tests.private import TOP, command_lines, listening_addresses, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.long]
 
@@ -142,7 +141,9 @@ def test_secrets_are_in_no_command_line_log_or_environment_that_is_printed(stack
     for folder in (stack.log, stack.home / "logs"):
         text += "".join(path.read_text(errors="replace") for path in folder.rglob("*.log"))
     assert not [name for name, value in stack.secrets.items() if value in text] and "unspoken" not in text
-    printed = subprocess.run([sys.executable, SCRIPT, "env", "--base", stack.base], capture_output=True, text=True)
+    printed = subprocess.run(
+        [sys.executable, "-m", MODULE, "env", "--base", stack.base], cwd=TOP, capture_output=True, text=True
+    )
     assert printed.stdout.count("export ") >= 4
     assert not [value for value in stack.secrets.values() if value in printed.stdout]
 
@@ -161,7 +162,9 @@ def test_a_part_is_found_again_stopped_and_started_and_a_second_triggerer_too(st
         stack.start("gunner")
     with pytest.raises(airflow_stack.StackError, match="is up already"):
         Stack(stack.base).up()
-    pids = subprocess.run([sys.executable, SCRIPT, "pids", "--base", stack.base], capture_output=True, text=True)
+    pids = subprocess.run(
+        [sys.executable, "-m", MODULE, "pids", "--base", stack.base], cwd=TOP, capture_output=True, text=True
+    )
     assert [line.split()[0::2] for line in pids.stdout.splitlines()] == [[name, "alive"] for name in stack.processes]
 
 
@@ -173,7 +176,9 @@ def test_down_leaves_nothing_not_even_what_a_task_has_started(stack: Stack, api:
     jobs = before - stack.remains(jobs=False)
     assert [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in jobs] == [b"sleep\x001235\x00"]
     stack.signal("triggerer-2", airflow_stack.signal.SIGSTOP)
-    done = subprocess.run([sys.executable, SCRIPT, "down", "--base", stack.base, "--purge"], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE, "down", "--base", stack.base, "--purge"], cwd=TOP, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     assert not stack.base.exists() and "sleep\x00123" not in command_lines()
     assert not [pid for pid in before if airflow_stack.process_row(pid)]
@@ -182,7 +187,7 @@ def test_down_leaves_nothing_not_even_what_a_task_has_started(stack: Stack, api:
 def test_without_postgresql_it_runs_on_sqlite(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private_postgresql, "programs", lambda: None)
+    monkeypatch.setattr(postgresql, "programs", lambda: None)
     (tmp_path / "hello.py").write_text(HELLO)
     with running(request, dags=str(tmp_path), database="sqlite", pools={}) as stack:
         assert list(stack.processes) == list(airflow_stack.COMPONENTS)
@@ -227,8 +232,8 @@ def test_a_folder_of_something_else_is_neither_used_nor_removed(tmp_path: Path) 
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(private_settings, "airflow_program", lambda: None)
-    monkeypatch.setattr(private_postgresql, "programs", lambda: None)
+    monkeypatch.setattr(settings, "airflow_program", lambda: None)
+    monkeypatch.setattr(postgresql, "programs", lambda: None)
     with pytest.raises(airflow_stack.StackError, match=r"make setup-airflow.* and .*packages\.sh postgresql"):
         Stack(tmp_path / "base").up()
     assert not (tmp_path / "base").exists()

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_api import Api, ApiError
-from kept_processes import free_port
+from devstack.airflow.api import Api, ApiError
+from devstack.processes import free_port
 
 TOP = Path(__file__).parents[2]
 PROJECT = "graphufs-test"

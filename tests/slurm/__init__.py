@@ -1,4 +1,4 @@
-"""Tests against a real Slurm, started by `scripts/slurm_cluster.py`; `running` is one with settings of its own."""
+"""Tests against a real Slurm, started by `devstack/slurm/cluster.py`; `running` is one with settings of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import slurm_cluster
 
-from tests.private import SCRIPTS, guarded
+from devstack.slurm import cluster as slurm_cluster
+from tests.private import guarded
 
-SCRIPT = SCRIPTS / "slurm_cluster.py"
-__all__ = ["SCRIPT", "running", "skip_without_slurm", "slurm_cluster"]
+MODULE = "devstack.slurm.cluster"
+__all__ = ["MODULE", "running", "skip_without_slurm", "slurm_cluster"]
 
 
 def skip_without_slurm() -> None:
@@ -36,7 +36,7 @@ def running(request: pytest.FixtureRequest, **settings: object) -> Iterator[slur
     cluster = slurm_cluster.Cluster(base, slurm_cluster.Settings(**settings))
     good = False
     try:
-        with guarded(SCRIPT, base), cluster:
+        with guarded(MODULE, base), cluster:
             yield cluster
             good = request.session.testsfailed == failed
     finally:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.private import listening_addresses, wait_for
-from tests.slurm import SCRIPT, running, skip_without_slurm, slurm_cluster
+from tests.private import TOP, listening_addresses, wait_for
+from tests.slurm import MODULE, running, skip_without_slurm, slurm_cluster
 
 Cluster = slurm_cluster.Cluster
 
@@ -137,8 +137,8 @@ def test_a_failed_start_names_the_log_and_leaves_nothing_running(tmp_path: Path)
 
 def test_the_command_line_finds_a_running_cluster(cluster: Cluster) -> None:
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
-        argv = (sys.executable, str(SCRIPT), *argv, "--base", str(cluster.base))
-        return subprocess.run(argv, text=True, capture_output=True, timeout=60)
+        argv = (sys.executable, "-m", MODULE, *argv, "--base", str(cluster.base))
+        return subprocess.run(argv, cwd=TOP, text=True, capture_output=True, timeout=60)
 
     assert run("env").stdout == f"export SLURM_CONF={cluster.conf}\n"
     assert [line.split()[::2] for line in run("pids").stdout.splitlines()] == [

@@ -6,11 +6,13 @@ the loopback address only, each in a session of its own. Their process ids are r
 start times. `make setup-airflow` makes the environment they run in, and `scripts/packages.sh postgresql`
 installs PostgreSQL.
 
-    airflow_stack.py up --base DIR [--dags DIR] [--port 8080] [--database sqlite]
-    eval "$(airflow_stack.py env --base DIR)"     then `airflow dags list` and the like; passwords stay in a file
-    airflow_stack.py stop|start|kill --base DIR NAME   NAME: scheduler, triggerer, ...; start knows triggerer-2 too
-    airflow_stack.py pids --base DIR
-    airflow_stack.py down --base DIR [--purge] [--keep-jobs]
+From the checkout, where command is short for python -m devstack.airflow.command:
+
+    command up --base DIR [--dags DIR] [--port 8080] [--database sqlite]
+    eval "$(command env --base DIR)"     then `airflow dags list` and the like; passwords stay in a file
+    command stop|start|kill --base DIR NAME   NAME: scheduler, triggerer, ...; start knows triggerer-2 too
+    command pids --base DIR
+    command down --base DIR [--purge] [--keep-jobs]
 
 Passwords are made once for each folder: those of the users admin, op and viewer lie in DIR/passwords.json. `down` keeps
 the database, so that `up` goes on where it was. It ends all that the stack has started, jobs of its tasks too, unless
@@ -24,9 +26,9 @@ import shlex
 import signal
 import sys
 
-from kept_processes import process_row
-from private_airflow import COMPONENTS, Stack, StackError
-from private_settings import USERS, Settings, missing
+from devstack.airflow.settings import USERS, Settings, missing
+from devstack.airflow.stack import COMPONENTS, Stack, StackError
+from devstack.processes import process_row
 
 __all__ = ["COMPONENTS", "USERS", "Settings", "Stack", "StackError", "missing", "process_row", "signal"]
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kept_processes import Keeper, process_table, write_private
+from devstack.processes import Keeper, process_table, write_private
 
 NAME = "postgresql"
 

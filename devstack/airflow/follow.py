@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_api import FINISHED, Api, ApiError
 from rich.console import Console
 
+from devstack.airflow.api import FINISHED, Api, ApiError
 from graphufs.cli.terminal import Bars
 from graphufs.steps import Event
 from jobs.job.folder import JobFolder

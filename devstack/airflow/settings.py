@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import private_postgresql
+from devstack.airflow import postgresql
 
-TOP = Path(__file__).resolve().parents[1]
+TOP = Path(__file__).resolve().parents[2]
 Database = Literal["postgresql", "sqlite"]
 USERS = {"admin": "admin", "op": "op", "viewer": "viewer"}  # and their roles
 
@@ -43,7 +43,7 @@ def missing(database: str = "postgresql") -> list[str]:
     """What a stack needs and this machine lacks, each with the way to get it."""
     lacks = [] if Path("/proc/self/stat").exists() else ["Linux, for its /proc"]
     lacks += [] if airflow_program() else ["Airflow: run `make setup-airflow`"]
-    if database == "postgresql" and not private_postgresql.programs():
+    if database == "postgresql" and not postgresql.programs():
         lacks.append("a PostgreSQL server: run scripts/packages.sh postgresql as root")
     return lacks
 
@@ -60,7 +60,7 @@ def configuration(settings: Settings, base: Path, url: str, ports: dict[str, int
     dags = Path(settings.dags or base / "dags").absolute()
     database = f"sqlite:///{base}/airflow.db"
     if settings.database == "postgresql":
-        where = f"127.0.0.1:{ports[private_postgresql.NAME]}/postgres"
+        where = f"127.0.0.1:{ports[postgresql.NAME]}/postgres"
         database = f"postgresql+psycopg2://airflow:{its['database']}@{where}"
     lines = f"""\
 [core]

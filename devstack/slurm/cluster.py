@@ -6,11 +6,13 @@ ports of the loopback address only. Their process ids are recorded there togethe
 processes that match both are signalled, besides those of the cluster's own jobs. `scripts/packages.sh slurm` installs
 the programs.
 
-    slurm_cluster.py up --base DIR [--nodes 2] [--slurmd-timeout 30] ...
-    eval "$(slurm_cluster.py env --base DIR)"
-    slurm_cluster.py stop|start|kill --base DIR NAME   NAME: slurmctld, slurmd-n1, ...; for kill a node too: n1
-    slurm_cluster.py pids --base DIR
-    slurm_cluster.py down --base DIR [--purge]
+From the checkout, where cluster is short for python -m devstack.slurm.cluster:
+
+    cluster up --base DIR [--nodes 2] [--slurmd-timeout 30] ...
+    eval "$(cluster env --base DIR)"
+    cluster stop|start|kill --base DIR NAME   NAME: slurmctld, slurmd-n1, ...; for kill a node too: n1
+    cluster pids --base DIR
+    cluster down --base DIR [--purge]
 
 The partitions: main (the default), short (one minute at most), low (its jobs give way and are requeued) and high (takes
 low's place).
@@ -32,8 +34,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kept_processes import Keeper, environment, free_port, process_table, with_descendants, write_private
-from slurm_files import CGROUP_FILE, DEVICES, Places, Settings, accounting_file, cluster_file, gpu_file
+from devstack.processes import Keeper, environment, free_port, process_table, with_descendants, write_private
+from devstack.slurm.files import CGROUP_FILE, DEVICES, Places, Settings, accounting_file, cluster_file, gpu_file
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "mariadb-install-db")
 # Variables that steer Slurm's commands; what a surrounding job or a shell has set must not reach this cluster.

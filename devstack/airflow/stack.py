@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import private_postgresql
-from airflow_api import Api, ApiError
-from kept_processes import Keeper, environment, free_port, process_table, send, with_descendants, write_private
-from private_postgresql import Postgresql
-from private_settings import TOP, USERS, Settings, airflow_program, configuration, make_secrets, missing
+from devstack.airflow import postgresql
+from devstack.airflow.api import Api, ApiError
+from devstack.airflow.postgresql import Postgresql
+from devstack.airflow.settings import TOP, USERS, Settings, airflow_program, configuration, make_secrets, missing
+from devstack.processes import Keeper, environment, free_port, process_table, send, with_descendants, write_private
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 # serve-logs would listen on all addresses; the API server reads the logs from their folder.
@@ -100,7 +100,7 @@ class Stack(Keeper):
 
     def polite(self, name: str) -> list[int]:
         """The signals that ask a part to end well."""
-        return self.postgresql.polite if name == private_postgresql.NAME else super().polite(name)
+        return self.postgresql.polite if name == postgresql.NAME else super().polite(name)
 
     def start(self, name: str) -> None:
         """Start a part, again or, as triggerer-2 or scheduler-2, one more of its kind; wait until it reports itself.
@@ -110,7 +110,7 @@ class Stack(Keeper):
         if self.alive(name):
             raise StackError(f"{name} runs already, as process {self.processes[name].pid}")
         kind = re.sub(r"-\d+$", "", name)
-        if name == private_postgresql.NAME and self.settings.database == "postgresql":
+        if name == postgresql.NAME and self.settings.database == "postgresql":
             self._start_postgresql()
         elif kind in COMPONENTS and (name == kind or kind != "api-server"):
             since = time.time()
@@ -146,7 +146,7 @@ class Stack(Keeper):
 
     def _start_postgresql(self) -> None:
         env = self.env | {MARK: str(self.base), OWN: str(self.base)}
-        port = self.ports[private_postgresql.NAME]
+        port = self.ports[postgresql.NAME]
         self.postgresql.start(self.secrets["database"], port, env, self.settings.seconds)
 
     def remains(self, jobs: bool = True) -> set[int]:
@@ -206,7 +206,7 @@ class Stack(Keeper):
         began = time.monotonic()
         self.secrets = make_secrets(self.secrets)
         write_private(self.base / "passwords.json", json.dumps(self.passwords))
-        for name, wanted in {"api-server": self.settings.port, private_postgresql.NAME: 0}.items():
+        for name, wanted in {"api-server": self.settings.port, postgresql.NAME: 0}.items():
             self.ports[name] = free_port(wanted or self.ports.get(name, 0))
             if wanted and self.ports[name] != wanted:
                 raise StackError(f"port {wanted} is taken")
@@ -272,7 +272,7 @@ class Stack(Keeper):
         # Those that would be lost sight of when their parents are gone.
         table = process_table()
         before = {pid: table[pid].start for pid in self.remains(jobs) if pid in table}
-        parts = [name for name in self.processes if name != private_postgresql.NAME]
+        parts = [name for name in self.processes if name != postgresql.NAME]
         number = signal.SIGKILL if purge else signal.SIGTERM  # what is thrown away needs no farewell
         for name in parts:
             self.signal(name, signal.SIGCONT)  # a suspended one would not hear the next
@@ -284,8 +284,8 @@ class Stack(Keeper):
         for pid, row in process_table().items():
             if before.get(pid) == row.start and not self.postgresql.owns(pid):
                 send(pid, signal.SIGKILL)
-        if private_postgresql.NAME in self.processes:
-            self.stop(private_postgresql.NAME, signal.SIGQUIT if purge else 0, seconds=15)
+        if postgresql.NAME in self.processes:
+            self.stop(postgresql.NAME, signal.SIGQUIT if purge else 0, seconds=15)
         self.kill_all(partial(self.remains, jobs))
         self.processes = {}
         self.save()

@@ -1,0 +1,1 @@
+"""What the demo and the tests start on one machine, and no wheel holds: an Airflow with PostgreSQL, and a Slurm."""

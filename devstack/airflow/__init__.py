@@ -1,0 +1,1 @@
+"""A real, private Airflow with its own PostgreSQL."""
