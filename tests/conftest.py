@@ -15,8 +15,8 @@ import pytest
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.steps import CHAIN, run_step
-from tests import phases, skips
 from tests.slurm import running, slurm_cluster
+from tests.support import phases, skips
 
 # The tests compile the same few programs again and again; JAX reads these when it is first imported, here, in the
 # processes the tests start, and in pytest-xdist's workers, which share the first process's folder.
@@ -99,7 +99,7 @@ SERVERS = ("tests/airflow/test_end_to_end.py", "tests/slurm/test_cluster.py", "t
 """Files of tests that share a Slurm, so one process takes them all."""
 APART = "tests/slurm/test_faults.py"
 """The file whose tests are dealt out one by one: each waits more than it computes."""
-LONGEST = (*SERVERS, *(f"tests/{name}.py" for name in ("train/test_devices", "train/test_resume", "test_workers")))
+LONGEST = (*SERVERS, *(f"tests/{name}.py" for name in ("train/test_devices", "train/test_resume", "test_parallel")))
 """Files of tests that take a minute and more, the longest first."""
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from graphufs.config import loading
 from graphufs.storage.paths import Layout
 from graphufs.train import metrics_file
-from tests.replay.lookalike import build_atmosphere
+from tests.support.lookalike import build_atmosphere
 
 P0 = Path(__file__).parents[1] / "experiments" / "p0.yaml"
 MEMORY_GIB = 16

@@ -12,7 +12,7 @@ import pytest
 
 from devstack.airflow import api as airflow_api
 from devstack.airflow import command as airflow_stack
-from tests.private import guarded
+from tests.support.private import guarded
 
 MODULE = "devstack.airflow.command"
 __all__ = ["MODULE", "airflow_api", "airflow_stack", "running", "skip_without_airflow"]

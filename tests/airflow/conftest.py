@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import matrix
-from tests.airflow.bench import AirflowBench
-from tests.airflow.bench import bench as whole_bench
 from tests.slurm import slurm_cluster
+from tests.support import matrix
+from tests.support.airflow.bench import AirflowBench
+from tests.support.airflow.bench import bench as whole_bench
 
 HEADS = ("fault", "task", "job", "jobs", "what was seen", "took")
 

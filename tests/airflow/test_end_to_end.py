@@ -12,8 +12,8 @@ import pytest
 
 from graphufs.registry import registry
 from graphufs.retraining.decide import promote
-from tests.airflow.bench import AirflowBench, eventually
-from tests.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
+from tests.support.airflow.bench import AirflowBench, eventually
+from tests.support.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
 
 pytestmark = pytest.mark.timeout(1200)
 TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")

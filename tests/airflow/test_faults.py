@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.bench import AirflowBench, eventually, without
-from tests.airflow.rows import Row
+from tests.support.airflow.bench import AirflowBench, eventually, without
+from tests.support.airflow.rows import Row
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

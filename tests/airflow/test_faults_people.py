@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from graphufs.storage.atomic import write_json
-from tests.airflow.bench import AirflowBench, eventually, without
-from tests.airflow.rows import Row
 from tests.airflow.test_faults import ANSWERLESS
+from tests.support.airflow.bench import AirflowBench, eventually, without
+from tests.support.airflow.rows import Row
 
 HELD = "sbatch.begin=now+1hour"
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

@@ -11,8 +11,8 @@ import pytest
 
 from graphufs.config import loading
 from tests.airflow import airflow_api
-from tests.airflow.bench import INTERVAL, AirflowBench, eventually
-from tests.private import command_lines
+from tests.support.airflow.bench import INTERVAL, AirflowBench, eventually
+from tests.support.private import command_lines
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 ApiError = airflow_api.ApiError

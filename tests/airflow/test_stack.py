@@ -17,7 +17,7 @@ import pytest
 
 from devstack.airflow import postgresql, settings
 from tests.airflow import MODULE, airflow_api, airflow_stack, running, skip_without_airflow
-from tests.private import TOP, command_lines, listening_addresses, wait_for
+from tests.support.private import TOP, command_lines, listening_addresses, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.long]
 

@@ -13,7 +13,7 @@ from graphufs.errors import UserError
 from graphufs.forecast.store import ForecastWriter
 from graphufs.steps import Part, run_step
 from graphufs.storage.paths import Layout
-from tests.children import Child
+from tests.support.children import Child
 
 BLOCKS = 4  # of tiny's 10 initial times, 3 at a time
 

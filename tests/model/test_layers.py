@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from graphufs.model.layers import MLP, Linear, activate, add_bias, matmul, normalize_rows, randomize, scale_columns
-from tests.rounding import assert_equal_to_rounding, rounding
+from tests.support.rounding import assert_equal_to_rounding, rounding
 
 
 def numbers(*shape: int, seed: int = 0) -> jax.Array:

@@ -13,8 +13,8 @@ from graphufs.graph import build_graph
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
-from tests.model.small import CHANNELS, graph, network
-from tests.rounding import assert_equal_to_rounding, of_network
+from tests.support.rounding import assert_equal_to_rounding, of_network
+from tests.support.small_model import CHANNELS, graph, network
 
 APPLY = jit(lambda network, arrays, x: network(x, arrays))
 ROUNDING = of_network(8, 1, CHANNELS.input_size)

@@ -14,7 +14,7 @@ from jax.extend.core import jaxprs_in_params
 
 from graphufs.model.compile import jit
 from graphufs.train.loss import LossWeights, batch_loss_and_grads
-from tests.model.small import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
+from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
 
 WEIGHTS = LossWeights.build(CHANNELS, LATITUDE, LONGITUDE)
 PRECISIONS = ("float32", "bfloat16")

@@ -9,8 +9,8 @@ import pytest
 
 from graphufs.model.compile import jit
 from graphufs.train.loss import LossWeights, batch_loss_and_grads
-from tests.model.small import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
-from tests.rounding import assert_equal_to_rounding, of_network, rounding
+from tests.support.rounding import assert_equal_to_rounding, of_network, rounding
+from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
 
 WEIGHTS = LossWeights.build(CHANNELS, LATITUDE, LONGITUDE)
 

@@ -25,7 +25,7 @@ from graphufs.train.resume import Position
 from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
 from tests.nightly.conftest import at, store_of
-from tests.weatherbench import idealised
+from tests.support import idealised
 
 
 def plan(root, *overrides):

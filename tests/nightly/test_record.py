@@ -17,8 +17,8 @@ from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
-from tests.killing import Halted
 from tests.nightly.conftest import store_of
+from tests.support.killing import Halted
 
 
 def same(scores: Scores, expected: Scores) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.replay.lookalike import build_atmosphere, build_ocean
+from tests.support.lookalike import build_atmosphere, build_ocean
 
 ABSENT, INVALID = "1994-01-15T18", "1994-02-10T18"
 USED = ("tmp", "delz", "pressfc", "ugrd10m", "dswrf_avetoa", "land_static", "hgtsfc_static")

@@ -8,7 +8,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.normalization.statistics import STORES, Statistics
-from tests.replay.lookalike import hybrid_levels
+from tests.support.lookalike import hybrid_levels
 
 
 def statistics() -> Statistics:

@@ -23,11 +23,11 @@ from graphufs.replay.grid import gaussian_latitudes, row_areas
 from graphufs.replay.times import stamps_in
 from graphufs.steps import Event, never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
-from tests.killing import Halted
 from tests.normalization.conftest import ABSENT, INVALID, USED
 from tests.normalization.test_statistics import published
-from tests.replay.experiments import daily_experiment, ocean_experiment
-from tests.replay.lookalike import build_atmosphere, hybrid_levels
+from tests.support.experiments import daily_experiment, ocean_experiment
+from tests.support.killing import Halted
+from tests.support.lookalike import build_atmosphere, hybrid_levels
 
 PROGRESS = ("year_progress_sin", "year_progress_cos", "day_progress_sin", "day_progress_cos")
 

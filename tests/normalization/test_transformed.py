@@ -18,8 +18,8 @@ from graphufs.replay.grid import row_areas
 from graphufs.replay.times import stamps_in
 from graphufs.storage.paths import Layout
 from tests.normalization.test_step import normalize
-from tests.replay.experiments import daily_experiment, ocean_experiment
-from tests.replay.lookalike import build_atmosphere, hybrid_levels
+from tests.support.experiments import daily_experiment, ocean_experiment
+from tests.support.lookalike import build_atmosphere, hybrid_levels
 
 VARIABLES = ("spfh", "pressfc", "delz", "dswrf_avetoa", "hgtsfc_static")
 TRANSFORMS = {

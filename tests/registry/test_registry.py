@@ -16,7 +16,7 @@ from graphufs.registry.registry import Event, Model
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
-from tests.killing import Halted
+from tests.support.killing import Halted
 
 WRITER = """
 import sys

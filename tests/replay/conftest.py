@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.replay.lookalike import build_atmosphere, build_ocean
+from tests.support.lookalike import build_atmosphere, build_ocean
 
 INVALID, ABSENT = "1994-01-03T00", "1994-01-05T06"
 USED = ("tmp", "delz", "pressfc", "ugrd10m", "dswrf_avetoa", "weasd", "land", "land_static", "hgtsfc_static")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.replay.lookalike import ATTRIBUTES, RD, START, Weather, build_atmosphere, gaussian_latitudes, hybrid_levels
+from tests.support.lookalike import ATTRIBUTES, RD, START, Weather, build_atmosphere, gaussian_latitudes, hybrid_levels
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from graphufs.errors import UserError
 from graphufs.replay import source
 from graphufs.replay.source import clean_url, open_store
 from graphufs.replay.synthetic.outline import embedded_outline
-from tests.replay.lookalike import Weather, build_atmosphere, stamps_from
+from tests.support.lookalike import Weather, build_atmosphere, stamps_from
 
 SOME = ("tmp", "pressfc", "land_static")
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from graphufs.config.base import Period
 from graphufs.replay.times import by_month, from_runs, listing, stamps_in, to_runs, wanted_stamps
-from tests.replay.experiments import experiment
+from tests.support.experiments import experiment
 
 
 def stamps_at(hours: set[int]) -> np.ndarray:

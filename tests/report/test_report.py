@@ -28,7 +28,7 @@ from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.display import number
 from graphufs.weatherbench.results.scores import Scores
-from tests.weatherbench import idealised
+from tests.support import idealised
 
 Scored = tuple[Experiment, Path, Scores]
 BANNER = "not weather skill"

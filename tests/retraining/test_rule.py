@@ -9,7 +9,7 @@ import pytest
 from graphufs.config.retraining import Retraining
 from graphufs.retraining.rule import Finding, judge
 from graphufs.weatherbench.compare.significance import score_difference
-from tests.weatherbench.test_significance import red_noise, state
+from tests.weatherbench.compare.test_significance import red_noise, state
 
 RULE = Retraining(then="promote")
 

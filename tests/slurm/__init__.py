@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devstack.slurm import cluster as slurm_cluster
-from tests.private import guarded
+from tests.support.private import guarded
 
 MODULE = "devstack.slurm.cluster"
 __all__ = ["MODULE", "running", "skip_without_slurm", "slurm_cluster"]

@@ -9,7 +9,7 @@ import pytest
 
 from graphufs.config.experiment import Experiment
 from graphufs.storage.paths import Layout
-from tests import matrix
+from tests.support import matrix
 
 HEADS = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen", "took")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.private import TOP, listening_addresses, wait_for
 from tests.slurm import MODULE, running, skip_without_slurm, slurm_cluster
+from tests.support.private import TOP, listening_addresses, wait_for
 
 Cluster = slurm_cluster.Cluster
 

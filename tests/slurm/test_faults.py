@@ -29,7 +29,7 @@ from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from jobs.submission.submit import LATE
 from tests.slurm import running, slurm_cluster
-from tests.slurm.bench import Bench, assert_equal, experiment, final_arrays, wait_for
+from tests.support.slurm_bench import Bench, assert_equal, experiment, final_arrays, wait_for
 
 Cluster = slurm_cluster.Cluster
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]

@@ -15,7 +15,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.storage.paths import Layout
 from jobs.job.folder import JobFolder
 from tests.slurm import slurm_cluster
-from tests.slurm.bench import Bench, assert_equal, final_arrays
+from tests.support.slurm_bench import Bench, assert_equal, final_arrays
 
 Cluster = slurm_cluster.Cluster
 

@@ -16,9 +16,9 @@ from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.train.devices import Devices, differences
-from tests.children import Child
 from tests.conftest import TINY
-from tests.train.common import assert_equal_arrays, final_arrays
+from tests.support.children import Child
+from tests.support.training import assert_equal_arrays, final_arrays
 
 # One program to compile for each number of devices: with a rollout, and as small as it gets.
 SETTINGS = [

@@ -15,8 +15,8 @@ from graphufs.errors import UserError
 from graphufs.model.compile import jit
 from graphufs.train.loss import LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import latitude_weights
-from tests.model.small import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
-from tests.rounding import assert_equal_to_rounding, of_network, rounding
+from tests.support.rounding import assert_equal_to_rounding, of_network, rounding
+from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
 
 POINTS = rounding(LATITUDE.size * LONGITUDE.size)
 """A loss is a sum over the points."""

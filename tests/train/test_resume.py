@@ -17,8 +17,8 @@ from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.train import metrics_file
 from tests.conftest import TINY
-from tests.killing import Halted
-from tests.train.common import assert_equal_arrays, final_arrays
+from tests.support.killing import Halted
+from tests.support.training import assert_equal_arrays, final_arrays
 
 # Everything a state can hold: an average, a best score, losses the guard remembers. 19 batches make an epoch, so the
 # first stage ends in its second one.

@@ -22,8 +22,8 @@ from graphufs.train.devices import Devices
 from graphufs.train.stages import Plan
 from graphufs.train.train_step import Objective
 from tests.conftest import TINY
-from tests.rounding import rounding
-from tests.train.common import assert_equal_arrays, final_arrays
+from tests.support.rounding import rounding
+from tests.support.training import assert_equal_arrays, final_arrays
 
 
 def stop_after(calls):

@@ -12,7 +12,7 @@ from graphufs.steps import never_stop, no_progress
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.results.scores import Scores
-from tests.weatherbench import idealised
+from tests.support import idealised
 
 Made = tuple[Experiment, Path]
 

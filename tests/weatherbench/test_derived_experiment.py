@@ -20,7 +20,7 @@ from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
 from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.results.scores import Scores
-from tests.weatherbench.idealised import LATITUDE, LONGITUDE
+from tests.support.idealised import LATITUDE, LONGITUDE
 
 STEP = np.timedelta64(3, "h")
 STAMPS = np.arange(np.datetime64("1994-01-01", "ns"), np.datetime64("1994-01-22", "ns"), STEP)

@@ -27,7 +27,7 @@ from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.baselines import lag_correlation
-from tests.weatherbench import idealised
+from tests.support import idealised
 from tests.weatherbench.conftest import Made
 
 OFFSET = np.float32(150.0)
