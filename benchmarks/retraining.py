@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs.config import loading
-from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
 from graphufs.registry import registry
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.retraining.decide import promote

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphufs.config.experiment import DERIVED_FORCINGS
 from graphufs.errors import UserError
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 SECONDS_PER_DAY = 86400
 DAYS_PER_YEAR = 365.24219

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphufs.config.experiment import DERIVED_FORCINGS
 from graphufs.errors import UserError
 from graphufs.forcings import derived_forcing, toa_incident_solar_radiation
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 LATITUDE, LONGITUDE = np.linspace(88, -88, 23), np.arange(24) * 15.0
 

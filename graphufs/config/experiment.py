@@ -8,137 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from graphufs.config.base import Hours, Period, Section, format_time
-from graphufs.config.forecast import Evaluation, Forecast, Nightly
+from graphufs.config.base import Period, Section, format_time
+from graphufs.config.data import Data
+from graphufs.config.evaluation import Evaluation
+from graphufs.config.forecast import Forecast
+from graphufs.config.model import Model
+from graphufs.config.nightly import Nightly
+from graphufs.config.normalization import Normalization
 from graphufs.config.retraining import Retraining
 from graphufs.config.training import Training
 from graphufs.vocabulary.derived_variables import RECIPES
 from graphufs.vocabulary.variables import replay_name, weatherbench_name
-
-EMBEDDED = "embedded"
-"""The source URL that stands for the idealised world this package makes itself."""
-
-DERIVED_FORCINGS = (
-    "day_progress_cos",
-    "day_progress_sin",
-    "toa_incident_solar_radiation",
-    "year_progress_cos",
-    "year_progress_sin",
-)
-"""Variables computed from time and place, found in no store (graphufs.forcings)."""
-
-
-class World(Section):
-    """The embedded idealised world (used where the source is `embedded`)."""
-
-    seed: int = Field(0, ge=0)
-    """Each seed is another world: another weather from the same climate."""
-
-
-class Source(Section):
-    """Where Replay data come from."""
-
-    url: str = EMBEDDED
-    """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
-    storage_options: dict[str, Any] = {}
-    """Options for fsspec, such as {token: anon} for the public bucket."""
-    component: Literal["fv3", "mom6"] = "fv3"
-    """The model component the store holds: atmosphere (fv3) or ocean (mom6)."""
-    world: World = World()
-
-
-class Transform(Section):
-    """A function applied to a variable before it is normalised, and undone in forecasts."""
-
-    function: Literal["log"] = "log"
-    floor: float = Field(1e-10, ge=1.2e-38)
-    """Values below are taken as this before the logarithm; a smaller one would be 0 in float32."""
-
-
-class Data(Section):
-    """Which variables, levels and times."""
-
-    source: Source = Source()
-    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Variables the network sees at the input frames (static ones once), Replay names."""
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Variables the network predicts, Replay names."""
-    forcings: tuple[str, ...] = ()
-    """Variables known in advance, seen at the target time: from the store, or derived from time and place."""
-    levels: tuple[float, ...] = ()
-    """Wanted levels in hPa (depth in m for the ocean) of the three-dimensional variables."""
-    level_match: Literal["nearest", "exact"] = "nearest"
-    """`nearest` takes the closest native level within a tenth of its value; `exact` takes no other."""
-    time_step: Hours = 6
-    input_frames: int = Field(2, ge=1)
-    """How many past frames the network sees, the initial time included."""
-    transforms: dict[str, Transform] = {}
-    """By variable, as in {spfh: {function: log}}; its statistics are those of the transformed field."""
-    tisr_period: Hours = 1
-    """The hours ending at the stamp over which toa_incident_solar_radiation is integrated."""
-    training: Period
-    validation: Period
-    evaluation: Period
-    allow_overlap: tuple[Literal["training", "validation", "normalization"], ...] = ()
-    """Periods that may overlap the evaluation period. Scores are then not independent."""
-
-    @model_validator(mode="after")
-    def _variables_make_sense(self) -> Self:
-        for name in ("inputs", "targets", "forcings", "levels"):
-            values = getattr(self, name)
-            twice = sorted({str(value) for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"data.{name} names {', '.join(twice)} more than once")
-        both = sorted(set(self.targets) & set(self.forcings))
-        if both:
-            raise ValueError(f"{', '.join(both)} cannot be both a target and a forcing")
-        derived = sorted(set(self.targets) & set(DERIVED_FORCINGS))
-        if derived:
-            raise ValueError(f"{', '.join(derived)} is computed from time and place and cannot be a target")
-        strange = sorted(set(self.transforms) - set(self.stored_variables))
-        if strange:
-            raise ValueError(f"data.transforms names {', '.join(strange)}, which is no variable read from the store")
-        return self
-
-    @property
-    def stored_variables(self) -> tuple[str, ...]:
-        """The variables to read from the store, sorted."""
-        names = set(self.inputs) | set(self.targets) | set(self.forcings)
-        return tuple(sorted(names - set(DERIVED_FORCINGS)))
-
-
-class Normalization(Section):
-    """How the statistics that scale inputs and targets are made."""
-
-    period: Period | None = None
-    """Where not given, the training period."""
-    weights: Literal["none", "area", "volume"] = "none"
-    """`none` counts grid points (as published), `area` weights by cell area, `volume` by area times layer thickness."""
-    url: str | None = None
-    """A folder with published mean_by_level, stddev_by_level and diffs_stddev_by_level stores, read instead."""
-    storage_options: dict[str, Any] = {}
-    dask: str | None = None
-    """Address of a dask scheduler whose workers see the same files, such as tcp://host:8786; else threads are used."""
-
-
-class Model(Section):
-    """The encode-process-decode network."""
-
-    mesh_size: int = Field(2, ge=0, le=7)
-    """Refinements of the icosahedron."""
-    latent_size: int = Field(256, ge=1)
-    """Channels of the latent vectors of nodes and edges."""
-    message_steps: int = Field(4, ge=1)
-    """Rounds of message passing on the mesh."""
-    hidden_layers: int = Field(1, ge=1)
-    radius_fraction: float = Field(0.6, gt=0)
-    """Radius of the grid2mesh query as a fraction of the finest mesh's longest edge."""
-    mesh2grid_normalization: float | None = Field(0.6180338738074472, gt=0)
-    """Length that scales the mesh2grid edge features; null takes the longest such edge."""
 
 
 class Experiment(Section):

@@ -1,18 +1,13 @@
-"""The sections that say which forecasts are made, what they are scored against, and what a night does."""
+"""The section `forecast`: which forecasts are made."""
 
 from __future__ import annotations
 
-from datetime import date
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from graphufs.config.base import Hours, Period, Section, Time, format_time
-from graphufs.errors import UserError
-from graphufs.vocabulary.conventions import DEFAULT, Convention
-from graphufs.vocabulary.derived_variables import check_names
-from graphufs.vocabulary.regions import check_regions
 
 
 class Forecast(Section):
@@ -42,100 +37,3 @@ class Forecast(Section):
                     f"{format_time(earlier)}"
                 )
         return self
-
-
-class Era5(Section):
-    """ERA5 in WeatherBench2's layout."""
-
-    url: str | None = Field(None, min_length=1)
-    """The zarr store: gs://, s3://, https:// or a path."""
-    storage_options: dict[str, Any] = {}
-    """Options for fsspec, such as {token: anon} for the public bucket; also for the climatology."""
-    climatology: str | None = Field(None, min_length=1)
-    """A climatology of it in WeatherBench2's layout; null: it is made from the years of evaluation.climatology."""
-    native_layers: Literal["refuse", "leave_out", "as_levels"] = "refuse"
-    """What becomes of forecasts on native layers, which ERA5's pressure levels are not: `leave_out` scores the surface
-    only; `as_levels` takes the layer called 500 for 500 hPa, where all lie near enough, and says so with the scores."""
-
-
-class Evaluation(Section):
-    """What forecasts are scored against."""
-
-    truth: Literal["replay", "era5", "both"] = "replay"
-    """`both` gives scores against each. Against ERA5, Replay itself is scored too: how far the two analyses differ."""
-    era5: Era5 = Era5()
-
-    climatology: Period | None = None
-    """The years the climatology baseline is made from; where not given, the training period."""
-    climatology_window: int = Field(61, ge=1)
-    """Days of the triangular window that smooths the climatology over the year."""
-    regions: tuple[str, ...] = ()
-    """Regions scored besides the globe, by WeatherBench2's names, such as tropics, europe or global_land."""
-    grid: str = Field("native", pattern=r"^(native|[1-9]\d*x[1-9]\d*)$")
-    """The grid scores are computed on: `native`, or longitudes x latitudes such as 64x32 or 240x121."""
-    regridding: Literal["conservative", "bilinear", "nearest"] = "conservative"
-    """How forecasts, truth and climatology come to lie on it."""
-    convention: Convention = DEFAULT
-    """Whose regions, area weights and metrics, where WeatherBench2 and WeatherBench-X differ."""
-    skipna: bool = False
-    """Whether NaN is left out of means instead of making them NaN."""
-    derived: tuple[str, ...] = ()
-    """Variables made of the targets and scored with them, such as wind_speed or total_precipitation_24hr_from_3hr."""
-    vectors: bool = False
-    """Whether the winds are scored as vectors too, where both components are targets."""
-    map_leads: tuple[Hours, ...] = (24, 72, 120, 240)
-    """Lead times whose maps of the error and zonal spectra are kept for the report, where forecast; []: none."""
-
-    dask: str | None = None
-    """Address of a dask scheduler whose workers see the same files, such as tcp://host:8786; else threads are used."""
-
-    @property
-    def truths(self) -> tuple[Literal["replay", "era5"], ...]:
-        """The truths to score against, the first of which gives the scores that other steps use."""
-        return ("replay", "era5") if self.truth == "both" else (self.truth,)
-
-    @model_validator(mode="after")
-    def _known_derived(self) -> Self:
-        try:
-            check_names(self.derived)
-        except UserError as error:
-            raise ValueError(f"derived: {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _era5_is_somewhere(self) -> Self:
-        if self.truth != "replay" and self.era5.url is None:
-            raise ValueError(
-                f"truth is {self.truth}, but era5.url does not say where ERA5 is; give a store in WeatherBench2's "
-                "layout, such as gs://weatherbench2/datasets/era5/1959-2022-6h-64x32_equiangular_conservative.zarr"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _known_regions(self) -> Self:
-        try:
-            check_regions(("global", *self.regions), self.convention)
-        except UserError as error:
-            raise ValueError(f"regions: {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _odd_window(self) -> Self:
-        if self.climatology_window % 2 == 0:
-            raise ValueError(f"climatology_window must be odd, got {self.climatology_window}")
-        return self
-
-
-class Nightly(Section):
-    """Which forecasts a night makes and scores. No part of what names data, runs, forecasts or scores."""
-
-    model: str = Field("champion", min_length=1)
-    """`champion` (the newest candidate while there is none), `latest`, or the id of a registered model."""
-    at_most: int = Field(4, ge=1)
-    """Initial times of a night; what is left over waits for the next one."""
-    until: Time | None = None
-    """End of the stretch, from the evaluation period's start, in which nightly forecasts lie; null: that period's."""
-    days_per_night: int = Field(1, ge=1)
-    """Days by which the embedded world goes on each night. Real sources grow by themselves."""
-    night: date | None = None
-    """Which night this is; null: today, UTC."""

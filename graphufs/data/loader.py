@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
+from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.forcings import derived_forcing
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 READERS = 2
 """Batches read at once; more are not read faster, as the reads of a batch are concurrent already."""

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from graphufs import parallel
-from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
 from graphufs.data.selection import Selection, check_times, select

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
+from graphufs.config.experiment import Experiment
 from graphufs.data.channels import Channel, VariableFacts
 from graphufs.errors import UserError
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, stamps_in, text
 from graphufs.storage.paths import thickness_variable
-from graphufs.vocabulary.variables import replay_name
+from graphufs.vocabulary.variables import DERIVED_FORCINGS, replay_name
 
 
 @dataclass(frozen=True)

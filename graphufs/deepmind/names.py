@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphufs.config.experiment import DERIVED_FORCINGS
 from graphufs.deepmind.npz import Checkpoint, from_deepmind, to_deepmind
 from graphufs.errors import UserError
 from graphufs.model.channels import ChannelMap, Slot
 from graphufs.model.network import GraphCast
-from graphufs.vocabulary.variables import TABLE
+from graphufs.vocabulary.variables import DERIVED_FORCINGS, TABLE
 
 NAMES: dict[str, str] = {
     # the same quantity under both names: the one table of names this package has ...

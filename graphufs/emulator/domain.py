@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from graphufs.config.experiment import Data
+from graphufs.config.data import Data
 from graphufs.data.channels import Channel, variable_slices
 from graphufs.data.dataset import PreparedData
 

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
+from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, Samples
 from graphufs.emulator import checkpoint
@@ -29,6 +29,7 @@ from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
 from graphufs.train.resume import Position
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 
 def run(

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.nightly.initial_times import nightly_period
 from graphufs.replay.synthetic.store import ensure_world, present

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from graphufs.config.base import Period
-from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import Manifest
 from graphufs.replay.source import open_store
 from graphufs.replay.times import listing, stamps_in

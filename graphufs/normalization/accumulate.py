@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from graphufs.config.experiment import Transform
+from graphufs.config.data import Transform
 from graphufs.normalization.moments import FieldMoments, Moments
 from graphufs.normalization.transforms import forward
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from graphufs.config.experiment import Transform
+from graphufs.config.data import Transform
 from graphufs.data.channels import variable_slices
 from graphufs.data.dataset import PreparedData
 from graphufs.forcings import derived_forcing

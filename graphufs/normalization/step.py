@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from graphufs import parallel
-from graphufs.config.experiment import DERIVED_FORCINGS, Experiment
+from graphufs.config.experiment import Experiment
 from graphufs.data.channels import variable_slices
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
@@ -40,6 +40,7 @@ from graphufs.storage.atomic import new_folder, write_json
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from graphufs.storage.provenance import provenance
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 PROVENANCE = "provenance.json"
 DERIVED_DIMENSIONS = {

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from graphufs.config.experiment import Transform
+from graphufs.config.data import Transform
 
 Values = TypeVar("Values", bound=Any)
 Transforms = Mapping[str, Transform]

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
 from graphufs.data.channels import VariableFacts
 from graphufs.errors import UserError
 from graphufs.replay.times import text

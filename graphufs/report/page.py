@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from graphufs.config import loading
 from graphufs.config.base import Period
-from graphufs.config.experiment import EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary

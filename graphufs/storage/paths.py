@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.config.base import Period, format_time
-from graphufs.config.experiment import DERIVED_FORCINGS, EMBEDDED, Experiment
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
 

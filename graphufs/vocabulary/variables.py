@@ -75,3 +75,13 @@ def replay_name(weatherbench: str) -> str:
 def weatherbench_scale(replay: str) -> float:
     """The factor from Replay's units to WeatherBench2's; 1 where they agree or the variable is outside the table."""
     return BY_REPLAY[replay].scale if replay in BY_REPLAY else 1.0
+
+
+DERIVED_FORCINGS = (
+    "day_progress_cos",
+    "day_progress_sin",
+    "toa_incident_solar_radiation",
+    "year_progress_cos",
+    "year_progress_sin",
+)
+"""Variables computed from time and place, found in no store (graphufs.forcings)."""

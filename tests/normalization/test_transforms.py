@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 from graphufs.config import loading
-from graphufs.config.experiment import Experiment, Transform
+from graphufs.config.data import Transform
+from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Samples
 from graphufs.emulator import checkpoint

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.config.experiment import World
+from graphufs.config.data import World
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.synthetic import WORLD_START, astronomy, ensure_world, geography, growing_zarr, physics, store
 from graphufs.replay.synthetic.replay_layout import LEVEL_FIELDS, SURFACE_FIELDS
@@ -37,7 +37,7 @@ HALTING = """
 import sys
 from pathlib import Path
 import numpy as np
-from graphufs.config.experiment import World
+from graphufs.config.data import World
 from graphufs.replay.synthetic import ensure_world
 
 replace, calls = Path.replace, 0
@@ -329,7 +329,7 @@ def test_a_world_that_is_long_enough_is_left_alone_and_loads_no_jax(world: Path)
     before = contents(world)
     code = """
         import sys, pathlib, numpy
-        from graphufs.config.experiment import World
+        from graphufs.config.data import World
         from graphufs.replay.synthetic import ensure_world
         assert "numpy" in sys.modules and "zarr" not in sys.modules
         ensure_world(pathlib.Path(sys.argv[1]), World(), numpy.datetime64("1994-01-20T12", "ns"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from graphufs.config.experiment import EMBEDDED
+from graphufs.config.data import EMBEDDED
 from graphufs.replay.grid import gaussian_latitudes
 from graphufs.replay.source import EXTRA_COORDINATES, ReplayStore
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphufs.config.experiment import World
+from graphufs.config.data import World
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file, show
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphufs.config.experiment import EMBEDDED
+from graphufs.config.data import EMBEDDED
 from graphufs.errors import UserError
 from graphufs.replay.pressure_levels import replay_layers, sigma_layers
 

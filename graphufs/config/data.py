@@ -1,0 +1,92 @@
+"""The section `data`: the source, and which variables, levels and times are taken from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from graphufs.config.base import Hours, Period, Section
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
+
+EMBEDDED = "embedded"
+"""The source URL that stands for the idealised world this package makes itself."""
+
+
+class World(Section):
+    """The embedded idealised world (used where the source is `embedded`)."""
+
+    seed: int = Field(0, ge=0)
+    """Each seed is another world: another weather from the same climate."""
+
+
+class Source(Section):
+    """Where Replay data come from."""
+
+    url: str = EMBEDDED
+    """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
+    storage_options: dict[str, Any] = {}
+    """Options for fsspec, such as {token: anon} for the public bucket."""
+    component: Literal["fv3", "mom6"] = "fv3"
+    """The model component the store holds: atmosphere (fv3) or ocean (mom6)."""
+    world: World = World()
+
+
+class Transform(Section):
+    """A function applied to a variable before it is normalised, and undone in forecasts."""
+
+    function: Literal["log"] = "log"
+    floor: float = Field(1e-10, ge=1.2e-38)
+    """Values below are taken as this before the logarithm; a smaller one would be 0 in float32."""
+
+
+class Data(Section):
+    """Which variables, levels and times."""
+
+    source: Source = Source()
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Variables the network sees at the input frames (static ones once), Replay names."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Variables the network predicts, Replay names."""
+    forcings: tuple[str, ...] = ()
+    """Variables known in advance, seen at the target time: from the store, or derived from time and place."""
+    levels: tuple[float, ...] = ()
+    """Wanted levels in hPa (depth in m for the ocean) of the three-dimensional variables."""
+    level_match: Literal["nearest", "exact"] = "nearest"
+    """`nearest` takes the closest native level within a tenth of its value; `exact` takes no other."""
+    time_step: Hours = 6
+    input_frames: int = Field(2, ge=1)
+    """How many past frames the network sees, the initial time included."""
+    transforms: dict[str, Transform] = {}
+    """By variable, as in {spfh: {function: log}}; its statistics are those of the transformed field."""
+    tisr_period: Hours = 1
+    """The hours ending at the stamp over which toa_incident_solar_radiation is integrated."""
+    training: Period
+    validation: Period
+    evaluation: Period
+    allow_overlap: tuple[Literal["training", "validation", "normalization"], ...] = ()
+    """Periods that may overlap the evaluation period. Scores are then not independent."""
+
+    @model_validator(mode="after")
+    def _variables_make_sense(self) -> Self:
+        for name in ("inputs", "targets", "forcings", "levels"):
+            values = getattr(self, name)
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"data.{name} names {', '.join(twice)} more than once")
+        both = sorted(set(self.targets) & set(self.forcings))
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be both a target and a forcing")
+        derived = sorted(set(self.targets) & set(DERIVED_FORCINGS))
+        if derived:
+            raise ValueError(f"{', '.join(derived)} is computed from time and place and cannot be a target")
+        strange = sorted(set(self.transforms) - set(self.stored_variables))
+        if strange:
+            raise ValueError(f"data.transforms names {', '.join(strange)}, which is no variable read from the store")
+        return self
+
+    @property
+    def stored_variables(self) -> tuple[str, ...]:
+        """The variables to read from the store, sorted."""
+        names = set(self.inputs) | set(self.targets) | set(self.forcings)
+        return tuple(sorted(names - set(DERIVED_FORCINGS)))
