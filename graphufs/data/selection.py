@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +13,7 @@ from graphufs.replay.levels import match_levels
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, stamps_in, text
 from graphufs.storage.paths import thickness_variable
-from graphufs.vocabulary.variables import DERIVED_FORCINGS, replay_name
+from graphufs.vocabulary.variables import check_variables
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
         For an unknown variable, a level the store lacks, levels not given, or a use a variable is not fit for.
     """
     names = prepared_variables(experiment)
-    check_names(names, store.names, store.url)
+    check_variables(names, store.names, store.url)
     facts = {name: store.facts(name) for name in names}
     _check_uses(facts, experiment)
     wanted = sorted(experiment.data.levels)
@@ -88,28 +86,6 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
     if not channels:
         raise UserError("none of the experiment's variables changes with time; nothing could be predicted")
     return Selection(tuple(channels), tuple(static), facts, levels)
-
-
-def check_names(names: Iterable[str], available: Iterable[str], where: str) -> None:
-    """Refuse names that are not available, with the nearest that are.
-
-    Raises
-    ------
-    UserError
-        Naming every unknown variable.
-    """
-    available = set(available)
-    complaints = []
-    for name in names:
-        if name in available:
-            continue
-        translated = replay_name(name)
-        near = [translated] if translated in available else []
-        near += difflib.get_close_matches(name, sorted(available | set(DERIVED_FORCINGS)), 3)
-        complaints.append(f"{name!r}" + (f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""))
-    if complaints:
-        shown = ", ".join(sorted(available)) if len(available) <= 40 else f"{len(available)} variables"
-        raise UserError(f"{where} has no variable {', no variable '.join(complaints)}. It has {shown}")
 
 
 def _check_uses(facts: dict[str, VariableFacts], experiment: Experiment) -> None:

@@ -16,10 +16,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import xarray as xr
 
-from graphufs.data.selection import check_names
 from graphufs.errors import UserError
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import clean_url, open_zarr
+from graphufs.vocabulary.variables import check_variables
 
 STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_std": "diffs_stddev_by_level.zarr"}
 
@@ -115,7 +115,7 @@ class Statistics:
             dataset = open_zarr(url, storage_options or {}, what="the statistics")
             if kind != "diffs_std":
                 _check_transformed(stored, dataset, url)
-                check_names(stored.values(), map(str, dataset.data_vars), url)
+                check_variables(stored.values(), map(str, dataset.data_vars), url)
             found[kind] = {}
             for name, in_store in stored.items():
                 if in_store not in dataset.data_vars:

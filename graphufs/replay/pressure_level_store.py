@@ -9,13 +9,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from graphufs.data.selection import check_names
 from graphufs.errors import UserError
 from graphufs.replay.pressure_levels import Layers, replay_layers, sigma_layers, to_pressure_levels
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import new_folder
-from graphufs.vocabulary.variables import BY_WEATHERBENCH, replay_name, weatherbench_scale
+from graphufs.vocabulary.variables import BY_WEATHERBENCH, check_variables, replay_name, weatherbench_scale
 from graphufs.weatherbench.inputs.channels import level_coordinate
 
 SURFACE_PRESSURE = "pressfc"
@@ -59,7 +58,7 @@ def write_pressure_levels(
             f"{', '.join(name for name, known in BY_WEATHERBENCH.items() if known.dimensions != 'static')}"
         )
     layered = [name for name, replay in names.items() if BY_WEATHERBENCH[name].dimensions == "levels"]
-    check_names([*names.values(), *([SURFACE_PRESSURE] if layered else [])], store.names, store.url)
+    check_variables([*names.values(), *([SURFACE_PRESSURE] if layered else [])], store.names, store.url)
     stamps = np.asarray(stamps, "datetime64[ns]")
     absent = stamps[~np.isin(stamps, store.times)]
     if absent.size or not stamps.size:

@@ -24,3 +24,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 EARTH_RADIUS = 1000 * (6357 + 6378) / 2
 """Metres, as WeatherBench2 has it."""
+
+
+DRY_METRES = {"total_precipitation_24hr": 0.25e-3, "total_precipitation_6hr": 0.1e-3}
+"""Below this accumulation, in metres, it is dry."""

@@ -9,8 +9,12 @@ This module imports no array library.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from graphufs.errors import UserError
 
 STANDARD_GRAVITY = 9.80665
 """m/s2; turns a height in geopotential metres into a geopotential."""
@@ -85,3 +89,25 @@ DERIVED_FORCINGS = (
     "year_progress_sin",
 )
 """Variables computed from time and place, found in no store (graphufs.forcings)."""
+
+
+def check_variables(names: Iterable[str], available: Iterable[str], where: str) -> None:
+    """Refuse names that are not available, with the nearest that are.
+
+    Raises
+    ------
+    UserError
+        Naming every unknown variable.
+    """
+    available = set(available)
+    complaints = []
+    for name in names:
+        if name in available:
+            continue
+        translated = replay_name(name)
+        near = [translated] if translated in available else []
+        near += difflib.get_close_matches(name, sorted(available | set(DERIVED_FORCINGS)), 3)
+        complaints.append(f"{name!r}" + (f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""))
+    if complaints:
+        shown = ", ".join(sorted(available)) if len(available) <= 40 else f"{len(available)} variables"
+        raise UserError(f"{where} has no variable {', no variable '.join(complaints)}. It has {shown}")

@@ -26,9 +26,8 @@ from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
-from graphufs.vocabulary.conventions import Convention
+from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.weatherbench.climatology.compute import day_of_year
-from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.inputs.forecasts import grid_of
 from graphufs.weatherbench.metrics.seeps import SeepsClimatology

@@ -17,9 +17,9 @@ from graphufs.grid.regridding import Method, RegriddedTruth, Regridder
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
+from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import RECIPES
 from graphufs.vocabulary.variables import weatherbench_name
-from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
 from graphufs.weatherbench.climatology.store import write_store
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived_truth import DerivedTruth

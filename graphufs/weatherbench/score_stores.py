@@ -12,10 +12,9 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.regridding import Method
-from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
 from graphufs.vocabulary.derived_variables import RECIPES, check_names
 from graphufs.vocabulary.regions import all_regions
-from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of, open_zarr
 from graphufs.weatherbench.inputs.layout_checks import renamed

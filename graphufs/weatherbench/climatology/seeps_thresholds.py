@@ -30,9 +30,6 @@ from graphufs.weatherbench.climatology.compute import (
 )
 from graphufs.weatherbench.inputs.truth import Truth
 
-DRY_METRES = {"total_precipitation_24hr": 0.25e-3, "total_precipitation_6hr": 0.1e-3}
-"""Below this accumulation, in metres, it is dry."""
-
 HEAVY_QUANTILE = 2 / 3
 
 

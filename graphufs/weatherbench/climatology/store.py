@@ -13,8 +13,9 @@ import zarr
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder
+from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
-from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES, seeps_thresholds
+from graphufs.weatherbench.climatology.seeps_thresholds import seeps_thresholds
 from graphufs.weatherbench.inputs.channels import Channel, channels_of, level_coordinate, pack, unpack
 from graphufs.weatherbench.inputs.forecasts import Grid, grid_of
 from graphufs.weatherbench.inputs.layout_checks import check_climatology

@@ -17,8 +17,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.vocabulary.conventions import DEFAULT, Convention
-from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel, pack
 from graphufs.weatherbench.inputs.forecasts import Grid, grid_of

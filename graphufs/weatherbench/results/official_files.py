@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.storage.atomic import fsync
-from graphufs.weatherbench.climatology.seeps_thresholds import DRY_METRES
+from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.inputs.channels import VECTORS, level_coordinate, unpack
 from graphufs.weatherbench.inputs.forecasts import LEAD_ENCODING, write_zarr
 from graphufs.weatherbench.scoring.score_state import ScoreState
