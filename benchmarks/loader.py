@@ -39,9 +39,9 @@ from graphufs.data.static_fields import write_static
 from graphufs.data.zarr_segment import create
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.grid.areas import gaussian_latitudes
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.normalization.statistics import Statistics
-from graphufs.replay.grid import gaussian_latitudes
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Layout
 from graphufs.train.compiled_steps import Programs

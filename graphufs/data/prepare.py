@@ -25,7 +25,7 @@ from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, wr
 from graphufs.data.selection import Selection, check_times, select
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
-from graphufs.replay.grid import parent_latitudes
+from graphufs.grid.areas import parent_latitudes
 from graphufs.replay.source import ReplayStore, open_source, open_store
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import by_month, listing, text, wanted_stamps

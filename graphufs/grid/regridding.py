@@ -16,9 +16,7 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
-from graphufs.weatherbench.inputs.truth import Normals, Truth
+from graphufs.grid.grid import Grid
 
 Method = Literal["conservative", "bilinear", "nearest"]
 
@@ -200,43 +198,3 @@ def _on_sphere(grid: Grid) -> np.ndarray:
     latitude, longitude = np.meshgrid(np.deg2rad(grid.latitude), np.deg2rad(grid.longitude), indexing="ij")
     x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
     return np.stack([x, y, np.sin(latitude)], axis=-1).reshape(-1, 3)
-
-
-class RegriddedTruth:
-    """A truth on another grid.
-
-    Points where a channel has no values, as land in ocean fields, count as NaN: a target cell is then made of its
-    valid part, and masked where it has none.
-    """
-
-    def __init__(self, truth: Truth, regridder: Regridder) -> None:
-        self._truth, self._regridder = truth, regridder
-        self.channels: tuple[Channel, ...] = truth.channels
-        self.grid = regridder.target
-        self._whole = bool(truth.mask.all())
-        self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
-        if not self._whole:
-            self.mask = ~np.isnan(regridder(np.where(truth.mask, 1.0, np.nan)))
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The times with usable fields, ascending."""
-        return self._truth.stamps
-
-    def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
-        fields = self._truth.read(stamps)
-        if not self._whole:
-            fields = np.where(self._truth.mask, fields, np.nan)
-        return self._regridder(fields)
-
-
-class RegriddedNormals:
-    """A climatology on another grid; regridding being linear, that is the climatology of regridded fields."""
-
-    def __init__(self, normals: Normals, regridder: Regridder) -> None:
-        self._normals, self._regridder = normals, regridder
-
-    def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
-        return self._regridder(self._normals.read(stamps))

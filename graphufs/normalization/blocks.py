@@ -19,9 +19,9 @@ from graphufs.config.data import Transform
 from graphufs.data.channels import variable_slices
 from graphufs.data.dataset import PreparedData
 from graphufs.forcings import derived_forcing
+from graphufs.grid.areas import row_areas
 from graphufs.normalization.accumulate import Accumulator
 from graphufs.normalization.moments import FieldMoments, Moments, State
-from graphufs.replay.grid import row_areas
 from graphufs.replay.times import by_month, hours, text
 from graphufs.storage.atomic import fsync
 from graphufs.storage.paths import thickness_variable

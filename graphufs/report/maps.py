@@ -11,9 +11,9 @@ from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from graphufs.grid.grid import Grid
 from graphufs.report.svg import TEXT, drawing, to_svg
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics

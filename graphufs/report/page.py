@@ -16,6 +16,7 @@ from graphufs.config.base import Period
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
+from graphufs.grid.grid import Grid
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
 from graphufs.report.maps import Case, case_map, error_maps
@@ -24,7 +25,6 @@ from graphufs.report.spectra import spectra_chart
 from graphufs.report.svg import page_style
 from graphufs.report.training_log import TrainingLog
 from graphufs.report.uncertainty import evidence
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.display import lead_name, number, truth_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads

@@ -11,6 +11,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped
+from graphufs.grid.grid import Grid
 from graphufs.report import training_log
 from graphufs.report.maps import Case
 from graphufs.report.page import Content, render
@@ -19,7 +20,7 @@ from graphufs.storage.atomic import write_text
 from graphufs.storage.paths import Layout, digest
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import Climatology
-from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid
+from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import PreparedTruth
 from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores

@@ -25,10 +25,11 @@ import numpy as np
 
 from graphufs.emulator.rollout import scan_steps
 from graphufs.errors import UserError
+from graphufs.grid.areas import quadrature_weights
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
 from graphufs.model.one_step import Stepper
-from graphufs.train.loss_weights import latitude_weights, level_weights
+from graphufs.train.loss_weights import level_weights
 
 
 class Diagnostics(NamedTuple):
@@ -102,7 +103,7 @@ class LossWeights(eqx.Module):
                 raise UserError(
                     f"loss weights are given for {', '.join(unknown)}; the targets are {', '.join(targets)}"
                 )
-        area = latitude_weights(latitude, parent_latitude) if weigh_latitudes else np.ones(len(latitude))
+        area = quadrature_weights(latitude, parent_latitude) if weigh_latitudes else np.ones(len(latitude))
         areas, shares, chosen = {}, {}, {}
         for name in targets:
             count = channels.levels(name)

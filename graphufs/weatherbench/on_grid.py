@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from graphufs.grid.regridding import Method, RegriddedNormals, RegriddedTruth, Regridder, named_grid
+from graphufs.grid.grid import Grid
+from graphufs.grid.regridding import Method, Regridder, named_grid
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid, grid_of
+from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of
 from graphufs.weatherbench.inputs.truth import DatasetTruth, Normals, Truth, land_sea_mask
 
 
@@ -65,3 +66,43 @@ def land_on(grid: Grid, dataset: xr.Dataset, method: Method | None) -> np.ndarra
         return land_sea_mask(dataset, grid)
     mask = land_sea_mask(dataset, own)
     return None if mask is None else Regridder(own, grid, method)(mask).astype(np.float64)
+
+
+class RegriddedTruth:
+    """A truth on another grid.
+
+    Points where a channel has no values, as land in ocean fields, count as NaN: a target cell is then made of its
+    valid part, and masked where it has none.
+    """
+
+    def __init__(self, truth: Truth, regridder: Regridder) -> None:
+        self._truth, self._regridder = truth, regridder
+        self.channels: tuple[Channel, ...] = truth.channels
+        self.grid = regridder.target
+        self._whole = bool(truth.mask.all())
+        self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
+        if not self._whole:
+            self.mask = ~np.isnan(regridder(np.where(truth.mask, 1.0, np.nan)))
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """The times with usable fields, ascending."""
+        return self._truth.stamps
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        fields = self._truth.read(stamps)
+        if not self._whole:
+            fields = np.where(self._truth.mask, fields, np.nan)
+        return self._regridder(fields)
+
+
+class RegriddedNormals:
+    """A climatology on another grid; regridding being linear, that is the climatology of regridded fields."""
+
+    def __init__(self, normals: Normals, regridder: Regridder) -> None:
+        self._normals, self._regridder = normals, regridder
+
+    def read(self, stamps: np.ndarray) -> np.ndarray:
+        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        return self._regridder(self._normals.read(stamps))

@@ -13,7 +13,8 @@ import xarray as xr
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
-from graphufs.grid.regridding import Method, RegriddedTruth, Regridder
+from graphufs.grid.grid import Grid
+from graphufs.grid.regridding import Method, Regridder
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
@@ -23,10 +24,10 @@ from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import write_store
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
-from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid, grid_of, open_zarr
+from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of, open_zarr
 from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, PreparedTruth, Truth
-from graphufs.weatherbench.on_grid import forecasts_on, land_on, normals_on, truth_on
+from graphufs.weatherbench.on_grid import RegriddedTruth, forecasts_on, land_on, normals_on, truth_on
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.baselines import Baseline
 

@@ -18,11 +18,12 @@ from graphufs.deepmind.npz import from_deepmind, read_checkpoint, to_deepmind, w
 from graphufs.emulator.rollout import rollout
 from graphufs.graph import assemble_graph, build_graph
 from graphufs.graph.icosphere import icosphere
+from graphufs.grid.areas import quadrature_weights
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
 from graphufs.model.one_step import Stepper
 from graphufs.train.loss import LossWeights, batch_loss_and_grads
-from graphufs.train.loss_weights import latitude_weights, level_weights
+from graphufs.train.loss_weights import level_weights
 
 STEP_GRADIENTS = jit(lambda network, *args: batch_loss_and_grads(network, *args, samples_at_once=len_of(args[-2])))
 ROLLOUT_GRADIENTS = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1, remat=True))
@@ -278,7 +279,7 @@ def test_the_rollout_is_the_references(case: Case) -> None:
 
 
 def test_loss_weights_are_the_references(case: Case) -> None:
-    np.testing.assert_allclose(latitude_weights(case.latitude), case.data["lat_weights"], rtol=1e-5)
+    np.testing.assert_allclose(quadrature_weights(case.latitude), case.data["lat_weights"], rtol=1e-5)
     if "level_weights" in case.data:
         np.testing.assert_allclose(level_weights(np.array(case.level)), case.data["level_weights"], rtol=1e-6)
 

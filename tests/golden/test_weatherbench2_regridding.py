@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
+from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Method, Regridder, latitude_overlap, longitude_overlap
-from graphufs.weatherbench.inputs.forecasts import Grid
 from tests.golden.weatherbench2_sets import pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]

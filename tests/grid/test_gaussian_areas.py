@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphufs.replay.grid import gaussian_latitudes, parent_latitudes, row_areas
+from graphufs.grid.areas import gaussian_latitudes, parent_latitudes, row_areas
 
 
 def test_the_one_degree_grid_has_the_published_latitudes() -> None:

@@ -10,9 +10,11 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.areas import latitude_weights
-from graphufs.grid.regridding import Method, RegriddedTruth, Regridder, named_grid
-from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid
+from graphufs.grid.grid import Grid
+from graphufs.grid.regridding import Method, Regridder, named_grid
+from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import DatasetTruth
+from graphufs.weatherbench.on_grid import RegriddedTruth
 
 GAUSSIAN = Grid(np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(24)[0])), np.arange(48) * 7.5)
 COARSE, FINE = named_grid("16x8"), named_grid("96x49")

@@ -15,11 +15,11 @@ from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.prepare import run as prepare
 from graphufs.errors import UserError
+from graphufs.grid.areas import gaussian_latitudes, row_areas
 from graphufs.normalization import step
 from graphufs.normalization.blocks import Block, Task, compute_block, derived_moments, plan_blocks
 from graphufs.normalization.moments import FieldMoments, merge_states
 from graphufs.normalization.statistics import STORES, Statistics
-from graphufs.replay.grid import gaussian_latitudes, row_areas
 from graphufs.replay.times import stamps_in
 from graphufs.steps import Event, never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout

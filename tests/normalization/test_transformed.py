@@ -12,9 +12,9 @@ import xarray as xr
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
+from graphufs.grid.areas import row_areas
 from graphufs.normalization.statistics import STORES, Statistics
 from graphufs.normalization.transforms import statistics_names
-from graphufs.replay.grid import row_areas
 from graphufs.replay.times import stamps_in
 from graphufs.storage.paths import Layout
 from tests.normalization.test_step import normalize

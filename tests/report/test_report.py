@@ -17,6 +17,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.report import step, training_log
 from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render
@@ -25,7 +26,6 @@ from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.compare.comparison import Side, compare
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.display import number
 from graphufs.weatherbench.results.scores import Scores
 from tests.support import idealised

@@ -12,9 +12,9 @@ import pytest
 
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
+from graphufs.grid.areas import quadrature_weights
 from graphufs.model.compile import jit
 from graphufs.train.loss import LossWeights, batch_loss_and_grads, sample_losses
-from graphufs.train.loss_weights import latitude_weights
 from tests.support.rounding import assert_equal_to_rounding, of_network, rounding
 from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, samples, stepper
 
@@ -37,7 +37,7 @@ def test_errors_are_area_means_by_level_and_constant_errors_their_square() -> No
     outputs = {**targets, "tmp": targets["tmp"] + 3, "pressfc": targets["pressfc"].at[1, 0, 0, 0, 0].set(1.0)}
     errors = weights().errors(outputs, targets)
     np.testing.assert_allclose(errors["tmp"], np.full((2, 2), 9), rtol=POINTS)
-    area = latitude_weights(LATITUDE)[0] / 72
+    area = quadrature_weights(LATITUDE)[0] / 72
     np.testing.assert_allclose(errors["pressfc"], [[0], [area]], rtol=POINTS)
     loss, diagnostics = weights().combine(errors)
     np.testing.assert_allclose(diagnostics.by_variable["tmp"], 9, rtol=POINTS)
@@ -134,7 +134,7 @@ def test_a_rollouts_loss_is_the_mean_over_its_steps_of_errors_against_the_runnin
     loss, diagnostics = jit(sample_losses)(net, step, weights(), inputs, targets, forcings)
     predictions = jit(rollout)(net, step, inputs, forcings)
     error = (np.asarray(predictions["pressfc"], np.float64) - targets["pressfc"]) / 150
-    area = latitude_weights(LATITUDE)[:, None]
+    area = quadrature_weights(LATITUDE)[:, None]
     np.testing.assert_allclose(diagnostics.by_variable["pressfc"][0], (error**2 * area).mean(), rtol=1e-4)
     np.testing.assert_allclose(loss[0], sum(float(value[0]) for value in diagnostics.by_variable.values()), rtol=POINTS)
     error = (np.asarray(predictions["tmp"], np.float64) - targets["tmp"]) / np.array([2.0, 3.0])[:, None, None]

@@ -16,13 +16,14 @@ from graphufs.cli.main import app
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid, write_zarr
+from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.results.scores import Scores

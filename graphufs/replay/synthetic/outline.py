@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.config.data import EMBEDDED
-from graphufs.replay.grid import gaussian_latitudes
+from graphufs.grid.areas import gaussian_latitudes
 from graphufs.replay.source import EXTRA_COORDINATES, ReplayStore
 
 LATITUDES, LONGITUDES = 32, 64

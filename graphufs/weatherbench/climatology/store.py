@@ -12,12 +12,13 @@ import xarray as xr
 import zarr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import new_folder
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
 from graphufs.weatherbench.climatology.seeps_thresholds import seeps_thresholds
 from graphufs.weatherbench.inputs.channels import Channel, channels_of, level_coordinate, pack, unpack
-from graphufs.weatherbench.inputs.forecasts import Grid, grid_of
+from graphufs.weatherbench.inputs.forecasts import grid_of
 from graphufs.weatherbench.inputs.layout_checks import check_climatology
 from graphufs.weatherbench.inputs.truth import Truth, require_channels
 

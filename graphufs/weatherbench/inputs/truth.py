@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
 from graphufs.weatherbench.inputs.channels import Channel, as_slice, channels_of, pack
 from graphufs.weatherbench.inputs.derived import check_derived, with_derived, with_placeholders
-from graphufs.weatherbench.inputs.forecasts import Grid, grid_of
+from graphufs.weatherbench.inputs.forecasts import grid_of
 from graphufs.weatherbench.inputs.layout_checks import check_observations
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from rich.table import Table
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.paths import Layout
 from graphufs.vocabulary.conventions import DEFAULT
 from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day
 from graphufs.weatherbench.inputs.channels import Channel, level_coordinate, unpack
-from graphufs.weatherbench.inputs.forecasts import Grid, grid_of, write_zarr
+from graphufs.weatherbench.inputs.forecasts import grid_of, write_zarr
 from graphufs.weatherbench.official.engine import Files, differences, require, run, table
 from graphufs.weatherbench.references import Against, against
 from graphufs.weatherbench.results.official_files import weatherbench2_results

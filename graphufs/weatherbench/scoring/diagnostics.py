@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.vocabulary.conventions import Convention
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 from graphufs.weatherbench.scoring.maps import Maps
 from graphufs.weatherbench.scoring.score import FORECAST

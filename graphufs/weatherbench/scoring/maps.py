@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.inputs.channels import Channel, level_coordinate, unpack, vectors_in
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.metrics.metrics import STATISTICS, Fields, metrics_of, pointwise
 from graphufs.weatherbench.metrics.seeps import SeepsClimatology
 from graphufs.weatherbench.scoring.field_sums import FieldSums

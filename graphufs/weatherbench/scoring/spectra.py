@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.vocabulary.conventions import EARTH_RADIUS
 from graphufs.weatherbench.inputs.channels import Channel, level_coordinate, unpack
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 
 TRUTH = "truth"

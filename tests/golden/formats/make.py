@@ -167,7 +167,7 @@ def write_source(path: Path) -> None:
     import numpy as np
     import xarray as xr
 
-    from graphufs.replay.grid import gaussian_latitudes
+    from graphufs.grid.areas import gaussian_latitudes
 
     times = np.arange(np.datetime64("1994-01-01T00", "ns"), np.datetime64(SOURCE_END) + 1, np.timedelta64(6, "h"))
     latitude, longitude = gaussian_latitudes(8), np.arange(16) * 22.5

@@ -7,9 +7,10 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Forecasts, Grid
+from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import parse_renames, phase_mismatch, renamed
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.scoring.score import usable_initial_times

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.metrics.seeps import SeepsClimatology, SeepsThresholds, penalties, seeps
 
 P = 0.4

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 from graphufs.weatherbench.scoring.spectra import zonal_energy_spectrum

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Grid
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 from graphufs.weatherbench.scoring.maps import Maps
 from graphufs.weatherbench.scoring.spectra import Spectra, at_common_frequencies, circumference, zonal_energy_spectrum
