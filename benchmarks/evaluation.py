@@ -62,8 +62,8 @@ def make(folder: Path, case: Case) -> None:
     import xarray as xr
 
     from graphufs.grid.regridding import named_grid
+    from graphufs.storage.zarr_io import write_zarr
     from graphufs.weatherbench.climatology.store import days_per_block
-    from graphufs.weatherbench.inputs.forecasts import write_zarr
 
     rng = np.random.default_rng(0)
     grid = named_grid(case.grid)
@@ -108,9 +108,10 @@ def read(folder: Path) -> None:
 
 def score(folder: Path, everything: bool) -> None:
     """Score the forecasts."""
+    from graphufs.storage.zarr_io import open_zarr
     from graphufs.vocabulary.regions import all_regions
     from graphufs.weatherbench.climatology.store import Climatology
-    from graphufs.weatherbench.inputs.forecasts import Forecasts, open_zarr
+    from graphufs.weatherbench.inputs.forecasts import Forecasts
     from graphufs.weatherbench.inputs.truth import DatasetTruth, land_sea_mask
     from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS
     from graphufs.weatherbench.scoring.score import FORECAST

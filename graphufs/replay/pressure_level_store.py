@@ -14,8 +14,8 @@ from graphufs.replay.pressure_levels import Layers, replay_layers, sigma_layers,
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import new_folder
+from graphufs.storage.zarr_io import level_coordinate
 from graphufs.vocabulary.variables import BY_WEATHERBENCH, check_variables, replay_name, weatherbench_scale
-from graphufs.weatherbench.inputs.channels import level_coordinate
 
 SURFACE_PRESSURE = "pressfc"
 LAND = "land_static"

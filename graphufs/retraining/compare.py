@@ -30,11 +30,11 @@ from graphufs.retraining.scorecard import scorecard
 from graphufs.steps import Progress, ShouldStop, run_step
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
+from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.compare.comparison import Side, compare
 from graphufs.weatherbench.compare.significance import score_difference
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import open_zarr
 from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST

@@ -11,7 +11,8 @@ from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Method, Regridder, named_grid
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.inputs.truth import DatasetTruth, Normals, Truth, land_sea_mask
 
 

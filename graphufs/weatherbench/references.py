@@ -18,13 +18,15 @@ from graphufs.grid.regridding import Method, Regridder
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
+from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import RECIPES
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import write_store
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
-from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of, open_zarr
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, PreparedTruth, Truth
 from graphufs.weatherbench.on_grid import RegriddedTruth, forecasts_on, land_on, normals_on, truth_on

@@ -12,12 +12,13 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.regridding import Method
+from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
 from graphufs.vocabulary.derived_variables import RECIPES, check_names
 from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of, open_zarr
-from graphufs.weatherbench.inputs.layout_checks import renamed
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.layout_checks import grid_of, renamed
 from graphufs.weatherbench.inputs.level_suffixes import with_levels
 from graphufs.weatherbench.inputs.truth import Normals, Truth
 from graphufs.weatherbench.metrics.seeps import SeepsClimatology

@@ -11,8 +11,8 @@ import xarray as xr
 
 from graphufs.cli.main import app
 from graphufs.errors import UserError
+from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench.climatology.store import in_memory
-from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 
 HOUR = np.timedelta64(1, "h")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphufs.weatherbench.inputs.forecasts import Forecasts, grid_of
+from graphufs.weatherbench.inputs.forecasts import Forecasts
+from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.inputs.precipitation import from_running_total, longer_accumulation
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.scoring.maps import Maps

@@ -14,10 +14,10 @@ from graphufs.data import prepare
 from graphufs.errors import UserError
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
+from graphufs.storage.zarr_io import write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
-from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.results.scores import Scores
 from tests.support.idealised import LATITUDE, LONGITUDE

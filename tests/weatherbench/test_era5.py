@@ -20,10 +20,10 @@ from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
+from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.results.scores import Scores

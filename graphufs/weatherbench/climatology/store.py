@@ -14,12 +14,12 @@ import zarr
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import new_folder
+from graphufs.storage.zarr_io import level_coordinate
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
 from graphufs.weatherbench.climatology.seeps_thresholds import seeps_thresholds
-from graphufs.weatherbench.inputs.channels import Channel, channels_of, level_coordinate, pack, unpack
-from graphufs.weatherbench.inputs.forecasts import grid_of
-from graphufs.weatherbench.inputs.layout_checks import check_climatology
+from graphufs.weatherbench.inputs.channels import Channel, channels_of, pack, unpack
+from graphufs.weatherbench.inputs.layout_checks import check_climatology, grid_of
 from graphufs.weatherbench.inputs.truth import Truth, require_channels
 
 CHUNK_BYTES = 2**20

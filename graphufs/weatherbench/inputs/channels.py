@@ -185,9 +185,3 @@ def unpack(
         target = variables[name][1]
         target[(slice(None),) * axis + (int(np.searchsorted(levels, level)),)] = piece
     return variables, levels
-
-
-def level_coordinate(levels: np.ndarray) -> np.ndarray:
-    """Levels as WeatherBench2 writes them: whole numbers of hPa as int32; others stay as they are."""
-    whole = np.all(levels == np.round(levels))
-    return levels.astype(np.int32) if whole else levels

@@ -1,4 +1,4 @@
-"""WeatherBench2's zarr layout: opening forecasts with checks that name each defect, and writing stores whole.
+"""Forecasts in WeatherBench2's layout, opened with checks that name each defect.
 
 Forecasts have the dimensions (time, prediction_timedelta, [level], latitude, longitude) in any order, `time` being
 the initial time. Observations have (time, [level], latitude, longitude).
@@ -6,7 +6,7 @@ the initial time. Observations have (time, [level], latitude, longitude).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,42 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from graphufs.errors import UserError
-from graphufs.grid.grid import Grid
-from graphufs.storage.atomic import new_folder
+from graphufs.storage.zarr_io import open_zarr
 from graphufs.weatherbench.inputs.channels import Channel, channels_of, pack
 from graphufs.weatherbench.inputs.derived import check_derived, with_derived, with_placeholders
-from graphufs.weatherbench.inputs.layout_checks import check_forecasts, require_dimension
+from graphufs.weatherbench.inputs.layout_checks import check_forecasts, grid_of
 
 if TYPE_CHECKING:
     from graphufs.grid.regridding import Regridder
-
-
-LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
-"""How leads and other durations are stored. xarray adds the attribute dtype="timedelta64[ns]", without which newer
-versions read plain integers."""
-
-
-def grid_of(dataset: xr.Dataset, origin: str) -> Grid:
-    """The grid of a dataset in WeatherBench2's layout.
-
-    Raises
-    ------
-    UserError
-        If latitude or longitude are missing or not as the layout has them.
-    """
-    for name in ("latitude", "longitude"):
-        require_dimension(dataset, name, origin, "rename them to WeatherBench2's names")
-    latitude = dataset["latitude"].values.astype(np.float64)
-    longitude = dataset["longitude"].values.astype(np.float64)
-    if not (np.all(np.diff(latitude) > 0) or np.all(np.diff(latitude) < 0)):
-        raise UserError(f"the latitudes of {origin} neither rise nor fall throughout; sort them")
-    if np.any(longitude < 0) or np.any(longitude >= 360) or not np.all(np.diff(longitude) > 0):
-        raise UserError(
-            f"the longitudes of {origin} run from {longitude[0]:g} to {longitude[-1]:g}; WeatherBench2 needs them "
-            "ascending within 0 to 360: roll the grid"
-        )
-    return Grid(latitude, longitude)
 
 
 class Forecasts:
@@ -143,48 +114,3 @@ class Forecasts:
         forecasts = copy(self)
         forecasts._regridder, forecasts.grid = regridder, regridder.target
         return forecasts
-
-
-def open_zarr(
-    path: Path | str, group: str | None = None, storage_options: Mapping[str, Any] | None = None
-) -> xr.Dataset:
-    """Open a zarr store (a group of it) lazily and without dask; `path` may be any address fsspec knows.
-
-    Raises
-    ------
-    UserError
-        If there is none.
-    """
-    try:
-        return xr.open_zarr(path, group=group, chunks=None, consolidated=None, storage_options=storage_options)
-    except (FileNotFoundError, KeyError) as error:
-        raise UserError(f"there is no zarr store at {path} ({type(error).__name__}); make it first") from None
-
-
-def write_zarr(
-    path: Path, groups: Mapping[str | None, xr.Dataset], chunks: Mapping[str, Mapping[str, int]] | None = None
-) -> None:
-    """Write a zarr v2 store with consolidated metadata, which appears whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where. A store already there is replaced.
-    groups
-        The dataset of each group; None is the root.
-    chunks
-        For each variable the chunk length along some dimensions; other dimensions are one chunk.
-    """
-    with new_folder(path) as temporary:
-        for group, dataset in groups.items():
-            encoding: dict[str, dict[str, Any]] = {}
-            for name, array in dataset.variables.items():
-                wanted = (chunks or {}).get(str(name), {})
-                encoding[str(name)] = {"chunks": tuple(wanted.get(str(d), n) for d, n in array.sizes.items())}
-                if array.dtype.kind == "m":
-                    encoding[str(name)] |= LEAD_ENCODING
-                elif array.dtype.kind == "M":
-                    encoding[str(name)] |= {"units": "hours since 1970-01-01", "dtype": "int64"}
-            dataset.drop_encoding().to_zarr(
-                temporary, group=group, mode="a", zarr_format=2, consolidated=True, encoding=encoding
-            )

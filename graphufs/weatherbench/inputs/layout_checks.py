@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.grid.grid import Grid
 
 ALIASES = {
     "prediction_timedelta": ("lead_time", "step", "lead"),
@@ -172,3 +173,25 @@ def phase_mismatch(valid: np.ndarray, stamps: np.ndarray) -> str | None:
     if not theirs or set(ours) & set(theirs):
         return None
     return f"the forecasts are valid at {', '.join(ours)} UTC, the truth only has {', '.join(theirs)} UTC"
+
+
+def grid_of(dataset: xr.Dataset, origin: str) -> Grid:
+    """The grid of a dataset in WeatherBench2's layout.
+
+    Raises
+    ------
+    UserError
+        If latitude or longitude are missing or not as the layout has them.
+    """
+    for name in ("latitude", "longitude"):
+        require_dimension(dataset, name, origin, "rename them to WeatherBench2's names")
+    latitude = dataset["latitude"].values.astype(np.float64)
+    longitude = dataset["longitude"].values.astype(np.float64)
+    if not (np.all(np.diff(latitude) > 0) or np.all(np.diff(latitude) < 0)):
+        raise UserError(f"the latitudes of {origin} neither rise nor fall throughout; sort them")
+    if np.any(longitude < 0) or np.any(longitude >= 360) or not np.all(np.diff(longitude) > 0):
+        raise UserError(
+            f"the longitudes of {origin} run from {longitude[0]:g} to {longitude[-1]:g}; WeatherBench2 needs them "
+            "ascending within 0 to 360: roll the grid"
+        )
+    return Grid(latitude, longitude)

@@ -13,8 +13,7 @@ from graphufs.grid.grid import Grid
 from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
 from graphufs.weatherbench.inputs.channels import Channel, as_slice, channels_of, pack
 from graphufs.weatherbench.inputs.derived import check_derived, with_derived, with_placeholders
-from graphufs.weatherbench.inputs.forecasts import grid_of
-from graphufs.weatherbench.inputs.layout_checks import check_observations
+from graphufs.weatherbench.inputs.layout_checks import check_observations, grid_of
 
 if TYPE_CHECKING:
     from graphufs.data.dataset import PreparedData

@@ -21,7 +21,7 @@ from graphufs.grid.grid import Grid
 from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel, pack
-from graphufs.weatherbench.inputs.forecasts import grid_of
+from graphufs.weatherbench.inputs.layout_checks import grid_of
 
 DRY_FRACTIONS = (0.1, 0.85)
 """Where p lies outside, the score is not defined: there is too little or too much rain for three categories."""

@@ -23,11 +23,11 @@ from rich.table import Table
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import remove_folder
+from graphufs.storage.zarr_io import open_zarr, write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import RECIPES
 from graphufs.vocabulary.regions import LAND, REGIONS, Box
 from graphufs.weatherbench.inputs.channels import VECTORS
-from graphufs.weatherbench.inputs.forecasts import open_zarr, write_zarr
 from graphufs.weatherbench.results.official_files import weatherbench2_results
 from graphufs.weatherbench.score_stores import Opened, Outcome, Stores, Wanted
 from graphufs.weatherbench.scoring.score import FORECAST

@@ -15,10 +15,11 @@ from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.paths import Layout
+from graphufs.storage.zarr_io import level_coordinate, write_zarr
 from graphufs.vocabulary.conventions import DEFAULT
 from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day
-from graphufs.weatherbench.inputs.channels import Channel, level_coordinate, unpack
-from graphufs.weatherbench.inputs.forecasts import grid_of, write_zarr
+from graphufs.weatherbench.inputs.channels import Channel, unpack
+from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.official.engine import Files, differences, require, run, table
 from graphufs.weatherbench.references import Against, against
 from graphufs.weatherbench.results.official_files import weatherbench2_results

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from graphufs.storage.atomic import fsync
+from graphufs.storage.zarr_io import LEAD_ENCODING, level_coordinate, write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
-from graphufs.weatherbench.inputs.channels import VECTORS, level_coordinate, unpack
-from graphufs.weatherbench.inputs.forecasts import LEAD_ENCODING, write_zarr
+from graphufs.weatherbench.inputs.channels import VECTORS, unpack
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
 SEEPS_NAMES = {name: f"seeps_{name.rsplit('_', 1)[1]}" for name in DRY_METRES}

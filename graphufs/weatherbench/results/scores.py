@@ -22,9 +22,9 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
+from graphufs.storage.zarr_io import level_coordinate, open_zarr, write_zarr
 from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
-from graphufs.weatherbench.inputs.channels import Channel, index_of_level, level_coordinate, unpack
-from graphufs.weatherbench.inputs.forecasts import open_zarr, write_zarr
+from graphufs.weatherbench.inputs.channels import Channel, index_of_level, unpack
 from graphufs.weatherbench.metrics.metrics import METRICS
 from graphufs.weatherbench.results.display import Unit, channel_name, unit
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState, require_same_times

@@ -17,8 +17,9 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
+from graphufs.storage.zarr_io import level_coordinate
 from graphufs.vocabulary.conventions import EARTH_RADIUS
-from graphufs.weatherbench.inputs.channels import Channel, level_coordinate, unpack
+from graphufs.weatherbench.inputs.channels import Channel, unpack
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 
 TRUTH = "truth"

@@ -10,8 +10,9 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
+from graphufs.storage.zarr_io import open_zarr, write_zarr
 from graphufs.weatherbench.inputs.channels import Channel, channels_of, pack, unpack
-from graphufs.weatherbench.inputs.forecasts import Forecasts, open_zarr, write_zarr
+from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import DatasetTruth, FrameWindow
 
 LATITUDE, LONGITUDE = np.array([-60.0, 0.0, 60.0]), np.array([0.0, 90.0, 180.0, 270.0])

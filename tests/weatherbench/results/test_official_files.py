@@ -10,9 +10,9 @@ import xarray as xr
 
 from graphufs.cli.main import app
 from graphufs.errors import UserError
+from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.metrics.metrics import STATISTICS
 from graphufs.weatherbench.results.official_files import weatherbench2_results, weatherbench_x_results, write_netcdf

@@ -17,8 +17,8 @@ from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import never_stop, no_progress
 from graphufs.storage.paths import Layout
+from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
-from graphufs.weatherbench.inputs.forecasts import write_zarr
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.score_stores import Stores, Wanted, evaluate_stores
 from graphufs.weatherbench.scoring import parallel as shares
