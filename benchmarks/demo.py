@@ -37,8 +37,8 @@ def main() -> int:
         code = command.run_steps(CHAIN, experiment, root)
         if code:
             return code
+        from graphufs.demo_bar import show_with_bar
         from graphufs.weatherbench.results.scores import Scores
-        from graphufs.weatherbench.results.table import show_with_bar
 
         layout = Layout(experiment, root)
         passed.append(show_with_bar(console, Scores.open(layout.scores), f"Seed {seed}"))

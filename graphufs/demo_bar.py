@@ -7,13 +7,17 @@ weather is forecast well.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.results.table import score_table
 from graphufs.weatherbench.scoring.score import FORECAST
 
 Aggregate = Literal["worst", "mean"]
@@ -110,3 +114,32 @@ def _ratio(scores: Scores, limit: RatioLimit) -> Criterion:
 def _extreme(values: list[float], of: Callable[[list[float]], float]) -> float:
     """The smallest or largest value; NaN if any is NaN, which min and max would hide."""
     return math.nan if any(math.isnan(value) for value in values) else float(of(values))
+
+
+def bar_table(criteria: Sequence[Criterion]) -> RenderableType:
+    """The demo's bar for a terminal: what was found, what is wanted, and the verdict."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("the demo's bar", width=56)
+    table.add_column("found", justify="right", width=6)
+    table.add_column("wanted", justify="right", width=7)
+    table.add_column("", width=6)
+    for name, value, limit, passed in criteria:
+        found = "–" if math.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.3f}"
+        table.add_row(name, found, limit, Text("pass", "green") if passed else Text("FAIL", "bold red"))
+    failed = sum(not criterion.passed for criterion in criteria)
+    verdict = "passed" if not failed else f"FAILED: {failed} of {len(criteria)} requirements are not met"
+    return Group(table, Text(f"The demo's bar is {verdict}.", "bold green" if not failed else "bold red"))
+
+
+def show_with_bar(console: Console, scores: Scores, name: str) -> bool:
+    """Print the scores of the demo's emulator, called `name`, beside the demo's bar; whether it is met."""
+    criteria = check(scores)
+    console.print(score_table(scores))
+    console.print(bar_table(criteria))
+    passed = all(criterion.passed for criterion in criteria)
+    console.print(
+        f"[green]{name} passes the demo's bar.[/] The embedded world is idealised: this is not weather skill."
+        if passed
+        else f"[red]{name} misses the demo's bar.[/]"
+    )
+    return passed

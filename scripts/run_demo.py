@@ -202,8 +202,9 @@ class Demo:
 
     def show(self, results: Results) -> int:
         """Print the scores, whether they meet the bar, and where the report is; the exit code."""
+        from graphufs.demo_bar import show_with_bar
         from graphufs.weatherbench.results.scores import Scores
-        from graphufs.weatherbench.results.table import score_table, show_with_bar
+        from graphufs.weatherbench.results.table import score_table
 
         scores, passed = Scores.open(results.scores), True
         if self.name == "demo":

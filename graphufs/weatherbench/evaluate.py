@@ -28,9 +28,9 @@ from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
 from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.weatherbench.climatology.compute import day_of_year
+from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.inputs.layout_checks import grid_of
-from graphufs.weatherbench.metrics.seeps import SeepsClimatology
 from graphufs.weatherbench.references import Against, Report, against, climatology_of
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads

@@ -16,12 +16,12 @@ from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
 from graphufs.vocabulary.derived_variables import RECIPES, check_names
 from graphufs.vocabulary.regions import all_regions
+from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import grid_of, renamed
 from graphufs.weatherbench.inputs.level_suffixes import with_levels
 from graphufs.weatherbench.inputs.truth import Normals, Truth
-from graphufs.weatherbench.metrics.seeps import SeepsClimatology
 from graphufs.weatherbench.on_grid import forecasts_on, land_on, normals_on, truth_on
 from graphufs.weatherbench.scoring.baselines import Baseline, persistence
 from graphufs.weatherbench.scoring.baselines import climatology as climatology_baseline

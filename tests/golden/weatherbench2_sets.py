@@ -17,10 +17,10 @@ import zarr
 
 from graphufs.vocabulary.conventions import Convention
 from graphufs.vocabulary.regions import all_regions
+from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import DatasetTruth, land_sea_mask
-from graphufs.weatherbench.metrics.seeps import SeepsClimatology
 from graphufs.weatherbench.scoring.baselines import baselines
 from graphufs.weatherbench.scoring.score import score, usable_initial_times
 from graphufs.weatherbench.scoring.score_state import ScoreState

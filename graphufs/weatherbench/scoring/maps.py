@@ -11,9 +11,9 @@ from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.zarr_io import level_coordinate
 from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import Channel, unpack, vectors_in
 from graphufs.weatherbench.metrics.metrics import STATISTICS, Fields, metrics_of, pointwise
-from graphufs.weatherbench.metrics.seeps import SeepsClimatology
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 
 METRICS = ("rmse", "mse", "mae", "bias", "seeps")

@@ -14,6 +14,7 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.replay.times import text
 from graphufs.vocabulary.conventions import DEFAULT, Convention
+from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import vectors_in
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import phase_mismatch
@@ -21,7 +22,7 @@ from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, Truth
 from graphufs.weatherbench.metrics.kernel import ORDER
 from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS, OF_VECTORS, SKIPS_NAN, Fields, pointwise
 from graphufs.weatherbench.metrics.region_weights import region_weights
-from graphufs.weatherbench.metrics.seeps import SeepsClimatology, SeepsThresholds
+from graphufs.weatherbench.metrics.seeps import SeepsThresholds
 from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
 from graphufs.weatherbench.scoring.baselines import Baseline, Situation
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState

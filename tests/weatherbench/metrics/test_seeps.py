@@ -8,8 +8,9 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
+from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.metrics.seeps import SeepsClimatology, SeepsThresholds, penalties, seeps
+from graphufs.weatherbench.metrics.seeps import SeepsThresholds, penalties, seeps
 
 P = 0.4
 DRY, LIGHT, HEAVY = 1e-4, 1e-3, 1e-2

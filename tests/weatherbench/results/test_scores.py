@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from graphufs.demo_bar import check
+from graphufs.demo_bar import bar_table, check
 from graphufs.errors import UserError
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS
 from graphufs.weatherbench.results.display import channel_name, lead_name, number
 from graphufs.weatherbench.results.scores import Scores
-from graphufs.weatherbench.results.table import bar_table, score_table
+from graphufs.weatherbench.results.table import score_table
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 CHANNELS = (Channel("surface_pressure"), Channel("temperature", 500.0), Channel("temperature", 1000.0))
