@@ -24,8 +24,8 @@ from graphufs.config import loading
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.registry import registry
+from graphufs.registry.decisions import promote
 from graphufs.replay.synthetic.store import ensure_world
-from graphufs.retraining.decide import promote
 from graphufs.steps import CHAIN, run_step
 from graphufs.storage.paths import Layout
 

@@ -100,7 +100,7 @@ def compare(model: str, other: str | None = None, *, where: Where | None = None)
 @app.command
 def promote(model: str, *, why: str, where: Where | None = None) -> int:
     """Make a model the champion of its experiment name; the former champion retires. `--why` goes into the history."""
-    from graphufs.retraining.decide import promote as promoted
+    from graphufs.registry.decisions import promote as promoted
 
     root = root_folder((where or Where()).root)
     event = promoted(root, model, registry.whoever(), why)
@@ -111,7 +111,7 @@ def promote(model: str, *, why: str, where: Where | None = None) -> int:
 @app.command
 def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Where | None = None) -> int:
     """Make the former champion of an experiment name the champion again, or the one that `--to` names."""
-    from graphufs.retraining.decide import rollback as rolled_back
+    from graphufs.registry.decisions import rollback as rolled_back
 
     root = root_folder((where or Where()).root)
     event = rolled_back(root, experiment, registry.whoever(), why, to)

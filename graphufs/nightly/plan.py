@@ -14,6 +14,7 @@ from graphufs.errors import UserError
 from graphufs.nightly.initial_times import Source, nightly_times
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
+from graphufs.registry.model_experiment import experiment_of
 from graphufs.registry.registry import Model
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
@@ -59,32 +60,6 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         scored=len(scored),
         remaining=len(new) - len(planned),
         holes=[{"initial_time": time, "why": why} for time, why in holes.items() if _parsed(time) not in scored],
-    )
-
-
-def experiment_of(model: Model, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
-    """A model's experiment with a request's nightly section and lead time and, where given, these initial times.
-
-    What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
-    Options of storage, which the registry does not keep, are the request's where it reads the same source.
-    """
-    content = loading.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
-    asked = request.model_dump(mode="json")
-    content["nightly"] = asked["nightly"]
-    for mine, theirs in (
-        (content["data"]["source"], asked["data"]["source"]),
-        (content["normalization"], asked["normalization"]),
-        (content["evaluation"]["era5"], asked["evaluation"]["era5"]),
-    ):
-        if mine["url"] == theirs["url"]:
-            mine["storage_options"] = theirs["storage_options"]
-    if content["evaluation"]["truth"] == "both":
-        content["evaluation"]["truth"] = "replay"  # a night's scores are of one truth, and ERA5 comes days later
-    content["forecast"] |= {name: asked["forecast"][name] for name in ("every", "lead_time")}
-    times = [format_time(time) for time in initial_times]
-    content["forecast"] |= {"period": None, "initial_times": times or None}
-    return loading.validate(
-        Experiment, content, f"the experiment of {model.id} does not suit this night", "graphufs schema"
     )
 
 

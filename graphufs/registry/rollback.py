@@ -8,7 +8,7 @@ from typing import Any
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from graphufs.retraining.decide import rollback
+from graphufs.registry.decisions import rollback
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 

@@ -20,8 +20,8 @@ from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.retraining import NamedScore
 from graphufs.errors import Stopped, UserError
-from graphufs.nightly.plan import experiment_of
 from graphufs.registry import registry
+from graphufs.registry.model_experiment import experiment_of
 from graphufs.report.comparison_page import render
 from graphufs.retraining.decide import evidence_file
 from graphufs.retraining.long_rollout import instabilities

@@ -17,8 +17,8 @@ from graphufs.config import loading
 from graphufs.config.base import Period, format_time
 from graphufs.config.experiment import Experiment
 from graphufs.nightly.initial_times import Source
-from graphufs.nightly.plan import experiment_of
 from graphufs.registry import registry
+from graphufs.registry.model_experiment import experiment_of
 from graphufs.registry.registry import Model
 from graphufs.steps import Progress, ShouldStop
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from graphufs.registry import registry
-from graphufs.retraining.decide import promote
+from graphufs.registry.decisions import promote
 from tests.support.airflow.bench import AirflowBench, eventually
 from tests.support.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
 

@@ -17,7 +17,8 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from graphufs.retraining.decide import evidence_file, promote, rollback
+from graphufs.registry.decisions import promote, rollback
+from graphufs.retraining.decide import evidence_file
 from graphufs.steps import run_step
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import Layout
@@ -139,7 +140,7 @@ PROMOTER = """
 import os, signal, sys
 from pathlib import Path
 from graphufs.storage import atomic as files; from graphufs.registry import registry
-from graphufs.retraining.decide import promote
+from graphufs.registry.decisions import promote
 
 root, at = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0

@@ -16,8 +16,8 @@ from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
+from graphufs.registry.decisions import promote
 from graphufs.replay.synthetic.store import ensure_world
-from graphufs.retraining.decide import promote
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 

@@ -86,7 +86,7 @@ def check_what_decide_is_told_and_which_task_has_something_to_do():
 
 def check_a_round_promotes_a_better_challenger_tells_the_nights_and_is_taken_back():
     from graphufs.registry import registry
-    from graphufs.retraining.decide import promote
+    from graphufs.registry.decisions import promote
 
     root = Path(os.environ["GRAPHUFS_ROOT"])
     (first,) = [one.id for one in registry.models(root, "tiny")]

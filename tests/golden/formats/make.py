@@ -226,7 +226,7 @@ def steps_and_jobs() -> dict[str, Any]:
     from graphufs.emulator import checkpoint
     from graphufs.nightly.scores import NightlyScores
     from graphufs.registry import registry
-    from graphufs.retraining.decide import promote
+    from graphufs.registry.decisions import promote
     from graphufs.steps import CHAIN, Part, run_step
     from graphufs.storage.paths import Layout
     from graphufs.weatherbench.results.scores import Scores

@@ -1,0 +1,37 @@
+"""The experiment of a registered model, fitted to what a night or a round asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from graphufs.config import loading
+from graphufs.config.base import format_time
+from graphufs.config.experiment import Experiment
+from graphufs.registry.registry import Model
+
+
+def experiment_of(model: Model, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
+    """A model's experiment with a request's nightly section and lead time and, where given, these initial times.
+
+    What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
+    Options of storage, which the registry does not keep, are the request's where it reads the same source.
+    """
+    content = loading.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
+    asked = request.model_dump(mode="json")
+    content["nightly"] = asked["nightly"]
+    for mine, theirs in (
+        (content["data"]["source"], asked["data"]["source"]),
+        (content["normalization"], asked["normalization"]),
+        (content["evaluation"]["era5"], asked["evaluation"]["era5"]),
+    ):
+        if mine["url"] == theirs["url"]:
+            mine["storage_options"] = theirs["storage_options"]
+    if content["evaluation"]["truth"] == "both":
+        content["evaluation"]["truth"] = "replay"  # a night's scores are of one truth, and ERA5 comes days later
+    content["forecast"] |= {name: asked["forecast"][name] for name in ("every", "lead_time")}
+    times = [format_time(time) for time in initial_times]
+    content["forecast"] |= {"period": None, "initial_times": times or None}
+    return loading.validate(
+        Experiment, content, f"the experiment of {model.id} does not suit this night", "graphufs schema"
+    )
