@@ -29,9 +29,9 @@ from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, BatchLoader, Samples
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
+from graphufs.emulator.forecast_dataset import template
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
-from graphufs.forecast.store import template
 from graphufs.graph.build import build_graph
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
