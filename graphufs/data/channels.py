@@ -1,4 +1,4 @@
-"""What a frame holds: channels, and facts on the variables they belong to.
+"""What a frame holds: channels.
 
 A frame is all time-varying data at one stamp, float32 [channel, lat, lon]: a channel for each surface variable and
 for each level of a variable with levels.
@@ -7,8 +7,7 @@ for each level of a variable with levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from graphufs.errors import UserError
 
@@ -20,29 +19,6 @@ class Channel:
     variable: str
     level: float | None = None
     native: float | None = None
-
-
-@dataclass(frozen=True)
-class VariableFacts:
-    """What the source says about a variable: its dimensions, its vertical dimension if it has one, its attributes."""
-
-    dimensions: tuple[str, ...]
-    vertical: str | None
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def varies(self) -> bool:
-        """Whether the variable changes with time."""
-        return "time" in self.dimensions
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON objects."""
-        return asdict(self) | {"dimensions": list(self.dimensions)}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> VariableFacts:
-        """From what `to_json` gave."""
-        return cls(tuple(content["dimensions"]), content["vertical"], dict(content["attributes"]))
 
 
 def variable_slices(channels: Sequence[Channel]) -> dict[str, slice]:

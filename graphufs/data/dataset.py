@@ -12,12 +12,13 @@ import numpy as np
 import tensorstore
 
 from graphufs.config.base import Period
-from graphufs.data.channels import Channel, VariableFacts, slice_of, variable_slices
+from graphufs.data.channels import Channel, slice_of, variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, new_context
 from graphufs.errors import UserError
 from graphufs.replay.times import hours, instant, listing, stamps_in
+from graphufs.replay.variable_facts import VariableFacts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from graphufs.data.channels import Channel, VariableFacts
+from graphufs.data.channels import Channel
 from graphufs.errors import UserError
 from graphufs.replay.times import from_runs, text, to_runs
+from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import FORMATS
 

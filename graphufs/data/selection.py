@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphufs.config.experiment import Experiment
-from graphufs.data.channels import Channel, VariableFacts
+from graphufs.data.channels import Channel
 from graphufs.errors import UserError
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, stamps_in, text
+from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.paths import thickness_variable
 from graphufs.vocabulary.variables import check_variables
 

@@ -20,9 +20,9 @@ import xarray as xr
 
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
-from graphufs.data.channels import VariableFacts
 from graphufs.errors import UserError
 from graphufs.replay.times import text
+from graphufs.replay.variable_facts import VariableFacts
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 
