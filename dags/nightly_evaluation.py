@@ -22,9 +22,9 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, g
 
 from jobs.airflow.assets import CHAMPION, CHECKPOINT, SCORES
 from jobs.airflow.forms import choices, defaults, from_schema, nightly
-from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
 from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.operators.mirror import MirrorOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_NIGHTLY_SCHEDULE", "0 3 * * *")
 """Cron's spelling, UTC."""

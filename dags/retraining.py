@@ -23,9 +23,9 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, t
 from jobs.airflow.assets import CHAMPION
 from jobs.airflow.forms import choices, defaults, from_schema
 from jobs.airflow.forms.retraining import AskPerson
-from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
 from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.operators.mirror import MirrorOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_RETRAINING_SCHEDULE", "0 5 1 * *")
 """Cron's spelling, UTC."""

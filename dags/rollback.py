@@ -12,9 +12,9 @@ from airflow.sdk import DAG, Param, get_current_context, task
 
 from jobs.airflow.assets import CHAMPION
 from jobs.airflow.forms import choices, defaults, nightly
-from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
 from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.operators.mirror import MirrorOperator
 
 with DAG(
     dag_id="rollback",

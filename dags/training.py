@@ -21,9 +21,9 @@ from airflow.sdk import DAG, Param, get_current_context, task
 
 from jobs.airflow.assets import CHECKPOINT
 from jobs.airflow.forms import choices, defaults, from_schema
-from jobs.airflow.mirror.fetch import MirrorOperator
 from jobs.airflow.notifier import Notifier
 from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.operators.mirror import MirrorOperator
 from jobs.airflow.operators.site import PreflightOperator
 
 KEYS = {

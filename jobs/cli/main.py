@@ -48,7 +48,7 @@ def submit_(
     needs
         Key of a job that must complete first. May be repeated.
     """
-    from jobs.catalogue import experiment_of
+    from jobs.experiments import experiment_of
 
     place, asked = place or Place(), asked or Asked()
     loaded = experiment_of(experiment, list(asked.set_))
@@ -71,7 +71,7 @@ def submit_(
 @app.command
 def run(experiment: str, *, place: Place | None = None, asked: Asked | None = None) -> int:
     """Submit all steps of an experiment, from data to report, each after the one it needs."""
-    from jobs.catalogue import experiment_of
+    from jobs.experiments import experiment_of
 
     place, asked = place or Place(), asked or Asked()
     loaded = experiment_of(experiment, list(asked.set_))

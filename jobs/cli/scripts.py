@@ -10,9 +10,9 @@ from pathlib import Path
 from graphufs.cli.app import BAD_INPUT, Options, run_steps
 from graphufs.errors import UserError
 from jobs import site as sites
-from jobs.catalogue import experiment_of
 from jobs.cli import app as command
 from jobs.cli import main as jobs_cli
+from jobs.experiments import experiment_of
 from jobs.scheduler import slurm
 from jobs.submission import submit
 

@@ -60,8 +60,8 @@ def fetch(
     limit
         With --json, bytes that the file may have.
     """
-    from jobs.catalogue import fetch as hand_out
-    from jobs.catalogue import packed, report_of
+    from jobs.hand_out import fetch as hand_out
+    from jobs.hand_out import packed, report_of
 
     place = place or Place()
     root = place.folder()

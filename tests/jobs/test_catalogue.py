@@ -10,8 +10,8 @@ import pytest
 
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from jobs import catalogue
-from jobs.catalogue import fetch
+from jobs import catalogue, experiments, hand_out
+from jobs.hand_out import fetch
 from jobs.job import usage
 from tests.jobs import job_of
 
@@ -91,16 +91,16 @@ def test_a_file_goes_to_standard_output_byte_for_byte(root, capfdbinary):
 def test_a_file_travels_in_json_unless_it_is_too_large_or_outside(root):
     content = bytes(range(256))
     (root / "bytes").write_bytes(content)
-    packed = catalogue.packed(root, "bytes", 256)
+    packed = hand_out.packed(root, "bytes", 256)
     assert base64.b64decode(packed["base64"]) == content and packed["bytes"] == 256
     assert packed["sha256"] == hashlib.sha256(content).hexdigest()
     with pytest.raises(UserError, match="256 bytes, more than the 255"):
-        catalogue.packed(root, "bytes", 255)
+        hand_out.packed(root, "bytes", 255)
     with pytest.raises(UserError, match="is no file"):
-        catalogue.packed(root, "runs", 255)
+        hand_out.packed(root, "runs", 255)
     for name in ("../secret", "link", "folder/secret"):
         with pytest.raises(UserError, match="lies outside"):
-            catalogue.packed(root, name, 255)
+            hand_out.packed(root, name, 255)
 
 
 def test_what_is_not_there_is_bad_input(root, tmp_path):
@@ -187,10 +187,10 @@ def test_accounting_is_asked_for_energy_too_and_what_is_no_number_of_joules_is_n
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert catalogue.experiment_of("tiny", []).name == "tiny"
+    assert experiments.experiment_of("tiny", []).name == "tiny"
     (tmp_path / "tiny").write_text(
-        (catalogue.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine")
+        (experiments.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine")
     )
-    assert catalogue.experiment_of("tiny", []).name == "mine"
+    assert experiments.experiment_of("tiny", []).name == "mine"
     with pytest.raises(UserError, match="cannot read the experiment tyni"):
-        catalogue.experiment_of("tyni", [])
+        experiments.experiment_of("tyni", [])

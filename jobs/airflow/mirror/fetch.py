@@ -14,35 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowSkipException
-
 from graphufs.storage.atomic import fsync, write_json
 from graphufs.storage.lock import locked
 from jobs.airflow.mirror import read
-from jobs.airflow.operators.site import SiteCommand
-from jobs.airflow.sites.client import Refused, SiteClient, SiteError, Unreachable
+from jobs.airflow.sites.client import Refused, SiteClient, SiteError
 
 LARGEST = 32 * 2**20
 """Bytes of a file that is still fetched."""
 TOTAL = 2**30
 """Bytes that a site's copy may have; the newest files come first."""
-
-
-class MirrorOperator(SiteCommand):
-    """Fetch what forms and pages need from a site; skipped if it cannot be asked, the old copy stays then."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"doc_md": "Fetch what forms and pages show from the site.", **kwargs})
-
-    def ask(self, client: SiteClient, context: Context) -> Any:
-        """What was fetched, removed and left out."""
-        try:
-            done = refresh(client, self.site, lambda words: self.log.info("%s", words))
-        except Unreachable as error:
-            raise AirflowSkipException(f"site {self.site} cannot be asked now, the old copy stays: {error}") from None
-        self.log.info("Models: %(models)s, runs: %(runs)s, files: %(files)s, fetched: %(fetched)s", done)
-        return done
 
 
 def refresh(client: SiteClient, site: str, say: Callable[[str], object]) -> dict[str, int]:

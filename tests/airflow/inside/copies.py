@@ -92,7 +92,7 @@ def check_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
     from jobs.airflow.mirror import read
-    from jobs.airflow.mirror.fetch import MirrorOperator
+    from jobs.airflow.operators.mirror import MirrorOperator
     from jobs.airflow.operators.site import PreflightOperator
     from jobs.airflow.sites.client import SiteClient, Unreachable
 
