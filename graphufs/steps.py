@@ -110,7 +110,12 @@ STEPS: dict[str, Step] = {
             ("train",),
             parts=True,
         ),
-        Step("evaluate", "Score forecasts and baselines against Replay.", "graphufs.weatherbench.step", ("forecast",)),
+        Step(
+            "evaluate",
+            "Score forecasts and baselines against Replay, ERA5 or both.",
+            "graphufs.weatherbench.step",
+            ("forecast",),
+        ),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
         Step("register", "Enter the trained model and its scores in the registry.", "graphufs.register", ("evaluate",)),
         Step("extend_world", "Let a night pass in the embedded world.", "graphufs.nightly.world"),
