@@ -71,10 +71,11 @@ shell-hpc:     ## A shell on its login node
 test-compose: .venv/.dev   ## Build, start and use docker-compose.yml; GRAPHUFS_NO_ENGINE=1: well without an engine
 	@.venv/bin/python -m pytest -m 'not long' -p no:xdist tests/compose $(PYTEST_ARGS)
 
-lint: .venv/.dev           ## Check style and types
+lint: .venv/.dev           ## Check style, types, and the picture of the packages
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/python scripts/architecture.py --check
 
 benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what else lies under benchmarks/
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT) --seeds 0 1 2

@@ -111,7 +111,10 @@ STEPS: dict[str, Step] = {
             parts=True,
         ),
         Step(
-            "evaluate", "Score forecasts and baselines against Replay.", "graphufs.weatherbench.evaluate", ("forecast",)
+            "evaluate",
+            "Score forecasts and baselines against Replay, ERA5 or both.",
+            "graphufs.weatherbench.evaluate",
+            ("forecast",),
         ),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
         Step(

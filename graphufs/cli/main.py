@@ -1,4 +1,7 @@
-"""The command line: `graphufs prepare | normalize | train | forecast | evaluate | report | run EXPERIMENT`."""
+"""The command line `graphufs`: the steps of an experiment, chains of them, and what only looks.
+
+Commands on registered models, comparisons and scores of any stores are in modules of their own.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """One segment of frames on disk: a zarr array [time, channel, lat, lon] in which one frame is one read.
 
 The inner chunk is a frame, frames are packed along time into shards of about a hundred megabytes (few files, which
-parallel file systems like), and nothing is compressed, so that a frame is one stretch of one file. Measured in
-reference/libraries.md section 1. Written with zarr-python, read with tensorstore into the caller's buffer.
+parallel file systems like), and nothing is compressed, so that a frame is one stretch of one file. Written with
+zarr-python, read with tensorstore into the caller's buffer: in shuffled order and from a warm cache, frames of 0.14 MB
+came five times as fast as through zarr-python, frames of 5 MB up to twice as fast. Compression halved the files and
+took 1.4 times the CPU time for small frames.
 """
 
 from __future__ import annotations

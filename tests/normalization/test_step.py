@@ -318,7 +318,7 @@ def years() -> tuple[PreparedData, dict[str, FieldMoments]]:
 
 @pytest.mark.parametrize(
     ("name", "mean", "std", "diffs_std"),
-    [  # the constants of the GraphCast demo: reference/replay.md B.1
+    [  # the constants in the statistics that are published with GraphCast
         ("year_progress_sin", -0.0019232822626236157, 0.7085840482846367, 0.0030342521761048467),
         ("year_progress_cos", 0.01172127404282719, 0.7055264413169846, 0.0030474038590028816),
         ("day_progress_sin", -1.0231613285011715e-08, 0.7071067811865475, 0.9999999974440369),

@@ -8,7 +8,7 @@ from graphufs.replay.levels import match_levels
 from tests.support.lookalike import hybrid_levels
 
 WANTED = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
-INDICES = [34, 43, 49, 54, 58, 62, 69, 75, 81, 87, 99, 108, 126]  # reference/replay.md A.4
+INDICES = [34, 43, 49, 54, 58, 62, 69, 75, 81, 87, 99, 108, 126]  # the native layers nearest to WANTED in `pfull`
 
 
 def spellings() -> dict[str, np.ndarray]:

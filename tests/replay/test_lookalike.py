@@ -1,4 +1,4 @@
-"""The look-alike stores have what the real ones have: reference/replay.md A.8."""
+"""The look-alike stores have what the real ones have: names, dimensions, encodings, missing values."""
 
 from __future__ import annotations
 
