@@ -71,10 +71,11 @@ shell-hpc:     ## A shell on its login node
 test-compose: .venv/.dev   ## Build, start and use docker-compose.yml; GRAPHUFS_NO_ENGINE=1: well without an engine
 	@.venv/bin/python -m pytest -m 'not long' -p no:xdist tests/compose $(PYTEST_ARGS)
 
-lint: .venv/.dev           ## Check style, types, and the picture of the packages
+lint: .venv/.dev           ## Check style, types, the order of imports, and the picture of the packages
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
 	@.venv/bin/python scripts/architecture.py --check
 
 benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what else lies under benchmarks/

@@ -26,7 +26,8 @@ from graphufs.data.selection import Selection, check_times, select
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
 from graphufs.grid.areas import parent_latitudes
-from graphufs.replay.source import ReplayStore, open_source, open_store
+from graphufs.replay.experiment_source import open_source
+from graphufs.replay.source import ReplayStore, open_store
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import by_month, listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop

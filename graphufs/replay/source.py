@@ -18,13 +18,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs.config.data import EMBEDDED
-from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.replay.times import text
 from graphufs.replay.variable_facts import VariableFacts
-from graphufs.steps import Progress, ShouldStop
-from graphufs.storage.paths import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -259,28 +255,6 @@ def open_store(url: str, component: str, storage_options: Mapping[str, Any] | No
         decode_coords=False,
     )
     return ReplayStore(decoded, url, component)
-
-
-def open_source(
-    experiment: Experiment, root: Path, until: np.datetime64, *, progress: Progress, should_stop: ShouldStop
-) -> ReplayStore:
-    """Open the experiment's source; the embedded world is made first, as far as `until`, where that is not done.
-
-    Raises
-    ------
-    UserError
-        If the source cannot be opened.
-    Stopped
-        If `should_stop()` turned true while the embedded world was made.
-    """
-    source = experiment.data.source
-    url = source.url
-    if url == EMBEDDED:
-        from graphufs.replay.synthetic.store import ensure_world
-
-        folder = Layout(experiment, root).world
-        url = str(ensure_world(folder, source.world, until, progress=progress, should_stop=should_stop))
-    return open_store(url, source.component, source.storage_options)
 
 
 def _datetimes(values: np.ndarray) -> np.ndarray:

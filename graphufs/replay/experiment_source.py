@@ -1,0 +1,37 @@
+"""The source that an experiment names, opened; the embedded world is made first, where that is not done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
+from graphufs.replay.source import ReplayStore, open_store
+from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.paths import Layout
+
+
+def open_source(
+    experiment: Experiment, root: Path, until: np.datetime64, *, progress: Progress, should_stop: ShouldStop
+) -> ReplayStore:
+    """Open the experiment's source; the embedded world is made first, as far as `until`, where that is not done.
+
+    Raises
+    ------
+    UserError
+        If the source cannot be opened.
+    Stopped
+        If `should_stop()` turned true while the embedded world was made.
+    """
+    source = experiment.data.source
+    url = source.url
+    if url == EMBEDDED:
+        from graphufs.replay.synthetic.store import (
+            ensure_world,
+        )  # brings the world's model, which a real source needs none of
+
+        folder = Layout(experiment, root).world
+        url = str(ensure_world(folder, source.world, until, progress=progress, should_stop=should_stop))
+    return open_store(url, source.component, source.storage_options)
