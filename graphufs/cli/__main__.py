@@ -1,0 +1,5 @@
+"""`python -m graphufs.cli` is the command `graphufs`."""
+
+from graphufs.cli.main import main
+
+main()
