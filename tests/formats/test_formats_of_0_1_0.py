@@ -23,6 +23,7 @@ from graphufs.config import loading
 from graphufs.data.dataset import PreparedData
 from graphufs.data.manifest import Manifest
 from graphufs.emulator import checkpoint
+from graphufs.errors import Stopped
 from graphufs.nightly.scores import NightlyScores
 from graphufs.normalization.statistics import Statistics
 from graphufs.registry import registry
@@ -31,6 +32,7 @@ from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAIN, run_step
 from graphufs.storage.paths import Layout
+from graphufs.train.compiled_steps import Programs
 from graphufs.weatherbench.results.scores import Scores
 from jobs import site
 from jobs.airflow.keys import job_key
@@ -157,14 +159,19 @@ def test_moments_make_the_same_statistics_again(own_root):
         xr.testing.assert_equal(then, now)
 
 
-def test_a_training_that_was_stopped_goes_on(own_root):
+def test_a_training_that_was_stopped_is_taken_up_where_it_stood(own_root, monkeypatch):
     stopped, after = loading.parse(VALUES["stopped"]["experiment"]), VALUES["stopped"]["after"]
-    checkpoints = Layout(stopped, own_root.path).checkpoints
-    assert checkpoint.updates(checkpoints)[-1] == after
+    assert checkpoint.updates(Layout(stopped, own_root.path).checkpoints) == [after]
+    taken_up = []
+
+    def compiling(programs, stages, progress):  # what comes now takes long, and reads nothing more
+        taken_up.extend(stages)
+        raise Stopped("before compiling")
+
+    monkeypatch.setattr(Programs, "prepare", compiling)
     result = run_step("train", stopped, own_root.path)
-    assert result["status"] == "completed" and result["updates"] == 6 > after
-    lines = [json.loads(line) for line in Layout(stopped, own_root.path).metrics.read_text().splitlines()]
-    assert [line["update"] for line in lines if line["event"] == "validation"] == [after, 6]
+    assert (result["status"], result["message"]) == ("stopped", "before compiling")
+    assert [stage.end for stage in taken_up] == [6]
 
 
 def test_forecasts_that_are_half_made_are_finished(own_root):

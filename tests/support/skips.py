@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 ALLOWED = (
-    r"the set has no .*_skipna\.nc",  # of the golden cases that came with the project; another set may have it
+    r"got empty parameter set for \(golden_with_nan\)",  # another set of golden cases may have one with NaN
+    r"docker and its compose plugin are not installed",  # make test-compose, which comes later, has them
     r"no Docker engine answers",  # .ci/run says itself whether there is one
 )
 """Reasons that are well everywhere: what is missing does not belong to the machine."""
