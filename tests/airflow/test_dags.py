@@ -79,8 +79,10 @@ def inside(folder: Path, only: str = "") -> dict:
 
 def test_dag_files_are_read_fast_and_need_no_arrays(results):
     assert not results["heavy"]
-    spent = {name: seconds for name, seconds in results["spent"].items() if name != "airflow"}
-    assert set(spent) == {path.stem for path in (ROOT / "dags").glob("*.py")} and max(spent.values()) < 0.5, spent
+    spent = dict(results["spent"])
+    airflow = spent.pop("airflow")  # what importing it costs any DAG file, on this machine
+    assert set(spent) == {path.stem for path in (ROOT / "dags").glob("*.py")}
+    assert max(spent.values()) < 0.25 * airflow, (airflow, spent)
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -30,11 +30,11 @@ def checks() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def main(report: Path) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     import airflow.sdk  # what every DAG file has cost before its own imports
     from airflow.dag_processing import dagbag
 
-    spent, begun = {"airflow": time.perf_counter() - started}, time.process_time()
+    spent, begun = {"airflow": time.process_time() - started}, time.process_time()
     for path in (ROOT / "dags").glob("*.py"):
         exec(compile(path.read_text(), path, "exec"), {"__name__": "dag", "__doc__": ""})
         spent[path.stem], begun = time.process_time() - begun, time.process_time()
