@@ -96,8 +96,7 @@ class Program:
 def mean_over_devices(found: Any) -> Any:
     """The mean over all devices of a pytree of float32 arrays, by one exchange.
 
-    An exchange waits for the slowest device; on CPUs, where XLA does not put small ones together, one for each of a
-    network's hundred parameters made an update of the smallest network take a second where cores are shared.
+    An exchange waits for the slowest device, and a network has a hundred parameters. What it saves was not measured.
     """
     vector, unravel = ravel_pytree(found)
     return unravel(jax.lax.pmean(vector, AXIS))
