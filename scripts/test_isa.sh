@@ -14,7 +14,7 @@ for isa in ${ISAS-SSE4_2 AVX2 unlimited}; do
         SSE4_2) limits=(XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 NUMBA_CPU_NAME=nehalem OPENBLAS_CORETYPE=Nehalem
             "NPY_DISABLE_CPU_FEATURES=X86_V3 X86_V4") ;;
         AVX2) limits=(XLA_FLAGS=--xla_cpu_max_isa=AVX2 NUMBA_CPU_NAME=haswell OPENBLAS_CORETYPE=Haswell) ;;
-        unlimited) ;;
+        unlimited) limits=(XLA_FLAGS=) ;;
         *) echo "test_isa: there is no $isa; there are SSE4_2, AVX2, unlimited" >&2; exit 2 ;;
     esac
     for cores in ${CORES-1 2}; do

@@ -25,6 +25,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# To compile takes the tests longer than to compute, and a quarter as long where nothing is optimized. With XLA_FLAGS
+# in the environment, an empty one included, programs are compiled as a user's: `make test-isa` does that.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
 
 Cluster = slurm_cluster.Cluster
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"

@@ -145,7 +145,7 @@ class AirflowBench:
         return [(float(line.split()[0]), line.split()[1]) for line in lines]
 
 
-SITE = ("SLURM_CONF", "GRAPHUFS_SITES", "PATH", *(name for name in os.environ if name.startswith("JAX_")))
+SITE = ("SLURM_CONF", "GRAPHUFS_SITES", "PATH", *(name for name in os.environ if name.startswith(("JAX_", "XLA_"))))
 """What the site's command is told by its environment; the compiled programs of all tests lie in one place."""
 
 
