@@ -8,7 +8,8 @@ PYTEST_ARGS ?=
     up down logs shell-hpc lint benchmark lock clean
 
 # Which tests each of the two processes takes, tests/conftest.py says.
-PYTEST := .venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
+PROCESSES := 2
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +43,7 @@ test: .venv/.dev .venv-airflow/.done  ## Run the tests
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) $(PYTEST_ARGS)
 
+test-faults: PROCESSES := 3  # a fault is mostly waited for
 test-faults: .venv/.dev .venv-airflow/.done  ## The most telling faults on a real Slurm and a real Airflow
 	@scripts/packages.sh slurm postgresql
 	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)

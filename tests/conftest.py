@@ -99,10 +99,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(skips.Plugin(config), "skips")
 
 
-SERVERS = ("tests/airflow/test_end_to_end.py", "tests/slurm/test_cluster.py", "tests/slurm/test_jobs.py")
-"""Files of tests that share a Slurm, so one process takes them all."""
-APART = "tests/slurm/test_faults.py"
-"""The file whose tests are dealt out one by one: each waits more than it computes."""
+AIRFLOW = tuple(f"tests/airflow/test_{name}.py" for name in ("end_to_end", "faults", "faults_people", "guards"))
+SERVERS = (*AIRFLOW, "tests/slurm/test_cluster.py", "tests/slurm/test_jobs.py")
+"""Files of tests that share an Airflow and a Slurm, so one process takes them all."""
+APART = ("tests/slurm/test_jobs.py::test_several_processes", "tests/slurm/test_faults.py")
+"""What the names of tests begin with that are dealt out one by one: each waits more than it computes."""
 LONGEST = (*SERVERS, *(f"tests/{name}.py" for name in ("train/test_devices", "train/test_resume", "test_parallel")))
 """Files of tests that take a minute and more, the longest first."""
 
@@ -115,7 +116,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            return "servers" if path in SERVERS else nodeid if path == APART else path
+            return nodeid if nodeid.startswith(APART) else "servers" if path in SERVERS else path
 
     return ByFile(config, log)
 

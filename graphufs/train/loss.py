@@ -268,10 +268,10 @@ def batch_loss_and_grads(
             samples = jax.tree.unflatten(tree, [next(parts) if leaf.shape[0] == batch else leaf for leaf in leaves])
             return jax.tree.map(jnp.add, total, gradients(samples)), None
 
-        zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(gradients, jax.tree.unflatten(tree, [leaf[:at_once] for leaf in leaves])),
-        )
+        # What `gradients` returns, spelled out: to ask JAX for it would trace the network twice.
+        none = jnp.float32(0)
+        found = none, Diagnostics(dict.fromkeys(weights.levels, none), weights.levels)
+        zeros = jax.tree.map(jnp.zeros_like, (found, (network, edges)))
         total, _ = jax.lax.scan(body, zeros, split)
         result, (direct, by_edges) = jax.tree.map(lambda leaf: leaf / count, total)
     return result, jax.tree.map(jnp.add, direct, pull_edges(by_edges)[0])

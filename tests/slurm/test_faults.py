@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,18 @@ from graphufs.steps import run_step
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from jobs.submission.submit import LATE
+from tests.conftest import made_once
 from tests.slurm import running, slurm_cluster
 from tests.support.slurm_bench import Bench, assert_equal, experiment, final_arrays, wait_for
 
 Cluster = slurm_cluster.Cluster
+Arrays = dict[str, np.ndarray]
+Undisturbed = Callable[[list[str]], Arrays]
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 STAGE = "training.stages=[{name: long, updates: %d, learning_rate: {peak: 1.0e-3}}]"
 OFTEN = ["training.checkpoint_every=50", "training.validate_every=1000", "training.checkpoint_minutes=null"]
-SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (700, 4500))
+SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (700, 2500))
 HALT = """
 import functools, sys
 import jobs.scheduler.slurm
@@ -62,14 +65,18 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, normalized_root: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The final arrays of the two trainings of this module, run inline."""
-    root = Path(shutil.copytree(normalized_root, tmp_path_factory.mktemp("undisturbed") / "root"))
-    found = {}
-    for name, overrides in (("short", SHORT), ("long", LONG)):
-        assert run_step("train", experiment(*overrides), root)["status"] == "completed"
-        found[name] = final_arrays(experiment(*overrides), root)
-    return found
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, normalized_root: Path) -> Undisturbed:
+    """The final arrays of one of this module's two trainings, run inline: by whichever process needs them first."""
+
+    def arrays(overrides: list[str]) -> Arrays:
+        def make(root: Path) -> None:
+            shutil.copytree(normalized_root, root)
+            assert run_step("train", experiment(*overrides), root)["status"] == "completed"
+
+        name = "undisturbed-" + ("short" if overrides is SHORT else "long")
+        return final_arrays(experiment(*overrides), made_once(tmp_path_factory, name, make))
+
+    return arrays
 
 
 class Row:
@@ -268,15 +275,15 @@ def assert_checkpoint_intact(bench: Bench, overrides: list[str]) -> int:
     return int(path.name)
 
 
-def ends_equal(bench: Bench, undisturbed: dict[str, Any], which: str = "short") -> str:
+def ends_equal(bench: Bench, undisturbed: Undisturbed, overrides: list[str] = SHORT) -> str:
     bench.until("COMPLETED", seconds=450)
-    assert_equal(final_arrays(experiment(*(SHORT if which == "short" else LONG)), bench.root), undisturbed[which])
+    assert_equal(final_arrays(experiment(*overrides), bench.root), undisturbed(overrides))
     return "equal"
 
 
 @pytest.mark.long
 def test_the_queue_is_empty_for_several_polls(
-    bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]
+    bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed
 ) -> None:
     row = Row(bench, "squeue and sacct empty for several polls", request)
     waiter = bench.start(*train(bench, "--wait", "--json", overrides=SHORT))
@@ -304,7 +311,7 @@ def bench_started(bench: Bench, updates: int = 60) -> None:
 
 @pytest.mark.long
 def test_the_controller_down_in_the_middle_of_a_job(
-    bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]
+    bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed
 ) -> None:
     row = Row(bench, "slurmctld down for a minute, job running", request)
     bench.run(*train(bench, overrides=LONG))
@@ -316,10 +323,10 @@ def test_the_controller_down_in_the_middle_of_a_job(
         time.sleep(10)
     finally:
         bench.cluster.start("slurmctld")
-    row.ends(arrays=ends_equal(bench, undisturbed, "long"), note="the job went on")
+    row.ends(arrays=ends_equal(bench, undisturbed, LONG), note="the job went on")
 
 
-def test_cancelled_behind_our_back(bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]) -> None:
+def test_cancelled_behind_our_back(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "scancelled behind our back", request)
     job = bench.run(*train(bench, overrides=SHORT))["jobs"][0]
     bench_started(bench)
@@ -346,7 +353,7 @@ def workers(bench: Bench) -> list[int]:
     return found
 
 
-def test_its_process_killed(bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]) -> None:
+def test_its_process_killed(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "its process killed -9", request)
     waiter = bench.start(*train(bench, "--wait", "--json", overrides=SHORT))
     bench_started(bench)
@@ -360,7 +367,7 @@ def test_its_process_killed(bench: Bench, request: pytest.FixtureRequest, undist
     assert status["attempt"] == 2 and bench.job().attempt(2).cause == "killed"
 
 
-def test_its_node_killed(bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]) -> None:
+def test_its_node_killed(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "its node killed", request)
     job = bench.run(*train(bench, overrides=SHORT))["jobs"][0]
     bench_started(bench)
@@ -374,7 +381,7 @@ def test_its_node_killed(bench: Bench, request: pytest.FixtureRequest, undisturb
     assert status["attempt"] == 1 and status["id"] == job["id"] and status["starts"] == 2
 
 
-def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]) -> None:
+def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "preempted", request)
     job = bench.run(*train(bench, "--resource", "partition=low", overrides=SHORT))["jobs"][0]
     bench_started(bench)
@@ -389,13 +396,13 @@ def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: di
 
 
 def test_the_time_limit_hit_twice(
-    cluster: Cluster, tmp_path: Path, normalized_root: Path, request: pytest.FixtureRequest, undisturbed: dict[str, Any]
+    cluster: Cluster, tmp_path: Path, normalized_root: Path, request: pytest.FixtureRequest, undisturbed: Undisturbed
 ) -> None:
     bench = Bench(cluster, tmp_path, normalized_root, lead=35)
     row = Row(bench, "time limit hit twice", request)
     options = ("--resource", "partition=short", "--resource", "time_limit=1")
     job = bench.run(*train(bench, *options, overrides=LONG))["jobs"][0]
-    equal = ends_equal(bench, undisturbed, "long")
+    equal = ends_equal(bench, undisturbed, LONG)
     status = row.ends(arrays=equal, note="saved and requeued each time")
     assert status["attempt"] == 1 and status["id"] == job["id"] and status["starts"] >= 3
     reasons = [segment["reason"] for segment in status["history"]["segments"]]
@@ -404,7 +411,7 @@ def test_the_time_limit_hit_twice(
     assert done == sorted(done)
 
 
-def test_out_of_memory(bench: Bench, request: pytest.FixtureRequest, undisturbed: dict[str, Any]) -> None:
+def test_out_of_memory(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "host out of memory", request)
     bench.run(*train(bench, "--resource", "memory=300M", overrides=SHORT))
     assert bench.until("FAILED")["ending"] == "out_of_memory"
@@ -420,7 +427,7 @@ def test_the_run_folder_full(
     tmp_path: Path,
     normalized_root: Path,
     request: pytest.FixtureRequest,
-    undisturbed: dict[str, Any],
+    undisturbed: Undisturbed,
 ) -> None:
     bench = Bench(cluster, tmp_path, normalized_root)
     row = Row(bench, "run folder full", request)
