@@ -7,9 +7,10 @@ PYTEST_ARGS ?=
 .PHONY: help setup setup-dev setup-airflow demo airflow test test-faults test-compose test-isa test-long \
     up down logs shell-hpc lint benchmark lock clean
 
-# Which tests each of the two processes takes, tests/conftest.py says.
+# Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
-PROCESSES := 2
+# More than two cores: a test that starts servers or processes waits for them.
+PROCESSES := 3
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +44,6 @@ test: .venv/.dev .venv-airflow/.done  ## Run the tests
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) $(PYTEST_ARGS)
 
-test-faults: PROCESSES := 3  # a fault is mostly waited for
 test-faults: .venv/.dev .venv-airflow/.done  ## The most telling faults on a real Slurm and a real Airflow
 	@scripts/packages.sh slurm postgresql
 	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)

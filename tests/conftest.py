@@ -18,6 +18,11 @@ from graphufs.steps import CHAIN, run_step
 from tests.slurm import running, slurm_cluster
 from tests.support import phases, skips
 
+# What tests write lies in memory where there is room: they write many small files, and each waits for the disk.
+if "TMPDIR" not in os.environ and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 6 * 2**30:
+    os.environ["TMPDIR"] = "/dev/shm"
+    tempfile.tempdir = None  # as it was before anything asked for it
+
 # The tests compile the same few programs again and again; JAX reads these when it is first imported, here, in the
 # processes the tests start, and in pytest-xdist's workers, which share the first process's folder.
 if "PYTEST_XDIST_WORKER" not in os.environ:
