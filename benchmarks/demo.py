@@ -16,7 +16,7 @@ from rich.console import Console
 
 from graphufs.cli import app as command
 from graphufs.config import loading
-from graphufs.steps import CHAIN
+from graphufs.steps import CHAINS
 from graphufs.storage.paths import Layout
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
@@ -34,7 +34,7 @@ def main() -> int:
         began = time.perf_counter()
         experiment = loading.load(EXPERIMENT, [*options.set, f"training.seed={seed}"])
         root = options.root.absolute()
-        code = command.run_steps(CHAIN, experiment, root)
+        code = command.run_steps(CHAINS["run"], experiment, root)
         if code:
             return code
         from graphufs.demo_bar import show_with_bar

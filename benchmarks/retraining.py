@@ -26,13 +26,13 @@ from graphufs.config.experiment import Experiment
 from graphufs.registry import registry
 from graphufs.registry.decisions import promote
 from graphufs.replay.synthetic.store import ensure_world
-from graphufs.steps import CHAIN, run_step
+from graphufs.steps import CHAINS, run_step
 from graphufs.storage.paths import Layout
 
 
 def first_champion(experiment: Experiment, root: Path) -> None:
     """Train and evaluate the experiment's own model, and make it the champion."""
-    for step in CHAIN[:-1]:
+    for step in CHAINS["run"][:-1]:
         run_step(step, experiment, root)
     promote(root, run_step("register", experiment, root)["model"], "the benchmark", "the first one")
 

@@ -77,7 +77,8 @@ class Run(Protocol):
 class Step:
     """A step's name, what it does, where its function lives, and the steps whose outputs it reads.
 
-    `parts` says whether it can be done in parts.
+    `parts` says whether it can be done in parts. `plans` says that its result's `experiment` is what the steps of a
+    chain after it are given; without one there is nothing for them to do.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Step:
     module: str
     needs: tuple[str, ...] = ()
     parts: bool = False
+    plans: bool = False
 
     def load(self) -> Run:
         """Import the function (this is where JAX and xarray come in)."""
@@ -124,14 +126,25 @@ STEPS: dict[str, Step] = {
             ("evaluate",),
         ),
         Step("extend_world", "Let a night pass in the embedded world.", "graphufs.nightly.extend_world"),
-        Step("plan_nightly", "Choose a night's model and initial times.", "graphufs.nightly.plan", ("register",)),
+        Step(
+            "plan_nightly",
+            "Choose a night's model and initial times.",
+            "graphufs.nightly.plan",
+            ("register",),
+            plans=True,
+        ),
         Step(
             "record_nightly",
             "Add a night's scores to those of the nights before.",
             "graphufs.nightly.record",
             ("evaluate",),
         ),
-        Step("plan_retraining", "Choose a challenger's windows and fresh initial times.", "graphufs.retraining.plan"),
+        Step(
+            "plan_retraining",
+            "Choose a challenger's windows and fresh initial times.",
+            "graphufs.retraining.plan",
+            plans=True,
+        ),
         Step(
             "compare_models",
             "Forecast and score challenger and champion on the same fresh initial times.",
@@ -149,8 +162,12 @@ STEPS: dict[str, Step] = {
 }
 """All steps."""
 
-CHAIN = ("prepare", "normalize", "train", "forecast", "evaluate", "report")
-"""The steps from data to report, in the order `graphufs run` takes."""
+CHAINS: dict[str, tuple[str, ...]] = {
+    "run": ("prepare", "normalize", "train", "forecast", "evaluate", "report"),
+    "nightly": ("extend_world", "plan_nightly", "prepare", "forecast", "evaluate", "record_nightly"),
+    "retrain": ("plan_retraining", "prepare", "normalize", "train", "compare_models", "decide"),
+}
+"""Steps in the order in which the commands `graphufs run`, `nightly` and `retrain`, and the DAGs, take them."""
 
 
 def no_progress(event: Event) -> None:

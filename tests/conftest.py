@@ -14,7 +14,7 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.steps import CHAIN, run_step
+from graphufs.steps import CHAINS, run_step
 from tests.slurm import running, slurm_cluster
 from tests.support import phases, skips
 
@@ -75,7 +75,7 @@ def finished_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment, no
 
     def make(root: Path) -> None:
         shutil.copytree(normalized_root, root)
-        for step in CHAIN:
+        for step in CHAINS["run"]:
             run_step(step, tiny, root)
 
     return made_once(tmp_path_factory, "finished", make)

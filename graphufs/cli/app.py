@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from rich.console import Console
 from graphufs.cli.terminal import Bars, polite_stop
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.steps import run_step
+from graphufs.steps import STEPS, run_step
 from graphufs.storage.paths import root_folder
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
@@ -75,8 +75,17 @@ def exit_code(results: list[dict[str, Any]], as_json: bool) -> int:
     return STOPPED if results and results[-1]["status"] == "stopped" else DONE
 
 
-def take(names: Sequence[str], experiment: Experiment, root: Path) -> list[dict[str, Any]]:
-    """The results of steps taken one after the other; the last one may be `stopped`."""
+def take(
+    names: Sequence[str],
+    experiment: Experiment,
+    root: Path,
+    ends: Callable[[dict[str, Any]], bool] = lambda result: False,
+) -> list[dict[str, Any]]:
+    """The results of steps taken one after the other, those after a plan with the experiment that it planned.
+
+    It ends early with a step that is `stopped`, with a plan that has found nothing to do, and where `ends` says so of a
+    result.
+    """
     root.mkdir(parents=True, exist_ok=True)
     # A restarted step finds its compiled programs again. JAX reads this when it is first imported.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache" / "jax"))
@@ -88,8 +97,12 @@ def take(names: Sequence[str], experiment: Experiment, root: Path) -> list[dict[
                 result = run_step(name, experiment, root, progress=bars, should_stop=should_stop)
             results.append(result)
             _tell(console, result)
-            if result["status"] == "stopped":
+            if result["status"] == "stopped" or ends(result):
                 break
+            if STEPS[name].plans:
+                if result.get("experiment") is None:
+                    break
+                experiment = loading.parse(result["experiment"], origin=f"the plan of {name}")
     return results
 
 

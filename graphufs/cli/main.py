@@ -19,7 +19,7 @@ from graphufs.cli.models import app as models_app
 from graphufs.cli.score import Engine, pressure_levels, score
 from graphufs.config import loading
 from graphufs.errors import Diverged, UserError
-from graphufs.steps import CHAIN
+from graphufs.steps import CHAINS
 from graphufs.storage.paths import Layout
 
 app.command(models_app)
@@ -134,11 +134,7 @@ def nightly(experiment: Path, *, options: Options | None = None) -> int:
     """
     options = options or Options()
     loaded, root = options.load(experiment), options.folder()
-    results = take(("extend_world", "plan_nightly"), loaded, root)
-    plan = results[-1].get("experiment")
-    if plan is not None:
-        planned = loading.parse(plan, origin="the night's plan")
-        results += take(("prepare", "forecast", "evaluate", "record_nightly"), planned, root)
+    results = take(CHAINS["nightly"], loaded, root)
     if not options.json_ and "report" in results[-1]:
         print(f"Report: {root / results[-1]['report']}")
     return exit_code(results, options.json_)
@@ -176,13 +172,8 @@ def retrain(experiment: Path, *, options: Options | None = None) -> int:
     """
     options = options or Options()
     loaded, root = options.load(experiment), options.folder()
-    results = take(("plan_retraining",), loaded, root)
-    plan = results[-1].get("experiment")
-    if plan is not None:
-        planned = loading.parse(plan, origin="the round's plan")
-        results += take(("prepare", "normalize", "train", "compare_models"), planned, root)
-        if results[-1].get("decision") != "ask" or loaded.retraining.answer:
-            results += take(("decide",), planned, root)
+    unanswered = loaded.retraining.answer is None
+    results = take(CHAINS["retrain"], loaded, root, lambda result: unanswered and result.get("decision") == "ask")
     if not options.json_:
         print(results[-1].get("scorecard") or results[-1].get("message") or "")
     return exit_code(results, options.json_)
@@ -191,7 +182,7 @@ def retrain(experiment: Path, *, options: Options | None = None) -> int:
 @app.command
 def run(experiment: Path, *, options: Options | None = None) -> int:
     """Do everything from data to report, skipping what is done."""
-    return _steps(experiment, options, *CHAIN)
+    return _steps(experiment, options, *CHAINS["run"])
 
 
 @app.command

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from graphufs.errors import UserError
-from graphufs.steps import CHAIN
+from graphufs.steps import CHAINS
 from jobs import site as sites_module
 from jobs.cli import site_commands as site_commands  # its commands are this one's
 from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
@@ -77,7 +77,7 @@ def run(experiment: str, *, place: Place | None = None, asked: Asked | None = No
     loaded = experiment_of(experiment, list(asked.set_))
     site = sites_module.load(place.site)
     requests = submit.chain(
-        list(CHAIN),
+        list(CHAINS["run"]),
         experiment=loaded,
         site_name=place.site,
         site=site,

@@ -15,7 +15,7 @@ import pytest
 from graphufs.cli import main as cli
 from graphufs.config import loading
 from graphufs.errors import Diverged
-from graphufs.steps import CHAIN, STEPS
+from graphufs.steps import CHAINS, STEPS
 from graphufs.storage.paths import Layout
 from graphufs.train import metrics_file
 from tests.conftest import TINY
@@ -51,14 +51,14 @@ def test_a_step_without_its_input_says_what_to_run_first(tmp_path):
 def test_run_on_finished_work_repeats_nothing_and_prints_the_table(finished_root):
     result = graphufs("run", TINY, "--root", finished_root)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("was done already") == len(CHAIN)
+    assert result.stderr.count("was done already") == len(CHAINS["run"])
     assert "Persistence" in result.stdout and "Report:" in result.stdout
 
 
 def test_results_come_as_json(finished_root):
     result = graphufs("run", TINY, "--root", finished_root, "--json")
     steps = json.loads(result.stdout)
-    assert [step["step"] for step in steps] == list(CHAIN)
+    assert [step["step"] for step in steps] == list(CHAINS["run"])
     assert {step["status"] for step in steps} == {"unchanged"}
 
 

@@ -30,7 +30,7 @@ from graphufs.registry import registry
 from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
-from graphufs.steps import CHAIN, run_step
+from graphufs.steps import CHAINS, run_step
 from graphufs.storage.paths import Layout
 from graphufs.train.compiled_steps import Programs
 from graphufs.weatherbench.results.scores import Scores
@@ -114,10 +114,10 @@ def look(job):
 def test_every_step_of_each_model_was_done(root):
     before = contents(root.path)
     challenger = loading.parse(registry.get(root.path, VALUES["challenger"]["model"]).experiment)
-    alone = tuple(step for step in CHAIN if step != "report")  # the comparison's page is its report
+    alone = tuple(step for step in CHAINS["run"] if step != "report")  # the comparison's page is its report
     for experiment, steps in (
-        (root.tiny, CHAIN),  # registered with other scores since
-        (loading.parse(VALUES["third"]), (*CHAIN, "register")),
+        (root.tiny, CHAINS["run"]),  # registered with other scores since
+        (loading.parse(VALUES["third"]), (*CHAINS["run"], "register")),
         (challenger, (*alone, "register")),
     ):
         for step in steps:
@@ -292,7 +292,7 @@ def request(root, step, key=None, where="local", experiment=None, **more):
 
 def test_a_key_that_is_held_attaches_and_starts_nothing(root):
     jobs = VALUES["jobs"]
-    for step in CHAIN:
+    for step in CHAINS["run"]:
         what, status = submit.submit(request(root, step))
         assert (what, status.job.key, status.state) == ("completed already", jobs[step], "COMPLETED")
     what, status = submit.submit(request(root, "register", job_key(*VALUES["airflows"]["task"])))
