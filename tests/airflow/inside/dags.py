@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import yaml
 from inside import ROOT, bag, events, raises, run, states_of, xcoms
 
 
@@ -24,6 +25,34 @@ def bag_serialized(found):
     from airflow.serialization.serialized_objects import DagSerialization
 
     return [DagSerialization.to_dict(dag) for dag in found.dags.values()]
+
+
+def outline(dag):
+    """What users' databases and their scripts name: tasks and their order, fields and their limits, clocks, assets."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    fields = []
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        chosen = {"enum"} if name in ("experiment", "site") else {"examples"}  # of what there is, tested below
+        rules = {word: value for word, value in param.schema.items() if word not in chosen}
+        fields.append({"name": name, "default": param.value, **rules})
+    tasks = {
+        task.task_id: [task.task_type, task.trigger_rule.value, *sorted(task.downstream_task_ids)] for task in dag.tasks
+    }
+    told = {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets}
+    whole = DagSerialization.to_dict(dag)["dag"]
+    return {"schedule": whole["timetable"], "max_active_runs": dag.max_active_runs, "tags": sorted(dag.tags),
+            "fields": fields, "tasks": tasks, "outlets": told}  # fmt: skip
+
+
+def check_dags_tasks_fields_and_schedules_are_those_that_users_databases_name():
+    from jobs.airflow.forms import choices
+
+    found = {name: outline(dag) for name, dag in sorted(bag().dags.items())}
+    kept = yaml.safe_load(Path(__file__).with_name("dags.yaml").read_text())
+    kept["catalogue"]["tasks"] = {f"mirror_{site}": ["MirrorOperator", "all_success"] for site in choices.sites()}
+    assert found == kept
 
 
 def check_the_form_offers_what_there_is():
