@@ -18,16 +18,30 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, get_current_context, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, Context, CronTriggerTimetable, Param
 
+from graphufs.steps import CHAINS
 from jobs.airflow.assets import CHAMPION, CHECKPOINT, SCORES
 from jobs.airflow.forms import choices, defaults, from_schema, nightly
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operators.job import JobOperator
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.tasks import Tasks, check
 
 SCHEDULE = os.environ.get("GRAPHUFS_NIGHTLY_SCHEDULE", "0 3 * * *")
 """Cron's spelling, UTC."""
+
+
+def read_form(context: Context) -> dict[str, Any]:
+    """See what this night is asked for, and that it is right."""
+    run = context["dag_run"]
+    events = nightly.extras(context.get("triggering_asset_events"))
+    try:
+        found = nightly.asked(context["params"], next(iter(events), None), (run.logical_date or run.run_after).date())
+    finally:  # one event that is wrong must not silence the others
+        for also in nightly.trigger(run.dag_id, run.run_id, events[1:]):
+            print(f"There was more than one event; {also} is triggered for another")
+    print(f"Night {found['night']}: {found['model']} of {found['name']} on {found['site']}")
+    return found
+
 
 with DAG(
     dag_id="nightly_evaluation",
@@ -65,66 +79,17 @@ with DAG(
         "overrides": defaults.overrides_field(),
     },
 ):
-
-    @task(pool=choices.pool())
-    def check() -> dict[str, Any]:
-        """See what this night is asked for, and that it is right."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from graphufs.errors import UserError
-
-        context = get_current_context()
-        run = context["dag_run"]
-        told, *others = nightly.extras(context.get("triggering_asset_events")) or [None]
-        try:
-            found = nightly.asked(context["params"], told, (run.logical_date or run.run_after).date())
-        except UserError as error:
-            raise AirflowFailException(str(error)) from None
-        finally:  # one event that is wrong must not silence the others
-            for also in nightly.trigger(run.dag_id, run.run_id, [one for one in others if one]):
-                print(f"There was more than one event; {also} is triggered for another")
-        print(f"Night {found['night']}: {found['model']} of {found['name']} on {found['site']}")
-        return found
-
-    checked = check()
-    common_arguments: dict[str, Any] = {
-        "site": checked["site"],
-        "deadline": checked["deadline_hours"],
-        "pool": choices.pool(),
-    }
-    extend_world = JobOperator(
-        task_id="extend_world",
-        step="extend_world",
-        experiment=checked["experiment"],
-        doc_md="Let time pass in the embedded world. Other sources grow by themselves.",
-        **common_arguments,
+    checked = check(read_form)
+    tasks = Tasks(checked)
+    steps = tasks.chain(
+        CHAINS["nightly"],
+        plan_nightly={
+            "skip_without": "initial_times",
+            "doc_md": "Choose the model and its initial times. Skipped if there is nothing new; its log says why.",
+        },
+        record_nightly={
+            "outlets": [SCORES],
+            "event": {"experiment": checked["form"], "name": checked["name"], "night": checked["night"]},
+        },
     )
-    plan_nightly = JobOperator(
-        task_id="plan_nightly",
-        step="plan_nightly",
-        experiment=checked["experiment"],
-        skip_without="initial_times",
-        doc_md="Choose the model and tonight's initial times. Skipped if there is nothing new; its log says why.",
-        **common_arguments,
-    )
-
-    def job(step: str, after: JobOperator, doc: str, **more: Any) -> JobOperator:
-        """A step of what was planned as a task that comes after another one."""
-        needs, planned = [after.output["job"]], plan_nightly.output["experiment"]
-        return JobOperator(
-            task_id=step, step=step, experiment=planned, needs=needs, doc_md=doc, **common_arguments, **more
-        )
-
-    prepare = job("prepare", plan_nightly, "Fetch the data of these initial times.")
-    forecast = job("forecast", prepare, "Make the forecasts.")
-    evaluate = job("evaluate", forecast, "Score them.")
-    record_nightly = job(
-        "record_nightly",
-        evaluate,
-        "Merge the scores into those of the nights before, and refresh the report.",
-        outlets=[SCORES],
-        event={"experiment": checked["form"], "name": checked["name"], "night": checked["night"]},
-    )
-    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=choices.pool())
-    extend_world >> plan_nightly
-    record_nightly >> mirror
+    steps["record_nightly"] >> tasks.mirror()

@@ -15,12 +15,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk import DAG, Context
 
+from graphufs.config import loading
 from jobs.airflow.assets import STATISTICS
-from jobs.airflow.forms import choices
-from jobs.airflow.forms import defaults as common
-from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.forms import defaults, validate
+from jobs.airflow.tasks import Tasks, check
+
+
+def read_form(context: Context) -> dict[str, Any]:
+    """See that the experiment is right, and fix it for all tasks of this run."""
+    params = context["params"]
+    site = validate.site(params["site"])
+    experiment = validate.experiment(params["experiment"], list(params["overrides"] or []))
+    return {"experiment": loading.dump(experiment), "site": site, "name": experiment.name}
+
 
 with DAG(
     dag_id="normalization",
@@ -29,43 +38,11 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["graphufs", "data"],
-    default_args=common.arguments(),
+    default_args=defaults.arguments(),
     params={
-        "experiment": common.experiment_field("p0"),
-        "site": common.site_field(),
-        "overrides": common.overrides_field(),
+        "experiment": defaults.experiment_field("p0"),
+        "site": defaults.site_field(),
+        "overrides": defaults.overrides_field(),
     },
 ):
-
-    @task(pool=choices.pool())
-    def check() -> dict[str, str]:
-        """See that the experiment is right, and fix it for all tasks of this run."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from graphufs.config import loading
-        from graphufs.errors import UserError
-        from jobs.airflow.forms import validate
-
-        params: dict[str, Any] = dict(get_current_context()["params"])
-        try:
-            site = validate.site(params["site"])
-            experiment = validate.experiment(params["experiment"], list(params["overrides"] or []))
-        except UserError as error:
-            raise AirflowFailException(str(error)) from None
-        return {"experiment": loading.dump(experiment), "site": site, "name": experiment.name}
-
-    checked = check()
-    common: dict[str, Any] = {
-        "experiment": checked["experiment"],
-        "site": checked["site"],
-        "pool": choices.pool(),
-    }
-    prepare = JobOperator(task_id="prepare", step="prepare", doc_md="Fetch the data of the experiment.", **common)
-    normalize = JobOperator(
-        task_id="normalize",
-        step="normalize",
-        needs=[prepare.output["job"]],
-        outlets=[STATISTICS],
-        doc_md="Compute the normalization statistics.",
-        **common,
-    )
+    Tasks(check(read_form), deadline=None).chain(("prepare", "normalize"), normalize={"outlets": [STATISTICS]})

@@ -18,17 +18,24 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
+from airflow.sdk import DAG, Context, CronTriggerTimetable, Param, task
 
+from graphufs.steps import CHAINS
 from jobs.airflow.assets import CHAMPION
-from jobs.airflow.forms import choices, defaults, from_schema
-from jobs.airflow.forms.retraining import AskPerson
+from jobs.airflow.forms import defaults, from_schema, retraining
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operators.job import JobOperator
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.tasks import Tasks, check
 
 SCHEDULE = os.environ.get("GRAPHUFS_RETRAINING_SCHEDULE", "0 5 1 * *")
 """Cron's spelling, UTC."""
+
+
+def read_form(context: Context) -> dict[str, Any]:
+    """See that what is asked for is right, and fix it for all tasks of this round."""
+    params, run = context["params"], context["dag_run"]
+    found = retraining.asked(params, (run.logical_date or run.run_after).date(), then=params["then"])
+    return {**found, "ask_hours": params["ask_hours"], "deadline_hours": params["deadline_hours"]}
+
 
 with DAG(
     dag_id="retraining",
@@ -56,58 +63,19 @@ with DAG(
         "overrides": defaults.overrides_field(),
     },
 ):
-
-    @task(pool=choices.pool())
-    def check() -> dict[str, Any]:
-        """See that what is asked for is right, and fix it for all tasks of this round."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from graphufs.errors import UserError
-        from jobs.airflow.forms import retraining
-
-        context = get_current_context()
-        params, run = context["params"], context["dag_run"]
-        try:
-            found = retraining.asked(params, (run.logical_date or run.run_after).date(), then=params["then"])
-        except UserError as error:
-            raise AirflowFailException(str(error)) from None
-        return {**found, "ask_hours": params["ask_hours"], "deadline_hours": params["deadline_hours"]}
-
-    checked = check()
-    common_arguments: dict[str, Any] = {
-        "site": checked["site"],
-        "deadline": checked["deadline_hours"],
-        "pool": choices.pool(),
-    }
-    extend_world = JobOperator(
-        task_id="extend_world",
-        step="extend_world",
-        experiment=checked["experiment"],
-        doc_md="Let time pass in the embedded world. Other sources grow by themselves.",
-        **common_arguments,
+    checked = check(read_form)
+    tasks = Tasks(checked)
+    *planned, decide = CHAINS["retrain"]
+    steps = tasks.chain(
+        ("extend_world", *planned),
+        plan_retraining={
+            "skip_without": "experiment",
+            "doc_md": "Choose the windows of this round. Skipped if there is nothing new; its log says why.",
+        },
+        compare_models={"task_id": "compare"},
     )
-    plan_retraining = JobOperator(
-        task_id="plan_retraining",
-        step="plan_retraining",
-        experiment=checked["experiment"],
-        skip_without="experiment",
-        doc_md="Choose the windows of this round. Skipped if there is nothing new; its log says why.",
-        **common_arguments,
-    )
-
-    def job(step: str, after: JobOperator, doc: str, **more: Any) -> JobOperator:
-        """A step of what was planned as a task that comes after another one."""
-        needs, planned = [after.output["job"]], plan_retraining.output["experiment"]
-        given = {"task_id": step, "step": step, "experiment": planned, "needs": needs, "doc_md": doc}
-        return JobOperator(**{**given, **common_arguments, **more})
-
-    prepare = job("prepare", plan_retraining, "Fetch the data of the planned periods.")
-    normalize = job("normalize", prepare, "Compute the statistics that are not there yet.")
-    train = job("train", normalize, "Train the challenger.")
-    compare = job(
-        "compare_models", train, "Forecast and score both models on the same fresh initial times.", task_id="compare"
-    )
-    ask = AskPerson(
+    compare = steps["compare_models"]
+    ask = retraining.AskPerson(
         task_id="ask",
         decision=compare.output["decision"],
         hours=checked["ask_hours"],
@@ -121,31 +89,28 @@ with DAG(
         compared: dict[str, Any], answered: dict[str, Any] | None, used: dict[str, Any] | None
     ) -> dict[str, Any]:
         """What is to be decided, and what the registry is told with it."""
-        from jobs.airflow.forms import retraining
-
         return {"overrides": retraining.told(answered, used), **retraining.outcome(compared["decision"], answered)}
 
-    concluded = conclude(compare.output, ask.output, train.output["used"])
-    promote = job(
-        "decide",
+    concluded = conclude(compare.output, ask.output, steps["train"].output["used"])
+    plan = steps["plan_retraining"].output["experiment"]
+    promote = tasks.job(
+        decide,
         compare,
-        "Make the challenger the champion, and tell the nightly evaluation.",
         task_id="promote",
+        experiment=plan,
         overrides=concluded["overrides"],
         wanted=concluded["promote"],
         outlets=[CHAMPION],
         event={"experiment": checked["form"], "name": checked["name"], "overrides": checked["overrides"]},
+        doc_md="Make the challenger the champion, and tell the nightly evaluation.",
     )
-    hold = job(
-        "decide",
+    hold = tasks.job(
+        decide,
         compare,
-        "Note why the champion stays, with the evidence.",
         task_id="hold",
+        experiment=plan,
         overrides=concluded["overrides"],
         wanted=concluded["hold"],
+        doc_md="Note why the champion stays, with the evidence.",
     )
-    mirror = MirrorOperator(
-        task_id="mirror", site=checked["site"], pool=choices.pool(), trigger_rule="none_failed_min_one_success"
-    )
-    extend_world >> plan_retraining
-    [promote, hold] >> mirror
+    [promote, hold] >> tasks.mirror(trigger_rule="none_failed_min_one_success")

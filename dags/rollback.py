@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, Context, Param
 
 from jobs.airflow.assets import CHAMPION
-from jobs.airflow.forms import choices, defaults, nightly
+from jobs.airflow.forms import choices, defaults, nightly, retraining
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operators.job import JobOperator
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.tasks import Tasks, check
+
+
+def read_form(context: Context) -> dict[str, Any]:
+    """See that what is asked for is right, and who asks for it."""
+    params, run = context["params"], context["dag_run"]
+    by = getattr(run, "triggering_user_name", None)
+    wish = {"rollback_to": params["to"], "why": params["why"] or None, "decided_by": by}
+    return {**retraining.asked(params, run.run_after.date(), **wish), "deadline_hours": params["deadline_hours"]}
+
 
 with DAG(
     dag_id="rollback",
@@ -41,36 +49,12 @@ with DAG(
         "deadline_hours": defaults.deadline_field(6),
     },
 ):
-
-    @task(pool=choices.pool())
-    def check() -> dict[str, Any]:
-        """See that what is asked for is right, and who asks for it."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from graphufs.errors import UserError
-        from jobs.airflow.forms import retraining
-
-        context = get_current_context()
-        params, run = context["params"], context["dag_run"]
-        by = getattr(run, "triggering_user_name", None)
-        wish = {"rollback_to": params["to"], "why": params["why"] or None, "decided_by": by}
-        try:
-            found = retraining.asked(params, run.run_after.date(), **wish)
-        except UserError as error:
-            raise AirflowFailException(str(error)) from None
-        return {**found, "deadline_hours": params["deadline_hours"]}
-
-    checked = check()
-    roll_back = JobOperator(
-        task_id="rollback",
-        step="rollback",
-        experiment=checked["experiment"],
-        site=checked["site"],
-        deadline=checked["deadline_hours"],
-        pool=choices.pool(),
+    checked = check(read_form)
+    tasks = Tasks(checked)
+    roll_back = tasks.job(
+        "rollback",
         outlets=[CHAMPION],
         event={"experiment": checked["form"], "name": checked["name"]},
         doc_md="Make the former champion the champion again, and tell the nightly evaluation.",
     )
-    mirror = MirrorOperator(task_id="mirror", site=checked["site"], pool=choices.pool())
-    roll_back >> mirror
+    roll_back >> tasks.mirror()

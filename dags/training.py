@@ -17,14 +17,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, Context, Param
 
+from graphufs.config import loading
+from graphufs.steps import CHAINS
 from jobs.airflow.assets import CHECKPOINT
-from jobs.airflow.forms import choices, defaults, from_schema
+from jobs.airflow.forms import choices, defaults, from_schema, validate
 from jobs.airflow.notifier import Notifier
-from jobs.airflow.operators.job import JobOperator
-from jobs.airflow.operators.mirror import MirrorOperator
 from jobs.airflow.operators.site import PreflightOperator
+from jobs.airflow.tasks import Tasks, check
 
 KEYS = {
     "mesh_size": "model.mesh_size",
@@ -43,6 +44,32 @@ RESOURCES = {"gpus": "GPUs", "nodes": "Nodes", "memory": "Memory", "time_limit":
 def section(key: str) -> str:
     """The form's section of a key of the experiment."""
     return key.partition(".")[0].capitalize()
+
+
+def read_form(context: Context) -> dict[str, Any]:
+    """See that all that was asked for is right, and fix it for all tasks of this run."""
+    params = context["params"]
+    overrides = list(params["overrides"] or [])
+    if params["updates"] is not None:
+        overrides.append("training.stages.0.epochs=null")  # its length is now told in updates
+    site = validate.site(params["site"])
+    overrides = validate.merged({key: params[name] for name, key in KEYS.items()}, overrides)
+    experiment = validate.experiment(params["experiment"], overrides)
+    experiment, note = validate.on_validation(experiment)
+    resources = validate.resources(site, "train", {name: params[name] for name in RESOURCES})
+    print(f"{experiment.name}: {note}")
+    return {
+        "experiment": loading.dump(experiment),
+        "site": site,
+        "resources": resources,
+        "preflight": [f"train.{one}" for one in resources],
+        "deadline_hours": params["deadline_hours"],
+        "register": params["register"],
+        "note": note,
+        "name": experiment.name,
+        "form": params["experiment"],
+        "overrides": overrides,
+    }
 
 
 with DAG(
@@ -72,55 +99,8 @@ with DAG(
         "overrides": defaults.overrides_field(),
     },
 ):
-
-    @task(pool=choices.pool())
-    def check() -> dict[str, Any]:
-        """See that all that was asked for is right, and fix it for all tasks of this run."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from graphufs.config import loading
-        from graphufs.errors import UserError
-        from jobs.airflow.forms import validate
-
-        params: dict[str, Any] = dict(get_current_context()["params"])
-        overrides = list(params["overrides"] or [])
-        if params["updates"] is not None:
-            overrides.append("training.stages.0.epochs=null")  # its length is now told in updates
-        try:
-            site = validate.site(params["site"])
-            overrides = validate.merged({key: params[name] for name, key in KEYS.items()}, overrides)
-            experiment = validate.experiment(params["experiment"], overrides)
-            experiment, note = validate.on_validation(experiment)
-            resources = validate.resources(site, "train", {name: params[name] for name in RESOURCES})
-        except UserError as error:
-            raise AirflowFailException(str(error)) from None
-        print(f"{experiment.name}: {note}")
-        return {
-            "experiment": loading.dump(experiment),
-            "site": site,
-            "resources": resources,
-            "preflight": [f"train.{one}" for one in resources],
-            "deadline_hours": params["deadline_hours"],
-            "register": params["register"],
-            "note": note,
-            "name": experiment.name,
-            "form": params["experiment"],
-            "overrides": overrides,
-        }
-
-    checked = check()
-    common_arguments: dict[str, Any] = {
-        "experiment": checked["experiment"],
-        "site": checked["site"],
-        "deadline": checked["deadline_hours"],
-        "pool": choices.pool(),
-    }
-
-    def job(step: str, after: JobOperator | None, doc: str, **more: Any) -> JobOperator:
-        """A step as a task that comes after another one."""
-        needs = [] if after is None else [after.output["job"]]
-        return JobOperator(task_id=step, step=step, needs=needs, doc_md=doc, **common_arguments, **more)
-
+    checked = check(read_form)
+    tasks = Tasks(checked)
     preflight = PreflightOperator(
         task_id="preflight",
         site=checked["site"],
@@ -128,30 +108,18 @@ with DAG(
         pool=choices.pool(),
         doc_md="See whether the site is ready for the jobs.",
     )
-    prepare = job("prepare", None, "Fetch the data that are not there yet.")
-    normalize = job("normalize", prepare, "Compute the statistics that are not there yet.")
-    train = job("train", normalize, "Train, stage by stage.", job_resources=checked["resources"])
-    forecast = job("forecast", train, "Forecast the validation period.")
-    evaluate = job("evaluate", forecast, "Score the forecasts.")
-    report = job("report", evaluate, "Write the report.")
-    register = job(
+    steps = tasks.chain(CHAINS["run"], train={"job_resources": checked["resources"]})
+    register = tasks.job(
         "register",
-        report,
-        "Make the model a candidate.",
+        steps["report"],
         wanted=checked["register"],
         outlets=[CHECKPOINT],
         event={
             "experiment": checked["form"],
             "name": checked["name"],
             "overrides": checked["overrides"],
-            "report": report.output["report"],
+            "report": steps["report"].output["report"],
         },
     )
-    mirror = MirrorOperator(
-        task_id="mirror",
-        site=checked["site"],
-        pool=choices.pool(),
-        trigger_rule="none_failed",  # a model that is not registered has a report all the same
-    )
-    preflight >> prepare
-    register >> mirror
+    preflight >> steps["prepare"]
+    register >> tasks.mirror(trigger_rule="none_failed")  # a model that is not registered has a report all the same

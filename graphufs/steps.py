@@ -125,7 +125,11 @@ STEPS: dict[str, Step] = {
             "graphufs.registry.register",
             ("evaluate",),
         ),
-        Step("extend_world", "Let a night pass in the embedded world.", "graphufs.nightly.extend_world"),
+        Step(
+            "extend_world",
+            "Let a night pass in the embedded world; other sources grow by themselves.",
+            "graphufs.nightly.extend_world",
+        ),
         Step(
             "plan_nightly",
             "Choose a night's model and initial times.",
@@ -135,7 +139,7 @@ STEPS: dict[str, Step] = {
         ),
         Step(
             "record_nightly",
-            "Add a night's scores to those of the nights before.",
+            "Add a night's scores to those of the nights before, and refresh the report.",
             "graphufs.nightly.record",
             ("evaluate",),
         ),

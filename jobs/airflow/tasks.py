@@ -1,0 +1,73 @@
+"""The tasks that the DAGs are made of: `check`, steps as jobs of the site that it found, and the mirror at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow.sdk import Context, XComArg, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from graphufs.errors import UserError
+from graphufs.steps import STEPS
+from jobs.airflow.forms import choices
+from jobs.airflow.operators.job import JobOperator
+from jobs.airflow.operators.mirror import MirrorOperator
+
+
+def check(look: Callable[[Context], dict[str, Any]]) -> XComArg:
+    """The first task, `check`: what `look` finds in a run's context. A UserError fails it without a retry."""
+
+    def check() -> dict[str, Any]:
+        try:
+            return look(get_current_context())
+        except UserError as error:
+            raise AirflowFailException(str(error)) from None
+
+    check.__doc__ = look.__doc__
+    return task(pool=choices.pool())(check)()
+
+
+class Tasks:
+    """Makes tasks that share the site, the experiment and the deadline that `check` found.
+
+    Parameters
+    ----------
+    checked
+        What `check` returns: `site`, `experiment` and `deadline_hours` are read from it.
+    same
+        Further arguments of all jobs, or others instead of those.
+    """
+
+    def __init__(self, checked: XComArg, **same: Any) -> None:
+        self.place = {"site": checked["site"], "pool": choices.pool()}
+        self.same = {"experiment": checked["experiment"], "deadline": checked["deadline_hours"], **same}
+
+    def job(self, step: str, after: JobOperator | None = None, **own: Any) -> JobOperator:
+        """A step as a task, which needs the job of another one; `own` has further arguments of the operator."""
+        needs = [] if after is None else [after.output["job"]]
+        given = {"task_id": step, "step": step, "doc_md": STEPS[step].summary, "needs": needs}
+        return JobOperator(**{**given, **self.place, **self.same, **own})
+
+    def chain(self, steps: Sequence[str], **own: Mapping[str, Any]) -> dict[str, JobOperator]:
+        """Steps as tasks one after the other, by step; `own` has further arguments of some of them.
+
+        What comes after a plan is given the experiment that it planned. A plan itself looks at what there is, so it
+        waits for the task before it, but its job needs no other one.
+        """
+        made: dict[str, JobOperator] = {}
+        planned: dict[str, Any] = {}
+        before = None
+        for step in steps:
+            plans = STEPS[step].plans
+            now = made[step] = self.job(step, None if plans else before, **planned, **own.get(step, {}))
+            if plans:
+                planned = {"experiment": now.output["experiment"]}
+                if before is not None:
+                    before >> now
+            before = now
+        return made
+
+    def mirror(self, **own: Any) -> MirrorOperator:
+        """The last task: fetch what forms and pages show of what the others have made."""
+        return MirrorOperator(**{"task_id": "mirror", **self.place, **own})
