@@ -186,6 +186,23 @@ def run(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
+def track(experiment: Path, *, options: Options | None = None) -> int:
+    """Send to MLflow what it has not got of an ended training, tracked or not.
+
+    To the server that MLFLOW_TRACKING_URI names, else to ROOT/mlflow. Exit code 1: something could not be sent.
+    """
+    from graphufs.train.tracking.tracking import send_by_hand
+
+    options = options or Options()
+    warnings = send_by_hand(Layout(options.load(experiment), options.folder()))
+    if options.json_:
+        print(json.dumps({"warnings": warnings}, indent=2))
+    for warning in warnings:
+        Console(stderr=True).print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
+    return FAILED if warnings else DONE
+
+
+@app.command
 def check(experiment: Path, *, options: Options | None = None) -> int:
     """Look at an experiment and its source, and say what would go wrong before anything runs."""
     options = options or Options()

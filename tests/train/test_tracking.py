@@ -19,12 +19,13 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
+from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
 from graphufs.train.metrics_file import MetricsFile
 from graphufs.train.tracking import tracking
-from graphufs.train.tracking.mlflow_sender import metrics_of
-from graphufs.train.tracking.tail import Lines
-from graphufs.train.tracking.tracking import parameters, send_rest, tracked, withheld
+from graphufs.train.tracking.content import metrics_of, parameters, withheld
+from graphufs.train.tracking.follower import alike
+from graphufs.train.tracking.tracking import checksums, send_by_hand, send_rest, tracked, whole_lines
 
 TINY = Path(__file__).parents[2] / "experiments" / "tiny.yaml"
 ON = ("training.tracking.mlflow=true",)
@@ -66,6 +67,22 @@ def root(tmp_path, database):
     (tmp_path / "mlflow").mkdir()
     shutil.copy(database, tmp_path / "mlflow")
     return tmp_path
+
+
+KILLED = (
+    "import os, sys\n"
+    "from pathlib import Path\n"
+    "from graphufs.config import loading as configuration\n"
+    "from graphufs.storage.paths import Layout\n"
+    "from graphufs.train.metrics_file import MetricsFile\n"
+    "from graphufs.train.tracking.tracking import tracked\n"
+    "layout = Layout(configuration.load(sys.argv[1], ['training.tracking.mlflow=true']), Path(sys.argv[2]))\n"
+    "file = MetricsFile(layout.metrics, 0)\n"
+    "with tracked(layout):\n"
+    "    file.write('update', 10, {'loss': 10.5})\n"
+    "    os.kill(os.getpid(), 9)\n"
+)
+"""A training that is killed after one line of metrics."""
 
 
 def layout_in(root, *overrides):
@@ -136,27 +153,26 @@ def test_parameters_are_flat_and_hold_no_secrets():
 
 def test_following_a_file_whose_end_is_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    lines = Lines(path)
-    lines.look()
-    assert lines.waiting == []
+    sent = []
+
+    def send(count):
+        lines = whole_lines(path)
+        same = alike(checksums(lines), sent)
+        sent[same:] = checksums(lines[same : same + count])
+        return lines[same:]
+
+    assert send(9) == []
     path.write_bytes(b"a\nb\nc\nto")
-    lines.look()
-    assert lines.waiting == [b"a", b"b", b"c"]
-    lines.sent_next(3)
+    assert send(3) == [b"a", b"b", b"c"]
     with open(path, "ab") as file:
         file.write(b"rn\nd\n")
-    lines.look()
-    assert lines.waiting == [b"torn", b"d"] and lines.sent == 3
-    lines.sent_next(2)
-    (tmp_path / "new").write_bytes(b"a\nb\nx\ny\nz\nu\n")  # rolled back to b, then longer than before
-    os.replace(tmp_path / "new", path)
-    lines.look()
-    assert (lines.sent, lines.waiting) == (2, [b"x", b"y", b"z", b"u"])
-    lines.sent_next(1)
-    (tmp_path / "new").write_bytes(b"a\n")
-    os.replace(tmp_path / "new", path)
-    lines.look()
-    assert (lines.sent, lines.waiting) == (1, [])
+    assert send(2) == [b"torn", b"d"] and send(9) == []
+    path.write_bytes(b"a\nb\nx\ny\nz\nu\n")  # rolled back to b, then longer than before
+    assert send(1) == [b"x", b"y", b"z", b"u"]
+    path.write_bytes(b"a\n")
+    assert send(9) == []
+    path.write_bytes(b"a\nb\n")
+    assert send(9) == [b"b"]
 
 
 def test_nothing_happens_where_tracking_is_off(tmp_path, monkeypatch):
@@ -243,25 +259,12 @@ def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_ho
         "socket.create_connection = note('connection', socket.create_connection)\n"
         f"open({str(talks)!r}, 'a').close()\n"
     )
-    program = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from graphufs.config import loading as configuration\n"
-        "from graphufs.storage.paths import Layout\n"
-        "from graphufs.train.metrics_file import MetricsFile\n"
-        "from graphufs.train.tracking.tracking import tracked\n"
-        "layout = Layout(configuration.load(sys.argv[1], ['training.tracking.mlflow=true']), Path(sys.argv[2]))\n"
-        "file = MetricsFile(layout.metrics, 0)\n"
-        "with tracked(layout):\n"
-        "    file.write('update', 10, {'loss': 10.5})\n"
-        "    os.kill(os.getpid(), 9)\n"
-    )
     # MLflow sends no telemetry from tests and continuous integration anyhow: that must not be why.
     environment = {
         name: value for name, value in os.environ.items() if name != "CI" and not name.startswith(("PYTEST", "GITHUB"))
     }
     environment["PYTHONPATH"] = str(tmp_path / "spy")
-    result = subprocess.run([sys.executable, "-c", program, str(TINY), str(root)], env=environment)
+    result = subprocess.run([sys.executable, "-c", KILLED, str(TINY), str(root)], env=environment)
     assert result.returncode == -signal.SIGKILL
     until(lambda: [status for _, status in runs(root)] == ["KILLED"])
     assert losses(root) == [(10, 10.5)]
@@ -312,6 +315,89 @@ def test_a_server_that_never_answers_holds_up_the_end_only_so_long(tmp_path, mon
         assert time.monotonic() - began < 10
         connection.close()
     assert "no answer within 3 s" in warnings[0] and "metrics.jsonl" in warnings[0]
+
+
+def test_a_follower_that_hangs_after_a_kill_lets_go_of_the_run_and_nothing_is_lost(root):
+    layout = layout_in(root)
+    program = KILLED.replace("os.kill(os.getpid(), 9)", "import time; time.sleep(600)").replace(
+        "layout =", "import graphufs.train.tracking.tracking as module; module.FINISH_SECONDS = 1.0; layout ="
+    )
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(120)
+        environment = {
+            **os.environ,
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "600",
+        }
+        training = subprocess.Popen([sys.executable, "-c", program, str(TINY), str(root)], env=environment)
+        connection, _ = silent.accept()
+        training.kill()  # its follower is left alone with a call that hangs
+        training.wait()
+        file = MetricsFile(layout.metrics, 10)
+        with tracked(layout) as warnings:
+            write(file, 20)
+        connection.close()
+    assert warnings == [] and losses(root) == [(10, 10.5), (20, 20.5)]
+
+
+def test_a_training_of_version_0_1_0_goes_on_where_its_follower_ended(root):
+    layout = layout_in(root)
+    file = MetricsFile(layout.metrics, 0)
+    with pytest.raises(Stopped), tracked(layout):
+        write(file, 10, 20)
+        raise Stopped("stopped")
+    record = layout.run / "tracking.json"
+    ours = json.loads(record.read_text())
+    before = {"owner": "0123abcd", "server": ours["server"], "run_id": ours["run_id"], "sent": 2, "status": "RUNNING"}
+    record.write_text(json.dumps(before))
+    file = MetricsFile(layout.metrics, 10)  # it was killed after a checkpoint at update 10
+    with tracked(layout) as warnings:
+        assert "owner" not in json.loads(record.read_text())  # so a follower that is left leaves the run alone
+        write(file, 20, 30, loss=1.0)
+    assert warnings == [] and losses(root) == [(10, 10.5), (20, 20.5), (20, 21.0), (30, 31.0)]
+    assert len(runs(root)) == 1 and json.loads(record.read_text())["sent"] == 3
+
+
+@pytest.mark.parametrize("orders", [('{"owner": ""}', '{"status": "FINISHED"}'), ('{"owner": ""}',), ()])
+def test_a_training_of_version_0_1_0_that_starts_its_follower_is_told_to_send_later(orders):
+    command = [sys.executable, "-m", "graphufs.train.mlflow_sender"]
+    result = subprocess.run(command, input="".join(f"{order}\n" for order in orders), capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(orders) < 2 or "different versions" in json.loads(result.stdout)["trouble"]
+
+
+def test_the_metrics_of_an_ended_training_are_sent_by_hand_once(root):
+    layout = Layout(loading.load(TINY), root)  # not tracked
+    write(MetricsFile(layout.metrics, 0), 10, 20)
+    assert send_by_hand(layout) == [] and [status for _, status in runs(root)] == ["KILLED"]
+    (layout.checkpoints / "00000020").mkdir(parents=True)
+    (layout.checkpoints / "00000020" / "meta.json").write_text('{"update": 20, "total": 20}')
+    command = [sys.executable, "-m", "graphufs.cli.main", "track", str(TINY), "--root", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert losses(root) == [(10, 10.5), (20, 20.5)]
+    ((run, status),) = runs(root)
+    assert status == "FINISHED"
+    artefacts = root / "mlflow" / "artifacts" / "tiny" / run / "artifacts"
+    assert {path.name for path in artefacts.iterdir()} == {"experiment.yaml", "meta.json", "metrics.jsonl"}
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free.getsockname()[1]}"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **dead})
+    assert done.returncode == 1 and "did not get everything" in done.stderr and "Connection refused" in done.stderr
+
+
+def test_by_hand_there_must_be_metrics_and_no_training_under_way(tmp_path):
+    layout = Layout(loading.load(TINY), tmp_path)
+    with pytest.raises(UserError, match="nothing to send; run `graphufs train` first"):
+        send_by_hand(layout)
+    write(MetricsFile(layout.metrics, 0), 10)
+    with locked(layout.run, should_stop=lambda: False, waiting=lambda: None):
+        with pytest.raises(UserError, match="is running; repeat this when it has ended"):
+            send_by_hand(layout)
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
     with tracked(layout) as warnings:
         ...  # train, writing metrics.jsonl
 
-A second process (graphufs.train.tracking.mlflow_sender) follows metrics.jsonl and sends what is new, so that a server
-that is slow, away or back again neither slows nor stops the training, and nothing is lost while it is away. The
-training only starts that process and, at the end, gives it FINISH_SECONDS to send the rest. What remains is sent when
-the training goes on, or by `send_rest`.
+A second process (graphufs.train.tracking.follower) follows metrics.jsonl and sends what is new, so that a server that
+is slow, away or back again neither slows nor stops the training, and nothing is lost while it is away. The training
+only starts that process and, at the end, gives it FINISH_SECONDS to send the rest. What remains is sent when the
+training goes on, when its command is repeated, or by `graphufs track`.
 
 Where to: the server that MLflow's own variable MLFLOW_TRACKING_URI names (with MLFLOW_TRACKING_USERNAME and so on),
 else the folder ROOT/mlflow with a SQLite file and artefacts, which `mlflow server --backend-store-uri
@@ -14,9 +14,12 @@ sqlite:///ROOT/mlflow/mlflow.db` shows. SQLite needs working file locks: where s
 a file system without them, use a server.
 
 What: the experiment as parameters, each number of metrics.jsonl at its update, and as artefacts experiment.yaml,
-metrics.jsonl and the last checkpoint's meta.json. A training that goes on stays the same MLflow run, whose id is in the
-run folder's tracking.json. Updates that it takes again after its last checkpoint are then there twice. Where
-MLFLOW_PARENT_RUN_ID is set, a new run becomes the child of that one, as a retraining wants it.
+metrics.jsonl and the last checkpoint's meta.json. A training that goes on stays the same MLflow run. Updates that it
+takes again after its last checkpoint are then there twice. Where MLFLOW_PARENT_RUN_ID is set, a new run becomes the
+child of that one, as a retraining wants it.
+
+The record RUN/tracking.json holds the server, the id of the MLflow run, its status there, and a checksum of every line
+that was sent. Sent are the lines that metrics.jsonl and the record begin with alike; all others wait.
 
 MLflow's telemetry is switched off. User, host, script and folders, storage options, and credentials in addresses are
 not sent.
@@ -27,39 +30,31 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
-import uuid
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from graphufs.emulator import checkpoint
 from graphufs.errors import Stopped, UserError
-from graphufs.storage.atomic import write_json
+from graphufs.storage.atomic import write_text
+from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout
-from graphufs.storage.provenance import provenance
+from graphufs.train.tracking.content import public_address
 
 RECORD = "tracking.json"
-"""In the run folder: which MLflow run this is, on which server, and how many lines of metrics.jsonl it has."""
 LOCAL = "ROOT/mlflow"
 """How the record names the local folder, so that a root may be moved."""
 POLL_SECONDS = 5.0
 """Between two looks at metrics.jsonl."""
 FINISH_SECONDS = 60.0
 """The most that the training's end waits for the rest to be sent. A server that does not answer takes a third of it."""
+BY_HAND_SECONDS = 86400.0
 ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """MLflow's own are 7 and 120 s, four minutes and more for one call; here, failed calls are repeated anyhow."""
-LONGEST_VALUE = 500
-"""Characters of a parameter that every server takes."""
-WITHHELD = ("storage_options", "dask")
-"""Keys of an experiment that may hold credentials or the address of a machine."""
-ADDRESSES = ("url", "init_from")
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 """How a run ended, in MLflow's words; KILLED is what can go on."""
@@ -69,8 +64,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 def tracked(layout: Layout) -> Iterator[list[str]]:
     """Track what the block writes to metrics.jsonl, and how it ends. Does nothing where tracking is off.
 
-    Lines that the training drops from metrics.jsonl as it goes on must be dropped before. After the block, its list
-    holds a warning if MLflow did not get everything.
+    After the block, its list holds a warning if MLflow did not get everything.
 
     Raises
     ------
@@ -81,7 +75,8 @@ def tracked(layout: Layout) -> Iterator[list[str]]:
     if not layout.experiment.training.tracking.mlflow:
         yield warnings
         return
-    sender = _Sender(layout)
+    seconds = FINISH_SECONDS
+    follower = _start(layout, seconds)
     status: Status = "FAILED"
     try:
         yield warnings
@@ -90,142 +85,82 @@ def tracked(layout: Layout) -> Iterator[list[str]]:
         status = "KILLED"
         raise
     finally:
-        warnings += sender.finish(status)
+        warnings += _finish(follower, layout, status, seconds)
 
 
 def send_rest(layout: Layout) -> list[str]:
     """Send what a finished training could not send, if there is any; return warnings as `tracked` gives them."""
-    if not layout.experiment.training.tracking.mlflow:
+    return _send(layout, "FINISHED", FINISH_SECONDS) if layout.experiment.training.tracking.mlflow else []
+
+
+def send_by_hand(layout: Layout) -> list[str]:
+    """Send what is not sent yet of an ended training, tracked or not, however long that takes; warnings as `tracked`.
+
+    Raises
+    ------
+    UserError
+        If the experiment was not trained, is being trained, or MLflow is not installed.
+    """
+    if not layout.metrics.is_file():
+        raise UserError(f"{layout.metrics} is not there, so there is nothing to send; run `graphufs train` first")
+    try:
+        with locked(layout.run, should_stop=lambda: True, waiting=lambda: None):
+            pass
+    except Stopped:
+        raise UserError(
+            f"the training in {layout.run} is running; repeat this when it has ended. It sends its metrics itself "
+            "where training.tracking.mlflow is true"
+        ) from None
+    meta = last_meta(layout)
+    if meta is not None and meta["update"] >= meta["total"]:
+        return _send(layout, "FINISHED", BY_HAND_SECONDS)
+    return _send(layout, "FAILED" if read_record(layout).get("status") == "FAILED" else "KILLED", BY_HAND_SECONDS)
+
+
+def _send(layout: Layout, status: Status, seconds: float) -> list[str]:
+    record = read_record(layout)
+    if record.get("status") == "FINISHED" and record["server"] == server_of(layout)[1]:
         return []
-    record = _record(layout)
-    if record.get("status") == "FINISHED" and record.get("server") == _server(layout)[1]:
+    return _finish(_start(layout, seconds), layout, status, seconds)
+
+
+def _start(layout: Layout, seconds: float) -> subprocess.Popen[str]:
+    """Start the process that sends."""
+    _require(server_of(layout)[0])
+    if "owner" in (record := read_record(layout)):
+        write_record(layout, record)  # of version 0.1.0: lines are known by their number, while they still have it
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "graphufs.train.tracking.follower", str(layout.root), str(POLL_SECONDS), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**DEFAULTS, **os.environ, **ENVIRONMENT},
+        start_new_session=True,  # Ctrl-C at the terminal is for the training, which then ends this process
+    )
+    assert follower.stdin is not None
+    with suppress(OSError):  # it ended at once; `_finish` finds out and says so
+        follower.stdin.write(json.dumps(layout.experiment.model_dump(mode="json")) + "\n")
+        follower.stdin.flush()
+    return follower
+
+
+def _finish(follower: subprocess.Popen[str], layout: Layout, status: Status, seconds: float) -> list[str]:
+    """Tell it how the training ended, and have the rest sent within so many seconds."""
+    try:
+        trouble = follower.communicate(status, timeout=seconds + 2)[0].strip()
+        if follower.returncode:
+            trouble = f"the process that sends ended with exit code {follower.returncode}"
+    except subprocess.TimeoutExpired:
+        trouble = f"no answer within {seconds:g} s"
+    finally:
+        follower.kill()
+        follower.wait()
+    if not trouble:
         return []
-    with tracked(layout) as warnings:
-        pass
-    return warnings
-
-
-class _Sender:
-    """The process that sends, from the training's side."""
-
-    def __init__(self, layout: Layout) -> None:
-        uri, self._server = _server(layout)
-        _require(uri)
-        self._layout = layout
-        owner = self._take_over()
-        experiment = layout.experiment
-        public = withheld(experiment.model_dump(mode="json"))
-        parent = os.environ.get("MLFLOW_PARENT_RUN_ID")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "graphufs.train.tracking.mlflow_sender"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**DEFAULTS, **os.environ, **ENVIRONMENT},
-            start_new_session=True,  # Ctrl-C at the terminal is for the training, which then ends this process
-        )
-        self._tell(
-            {
-                "owner": owner,
-                "uri": uri,
-                "server": self._server,
-                "folder": str(layout.root / "mlflow") if self._server == LOCAL else None,
-                "record": str(layout.run / RECORD),
-                "metrics": str(layout.metrics),
-                "poll_seconds": POLL_SECONDS,
-                "experiment": experiment.training.tracking.experiment or experiment.name,
-                "name": f"{experiment.name} {layout.hashes['run']}",
-                "tags": {**_tags(layout), **({"mlflow.parentRunId": parent} if parent else {})},
-                "parameters": parameters(public),
-                "texts": {"experiment.yaml": yaml.safe_dump(public, sort_keys=False, allow_unicode=True)},
-            }
-        )
-
-    def finish(self, status: Status) -> list[str]:
-        """Have the rest sent within FINISH_SECONDS."""
-        last = checkpoint.last(self._layout.checkpoints)
-        texts = {} if last is None else {"meta.json": json.dumps(withheld(checkpoint.read_meta(last)), indent=2)}
-        order = {"status": status, "seconds": FINISH_SECONDS, "texts": texts, "file": str(self._layout.metrics)}
-        try:
-            answer, _ = self._process.communicate(json.dumps(order) + "\n", timeout=FINISH_SECONDS + 2)
-            trouble = json.loads(answer)["trouble"]
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            trouble = f"no answer within {FINISH_SECONDS:g} s"
-        except (OSError, ValueError, KeyError, TypeError):
-            self._process.wait()
-            trouble = f"the process that sends ended with exit code {self._process.returncode}"
-        if not trouble:
-            return []
-        return [
-            f"MLflow ({self._server}) did not get everything: {trouble}. {self._layout.metrics} has all metrics; "
-            "repeating the command sends the rest"
-        ]
-
-    def _tell(self, order: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            pass  # it ended at once; `finish` finds out and says so
-
-    def _take_over(self) -> str:
-        """Make the record this training's: a process left from one that was killed then leaves the run alone.
-
-        Lines written after the last checkpoint were dropped, and those that replace them are to be sent again. That is
-        noted here, as the training writes new lines before the other process can look.
-        """
-        record, owner = _record(self._layout), uuid.uuid4().hex
-        there = self._layout.metrics.read_bytes().count(b"\n") if self._layout.metrics.is_file() else 0
-        sent = min(record.get("sent", 0), there)
-        write_json(self._layout.run / RECORD, {**record, "owner": owner, "sent": sent, "status": "RUNNING"})
-        return owner
-
-
-def withheld(content: Any) -> Any:
-    """A document without what should not leave the machine: see WITHHELD; of local paths, only the last part."""
-    if isinstance(content, list):
-        return [withheld(value) for value in content]
-    if not isinstance(content, dict):
-        return content
-    return {
-        key: _address(value) if key in ADDRESSES and isinstance(value, str) else withheld(value)
-        for key, value in content.items()
-        if key not in WITHHELD
-    }
-
-
-def parameters(content: Any, name: str = "") -> dict[str, str]:
-    """A document as flat parameters: training.stages.0.rollout. Lists of plain values stay together."""
-    parts: dict[str, Any] = {}
-    if isinstance(content, dict) and content:
-        parts = content
-    elif isinstance(content, list) and any(isinstance(value, dict) for value in content):
-        parts = {str(index): value for index, value in enumerate(content)}
-    if not parts:
-        return {name: (content if isinstance(content, str) else json.dumps(content))[:LONGEST_VALUE]}
-    flat: dict[str, str] = {}
-    for key, value in parts.items():
-        flat |= parameters(value, f"{name}.{key}" if name else str(key))
-    return flat
-
-
-def _address(text: str) -> str:
-    if "://" not in text:
-        return Path(text).name
-    return re.sub(r"(?<=://)[^/@]*@", "", text).partition("?")[0]
-
-
-def _server(layout: Layout) -> tuple[str, str]:
-    """Where to track, and how to name that where others may read it."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        return uri, _address(uri) if "://" in uri else uri
-    folder = layout.root / "mlflow"
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}", LOCAL
+    return [
+        f"MLflow ({server_of(layout)[1]}) did not get everything: {trouble}. {layout.metrics} has all metrics; "
+        "repeating the command sends the rest"
+    ]
 
 
 def _require(uri: str) -> None:
@@ -238,22 +173,45 @@ def _require(uri: str) -> None:
         )
 
 
-def _record(layout: Layout) -> dict[str, Any]:
+def server_of(layout: Layout) -> tuple[str, str]:
+    """Where to track, and how to name that where others may read it."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return uri, public_address(uri) if "://" in uri else uri
+    folder = layout.root / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}", LOCAL
+
+
+def read_record(layout: Layout) -> dict[str, Any]:
+    """The record of a run; one without `server` where nothing was sent."""
     try:
         record: dict[str, Any] = json.loads((layout.run / RECORD).read_text())
     except (FileNotFoundError, ValueError):
-        return {}
+        return {"lines": []}
+    if len(record.get("lines", [])) != record["sent"]:  # version 0.1.0 only counted
+        record["lines"] = checksums(whole_lines(layout.metrics)[: record["sent"]])
     return record
 
 
-def _tags(layout: Layout) -> dict[str, str]:
-    made_by = provenance()
-    return {
-        "mlflow.source.name": "graphufs train",
-        "mlflow.note.content": layout.experiment.description,
-        "run_folder": layout.run.relative_to(layout.root).as_posix(),
-        **{f"hash.{name}": value for name, value in layout.hashes.items()},
-        **{f"version.{name}": version for name, version in made_by["versions"].items()},
-        "version.python": made_by["python"],
-        **({"commit": made_by["commit"]} if made_by["commit"] else {}),
-    }
+def write_record(layout: Layout, record: dict[str, Any]) -> None:
+    """Write the record of a run. Where the `owner` of version 0.1.0 is missing, its followers let go of the run."""
+    content = {name: value for name, value in record.items() if name != "owner"} | {"sent": len(record["lines"])}
+    write_text(layout.run / RECORD, json.dumps(content) + "\n")
+
+
+def last_meta(layout: Layout) -> dict[str, Any] | None:
+    """The meta.json of the last checkpoint, read without what loading checkpoints imports; None where there is none."""
+    last = max(layout.checkpoints.glob("[0-9]*/meta.json"), default=None)
+    return None if last is None else dict(json.loads(last.read_text()))
+
+
+def checksums(lines: list[bytes]) -> list[int]:
+    """The CRC-32 of each line."""
+    return [zlib.crc32(line) for line in lines]
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that is being written; none where there is no file."""
+    text = path.read_bytes() if path.is_file() else b""
+    return text[: text.rfind(b"\n") + 1].splitlines()
