@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -58,6 +58,9 @@ class Section(BaseModel):
     """A part of an experiment: unknown keys are errors, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    ALWAYS_HASHED: ClassVar[str] = ""
+    """Keys that are hashed at their default too, as version 0.1.0 did; keys added later are not. See `identity`."""
 
 
 class Period(Section):

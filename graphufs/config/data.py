@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from graphufs.config.base import Hours, Period, Section
+from graphufs.config.identity import HOW_TO_REACH, HashedOtherwise, NotIdentity
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 EMBEDDED = "embedded"
@@ -16,6 +17,7 @@ EMBEDDED = "embedded"
 class World(Section):
     """The embedded idealised world (used where the source is `embedded`)."""
 
+    ALWAYS_HASHED = "seed"
     seed: int = Field(0, ge=0)
     """Each seed is another world: another weather from the same climate."""
 
@@ -23,9 +25,10 @@ class World(Section):
 class Source(Section):
     """Where Replay data come from."""
 
+    ALWAYS_HASHED = "url component world"
     url: str = EMBEDDED
     """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
-    storage_options: dict[str, Any] = {}
+    storage_options: Annotated[dict[str, Any], NotIdentity(HOW_TO_REACH)] = {}
     """Options for fsspec, such as {token: anon} for the public bucket."""
     component: Literal["fv3", "mom6"] = "fv3"
     """The model component the store holds: atmosphere (fv3) or ocean (mom6)."""
@@ -35,6 +38,7 @@ class Source(Section):
 class Transform(Section):
     """A function applied to a variable before it is normalised, and undone in forecasts."""
 
+    ALWAYS_HASHED = "function floor"
     function: Literal["log"] = "log"
     floor: float = Field(1e-10, ge=1.2e-38)
     """Values below are taken as this before the logarithm; a smaller one would be 0 in float32."""
@@ -43,7 +47,8 @@ class Transform(Section):
 class Data(Section):
     """Which variables, levels and times."""
 
-    source: Source = Source()
+    ALWAYS_HASHED = "forcings levels level_match time_step input_frames transforms tisr_period"
+    source: Annotated[Source, HashedOtherwise("as the place it names; a world only where that is embedded")] = Source()
     inputs: Annotated[tuple[str, ...], Field(min_length=1)]
     """Variables the network sees at the input frames (static ones once), Replay names."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -63,8 +68,10 @@ class Data(Section):
     """The hours ending at the stamp over which toa_incident_solar_radiation is integrated."""
     training: Period
     validation: Period
-    evaluation: Period
-    allow_overlap: tuple[Literal["training", "validation", "normalization"], ...] = ()
+    evaluation: Annotated[Period, HashedOtherwise("as the initial times of forecasts")]
+    allow_overlap: Annotated[
+        tuple[Literal["training", "validation", "normalization"], ...], NotIdentity("permission to go on")
+    ] = ()
     """Periods that may overlap the evaluation period. Scores are then not independent."""
 
     @model_validator(mode="after")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from graphufs.config.base import Hours, Period, Section
+from graphufs.config.identity import HOW_TO_REACH, ROUNDING, HashedOtherwise, NotIdentity
 from graphufs.errors import UserError
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.vocabulary.derived_variables import check_names
@@ -18,7 +19,7 @@ class Era5(Section):
 
     url: str | None = Field(None, min_length=1)
     """The zarr store: gs://, s3://, https:// or a path."""
-    storage_options: dict[str, Any] = {}
+    storage_options: Annotated[dict[str, Any], NotIdentity(HOW_TO_REACH)] = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also for the climatology."""
     climatology: str | None = Field(None, min_length=1)
     """A climatology of it in WeatherBench2's layout; null: it is made from the years of evaluation.climatology."""
@@ -34,9 +35,9 @@ class Evaluation(Section):
     """`both` gives scores against each. Against ERA5, Replay itself is scored too: how far the two analyses differ."""
     era5: Era5 = Era5()
 
-    climatology: Period | None = None
+    climatology: Annotated[Period | None, HashedOtherwise("as the period it stands for")] = None
     """The years the climatology baseline is made from; where not given, the training period."""
-    climatology_window: int = Field(61, ge=1)
+    climatology_window: Annotated[int, HashedOtherwise("as `window`, at its default too")] = Field(61, ge=1)
     """Days of the triangular window that smooths the climatology over the year."""
     regions: tuple[str, ...] = ()
     """Regions scored besides the globe, by WeatherBench2's names, such as tropics, europe or global_land."""
@@ -55,7 +56,7 @@ class Evaluation(Section):
     map_leads: tuple[Hours, ...] = (24, 72, 120, 240)
     """Lead times whose maps of the error and zonal spectra are kept for the report, where forecast; []: none."""
 
-    dask: str | None = None
+    dask: Annotated[str | None, NotIdentity(ROUNDING)] = None
     """Address of a dask scheduler whose workers see the same files, such as tcp://host:8786; else threads are used."""
 
     @property

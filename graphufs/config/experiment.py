@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from graphufs.config.base import Period, Section, format_time
 from graphufs.config.data import Data
 from graphufs.config.evaluation import Evaluation
 from graphufs.config.forecast import Forecast
+from graphufs.config.identity import REQUEST, WORDS, NotIdentity
 from graphufs.config.model import Model
 from graphufs.config.nightly import Nightly
 from graphufs.config.normalization import Normalization
@@ -28,16 +29,16 @@ from graphufs.vocabulary.variables import replay_name, weatherbench_name
 class Experiment(Section):
     """One experiment, complete."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
-    description: str = ""
+    name: Annotated[str, NotIdentity(WORDS)] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
+    description: Annotated[str, NotIdentity(WORDS)] = ""
     data: Data
     normalization: Normalization = Normalization()
     model: Model = Model()
     training: Training
     forecast: Forecast = Forecast()
     evaluation: Evaluation = Evaluation()
-    nightly: Nightly = Nightly()
-    retraining: Retraining = Retraining()
+    nightly: Annotated[Nightly, NotIdentity(REQUEST)] = Nightly()
+    retraining: Annotated[Retraining, NotIdentity(REQUEST)] = Retraining()
 
     @property
     def statistics_period(self) -> Period:

@@ -10,6 +10,7 @@ from graphufs.config.base import Section
 class Model(Section):
     """The encode-process-decode network."""
 
+    ALWAYS_HASHED = "mesh_size latent_size message_steps hidden_layers radius_fraction mesh2grid_normalization"
     mesh_size: int = Field(2, ge=0, le=7)
     """Refinements of the icosahedron."""
     latent_size: int = Field(256, ge=1)

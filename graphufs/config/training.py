@@ -7,11 +7,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from graphufs.config.base import Hours, Section
+from graphufs.config.identity import KEPT_AND_TOLD, ROUNDING, NotIdentity
 
 
 class LearningRate(Section):
     """The learning rate over the updates of a stage."""
 
+    ALWAYS_HASHED = "schedule peak start end warmup_updates"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """`linear` runs from start to peak over the whole stage; `cosine` warms up, then falls to end."""
     peak: float = Field(1e-3, gt=0)
@@ -24,6 +26,7 @@ class LearningRate(Section):
 class Optimizer(Section):
     """AdamW with clipping by the gradient's global norm."""
 
+    ALWAYS_HASHED = "b1 b2 eps weight_decay clip"
     b1: float = Field(0.9, ge=0, lt=1)
     b2: float = Field(0.95, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
@@ -34,6 +37,7 @@ class Optimizer(Section):
 class Stage(Section):
     """A part of the training with its own length, rollout, learning rate and optimizer."""
 
+    ALWAYS_HASHED = "updates epochs rollout learning_rate optimizer"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
     updates: int | None = Field(None, ge=1)
     """The stage's length; or its epochs."""
@@ -56,6 +60,7 @@ class Stage(Section):
 class Loss(Section):
     """Weights of the mean squared error of normalised targets."""
 
+    ALWAYS_HASHED = "latitude_weights level_weights variable_weights channel_weights"
     latitude_weights: bool = True
     level_weights: bool = True
     """Proportional to pressure."""
@@ -68,6 +73,7 @@ class Loss(Section):
 class Divergence(Section):
     """When a loss counts as diverged, and what is done then."""
 
+    ALWAYS_HASHED = "factor window rollbacks rate_factor"
     factor: float | None = Field(10.0, gt=1)
     """A loss above this many times the median of the last ones has diverged; null looks for NaN and infinity only."""
     window: int = Field(100, ge=5)
@@ -81,6 +87,7 @@ class Divergence(Section):
 class ValidationForecasts(Section):
     """Short forecasts over the validation period, made and scored while training."""
 
+    ALWAYS_HASHED = "initial_times lead_time"
     every: int = Field(ge=1)
     """Updates between two sets of forecasts; one more is made at the end of each stage."""
     initial_times: int = Field(8, ge=1)
@@ -91,17 +98,20 @@ class ValidationForecasts(Section):
 class Compute(Section):
     """How an update is computed. But for the precision, nothing here changes what is learnt beyond rounding."""
 
+    ALWAYS_HASHED = "precision"
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's activations. Parameters, statistics and loss are float32 always."""
-    rematerialize: Literal["auto", "nothing", "steps", "blocks", "everything"] = "auto"
+    rematerialize: Annotated[Literal["auto", "nothing", "steps", "blocks", "everything"], NotIdentity(ROUNDING)] = (
+        "auto"
+    )
     """What is computed again for the gradient instead of kept: each step of a rollout, each block of grid points, both
     or nothing. `auto` does what is fastest on a CPU; elsewhere, what long rollouts need."""
-    device_batch_size: int | None = Field(None, ge=1)
+    device_batch_size: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1)
     """Samples a device computes at once; the rest of the batch follows, gradients summed. Where not given, one on a
     CPU, elsewhere the most that fit the memory."""
-    devices: int | None = Field(None, ge=1)
+    devices: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1)
     """Devices of this machine that share a batch; where not given, as many as divide it."""
-    deterministic: bool = False
+    deterministic: Annotated[bool, NotIdentity(ROUNDING)] = False
     """Only operations that give the same bits each time, on a GPU too (slower there)."""
 
 
@@ -117,6 +127,7 @@ class Tracking(Section):
 class Training(Section):
     """How the network is trained."""
 
+    ALWAYS_HASHED = "seed batch_size optimizer loss average init_from divergence compute validation_forecasts"
     seed: int = Field(0, ge=0)
     """Of the initial parameters and of the order of the samples."""
     batch_size: int = Field(16, ge=1)
@@ -130,15 +141,15 @@ class Training(Section):
     """Weights to start from: a checkpoint folder, or a file in DeepMind's npz format."""
     divergence: Divergence = Divergence()
     compute: Compute = Compute()
-    tracking: Tracking = Tracking()
-    validate_every: int = Field(500, ge=1)
+    tracking: Annotated[Tracking, NotIdentity(KEPT_AND_TOLD)] = Tracking()
+    validate_every: Annotated[int, NotIdentity(KEPT_AND_TOLD, hashed_as=500)] = Field(500, ge=1)
     """Updates between two passes over the validation period."""
     validation_forecasts: ValidationForecasts | None = None
-    checkpoint_every: int = Field(500, ge=1)
+    checkpoint_every: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(500, ge=1)
     """Updates between two checkpoints."""
-    checkpoint_minutes: float | None = Field(15.0, gt=0)
+    checkpoint_minutes: Annotated[float | None, NotIdentity(KEPT_AND_TOLD)] = Field(15.0, gt=0)
     """The longest time between two checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(2, ge=1)
     """How many of the last are kept. The best and the last of each stage are kept besides."""
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """Where things lie below the root folder, each named by the hash of what determines its content.
 
-Things that grow with time (prepared data, statistics) are hashed without their period. The `FORMATS` numbers are
-raised by hand when code changes what it writes; the hash then changes and old files are never taken for new ones.
+Which keys are part of a hash is declared at their fields in `graphufs.config`. Things that grow with time (prepared
+data, statistics) are hashed without their period. The `FORMATS` numbers are raised by hand when code changes what it
+writes; the hash then changes and old files are never taken for new ones.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import hashlib
 import json
 import os
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from graphufs.config.base import Period, format_time
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
+from graphufs.config.identity import identity
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
@@ -33,17 +36,20 @@ def digest(content: Any) -> str:
 
 
 class Layout:
-    """The folders and files of one experiment below one root."""
+    """The folders and files of one experiment below one root.
+
+    A run or scores that lie under the name version 0.1.0 gave them keep it: `former` content is hashed as there.
+    """
 
     def __init__(self, experiment: Experiment, root: Path) -> None:
         self.experiment = experiment
         self.root = Path(root).expanduser().absolute()
 
     def _source(self) -> dict[str, Any]:
-        source = self.experiment.data.source
-        place: dict[str, Any] = {"url": source.url, "component": source.component}
-        if source.url == EMBEDDED:
-            place |= {"world": source.world.model_dump(mode="json"), "world_format": FORMATS["world"]}
+        place = identity(self.experiment.data.source)
+        world = place.pop("world")
+        if place["url"] == EMBEDDED:
+            place |= {"world": world, "world_format": FORMATS["world"]}
         return place
 
     def _data(self) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class Layout:
             "weights": normalization.weights,
             "url": normalization.url,
             "derived": sorted(set(DERIVED_FORCINGS) & {*self.experiment.data.inputs, *self.experiment.data.forcings}),
-            "transforms": self.experiment.data.model_dump(mode="json")["transforms"],
+            "transforms": identity(self.experiment.data)["transforms"],
             "tisr_period": self.experiment.data.tisr_period,
         }
 
@@ -83,28 +89,36 @@ class Layout:
             "window": self.experiment.evaluation.climatology_window,
         }
 
-    def _run(self) -> dict[str, Any]:
-        dumped = self.experiment.model_dump(mode="json", include={"data", "normalization", "model", "training"})
-        del dumped["data"]["evaluation"], dumped["data"]["allow_overlap"], dumped["data"]["source"]
-        for name in ("storage_options", "dask"):
-            dumped["normalization"].pop(name)
-        training = dumped["training"]
-        for name in ("tracking", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints"):
-            training.pop(name)  # these change nothing in what is learnt
-        training["compute"] = {"precision": training["compute"]["precision"]}
-        statistics = self.experiment.statistics_period
+    def _run(self, *, former: bool = False) -> dict[str, Any]:
+        sections = ("data", "normalization", "model", "training")
+        keys = {name: identity(getattr(self.experiment, name), former=former) for name in sections}
+        start = Path(keys["training"]["init_from"] or "").parts[-5:]
+        if not former and start[:1] == ("runs",) and start[3:4] == ("checkpoints",):
+            keys["training"]["init_from"] = "/".join(start)  # below whatever root: its run's hash says what it is
         return {
             "format": FORMATS["run"],
             "source": self._source(),
-            "statistics_period": str(statistics),
-            **dumped,
+            "statistics_period": str(self.experiment.statistics_period),
+            **keys,
         }
 
-    @property
+    def _scores(self, forecasts: str, *, former: bool = False) -> dict[str, Any]:
+        return {
+            "format": FORMATS["scores"],
+            "forecasts": forecasts,
+            "climatology": str(self.experiment.climatology_period),
+            "window": self.experiment.evaluation.climatology_window,
+            **identity(self.experiment.evaluation, former=former),
+        }
+
+    @cached_property
     def hashes(self) -> dict[str, str]:
         """The hash of each product, by name."""
         experiment = self.experiment
-        run = digest(self._run())
+        runs = self.root / "runs" / experiment.name
+        run = digest(self._run(former=True))
+        if not (runs / run).exists():
+            run = digest(self._run())
         forecasts = digest(
             {
                 "format": FORMATS["forecasts"],
@@ -115,26 +129,11 @@ class Layout:
                 "checkpoint": experiment.forecast.checkpoint,
             }
         )
-        scores = digest(
-            {
-                "format": FORMATS["scores"],
-                "forecasts": forecasts,
-                "climatology": str(experiment.climatology_period),
-                "window": experiment.evaluation.climatology_window,
-                **experiment.evaluation.model_dump(  # only what is not the default: scores made before keep their name
-                    mode="json",
-                    exclude_defaults=True,
-                    exclude={
-                        "climatology": True,
-                        "climatology_window": True,
-                        "dask": True,
-                        "era5": {"storage_options"},
-                    },
-                ),
-            }
-        )
+        scores = digest(self._scores(forecasts, former=True))
+        if not (runs / run / "scores" / f"{scores}.zarr").exists():
+            scores = digest(self._scores(forecasts))
         return {
-            "world": digest({"format": FORMATS["world"], **experiment.data.source.world.model_dump(mode="json")}),
+            "world": digest({"format": FORMATS["world"], **identity(experiment.data.source.world)}),
             "data": digest(self._data()),
             "statistics": digest(self._statistics()),
             "climatology": digest(self._climatology()),

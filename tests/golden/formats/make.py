@@ -102,13 +102,15 @@ def write(name: str, content: Any) -> None:
 
 def make_names() -> None:
     """How outputs and jobs are named."""
+    from graphufs.storage.paths import Layout
+
     experiments = {name: names.shipped(name) for name in names.SHIPPED}
     both = names.shipped("tiny", *names.BOTH_TRUTHS)
     shutil.rmtree(PLACE, ignore_errors=True)
     hashes = {
-        "outputs": {name: names.outputs(one) for name, one in experiments.items()}
-        | {"both truths": names.outputs(both)},
-        "changes": names.changes(),
+        "outputs": {name: names.outputs(Layout(one, PLACE)) for name, one in experiments.items()}
+        | {"both truths": names.outputs(Layout(both, PLACE))},
+        "changes": names.changes(Layout, PLACE),
         "jobs": {name: names.jobs(one, PLACE) for name, one in experiments.items()},
         "tasks": names.tasks(),
     }

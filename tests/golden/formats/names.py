@@ -6,7 +6,7 @@ key of an experiment is given another value (`OTHER`), and the hashes say which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import STEPS
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Layout, digest
 from jobs.airflow.keys import job_key
 from jobs.job.folder import default_key
 from jobs.site import Resources, Site
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 SHIPPED = ("demo", "graphcast_curriculum", "p0", "tiny")
-ROOT = Path("/root-of-all")
 CHECKPOINT, CHAMPION = "00000016", "tiny-0123456789ab-16"
 BOTH_TRUTHS = ("evaluation.truth=both", "evaluation.era5.url=gs://bucket/era5.zarr")
 SITES = ("local", "cluster")
@@ -182,26 +181,32 @@ def shipped(name: str, *overrides: str) -> Experiment:
     return loading.load(EXPERIMENTS / f"{name}.yaml", overrides)
 
 
-def outputs(experiment: Experiment) -> dict[str, str]:
+def made_by_0_1_0(experiment: Experiment, root: Path) -> Layout:
+    """Where the outputs lie in a root in which version 0.1.0 trained and scored the experiment."""
+    layout = Layout(experiment, root)
+    run = layout.run.with_name(digest(layout._run(former=True)))
+    run.mkdir(parents=True, exist_ok=True)
+    layout = Layout(experiment, root)
+    scores = digest(layout._scores(layout.hashes["forecasts"], former=True))
+    (run / "scores" / f"{scores}.zarr").mkdir(parents=True, exist_ok=True)
+    return Layout(experiment, root)
+
+
+def outputs(layout: Layout) -> dict[str, str]:
     """Where each output lies below the root, by name."""
-    layout = Layout(experiment, ROOT)
+    experiment = layout.experiment
     places = {name: getattr(layout, name) for name in PLACES}
     places |= {"statistics": layout.statistics(), "nightly": layout.nightly(CHECKPOINT)}
     places |= {f"scores against {truth}": layout.scores_against(truth) for truth in experiment.evaluation.truths}
     places["comparison"] = evidence_file(layout, CHAMPION)
-    return {name: place.relative_to(ROOT).as_posix() for name, place in sorted(places.items())}
+    return {name: place.relative_to(layout.root).as_posix() for name, place in sorted(places.items())}
 
 
-def hashes(*overrides: str) -> dict[str, str]:
-    """The hashes of tiny after overrides."""
-    return Layout(shipped("tiny", *overrides), ROOT).hashes
-
-
-def changes() -> dict[str, dict[str, str]]:
-    """For each key, the hashes that another value of it changes, and what they are then."""
+def changes(layout: Callable[[Experiment, Path], Layout], root: Path) -> dict[str, dict[str, str]]:
+    """For each key, the hashes of tiny that another value of it changes, and what they are then."""
     found = {}
     for key, overrides in OTHER.items():
-        before, after = hashes(*overrides[:-1]), hashes(*overrides)
+        before, after = (layout(shipped("tiny", *some), root).hashes for some in (overrides[:-1], overrides))
         found[key] = {name: value for name, value in after.items() if value != before[name]}
     return found
 

@@ -1,0 +1,69 @@
+"""Which keys of an experiment are part of outputs' hashes: declared at the field, computed here.
+
+A key's value is hashed, except at its default: so a key that is added changes no hash. The keys in `ALWAYS_HASHED` of
+their section are hashed at the default too, since version 0.1.0 did that and outputs keep their names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from graphufs.config.base import Section
+
+WORDS = "words; a name is that of a folder, though, and of models"
+HOW_TO_REACH = "how to reach what is read"
+ROUNDING = "how something is computed, which changes results by rounding at most"
+KEPT_AND_TOLD = "what is kept and told of a training"
+REQUEST = "what a night or a round does; it is written into the experiments that these plan"
+
+
+@dataclass(frozen=True)
+class NotIdentity:
+    """Marks a key that is part of no hash, and says why. If 0.1.0 hashed its value, `hashed_as` takes its place."""
+
+    why: str
+    hashed_as: Any = None
+
+
+@dataclass(frozen=True)
+class HashedOtherwise:
+    """Marks a key that `graphufs.storage.paths` hashes in another form than the rest of its section."""
+
+    how: str
+
+
+def identity(section: Section, *, former: bool = False) -> dict[str, Any]:
+    """The keys of a section that are part of hashes, with their values as JSON; `former`: as version 0.1.0 did it."""
+    dumped, kept = section.model_dump(mode="json"), {}
+    for name, field in type(section).model_fields.items():
+        value, mark = getattr(section, name), mark_of(field)
+        if isinstance(mark, NotIdentity) and mark.hashed_as is not None:
+            kept[name] = dumped[name] if former else mark.hashed_as
+        elif mark is None:
+            hashed = _hashed(value, dumped[name], former)
+            default = field.get_default(call_default_factory=True)
+            if isinstance(value, Section) and isinstance(default, Section) and not former:
+                at_default = hashed == identity(default)
+            else:
+                at_default = value == default
+            if name in section.ALWAYS_HASHED.split() or not at_default:
+                kept[name] = hashed
+    return kept
+
+
+def mark_of(field: FieldInfo) -> NotIdentity | HashedOtherwise | None:
+    """How a field says that it is not hashed as it stands."""
+    return next((one for one in field.metadata if isinstance(one, (NotIdentity, HashedOtherwise))), None)
+
+
+def _hashed(value: Any, dumped: Any, former: bool) -> Any:
+    if isinstance(value, Section):
+        return identity(value, former=former)
+    if isinstance(value, tuple):
+        return [_hashed(one, json, former) for one, json in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        return {key: _hashed(one, dumped[key], former) for key, one in zip(dumped, value.values(), strict=True)}
+    return dumped
