@@ -1,5 +1,8 @@
 """The error of everything a user can put right."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(Exception):
     """Bad input or a missing piece. The message names the thing, the value, what is allowed and what to do."""
@@ -11,3 +14,15 @@ class Diverged(UserError):
 
 class Stopped(Exception):
     """Raised inside a step when `should_stop()` turned true and all work so far is saved."""
+
+
+def did_you_mean(name: str, known: Iterable[str], *, first: Iterable[str] = (), most: int = 1) -> str:
+    """The part of a message that offers the known names most like `name`, at most `most`, after those in `first`.
+
+    Returns
+    -------
+    str
+        Such as " (did you mean europe?)"; empty where nothing is near.
+    """
+    near = dict.fromkeys([*first, *get_close_matches(name, list(known), most)])
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
-from graphufs.errors import UserError
+from graphufs.errors import UserError, did_you_mean
 
 U, V, PHI, T, Q = "u_component_of_wind", "v_component_of_wind", "geopotential", "temperature", "specific_humidity"
 
@@ -83,8 +82,7 @@ def check_names(names: Iterable[str]) -> None:
     made: dict[str, str] = {}
     for name in names:
         if name not in RECIPES:
-            near = get_close_matches(name, RECIPES, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = did_you_mean(name, RECIPES)
             raise UserError(f"there is no derived variable {name}{hint}; there are {', '.join(RECIPES)}")
         variable = RECIPES[name].variable
         if variable in made:

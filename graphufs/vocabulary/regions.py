@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
-from graphufs.errors import UserError
+from graphufs.errors import UserError, did_you_mean
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 
 LAND = "_land"
@@ -69,11 +68,9 @@ def check_regions(names: Sequence[str], convention: Convention = DEFAULT) -> Non
     known = all_regions(convention)
     for position, name in enumerate(names):
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
             raise UserError(
-                f"there is no region {name} in {convention}{hint}; known are {', '.join(REGIONS[convention])}, each "
-                f"also with the ending {LAND}"
+                f"there is no region {name} in {convention}{did_you_mean(name, known)}; known are "
+                f"{', '.join(REGIONS[convention])}, each also with the ending {LAND}"
             )
         if name in names[:position]:
             raise UserError(f"the region {name} is named more than once")

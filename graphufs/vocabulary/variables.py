@@ -9,12 +9,11 @@ This module imports no array library.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from graphufs.errors import UserError
+from graphufs.errors import UserError, did_you_mean
 
 STANDARD_GRAVITY = 9.80665
 """m/s2; turns a height in geopotential metres into a geopotential."""
@@ -105,9 +104,9 @@ def check_variables(names: Iterable[str], available: Iterable[str], where: str) 
         if name in available:
             continue
         translated = replay_name(name)
-        near = [translated] if translated in available else []
-        near += difflib.get_close_matches(name, sorted(available | set(DERIVED_FORCINGS)), 3)
-        complaints.append(f"{name!r}" + (f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""))
+        known = sorted(available | set(DERIVED_FORCINGS))
+        first = [translated] if translated in available else []
+        complaints.append(f"{name!r}" + did_you_mean(name, known, first=first, most=3))
     if complaints:
         shown = ", ".join(sorted(available)) if len(available) <= 40 else f"{len(available)} variables"
         raise UserError(f"{where} has no variable {', no variable '.join(complaints)}. It has {shown}")
