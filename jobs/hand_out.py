@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import shutil
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.errors import UserError
-from graphufs.storage.atomic import new_folder
+from graphufs.storage.atomic import new_folder, replace_file
 from graphufs.storage.paths import Layout
 from jobs.job.folder import JobFolder
 
@@ -50,15 +49,11 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
         sys.stdout.buffer.flush()
         return path.stat().st_size
     target = to / path.name if to.is_dir() else to
-    temporary_file = target.with_name(f".{target.name}.tmp")
     try:
-        shutil.copyfile(path, temporary_file)
-        temporary_file.replace(target)
+        with replace_file(target) as temporary:
+            shutil.copyfile(path, temporary)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary_file.unlink(missing_ok=True)
     return target.stat().st_size
 
 

@@ -6,7 +6,6 @@ DeepMind's parameters are named "<gnn>/~_networks_builder/<part>_mlp/~/linear_<k
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.model.layers import MLP, LayerNorm, Linear
 from graphufs.model.network import Decoder, Encoder, GraphCast, MessageStep, Processor
+from graphufs.storage.atomic import replace_file
 
 _ENCODER, _PROCESSOR, _DECODER = "grid2mesh_gnn", "mesh_gnn", "mesh2grid_gnn"
 
@@ -107,15 +107,8 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
             elif value is not None:
                 flat[f"{name}:{key}"] = value
     flat |= {"description": checkpoint.description, "license": checkpoint.license}
-    buffer = io.BytesIO()
-    np.savez(buffer, **flat)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(buffer.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+    with replace_file(Path(path)) as temporary, open(temporary, "wb") as file:  # a name would get the ending .npz
+        np.savez(file, **flat)
 
 
 _ENCODER_PARTS = {

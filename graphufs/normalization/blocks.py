@@ -7,7 +7,6 @@ where it covers exactly what is wanted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from graphufs.grid.areas import row_areas
 from graphufs.normalization.accumulate import Accumulator
 from graphufs.normalization.moments import FieldMoments, Moments, State
 from graphufs.replay.times import by_month, hours, text
-from graphufs.storage.atomic import fsync
+from graphufs.storage.atomic import fsync, replace_file
 from graphufs.storage.paths import thickness_variable
 
 READ_BYTES = 32 * 2**20
@@ -150,21 +149,13 @@ def static_moments(data: PreparedData, name: str, task: Task) -> FieldMoments:
 
 def save_block(path: Path, block: Block, state: State) -> None:
     """Write a block's moments in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays = {"stamps": block.stamps.astype(np.int64), "paired": block.paired}
     for name, moments in state.items():
         for kind in ("values", "differences"):
             arrays[f"{name}/{kind}"] = getattr(moments, kind).to_array()
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path) as temporary, open(temporary, "wb") as file:  # a name would get the ending .npz
+        np.savez(file, allow_pickle=False, **arrays)
+    fsync(path.parent)
 
 
 def load_block(path: Path, block: Block, names: Sequence[str]) -> State | None:

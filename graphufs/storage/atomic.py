@@ -28,16 +28,26 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text to `path` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+    with replace_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes to `path` in one step."""
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Write a temporary sibling file that takes the place of `path` at the end, in one step and on disk.
+
+    Folders above are made. When the body raises, `path` stays as it was.
+    """
+    with _temporary_file(path) as temporary:
+        yield temporary
+        fsync(temporary)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def create_json(path: Path, content: Any) -> bool:
@@ -48,20 +58,25 @@ def create_json(path: Path, content: Any) -> bool:
     bool
         False if the file was there already; it is then as it was.
     """
+    with _temporary_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        fsync(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    fsync(path.parent)
+    return True
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        with open(temporary, "w") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    fsync(path.parent)
-    return True
 
 
 @contextmanager

@@ -9,7 +9,6 @@ leaves chunks that no shape covers, which the next attempt overwrites. One write
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 from numcodecs import Blosc
 from numpy.typing import NDArray
+
+from graphufs.storage.atomic import write_bytes
 
 GROWING = "time"
 """The dimension along which stores grow."""
@@ -55,16 +56,6 @@ class Array:
             "filters": None,
             "dimension_separator": "/",
         }
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment it holds either its old or its new content, on the disk too."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def committed_length(path: Path) -> int:
@@ -106,7 +97,7 @@ class GrowingZarr:
             first = index if array.grows else 0
             chunk = self.path.joinpath(array.name, str(first), *("0" for _ in shape[1:]))
             chunk.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(chunk, COMPRESSOR.encode(value))
+            write_bytes(chunk, COMPRESSOR.encode(value))
 
     def commit(self, times: int) -> None:
         """Let readers see the first `times` times, whose blocks are all written before."""
@@ -130,8 +121,8 @@ def show(path: Path, times: int) -> None:
 def _publish(path: Path, metadata: Mapping[str, Any]) -> None:
     # The separate files serve readers without consolidated metadata. Such readers may see a whole block early.
     for name, content in metadata.items():
-        replace_file(path / name, _json(content))
-    replace_file(path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
+        write_bytes(path / name, _json(content))
+    write_bytes(path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
 
 
 def _json(content: Any) -> bytes:

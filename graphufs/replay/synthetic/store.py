@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from graphufs.config.data import World
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, replace_file, show
+from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, show
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
 from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
+from graphufs.storage.atomic import write_bytes
 from graphufs.storage.lock import locked
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _write_block(
     buffer = io.BytesIO()
     state.save(buffer)
     end = _state_file(folder, block + 1)
-    replace_file(end, buffer.getvalue())
+    write_bytes(end, buffer.getvalue())
     store.commit(shown)
     for earlier in folder.glob("state-*.npz"):
         if earlier != end:
@@ -238,4 +239,4 @@ def _claim(folder: Path, configuration: World, provenance: dict[str, Any]) -> No
     _check_same_world(folder, configuration)
     if not (folder / NOTE).exists():
         content = {"title": TITLE, "description": DESCRIPTION, **provenance}
-        replace_file(folder / NOTE, json.dumps(content, indent=1).encode())
+        write_bytes(folder / NOTE, json.dumps(content, indent=1).encode())

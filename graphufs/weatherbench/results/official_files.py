@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
 
-from graphufs.storage.atomic import fsync
+from graphufs.storage.atomic import replace_file
 from graphufs.storage.zarr_io import LEAD_ENCODING, level_coordinate, write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.inputs.channels import VECTORS, unpack
@@ -123,11 +122,5 @@ def write_netcdf(path: Path, dataset: xr.Dataset, attributes: Mapping[str, Any] 
             encoding[str(name)] = dict(LEAD_ENCODING)
         elif array.dtype.kind == "M":
             encoding[str(name)] = {"units": "hours since 1970-01-01", "dtype": "int64"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
+    with replace_file(path) as temporary:
         dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
-        fsync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

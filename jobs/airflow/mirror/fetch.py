@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs.storage.atomic import fsync, write_json
+from graphufs.storage.atomic import write_bytes, write_json
 from graphufs.storage.lock import locked
 from jobs.airflow.mirror import read
 from jobs.airflow.sites.client import Refused, SiteClient, SiteError
@@ -54,7 +54,7 @@ def refresh(client: SiteClient, site: str, say: Callable[[str], object]) -> dict
                 except Refused as error:  # gone since
                     say(f"{one['path']} was not fetched: {error}")
                     continue
-                _write(target, data)
+                write_bytes(target, data)
                 fetched += 1
             kept.append(one)
             size += one["bytes"]
@@ -82,14 +82,6 @@ def _fetch(client: SiteClient, path: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != content["sha256"] or len(data) > LARGEST:
         raise SiteError(f"{path} did not arrive whole")
     return data
-
-
-def _write(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_bytes(data)
-    fsync(temporary)
-    os.replace(temporary, target)
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
