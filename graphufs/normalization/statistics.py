@@ -18,7 +18,8 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.replay.levels import match_levels
-from graphufs.replay.source import clean_url, open_zarr
+from graphufs.replay.source import EXTRA_COORDINATES, clean_url
+from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import check_variables
 
 STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_std": "diffs_stddev_by_level.zarr"}
@@ -112,7 +113,13 @@ class Statistics:
         found: dict[str, dict[str, np.ndarray]] = {}
         for kind, store in STORES.items():
             url = f"{place}/{store}"
-            dataset = open_zarr(url, storage_options or {}, what="the statistics")
+            dataset = open_zarr(
+                url,
+                storage_options=storage_options,
+                what="the statistics",
+                decode_cf=False,
+                drop_variables=EXTRA_COORDINATES,
+            )
             if kind != "diffs_std":
                 _check_transformed(stored, dataset, url)
                 check_variables(stored.values(), map(str, dataset.data_vars), url)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.replay.times import text
 from graphufs.replay.variable_facts import VariableFacts
+from graphufs.storage.zarr_io import is_remote, open_zarr
 
 logger = logging.getLogger(__name__)
 
@@ -180,11 +180,6 @@ class ReplayStore:
         raise AssertionError("unreachable")
 
 
-def is_remote(url: str) -> bool:
-    """Whether a URL is reached through fsspec rather than as a plain path."""
-    return "://" in url
-
-
 def clean_url(url: str) -> str:
     """The URL in the one spelling used: gcs:// becomes gs://, file:// and ~ become absolute paths.
 
@@ -202,40 +197,6 @@ def clean_url(url: str) -> str:
     return url if is_remote(url) else str(Path(url).expanduser().absolute())
 
 
-def open_zarr(url: str, storage_options: Mapping[str, Any], *, what: str) -> xr.Dataset:
-    """Open a zarr store (format 2 or 3) lazily, without dask and with nothing decoded.
-
-    Parameters
-    ----------
-    url
-        As `clean_url` gives it.
-    storage_options
-        For fsspec, where the URL is remote.
-    what
-        What the store is, for the message.
-
-    Raises
-    ------
-    UserError
-        If it cannot be opened.
-    """
-    options: dict[str, Any] = {"storage_options": dict(storage_options)} if is_remote(url) and storage_options else {}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            return xr.open_zarr(url, chunks=None, decode_cf=False, drop_variables=EXTRA_COORDINATES, **options)
-    # Each cloud client raises its own classes, which share no base below Exception.
-    except Exception as error:
-        hint = (
-            "; check the address and the network. A public bucket needs storage_options {token: anon} for gs:// and "
-            "{anon: true} for s3://"
-            if is_remote(url)
-            else ""
-        )
-        reason = str(error) or "nothing there"
-        raise UserError(f"cannot open {what} at {url} ({type(error).__name__}: {reason}){hint}") from error
-
-
 def open_store(url: str, component: str, storage_options: Mapping[str, Any] | None = None) -> ReplayStore:
     """Open the Replay store of a component at a URL.
 
@@ -245,7 +206,9 @@ def open_store(url: str, component: str, storage_options: Mapping[str, Any] | No
         If it cannot be opened or is no store of that component.
     """
     url = clean_url(url)
-    raw = open_zarr(url, storage_options or {}, what="the Replay store")
+    raw = open_zarr(
+        url, storage_options=storage_options, what="the Replay store", decode_cf=False, drop_variables=EXTRA_COORDINATES
+    )
     # Fill values of integer masks are left alone: zarr's format 2 fills them with 0, which is data.
     decoded = xr.decode_cf(
         raw,

@@ -1,7 +1,8 @@
-"""Zarr stores in WeatherBench2's layout, opened and written atomically."""
+"""Zarr stores: opened, and written atomically in WeatherBench2's layout."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,56 @@ LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
 versions read plain integers."""
 
 
+def is_remote(address: Path | str) -> bool:
+    """Whether an address is reached through fsspec rather than as a plain path."""
+    return "://" in str(address)
+
+
 def open_zarr(
-    path: Path | str, group: str | None = None, storage_options: Mapping[str, Any] | None = None
+    address: Path | str,
+    group: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    what: str = "a zarr store",
+    **decoding: Any,
 ) -> xr.Dataset:
-    """Open a zarr store (a group of it) lazily and without dask; `path` may be any address fsspec knows.
+    """Open a zarr store (format 2 or 3) lazily and without dask.
+
+    Parameters
+    ----------
+    address
+        A path, or any address fsspec knows.
+    group
+        The group of the store; None is the root.
+    storage_options
+        For fsspec, where the address is remote.
+    what
+        What the store is, for the message.
+    decoding
+        What else `xarray.open_zarr` takes, such as `decode_cf`.
 
     Raises
     ------
     UserError
-        If there is none.
+        If it cannot be opened.
     """
+    remote = is_remote(address)
+    if remote and storage_options:
+        decoding["storage_options"] = dict(storage_options)
     try:
-        return xr.open_zarr(path, group=group, chunks=None, consolidated=None, storage_options=storage_options)
-    except (FileNotFoundError, KeyError) as error:
-        raise UserError(f"there is no zarr store at {path} ({type(error).__name__}); make it first") from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+            return xr.open_zarr(address, group=group, chunks=None, **decoding)
+    # Each cloud client raises its own classes, which share no base below Exception.
+    except Exception as error:
+        hint = (
+            "check the address and the network. A public bucket needs storage_options {token: anon} for gs:// and "
+            "{anon: true} for s3://"
+            if remote
+            else "check the path, or make the store first"
+        )
+        reason = str(error) or "nothing there"
+        raise UserError(f"cannot open {what} at {address} ({type(error).__name__}: {reason}); {hint}") from error
 
 
 def write_zarr(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -96,7 +95,7 @@ def open_climatology(scores: Scores, experiment: Experiment, layout: Layout) -> 
     """The climatology that scores were made with."""
     place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, layout, ())
     own = layout.root / place
-    return open_zarr(own) if own.is_dir() else _open(place, experiment.evaluation.era5.storage_options)
+    return open_zarr(own if own.is_dir() else place, storage_options=experiment.evaluation.era5.storage_options)
 
 
 def _forecasts(experiment: Experiment, layout: Layout, variables: Sequence[str] | None = None) -> Forecasts:
@@ -149,7 +148,7 @@ def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedDa
 
 def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
     options = experiment.evaluation
-    era5 = _open(str(options.era5.url), options.era5.storage_options)
+    era5 = open_zarr(str(options.era5.url), storage_options=options.era5.storage_options)
     whole = _forecasts(experiment, layout)
     variables, left_out = _comparable(whole, era5, experiment)
     native = _forecasts(experiment, layout, variables)
@@ -169,7 +168,7 @@ def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData
         _write_climatology(layout.root / path, experiment, own, vertical, report)
         climatology = open_zarr(layout.root / path)
     else:
-        climatology = _open(path, options.era5.storage_options)
+        climatology = open_zarr(path, storage_options=options.era5.storage_options)
     replay = _replay(prepared, native.channels, options.derived, native.grid)
     stamps, of_replay = np.intersect1d(truth.stamps, replay.stamps), replay.stamps
     floor: Truth = replay
@@ -255,10 +254,6 @@ def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertica
         seeps=rain,
         progress=report("climatology", "frames"),
     )
-
-
-def _open(address: str, storage_options: dict[str, Any]) -> xr.Dataset:
-    return open_zarr(address, storage_options=storage_options if "://" in address else None)
 
 
 def _land(prepared: PreparedData, grid: Grid) -> np.ndarray | None:

@@ -103,7 +103,7 @@ class Stores:
         )
 
     def _open(self, address: str) -> xr.Dataset:
-        return open_zarr(address, storage_options=dict(self.storage_options) if "://" in address else None)
+        return open_zarr(address, storage_options=self.storage_options)
 
 
 @dataclass(frozen=True)
