@@ -91,8 +91,8 @@ def side(wanted: str, root: Path) -> Side:
     UserError
         If it is nothing that has scores.
     """
+    from graphufs.vocabulary.labels import forecast_name
     from graphufs.weatherbench.compare.comparison import Side
-    from graphufs.weatherbench.results.display import forecast_name
     from graphufs.weatherbench.results.scores import Scores
     from graphufs.weatherbench.scoring.score import FORECAST
 

@@ -11,10 +11,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from graphufs.report.svg import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
 from graphufs.report.training_log import TrainingLog
+from graphufs.vocabulary.labels import forecast_name
 from graphufs.weatherbench.compare.comparison import Comparison
 from graphufs.weatherbench.compare.significance import Inference
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.results.display import forecast_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST
 

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from graphufs.report import charts
 from graphufs.report.scorecard import scorecard
 from graphufs.report.svg import page_style
+from graphufs.vocabulary.labels import truth_name
 from graphufs.weatherbench.compare.comparison import Comparison
-from graphufs.weatherbench.results.display import truth_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 

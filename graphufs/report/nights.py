@@ -9,7 +9,8 @@ import numpy as np
 
 from graphufs.report.charts import wide_axes
 from graphufs.report.svg import GRID, LINES, MUTED, TEXT, colour, drawing, to_svg
-from graphufs.weatherbench.results.display import forecast_name, lead_name, number
+from graphufs.vocabulary.labels import forecast_name, number
+from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST
 

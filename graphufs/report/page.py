@@ -25,7 +25,8 @@ from graphufs.report.spectra import spectra_chart
 from graphufs.report.svg import page_style
 from graphufs.report.training_log import TrainingLog
 from graphufs.report.uncertainty import evidence
-from graphufs.weatherbench.results.display import lead_name, number, truth_name
+from graphufs.vocabulary.labels import number, truth_name
+from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from graphufs.report.svg import MUTED, TEXT, drawing, to_svg
+from graphufs.vocabulary.labels import number
 from graphufs.weatherbench.compare.comparison import BETTER, Comparison
-from graphufs.weatherbench.results.display import lead_name, number
+from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 
 STEPS = (-50, -20, -10, -5, -2, -1, 1, 2, 5, 10, 20, 50)

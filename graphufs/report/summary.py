@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphufs.vocabulary.labels import forecast_name, number
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.results.display import forecast_name, lead_name, number
+from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.score import FORECAST

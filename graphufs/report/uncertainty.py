@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from graphufs.report.comparison_page import how_tested
 from graphufs.report.scorecard import scorecard
+from graphufs.vocabulary.labels import forecast_name
 from graphufs.weatherbench.compare.comparison import Comparison, Side, compare
 from graphufs.weatherbench.compare.significance import AT_LEAST, Inference, score_uncertainty
-from graphufs.weatherbench.results.display import forecast_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.score import FORECAST

@@ -27,6 +27,7 @@ from graphufs.storage.lock import locked
 from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
 from graphufs.vocabulary.conventions import DRY_METRES, Convention
+from graphufs.vocabulary.labels import json_number
 from graphufs.weatherbench.climatology.compute import day_of_year
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import VECTORS
@@ -265,7 +266,9 @@ def _result(status: str, path: Path, scores: Scores) -> dict[str, Any]:
     for baseline in scores.forecasts:
         if baseline != FORECAST:
             worst[baseline] = {
-                hour: _json(np.max([scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels]))
+                hour: json_number(
+                    np.max([scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels])
+                )
                 for hour, lead in zip(hours, leads, strict=True)
             }
     return {
@@ -276,8 +279,3 @@ def _result(status: str, path: Path, scores: Scores) -> dict[str, Any]:
         "excluded_initial_times": scores.dataset.attrs["excluded_initial_times"],
         "worst_rmse_ratio": worst,
     }
-
-
-def _json(value: float) -> float | None:
-    """A number rounded for reading; None for NaN and infinity, which JSON lacks."""
-    return round(float(value), 4) if np.isfinite(value) else None

@@ -24,9 +24,9 @@ from graphufs.report.page import Content, render
 from graphufs.report.summary import lead_beaten, tiles
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Layout
+from graphufs.vocabulary.labels import number
 from graphufs.weatherbench.compare.comparison import Side, compare
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.results.display import number
 from graphufs.weatherbench.results.scores import Scores
 from tests.support import idealised
 

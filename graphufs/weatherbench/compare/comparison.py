@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphufs.errors import UserError
+from graphufs.vocabulary.labels import json_number
 from graphufs.weatherbench.compare.significance import Inference, Method, score_difference
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.results.scores import Scores
@@ -123,13 +124,13 @@ class Comparison:
                 "level": channel.level,
                 "region": region,
                 "lead_hours": lead,
-                "a": _json(self.of_a[at]),
-                "b": _json(self.of_b[at]),
-                "difference": _json(self.inference.estimate[at]),
-                "low": _json(self.inference.low[at]),
-                "high": _json(self.inference.high[at]),
-                "p_value": _json(self.inference.p_value[at]),
-                "percent": _json(self.percent[at]),
+                "a": json_number(self.of_a[at]),
+                "b": json_number(self.of_b[at]),
+                "difference": json_number(self.inference.estimate[at]),
+                "low": json_number(self.inference.low[at]),
+                "high": json_number(self.inference.high[at]),
+                "p_value": json_number(self.inference.p_value[at]),
+                "percent": json_number(self.percent[at]),
                 "significant": bool(self.significant[at]),
                 "better": {1: "a", -1: "b", 0: None}[int(self.better[at])],
             }
@@ -272,7 +273,3 @@ def _significant(p_values: np.ndarray, level: float, control: Control) -> np.nda
 
         found[finite] = stats.false_discovery_control(p_values[finite]) < level
     return found
-
-
-def _json(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None

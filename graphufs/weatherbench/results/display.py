@@ -1,4 +1,4 @@
-"""How quantities are shown to people: names, units that give handy numbers, and lead times."""
+"""How channels and lead times are called, and the units that give handy numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphufs.vocabulary.labels import hours_name
 from graphufs.vocabulary.variables import BY_WEATHERBENCH
 from graphufs.weatherbench.inputs.channels import Channel
 
@@ -38,27 +39,6 @@ def unit(units: str) -> Unit:
     return _HANDY.get(units, Unit(units))
 
 
-FORECAST_NAMES = {
-    "emulator": "Emulator",
-    "persistence": "Persistence",
-    "climatology": "Climatology",
-    "damped_persistence": "Damped persistence",
-    "replay": "Replay itself",
-}
-
-TRUTH_NAMES = {"replay": "Replay", "era5": "ERA5"}
-
-
-def forecast_name(forecast: str) -> str:
-    """A forecast's name for people."""
-    return FORECAST_NAMES.get(forecast, forecast)
-
-
-def truth_name(truth: str) -> str:
-    """A truth's name for people."""
-    return TRUTH_NAMES.get(truth, truth)
-
-
 def channel_name(channel: Channel, vertical: str = "pressure levels", level_units: str = "hPa") -> str:
     """A channel's name for people, such as "Temperature, 500 hPa", or "layer ~500 hPa" on native layers."""
     known = BY_WEATHERBENCH.get(channel.variable)
@@ -72,16 +52,4 @@ def channel_name(channel: Channel, vertical: str = "pressure levels", level_unit
 
 def lead_name(lead: np.timedelta64) -> str:
     """A lead time for people: 6 h, 1 d, 2.5 d."""
-    hours = float(lead / np.timedelta64(1, "h"))
-    return f"{hours:g} h" if hours < 24 else f"{hours / 24:g} d"
-
-
-def number(value: float) -> str:
-    """A number with three significant digits and no exponent where that reads well; a dash where there is none."""
-    if not np.isfinite(value):
-        return "–" if np.isnan(value) else "∞"
-    magnitude = abs(float(f"{value:.2e}"))  # rounded first, or 9.999 would be shown as 10.00
-    if magnitude and (magnitude >= 1e6 or magnitude < 1e-3):
-        return f"{value:.2e}"
-    decimals = 2 if magnitude == 0 else max(0, 2 - int(np.floor(np.log10(magnitude))))
-    return f"{value:.{decimals}f}"
+    return hours_name(float(lead / np.timedelta64(1, "h")))

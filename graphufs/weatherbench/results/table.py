@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from graphufs.replay.times import text
+from graphufs.vocabulary.labels import forecast_name, json_number, number, truth_name
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.results.display import forecast_name, lead_name, number, truth_name
+from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST
 
@@ -53,7 +54,7 @@ def small_table(scores: Scores) -> dict[str, Any]:
                 "units": scores.dataset[channel.variable].attrs.get("units", ""),
                 **{
                     name: {
-                        f"{lead / np.timedelta64(1, 'h'):g}h": _json(scores.at("rmse", name, channel, lead))
+                        f"{lead / np.timedelta64(1, 'h'):g}h": json_number(scores.at("rmse", name, channel, lead))
                         for lead in leads
                     }
                     for name in scores.forecasts
@@ -62,11 +63,6 @@ def small_table(scores: Scores) -> dict[str, Any]:
             for channel in scores.channels
         ],
     }
-
-
-def _json(value: float) -> float | None:
-    """A number with six significant digits; None for NaN and infinity, which JSON lacks."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def score_table(scores: Scores) -> RenderableType:

@@ -16,6 +16,7 @@ from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from graphufs.vocabulary import labels
 from jobs.airflow.forms import choices
 from jobs.airflow.mirror import read
 from jobs.airflow.page import charts, contents, formatting
@@ -123,7 +124,7 @@ def _templates() -> Environment:
     found.filters |= {one.__name__: one for one in filters}
     found.globals |= {
         "chart": charts.chart,
-        "forecast": formatting.forecast,
+        "forecast": labels.forecast_name,
         "target": formatting.target,
         "costs": formatting.costs,
     }

@@ -6,8 +6,9 @@ import math
 
 from markupsafe import Markup, escape
 
+from graphufs.vocabulary.labels import forecast_name, hours_name
 from jobs.airflow.page.contents import Target
-from jobs.airflow.page.formatting import forecast, number
+from jobs.airflow.page.formatting import number
 
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 26
@@ -38,13 +39,13 @@ def chart(target: Target, title: str) -> Markup:
     for lead in leads:
         if lead == longest or (lead in _days(leads) and x(longest) - x(lead) > 30):
             where = "end" if lead == longest else "middle"
-            parts.append(f'<text class="tick {where}" x="{x(lead):.1f}" y="{HEIGHT - 8}">{_lead(lead)}</text>')
+            parts.append(f'<text class="tick {where}" x="{x(lead):.1f}" y="{HEIGHT - 8}">{hours_name(lead)}</text>')
     for name, line in reversed(points.items()):  # the emulator comes first, and is drawn over the others
         kind = name if name in KNOWN else "other"
         drawn = " ".join(f"{x(lead):.1f},{y(value):.1f}" for lead, value in line)
         parts.append(f'<polyline class="line {kind}" points="{drawn}"/>')
         for lead, value in line:
-            said = escape(f"{forecast(name)}, {_lead(lead)}: {number(value, 4)} {target.units}")
+            said = escape(f"{forecast_name(name)}, {hours_name(lead)}: {number(value, 4)} {target.units}")
             place = f'cx="{x(lead):.1f}" cy="{y(value):.1f}" r="2.6"'
             parts.append(f'<circle class="dot {kind}" {place}><title>{said}</title></circle>')
     head = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
@@ -59,10 +60,6 @@ def _days(leads: list[float]) -> list[float]:
     days = [lead for lead in leads if lead % 24 == 0]
     chosen = days or leads
     return chosen[:: max(len(chosen) // 4, 1)]
-
-
-def _lead(hours: float) -> str:
-    return f"{hours / 24:g} d" if hours % 24 == 0 else f"{hours:g} h"
 
 
 def _round_up(value: float) -> float:

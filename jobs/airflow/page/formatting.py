@@ -8,24 +8,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from graphufs.vocabulary import labels
 from jobs.job import folder
-
-FORECASTS = {
-    "emulator": "emulator",
-    "persistence": "persistence",
-    "damped_persistence": "damped persistence",
-    "climatology": "climatology",
-}
 
 
 def number(value: Any, digits: int = 3) -> str:
     """A number with so many significant digits; a dash where there is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "–"
-    if isinstance(value, int) or value == 0:
-        return f"{value:,.0f}"
-    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
-    return f"{value:,.{decimals}f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.{digits - 1}e}"
+    return f"{value:,.0f}" if isinstance(value, int) or value == 0 else labels.number(value, digits)
 
 
 def duration(seconds: Any) -> str:
@@ -57,11 +48,6 @@ def size(count: int) -> str:
 def pretty(content: Any) -> str:
     """Content of any shape, for reading."""
     return json.dumps(content, indent=2, ensure_ascii=False)
-
-
-def forecast(name: str) -> str:
-    """A forecast's name."""
-    return FORECASTS.get(name, name.replace("_", " "))
 
 
 def target(variable: str, level: float | None, vertical: str = "pressure levels") -> str:

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from graphufs.demo_bar import bar_table, check
 from graphufs.errors import UserError
+from graphufs.vocabulary.labels import number
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS
-from graphufs.weatherbench.results.display import channel_name, lead_name, number
+from graphufs.weatherbench.results.display import channel_name, lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import score_table
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
