@@ -17,7 +17,7 @@ from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, new_context
 from graphufs.errors import UserError
-from graphufs.replay.times import hours, instant, listing, stamps_in
+from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.variable_facts import VariableFacts
 
 if TYPE_CHECKING:
@@ -235,10 +235,6 @@ class PreparedData:
             {"missing": int((~all_present).sum()), "invalid": int((all_present & ~all_valid).sum())},
             {"missing": stamps[~present], "invalid": stamps[present & ~valid]},
         )
-
-    def window(self, initial: np.datetime64, frames: int, rollout: int) -> np.ndarray:
-        """The stamps of a sample's window, datetime64[ns] [frames + rollout]."""
-        return instant(initial) + np.arange(1 - frames, rollout + 1) * hours(self.time_step)
 
     def to_dataset(self, stamps: np.ndarray, variables: Sequence[str] | None = None) -> xr.Dataset:
         """Frames in WeatherBench2's names, units and layout; see graphufs.data.as_xarray."""

@@ -46,8 +46,8 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Where samples come from: the data, the initial times to choose from, and how long a window is."""
+class WindowReader:
+    """Reads samples: the data, the initial times to choose from, and how long a window of frames is."""
 
     data: PreparedData
     initial_times: NDArray[np.datetime64]
@@ -59,7 +59,7 @@ class Samples:
     @classmethod
     def of(
         cls, experiment: Experiment, data: PreparedData, initial_times: NDArray[np.datetime64], rollout: int
-    ) -> Samples:
+    ) -> WindowReader:
         """The samples of an experiment at given initial times."""
         names = set(experiment.data.inputs) | set(experiment.data.forcings)
         return cls(
@@ -104,7 +104,7 @@ class DerivedCache:
         self._limit, self._size, self._lock = limit, 0, Lock()
         self._fields: OrderedDict[tuple[str, np.datetime64], NDArray[np.float32]] = OrderedDict()
 
-    def get(self, samples: Samples, name: str, stamps: NDArray[np.datetime64]) -> NDArray[np.float32]:
+    def get(self, samples: WindowReader, name: str, stamps: NDArray[np.datetime64]) -> NDArray[np.float32]:
         """The derived variable at stamps, [time, 1, lat or 1, lon or 1]."""
         with self._lock:
             known = {stamp: self._fields[name, stamp] for stamp in stamps if (name, stamp) in self._fields}
@@ -164,7 +164,7 @@ class BatchLoader:
     """
 
     def __init__(
-        self, samples: Samples, batch_size: int, key: tuple[int, ...], *, shard: tuple[int, int] = (0, 1)
+        self, samples: WindowReader, batch_size: int, key: tuple[int, ...], *, shard: tuple[int, int] = (0, 1)
     ) -> None:
         process, processes = shard
         if not 0 <= process < processes:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
-from graphufs.data.loader import Batch, BatchLoader, Samples
+from graphufs.data.loader import Batch, BatchLoader, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
 from graphufs.emulator.forecast_dataset import template
@@ -234,7 +234,7 @@ class ReplayEmulator:
             If a needed stamp is not prepared.
         """
         times = np.array(initial_times, dtype="datetime64[ns]")
-        samples = Samples.of(self.experiment, data, times, steps)
+        samples = WindowReader.of(self.experiment, data, times, steps)
         dataset = self.forecast_template(times, steps)
         for name, values in in_weatherbench_units(self.predict(samples.read(times))).items():
             dataset[name] = dataset[name].copy(data=values.reshape(dataset[name].shape))
@@ -261,11 +261,11 @@ def in_weatherbench_units(predictions: dict[str, NDArray[np.float32]]) -> dict[s
     }
 
 
-def training_samples(experiment: Experiment, data: PreparedData, stage: int) -> Samples:
+def training_samples(experiment: Experiment, data: PreparedData, stage: int) -> WindowReader:
     """The samples of a training stage: every initial time whose whole window is in the training period and valid."""
     rollout_length = experiment.training.stages[stage].rollout
     chosen = data.samples(experiment.data.training, experiment.data.input_frames, rollout_length)
-    return Samples.of(experiment, data, chosen.initial, rollout_length)
+    return WindowReader.of(experiment, data, chosen.initial, rollout_length)
 
 
 def _statistics_from(arrays: Mapping[str, NDArray[Any]]) -> Statistics:

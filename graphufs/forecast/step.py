@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
-from graphufs.data.loader import Batch, Samples
+from graphufs.data.loader import Batch, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
@@ -115,7 +115,7 @@ def initial_times(
     stamps is not.
     """
     times = np.array(experiment.initial_times, dtype="datetime64[ns]")
-    windows = Samples.of(experiment, data, times, steps).window(times)
+    windows = WindowReader.of(experiment, data, times, steps).window(times)
     if set(experiment.data.forcings) <= set(DERIVED_FORCINGS):
         windows = windows[:, : experiment.data.input_frames]
     good = data.usable(windows.ravel()).reshape(windows.shape).all(axis=1)
@@ -142,7 +142,7 @@ def _forecast(
     if lacking:
         keep_freed_memory()
         emulator = ReplayEmulator.from_checkpoint(path)
-        samples = Samples.of(emulator.experiment, data, times, steps)
+        samples = WindowReader.of(emulator.experiment, data, times, steps)
         writer.open(lambda: _template(emulator, times, steps, layout), should_stop=should_stop)
     total = sum(len(times[first : first + size]) for first in mine)
     done = 0
@@ -170,7 +170,7 @@ def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: in
     return dataset
 
 
-def _read(samples: Samples, times: NDArray[np.datetime64], emulator: ReplayEmulator) -> Batch:
+def _read(samples: WindowReader, times: NDArray[np.datetime64], emulator: ReplayEmulator) -> Batch:
     """A batch for a forecast: the later frames are read only where a forcing comes from the store."""
     if not set(emulator.experiment.data.forcings) <= set(DERIVED_FORCINGS):
         return samples.read(times)

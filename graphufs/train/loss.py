@@ -227,26 +227,26 @@ def batch_loss_and_grads(
     targets: Arrays,
     forcings: Arrays,
     *,
-    samples_at_once: int | None = None,
+    device_batch_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[tuple[jax.Array, Diagnostics], GraphCast]:
     """((loss, diagnostics), gradients): means over the batch's samples.
 
     Parameters
     ----------
-    samples_at_once : how many samples are computed together; memory grows with it. The others follow one after the
+    device_batch_size : how many samples are computed together; memory grows with it. The others follow one after the
         other, their gradients are summed. What depends on parameters only is computed and differentiated once. None:
         one on a CPU, which is fastest with what fits its cache, and all elsewhere
 
     Raises
     ------
     UserError
-        If `samples_at_once` does not divide the batch.
+        If `device_batch_size` does not divide the batch.
     """
     batch = max(array.shape[0] for array in targets.values())
-    at_once = samples_at_once or (1 if jax.default_backend() == "cpu" else batch)
-    if batch % at_once:
-        raise UserError(f"samples_at_once is {at_once}, which does not divide the batch of {batch}")
+    size = device_batch_size or (1 if jax.default_backend() == "cpu" else batch)
+    if batch % size:
+        raise UserError(f"device_batch_size is {size}, which does not divide the batch of {batch}")
     edges, pull_edges = jax.vjp(stepper.embed_edges, network)
 
     def gradients(samples: tuple[Arrays, Arrays, Arrays]) -> Any:
@@ -255,13 +255,13 @@ def batch_loss_and_grads(
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(network, edges)
 
-    count = batch // at_once
+    count = batch // size
     if count == 1:
         result, (direct, by_edges) = gradients((inputs, targets, forcings))
     else:
         # arrays without a batch axis of their own belong to every sample
         leaves, tree = jax.tree.flatten((inputs, targets, forcings))
-        split = [leaf.reshape(count, at_once, *leaf.shape[1:]) for leaf in leaves if leaf.shape[0] == batch]
+        split = [leaf.reshape(count, size, *leaf.shape[1:]) for leaf in leaves if leaf.shape[0] == batch]
 
         def body(total: Any, chunk: list[jax.Array]) -> tuple[Any, None]:
             parts = iter(chunk)

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from numpy.typing import NDArray
 
-from graphufs.data.loader import Batch, DerivedCache, Samples
+from graphufs.data.loader import Batch, DerivedCache, WindowReader
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
@@ -191,7 +191,7 @@ class Objective:
                 inputs,
                 targets,
                 forcings,
-                samples_at_once=device_batch_size,
+                device_batch_size=device_batch_size,
                 remat=_REMAT_STEPS[compute.rematerialize],
             )
             return found if self.devices.single else mean_over_devices(found)
@@ -244,7 +244,7 @@ class Objective:
         """The loss of each sample of a batch, [batch], given this process's part of it."""
         return np.asarray(self._losses(network, *self.constants, self.devices.scatter(batch)))
 
-    def mean_loss(self, network: GraphCast, samples: Samples) -> float:
+    def mean_loss(self, network: GraphCast, samples: WindowReader) -> float:
         """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""
         total, count = 0.0, len(samples.initial_times)
         process, processes = self.devices.shard

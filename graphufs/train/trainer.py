@@ -11,7 +11,7 @@ from typing import Any
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
-from graphufs.data.loader import Samples
+from graphufs.data.loader import WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped
@@ -103,7 +103,7 @@ class _Training:
         self.objective = Objective(emulator, plan, devices)
         self.programs = Programs(self.objective)
         validation = data.samples(self.experiment.data.validation, self.experiment.data.input_frames, 1)
-        self.validation = Samples.of(self.experiment, data, validation.initial, 1)
+        self.validation = WindowReader.of(self.experiment, data, validation.initial, 1)
         self.saved = time.monotonic()
         there = checkpoint.last(layout.checkpoints)
         self.state, self.position = self._start() if there is None else self._restore(there)

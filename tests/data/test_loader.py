@@ -8,7 +8,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from graphufs.data.loader import AHEAD, AHEAD_BYTES, BatchLoader, DerivedCache, Samples, order
+from graphufs.data.loader import AHEAD, AHEAD_BYTES, BatchLoader, DerivedCache, WindowReader, order
 from graphufs.errors import UserError
 
 STEP = np.timedelta64(6, "h")
@@ -29,7 +29,7 @@ class Hours:
 
 
 def samples(rollout=2, derived=("day_progress_sin", "year_progress_cos", "toa_incident_solar_radiation")):
-    return Samples(Hours(), STAMPS[1:-rollout], derived, input_frames=2, rollout=rollout, tisr_period=1)
+    return WindowReader(Hours(), STAMPS[1:-rollout], derived, input_frames=2, rollout=rollout, tisr_period=1)
 
 
 def test_every_epoch_takes_every_sample_once_in_another_order():
@@ -98,7 +98,7 @@ def test_an_error_while_reading_reaches_the_training():
         def read(self, stamps):
             raise OSError("the disk is gone")
 
-    broken = Samples(Broken(), STAMPS[1:-2], (), 2, 2, 1)
+    broken = WindowReader(Broken(), STAMPS[1:-2], (), 2, 2, 1)
     with pytest.raises(OSError, match="the disk is gone"):
         next(BatchLoader(broken, 2, (0,)).batches(0, 3))
 
@@ -128,7 +128,7 @@ def test_processes_that_cannot_share_a_batch_are_refused(batch_size, shard, mess
 
 def test_the_identity_tells_other_samples_batch_sizes_and_seeds_apart():
     def identity(initial=STAMPS[1:-2], batch_size=4, key=(3, 0)):
-        chosen = Samples(Hours(), initial, (), 2, 2, 1)
+        chosen = WindowReader(Hours(), initial, (), 2, 2, 1)
         return json.loads(json.dumps(BatchLoader(chosen, batch_size, key).identity()))
 
     assert identity() == identity()
@@ -158,7 +158,7 @@ class Slow(Hours):
 def test_while_a_batch_is_used_the_next_ones_are_read_and_no_more():
     data = Slow()
     data.may.set()
-    loader = BatchLoader(Samples(data, STAMPS[1:-2], (), 2, 2, 1), 4, (0,))
+    loader = BatchLoader(WindowReader(data, STAMPS[1:-2], (), 2, 2, 1), 4, (0,))
     batches = loader.batches(0, 9)
     for used in range(1, 4):
         next(batches)
@@ -173,7 +173,7 @@ def test_while_a_batch_is_used_the_next_ones_are_read_and_no_more():
 
 def test_large_batches_are_read_less_far_ahead_but_one_always_is():
     def ahead(rows, batch_size=4, processes=1):
-        chosen = Samples(Slow((3, rows, 2 * rows)), STAMPS[1:-2], (), 2, 2, 1)
+        chosen = WindowReader(Slow((3, rows, 2 * rows)), STAMPS[1:-2], (), 2, 2, 1)
         return BatchLoader(chosen, batch_size, (0,), shard=(0, processes)).ahead
 
     assert ahead(8) == AHEAD
@@ -184,7 +184,7 @@ def test_large_batches_are_read_less_far_ahead_but_one_always_is():
 
 def test_the_wait_for_a_slow_store_is_measured():
     data = Slow()
-    loader = BatchLoader(Samples(data, STAMPS[1:-2], (), 2, 2, 1), 4, (0,))
+    loader = BatchLoader(WindowReader(data, STAMPS[1:-2], (), 2, 2, 1), 4, (0,))
     data.read = lambda stamps, read=data.read: (Event().wait(0.05), read(stamps))[1]
     data.may.set()
     for _ in loader.batches(0, 1):

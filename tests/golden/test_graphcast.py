@@ -25,8 +25,8 @@ from graphufs.model.one_step import Stepper
 from graphufs.train.loss import LossWeights, batch_loss_and_grads
 from graphufs.train.loss_weights import level_weights
 
-STEP_GRADIENTS = jit(lambda network, *args: batch_loss_and_grads(network, *args, samples_at_once=len_of(args[-2])))
-ROLLOUT_GRADIENTS = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1, remat=True))
+STEP_GRADIENTS = jit(lambda network, *args: batch_loss_and_grads(network, *args, device_batch_size=len_of(args[-2])))
+ROLLOUT_GRADIENTS = jit(lambda *args: batch_loss_and_grads(*args, device_batch_size=1, remat=True))
 CANONICAL = ("batch", "time", "level", "lat", "lon")
 
 

@@ -15,7 +15,7 @@ from graphufs.config import loading
 from graphufs.config.data import Transform
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
-from graphufs.data.loader import Samples
+from graphufs.data.loader import WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
@@ -127,7 +127,7 @@ def test_the_rollout_carries_the_logarithm_and_predict_gives_it_back_in_physical
     assert emulator.experiment.data.transforms == transformed.data.transforms
     data = PreparedData.open(Layout(transformed, trained).data)
     times = np.array(["1994-01-13T06"], "datetime64[ns]")
-    batch = Samples.of(transformed, data, times, 2).read(times)
+    batch = WindowReader.of(transformed, data, times, 2).read(times)
     inputs, targets, forcings = emulator.fields(batch)
     pressure = batch.frames[:, :, data.variable_slice("pressfc")]
     np.testing.assert_array_equal(inputs["pressfc"], np.log(pressure[:, :2]))

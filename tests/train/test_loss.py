@@ -20,7 +20,7 @@ from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, sa
 
 POINTS = rounding(LATITUDE.size * LONGITUDE.size)
 """A loss is a sum over the points."""
-ONE_BY_ONE = jit(lambda *args: batch_loss_and_grads(*args, samples_at_once=1))
+ONE_BY_ONE = jit(lambda *args: batch_loss_and_grads(*args, device_batch_size=1))
 
 
 @cache
@@ -160,7 +160,7 @@ def test_masked_points_weigh_nothing_and_poison_no_gradient() -> None:
 def test_what_does_not_fit_is_named() -> None:
     inputs, targets, forcings = samples(batch=3)
     with pytest.raises(UserError, match="does not divide the batch of 3"):
-        batch_loss_and_grads(network(), stepper(), weights(), inputs, targets, forcings, samples_at_once=2)
+        batch_loss_and_grads(network(), stepper(), weights(), inputs, targets, forcings, device_batch_size=2)
     del targets["rain"]
     with pytest.raises(UserError, match="rain missing"):
         sample_losses(network(), stepper(), weights(), inputs, targets, forcings)

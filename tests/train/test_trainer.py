@@ -185,7 +185,7 @@ def test_a_rollout_too_large_for_the_memory_is_refused_before_training(
     assert not Layout(tiny, root).checkpoints.exists()
 
 
-def test_fewer_samples_at_once_where_more_do_not_fit(tiny, normalized_root, monkeypatch):
+def test_the_device_batch_size_falls_where_more_does_not_fit(tiny, normalized_root, monkeypatch):
     data = PreparedData.open(Layout(tiny, normalized_root).data)
     plan = Plan.of(tiny, data)
     emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
