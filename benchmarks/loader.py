@@ -31,7 +31,7 @@ from rich.table import Table
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, BatchLoader
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
@@ -136,7 +136,7 @@ def write_store(layout: Layout, case: Case, frames: int | None) -> int:
     stamps = stamps_in(experiment.data.training, experiment.data.time_step)[:frames]
     static = tuple(name for name in experiment.data.stored_variables if name.endswith("_static"))
     channels = tuple(
-        Channel(name, level, None if level is None else NATIVE[level])
+        PreparedChannel(name, level, None if level is None else NATIVE[level])
         for name in experiment.data.stored_variables
         if name not in static
         for level in (sorted(experiment.data.levels) if name == WITH_LEVELS else [None])

@@ -26,7 +26,7 @@ def catalogue(root: Path) -> dict[str, Any]:
     """
     experiments = [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))]
     warnings: list[str] = []
-    past: list[registry.Event] = []
+    past: list[registry.RegistryEvent] = []
     models: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
     try:
@@ -52,12 +52,12 @@ def catalogue(root: Path) -> dict[str, Any]:
     }
 
 
-def model(found: registry.Model) -> dict[str, Any]:
+def model(found: registry.RegisteredModel) -> dict[str, Any]:
     """What is known of a model, but for its whole configuration."""
     return {name: value for name, value in vars(found).items() if name != "experiment"}
 
 
-def event(found: registry.Event) -> dict[str, Any]:
+def event(found: registry.RegistryEvent) -> dict[str, Any]:
     """What happened to a model; of a registration without the model, which is told of by itself."""
     content = {} if found.kind in ("registered", "scored") else dict(found.content)
     return {**vars(found), "content": content}

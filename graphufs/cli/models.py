@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs.registry import registry
-from graphufs.registry.registry import Event, Model
+from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.storage.paths import root_folder
 
 app = App(name="models", help="See the registered models of a root: candidates, champions, and retired ones.")
@@ -120,7 +120,7 @@ def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Wh
     return 0
 
 
-def _facts(model: Model) -> dict[str, Any]:
+def _facts(model: RegisteredModel) -> dict[str, Any]:
     made = model.provenance
     return {
         "model": model.id,
@@ -133,7 +133,7 @@ def _facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _costs(model: Model, history: Sequence[Event]) -> dict[str, str]:
+def _costs(model: RegisteredModel, history: Sequence[RegistryEvent]) -> dict[str, str]:
     """What a model's training used, and what it gained on its parent for that."""
     from graphufs.retraining.scorecard import gain
 
@@ -147,7 +147,7 @@ def _costs(model: Model, history: Sequence[Event]) -> dict[str, str]:
     return lines
 
 
-def _scores(model: Model) -> Table:
+def _scores(model: RegisteredModel) -> Table:
     """RMSE by target and lead, the forecasts of the model first."""
     scores = model.scores
     named = ("variable", "level", "units")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def to_dataset(data: PreparedData, stamps: np.ndarray, variables: Sequence[str])
         for name, part in slices.items():
             np.multiply(frames[:, part], np.float32(weatherbench_scale(name)), out=values[name][rows])
     dataset = xr.Dataset(coords={"time": stamps, "latitude": data.latitude, "longitude": data.longitude})
-    levels: dict[tuple[float, ...], tuple[Channel, ...]] = {}
+    levels: dict[tuple[float, ...], tuple[PreparedChannel, ...]] = {}
     for name in varying:
         channels = data.channels[slices[name]]
         if channels[0].level is None:

@@ -13,7 +13,7 @@ from graphufs.errors import UserError
 
 
 @dataclass(frozen=True)
-class Channel:
+class PreparedChannel:
     """One horizontal field: a variable, and for one with levels the wanted level and the store's own value."""
 
     variable: str
@@ -21,7 +21,7 @@ class Channel:
     native: float | None = None
 
 
-def variable_slices(channels: Sequence[Channel]) -> dict[str, slice]:
+def variable_slices(channels: Sequence[PreparedChannel]) -> dict[str, slice]:
     """The channels of each variable; a variable's channels lie side by side."""
     slices: dict[str, slice] = {}
     for index, channel in enumerate(channels):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorstore
 
 from graphufs.config.base import Period
-from graphufs.data.channels import Channel, slice_of, variable_slices
+from graphufs.data.channels import PreparedChannel, slice_of, variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, new_context
@@ -66,7 +66,7 @@ class PreparedData:
     """
 
     folder: Path
-    channels: tuple[Channel, ...]
+    channels: tuple[PreparedChannel, ...]
     latitude: np.ndarray
     longitude: np.ndarray
     parent_latitude: np.ndarray

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 from graphufs.errors import UserError
 from graphufs.replay.times import from_runs, text, to_runs
 from graphufs.replay.variable_facts import VariableFacts
@@ -62,7 +62,7 @@ class Header:
 
     time_step: int
     component: str
-    channels: tuple[Channel, ...]
+    channels: tuple[PreparedChannel, ...]
     static: tuple[str, ...]
     facts: dict[str, VariableFacts]
     latitude: np.ndarray
@@ -159,7 +159,7 @@ class Manifest:
         header = Header(
             step,
             content["component"],
-            tuple(Channel(*channel) for channel in content["channels"]),
+            tuple(PreparedChannel(*channel) for channel in content["channels"]),
             tuple(content["static"]),
             {name: VariableFacts.from_json(facts) for name, facts in content["variables"].items()},
             np.array(content["latitude"], np.float64),

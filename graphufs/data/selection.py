@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphufs.config.experiment import Experiment
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 from graphufs.errors import UserError
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import ReplayStore
@@ -25,7 +25,7 @@ class Selection:
     order.
     """
 
-    channels: tuple[Channel, ...]
+    channels: tuple[PreparedChannel, ...]
     static: tuple[str, ...]
     facts: dict[str, VariableFacts]
     levels: dict[str, np.ndarray]
@@ -57,7 +57,7 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
     facts = {name: store.facts(name) for name in names}
     _check_uses(facts, experiment)
     wanted = sorted(experiment.data.levels)
-    channels: list[Channel] = []
+    channels: list[PreparedChannel] = []
     static: list[str] = []
     levels: dict[str, np.ndarray] = {}
     for name in names:
@@ -70,7 +70,7 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
                 )
             static.append(name)
         elif vertical is None:
-            channels.append(Channel(name))
+            channels.append(PreparedChannel(name))
         else:
             native = store.levels(vertical)
             if not wanted:
@@ -82,7 +82,8 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
                 native, wanted, experiment.data.level_match, where=f"{name} of {store.url} ({vertical})"
             )
             channels += [
-                Channel(name, level, float(native[index])) for level, index in zip(wanted, levels[name], strict=True)
+                PreparedChannel(name, level, float(native[index]))
+                for level, index in zip(wanted, levels[name], strict=True)
             ]
     if not channels:
         raise UserError("none of the experiment's variables changes with time; nothing could be predicted")

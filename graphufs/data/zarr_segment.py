@@ -17,7 +17,7 @@ import numpy as np
 import tensorstore
 import zarr
 
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 
 FRAMES = "frames"
 SHARD_BYTES = 128 * 2**20
@@ -33,7 +33,7 @@ def frames_per_shard(count: int, frame_bytes: int) -> int:
 
 
 def create(
-    folder: Path, stamps: np.ndarray, channels: Sequence[Channel], latitude: np.ndarray, longitude: np.ndarray
+    folder: Path, stamps: np.ndarray, channels: Sequence[PreparedChannel], latitude: np.ndarray, longitude: np.ndarray
 ) -> tuple[zarr.Array[Any], int]:
     """Create an empty segment that xarray can open too; return its frames array and the number of frames a shard."""
     group = zarr.create_group(str(folder), overwrite=True)

@@ -50,7 +50,7 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Difference:
+class ChannelDifference:
     """The largest difference of one output channel, and the same over its largest value."""
 
     channel: str
@@ -75,7 +75,7 @@ class Crosscheck:
     tied: int
     absolute: float
     relative: float
-    channels: tuple[Difference, ...]
+    channels: tuple[ChannelDifference, ...]
 
     @property
     def agrees(self) -> bool:
@@ -87,7 +87,7 @@ class Crosscheck:
         ties = f", {self.tied} tied left out" if self.tied else ""
         title = f"Against DeepMind's network: {self.points} points{ties}"
         table = Table("output", "max difference", "relative", title=title, title_justify="left")
-        for row in (*self.channels, Difference("all", self.absolute, self.relative)):
+        for row in (*self.channels, ChannelDifference("all", self.absolute, self.relative)):
             table.add_row(row.channel, f"{row.absolute:.2e}", f"{row.relative:.2e}")
         return table
 
@@ -174,7 +174,7 @@ def compare(
     difference, size = np.abs(ours - theirs).max((0, 1)), np.abs(theirs).max((0, 1))
     tiny = np.finfo(np.float64).tiny
     channels = tuple(
-        Difference(str(label), float(d), float(d / max(s, tiny)))
+        ChannelDifference(str(label), float(d), float(d / max(s, tiny)))
         for label, d, s in zip(outputs, difference, size, strict=True)
     )
     absolute = float(difference.max())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphufs.config.data import Data
-from graphufs.data.channels import Channel, variable_slices
+from graphufs.data.channels import PreparedChannel, variable_slices
 from graphufs.data.dataset import PreparedData
 
 
@@ -29,7 +29,7 @@ class Domain:
     latitude: NDArray[np.float64]
     longitude: NDArray[np.float64]
     parent_latitude: NDArray[np.float64]
-    channels: tuple[Channel, ...]
+    channels: tuple[PreparedChannel, ...]
     mask: NDArray[np.bool_]
     static: dict[str, NDArray[np.float32]]
 
@@ -80,7 +80,7 @@ class Domain:
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Domain:
         """The inverse of `arrays`."""
         channels = [
-            Channel(str(name)) if np.isnan(level) else Channel(str(name), float(level), float(native))
+            PreparedChannel(str(name)) if np.isnan(level) else PreparedChannel(str(name), float(level), float(native))
             for name, (level, native) in zip(arrays["domain.channels"], arrays["domain.levels"], strict=True)
         ]
         prefix = "domain.static."

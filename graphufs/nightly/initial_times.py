@@ -40,14 +40,14 @@ def nightly_times(experiment: Experiment) -> tuple[datetime, ...]:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTimes:
     """The stamps a source has, and those that `prepare` found to have missing values, datetime64[ns], sorted."""
 
     stamps: np.ndarray
     flawed: np.ndarray
 
     @classmethod
-    def look(cls, experiment: Experiment, root: Path) -> Source:
+    def look(cls, experiment: Experiment, root: Path) -> SourceTimes:
         """Look at the experiment's source; the embedded world is taken as far as it is made.
 
         Raises

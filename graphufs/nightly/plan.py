@@ -11,11 +11,11 @@ from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.nightly.initial_times import Source, nightly_times
+from graphufs.nightly.initial_times import SourceTimes, nightly_times
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
 from graphufs.registry.model_experiment import experiment_of
-from graphufs.registry.registry import Model
+from graphufs.registry.registry import RegisteredModel
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 
@@ -45,7 +45,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     scores = place.open()
     scored = set() if scores is None else set(scores.initial_times.astype("datetime64[s]").tolist())
     times = nightly_times(own)
-    lacking = Source.look(own, layout.root).lacks(own, times)
+    lacking = SourceTimes.look(own, layout.root).lacks(own, times)
     available = [time for time in times if time not in lacking]
     new = [time for time in available if time not in scored]
     planned = new[: experiment.nightly.at_most]
@@ -86,7 +86,7 @@ def _message(
     )
 
 
-def _result(model: Model | None, message: str, **content: Any) -> dict[str, Any]:
+def _result(model: RegisteredModel | None, message: str, **content: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"experiment": None, "initial_times": [], "scored": 0, "remaining": 0, "holes": []}
     named = {"status": "completed", "model": None if model is None else model.id}
     return {**named, **empty, **content, "message": message}

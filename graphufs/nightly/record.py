@@ -15,7 +15,7 @@ from graphufs.forecast.step import finished_checkpoint
 from graphufs.nightly.initial_times import nightly_times
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
-from graphufs.registry.registry import Model, model_id
+from graphufs.registry.registry import RegisteredModel, model_id
 from graphufs.replay.times import listing, text
 from graphufs.report.step import write_nightly
 from graphufs.steps import Event, Progress, ShouldStop
@@ -83,7 +83,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     return {"status": "completed" if added or written else "unchanged", "added": added, **found}
 
 
-def _model(layout: Layout) -> Model:
+def _model(layout: Layout) -> RegisteredModel:
     """The registered model that the experiment's forecasts are made with."""
     path = finished_checkpoint(layout)
     wanted = model_id(layout.experiment.name, layout.run.name, checkpoint.read_meta(path)["update"])

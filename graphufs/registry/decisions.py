@@ -7,10 +7,10 @@ from pathlib import Path
 
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from graphufs.registry.registry import Event, Model, fold
+from graphufs.registry.registry import RegisteredModel, RegistryEvent, fold
 
 
-def promote(root: Path, model: str, by: str, why: str) -> Event | None:
+def promote(root: Path, model: str, by: str, why: str) -> RegistryEvent | None:
     """Make a model the champion of its experiment name by a person's decision; None if it is already.
 
     Raises
@@ -20,13 +20,13 @@ def promote(root: Path, model: str, by: str, why: str) -> Event | None:
     """
     registry.get(root, model)
 
-    def event(past: list[Event]) -> Event | None:
-        return None if fold(past)[model].role == "champion" else Event("promoted", model, by, why)
+    def event(past: list[RegistryEvent]) -> RegistryEvent | None:
+        return None if fold(past)[model].role == "champion" else RegistryEvent("promoted", model, by, why)
 
     return registry.append(root, event)
 
 
-def rollback(root: Path, experiment_name: str, by: str, why: str, to: str | None = None) -> Event | None:
+def rollback(root: Path, experiment_name: str, by: str, why: str, to: str | None = None) -> RegistryEvent | None:
     """Make the former champion the champion again, or `to`; None if `to` is the champion already.
 
     Raises
@@ -35,7 +35,7 @@ def rollback(root: Path, experiment_name: str, by: str, why: str, to: str | None
         If there is no former champion, or `to` never was one.
     """
 
-    def event(past: list[Event]) -> Event | None:
+    def event(past: list[RegistryEvent]) -> RegistryEvent | None:
         known = {model.id: model for model in fold(past).values() if model.experiment_name == experiment_name}
         now = next((one.id for one in known.values() if one.role == "champion"), None)
         former = [one.model for one in past if one.kind == "promoted" and one.model in known]
@@ -48,12 +48,12 @@ def rollback(root: Path, experiment_name: str, by: str, why: str, to: str | None
             )
         if wanted == now:
             return None
-        return Event("promoted", wanted, by, why or f"rolled back from {now}", {"rollback_of": now})
+        return RegistryEvent("promoted", wanted, by, why or f"rolled back from {now}", {"rollback_of": now})
 
     return registry.append(root, event)
 
 
-def _before(past: list[Event], known: Mapping[str, Model]) -> str | None:
+def _before(past: list[RegistryEvent], known: Mapping[str, RegisteredModel]) -> str | None:
     """The champion before the present one; what was rolled back is skipped, so that a second rollback goes further."""
     stack: list[str] = []
     for one in past:

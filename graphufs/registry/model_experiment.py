@@ -8,10 +8,10 @@ from datetime import datetime
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
-from graphufs.registry.registry import Model
+from graphufs.registry.registry import RegisteredModel
 
 
-def experiment_of(model: Model, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
+def experiment_of(model: RegisteredModel, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
     """A model's experiment with a request's nightly section and lead time and, where given, these initial times.
 
     What a model was registered with are forecasts of its validation period, which may be shorter than a night's.

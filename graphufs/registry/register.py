@@ -10,7 +10,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint
 from graphufs.forecast.step import finished_checkpoint
 from graphufs.registry import registry
-from graphufs.registry.registry import Model, model_id
+from graphufs.registry.registry import RegisteredModel, model_id
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
@@ -32,7 +32,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     path = finished_checkpoint(layout)
     meta = checkpoint.read_meta(path)
     periods = experiment.periods
-    model = Model(
+    model = RegisteredModel(
         id=model_id(experiment.name, layout.run.name, meta["update"]),
         experiment_name=experiment.name,
         experiment=loading.dump(without_keys(experiment)),

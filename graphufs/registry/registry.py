@@ -28,7 +28,7 @@ Role = Literal["candidate", "champion", "retired"]
 
 
 @dataclass(frozen=True)
-class Model:
+class RegisteredModel:
     """A trained model.
 
     Attributes
@@ -86,7 +86,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Event:
+class RegistryEvent:
     """Something that happened to a model, and who or what decided so and why.
 
     `kind` is `registered`, `scored` (another evaluation of it), `promoted` (it is the champion now, and the former one
@@ -116,7 +116,7 @@ def whoever() -> str:
         return "unknown"
 
 
-def history(root: Path) -> list[Event]:
+def history(root: Path) -> list[RegistryEvent]:
     """All events, in order.
 
     Raises
@@ -135,13 +135,13 @@ def history(root: Path) -> list[Event]:
     return [_read(_event_file(root, number), number) for number in numbers]
 
 
-def models(root: Path, experiment_name: str | None = None) -> list[Model]:
+def models(root: Path, experiment_name: str | None = None) -> list[RegisteredModel]:
     """All models, or those of an experiment name, in the order of their registration."""
     known = fold(history(root))
     return [model for model in known.values() if experiment_name in (None, model.experiment_name)]
 
 
-def get(root: Path, wanted: str) -> Model:
+def get(root: Path, wanted: str) -> RegisteredModel:
     """The model of an id.
 
     Raises
@@ -152,12 +152,12 @@ def get(root: Path, wanted: str) -> Model:
     return _find({model.id: model for model in models(root)}, wanted)
 
 
-def champion(root: Path, experiment_name: str) -> Model | None:
+def champion(root: Path, experiment_name: str) -> RegisteredModel | None:
     """The champion of an experiment name; None while there is none."""
     return next((model for model in models(root, experiment_name) if model.role == "champion"), None)
 
 
-def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> Model | None:
+def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> RegisteredModel | None:
     """The model somebody asks for; None if no model of that experiment name can be it.
 
     Parameters
@@ -185,7 +185,7 @@ def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> Model | 
     return found
 
 
-def fold(events: Sequence[Event]) -> dict[str, Model]:
+def fold(events: Sequence[RegistryEvent]) -> dict[str, RegisteredModel]:
     """The models that a history leads to, by id, in the order of their registration.
 
     Raises
@@ -193,11 +193,11 @@ def fold(events: Sequence[Event]) -> dict[str, Model]:
     UserError
         If an event is of no known kind or concerns an unknown model.
     """
-    known: dict[str, Model] = {}
+    known: dict[str, RegisteredModel] = {}
     for event in events:
         if event.kind == "registered":
             content = dict(event.content)
-            known[event.model] = Model(**content, registered=event.when, number=event.number)
+            known[event.model] = RegisteredModel(**content, registered=event.when, number=event.number)
             continue
         model = _find(known, event.model)
         if event.kind == "scored":
@@ -219,7 +219,7 @@ def fold(events: Sequence[Event]) -> dict[str, Model]:
     return known
 
 
-def append(root: Path, decide: Callable[[list[Event]], Event | None]) -> Event | None:
+def append(root: Path, decide: Callable[[list[RegistryEvent]], RegistryEvent | None]) -> RegistryEvent | None:
     """Add the event that `decide` makes of the history; None if it decides for none.
 
     The event becomes the next one of exactly the history it was decided on: if another writer comes before, `decide` is
@@ -237,7 +237,7 @@ def append(root: Path, decide: Callable[[list[Event]], Event | None]) -> Event |
             return event
 
 
-def register(root: Path, model: Model, by: str) -> tuple[Model, bool]:
+def register(root: Path, model: RegisteredModel, by: str) -> tuple[RegisteredModel, bool]:
     """Enter a model as a candidate, or the scores of another evaluation of one that is there.
 
     Returns
@@ -246,13 +246,13 @@ def register(root: Path, model: Model, by: str) -> tuple[Model, bool]:
         The model as the registry has it, and whether anything was new.
     """
 
-    def decide(past: list[Event]) -> Event | None:
+    def decide(past: list[RegistryEvent]) -> RegistryEvent | None:
         known = fold(past).get(model.id)
         if known is None:
-            return Event("registered", model.id, by, "trained and evaluated", model.to_json())
+            return RegistryEvent("registered", model.id, by, "trained and evaluated", model.to_json())
         if _plain(known.scores) == _plain(model.scores):
             return None
-        return Event("scored", model.id, by, "evaluated otherwise", {"scores": model.scores})
+        return RegistryEvent("scored", model.id, by, "evaluated otherwise", {"scores": model.scores})
 
     event = append(root, decide)
     return get(root, model.id), event is not None
@@ -263,7 +263,7 @@ def _plain(content: Any) -> Any:
     return json.loads(json.dumps(content))
 
 
-def _find(known: Mapping[str, Model], wanted: str) -> Model:
+def _find(known: Mapping[str, RegisteredModel], wanted: str) -> RegisteredModel:
     if wanted not in known:
         raise UserError(f"there is no model {wanted!r}; there are {', '.join(known) or 'none yet'}")
     return known[wanted]
@@ -277,12 +277,12 @@ def _event_file(root: Path, number: int) -> Path:
     return _folder(root) / f"{number:08d}.json"
 
 
-def _read(path: Path, number: int) -> Event:
+def _read(path: Path, number: int) -> RegistryEvent:
     try:
         content = json.loads(path.read_text())
         if content.pop("format") != FORMAT:
             raise UserError(f"{path} is of another format than this version's, {FORMAT}; use the version that wrote it")
-        event = Event(**content)
+        event = RegistryEvent(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is no event of a registry ({error!r}); restore it from a copy") from None
     if event.number != number:

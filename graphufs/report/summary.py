@@ -33,7 +33,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """A target's cells, and its other metrics of the emulator by lead."""
 
     name: str
@@ -83,7 +83,7 @@ def lead_beaten(scores: Scores, baseline: str, channel: Channel) -> float | None
     return float(reached[-1]) if reached.size else 0.0
 
 
-def rows(scores: Scores) -> list[Row]:
+def rows(scores: Scores) -> list[SummaryRow]:
     """The score table, a row a target."""
     leads = shown_leads(scores)
     baselines = [name for name in scores.forecasts if name != FORECAST]
@@ -111,5 +111,5 @@ def rows(scores: Scores) -> list[Row]:
             if forecast in scores.forecasts:
                 values = (scores.at(metric, forecast, channel, lead) * scale for lead in leads)
                 others.append((label, tuple(number(value).replace("-", "−") for value in values)))
-        made.append(Row(scores.channel_name(channel), unit.name, tuple(cells), tuple(others)))
+        made.append(SummaryRow(scores.channel_name(channel), unit.name, tuple(cells), tuple(others)))
     return made

@@ -25,7 +25,7 @@ from graphufs.registry.model_experiment import experiment_of
 from graphufs.report.comparison_page import render
 from graphufs.retraining.decide import evidence_file
 from graphufs.retraining.long_rollout import instabilities
-from graphufs.retraining.rule import Finding, judge
+from graphufs.retraining.rule import ComparedScore, judge
 from graphufs.retraining.scorecard import scorecard
 from graphufs.steps import Progress, ShouldStop, run_step
 from graphufs.storage.atomic import write_json, write_text
@@ -109,7 +109,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     }
 
 
-def compared(experiment: Experiment, challenger: Scores, champion: Scores) -> list[Finding]:
+def compared(experiment: Experiment, challenger: Scores, champion: Scores) -> list[ComparedScore]:
     """The named scores of both, paired by initial time.
 
     Raises
@@ -136,7 +136,7 @@ def compared(experiment: Experiment, challenger: Scores, champion: Scores) -> li
             )
         where = (list(axes.leads).index(lead), axes.channels.index(channel), region)
         findings.append(
-            Finding(
+            ComparedScore(
                 channel.variable,
                 channel.level,
                 f"{named.lead}h",

@@ -14,7 +14,7 @@ from typing import Any
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from graphufs.registry.registry import Event, Model, fold
+from graphufs.registry.registry import RegisteredModel, RegistryEvent, fold
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 
@@ -64,11 +64,11 @@ def evidence_file(layout: Layout, champion: str) -> Path:
 
 def _decide(
     root: Path, kind: str, evidence: Mapping[str, Any], by: str, why: str, cost: Mapping[str, float | None]
-) -> Event | None:
+) -> RegistryEvent | None:
     """Add a decision with its evidence, unless it was taken already."""
     challenger = evidence["challenger"]
 
-    def event(past: list[Event]) -> Event | None:
+    def event(past: list[RegistryEvent]) -> RegistryEvent | None:
         done = [one for one in past if one.model == challenger and one.content.get("evidence") == evidence]
         if done:
             if done[-1].kind != kind:
@@ -77,12 +77,12 @@ def _decide(
         known = fold(past)
         if kind == "promoted":
             _require(known, challenger, evidence["champion"])
-        return Event(kind, challenger, by, why, {"evidence": dict(evidence), "cost": dict(cost)})
+        return RegistryEvent(kind, challenger, by, why, {"evidence": dict(evidence), "cost": dict(cost)})
 
     return registry.append(root, event)
 
 
-def _require(known: Mapping[str, Model], challenger: str, compared_with: str) -> None:
+def _require(known: Mapping[str, RegisteredModel], challenger: str, compared_with: str) -> None:
     """Nobody is promoted over another champion than the one it was compared with."""
     name = known[challenger].experiment_name
     now = next((one.id for one in known.values() if one.experiment_name == name and one.role == "champion"), None)

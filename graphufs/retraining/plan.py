@@ -16,10 +16,10 @@ import numpy as np
 from graphufs.config import loading
 from graphufs.config.base import Period, format_time
 from graphufs.config.experiment import Experiment
-from graphufs.nightly.initial_times import Source
+from graphufs.nightly.initial_times import SourceTimes
 from graphufs.registry import registry
 from graphufs.registry.model_experiment import experiment_of
-from graphufs.registry.registry import Model
+from graphufs.registry.registry import RegisteredModel
 from graphufs.steps import Progress, ShouldStop
 
 
@@ -36,7 +36,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     if champion is None:
         return _nothing(None, f"no model of {experiment.name} is registered: train one, and run `graphufs register`")
     own = experiment_of(champion, experiment)
-    stamps = Source.look(own, root).stamps
+    stamps = SourceTimes.look(own, root).stamps
     if not stamps.size:
         return _nothing(champion, "the source has no data yet")
     end: datetime = stamps.max().astype("datetime64[h]").item()
@@ -77,8 +77,8 @@ def _refused(
     experiment: Experiment,
     windows: tuple[Period, Period, Period],
     stamps: np.ndarray,
-    champion: Model,
-    others: list[Model],
+    champion: RegisteredModel,
+    others: list[RegisteredModel],
 ) -> str | None:
     """Why these windows cannot be used yet; None if they can."""
     training, _, comparison = windows
@@ -106,23 +106,27 @@ def _refused(
     return None
 
 
-def _first(models: list[Model]) -> Model | None:
+def _first(models: list[RegisteredModel]) -> RegisteredModel | None:
     """While there is no champion: the newest candidate that is nobody's challenger."""
     return next((one for one in reversed(models) if one.role == "candidate" and one.parent is None), None)
 
 
-def _settled(root: Path, name: str) -> list[Model]:
+def _settled(root: Path, name: str) -> list[RegisteredModel]:
     """Models that count as trained: not a challenger whose round was not finished, which is to go on."""
     decided = {event.model for event in registry.history(root) if event.kind in ("promoted", "held", "refused")}
     return [model for model in registry.models(root, name) if model.parent is None or model.id in decided]
 
 
-def _end(model: Model, use: str) -> datetime:
+def _end(model: RegisteredModel, use: str) -> datetime:
     return datetime.fromisoformat(model.periods[use].split("..")[1])
 
 
 def _challenger(
-    experiment: Experiment, own: Experiment, champion: Model, root: Path, windows: tuple[Period, Period, Period]
+    experiment: Experiment,
+    own: Experiment,
+    champion: RegisteredModel,
+    root: Path,
+    windows: tuple[Period, Period, Period],
 ) -> Experiment:
     """The experiment of the challenger, whose forecasts are those of the comparison."""
     training, validation, comparison = windows
@@ -146,6 +150,6 @@ def _json(period: Period) -> dict[str, str]:
     return {"start": format_time(period.start), "end": format_time(period.end)}
 
 
-def _nothing(model: Model | None, message: str) -> dict[str, Any]:
+def _nothing(model: RegisteredModel | None, message: str) -> dict[str, Any]:
     named = None if model is None else model.id
     return {"status": "completed", "experiment": None, "champion": named, "initial_times": [], "message": message}

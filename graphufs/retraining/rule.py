@@ -17,7 +17,7 @@ Decision = Literal["promote", "ask", "hold", "refuse"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class ComparedScore:
     """A named score of both models, and the difference challenger minus champion with its interval."""
 
     variable: str
@@ -46,7 +46,7 @@ class Finding:
         return {**asdict(self), "change": self.change}
 
 
-def judge(findings: Sequence[Finding], unstable: Sequence[str], rule: Retraining) -> tuple[Decision, str]:
+def judge(findings: Sequence[ComparedScore], unstable: Sequence[str], rule: Retraining) -> tuple[Decision, str]:
     """The decision, and why."""
     if unstable:
         return "refuse", f"the long rollout is not stable: {'; '.join(unstable)}"

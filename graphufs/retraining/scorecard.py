@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphufs.registry.registry import Event
+from graphufs.registry.registry import RegistryEvent
 
 
 def scorecard(evidence: Mapping[str, Any]) -> str:
@@ -30,13 +30,13 @@ def scorecard(evidence: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def comparisons(history: Sequence[Event], model: str) -> list[Mapping[str, Any]]:
+def comparisons(history: Sequence[RegistryEvent], model: str) -> list[Mapping[str, Any]]:
     """What the decisions on a model were based on, the oldest first."""
     found = [event.content.get("evidence") for event in history if event.model == model]
     return [one for one in found if isinstance(one, Mapping)]
 
 
-def gain(history: Sequence[Event], model: str) -> float | None:
+def gain(history: Sequence[RegistryEvent], model: str) -> float | None:
     """By how much a model's named scores are lower than those of the champion it was last held against, in percent.
 
     The mean over the scores; None where it was not compared, or a score is no number.

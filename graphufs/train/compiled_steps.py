@@ -9,7 +9,7 @@ import jax
 from graphufs.errors import UserError
 from graphufs.steps import Event, Progress
 from graphufs.train.memory_check import available_bytes, gibibytes
-from graphufs.train.stages import Stage
+from graphufs.train.stages import PlannedStage
 from graphufs.train.train_step import Objective, Program
 
 
@@ -35,7 +35,7 @@ class Programs:
         if device_batch_size and self._fixed is None and self._share % device_batch_size == 0:
             self.device_batch_size = device_batch_size
 
-    def prepare(self, stages: Sequence[Stage], progress: Progress) -> None:
+    def prepare(self, stages: Sequence[PlannedStage], progress: Progress) -> None:
         """Compile the stage with the longest rollout before anything runs, and see that it fits the memory.
 
         Raises
@@ -74,7 +74,7 @@ class Programs:
             ways.append("set training.compute.precision to bfloat16")
         return ", or ".join([*ways, "shorten the rollout, or use a machine with more memory"])
 
-    def __getitem__(self, stage: Stage) -> Program:
+    def __getitem__(self, stage: PlannedStage) -> Program:
         """A stage's compiled update, the same for all stages that differ in their learning rates alone."""
         key = stage.rollout, stage.optimizer.model_dump_json()
         if key not in self._programs:

@@ -11,7 +11,7 @@ from typing import Any
 from graphufs.config.training import Divergence
 
 
-class Trouble(Exception):
+class LossDiverged(Exception):
     """An update's loss or gradient is not finite, or the loss ran away. `update` counts from 1."""
 
     def __init__(self, update: int, reason: str) -> None:
@@ -35,16 +35,16 @@ class Guard:
 
         Raises
         ------
-        Trouble
+        LossDiverged
             If either is not finite, or the loss ran away.
         """
         if not math.isfinite(loss) or not math.isfinite(gradient_norm):
-            raise Trouble(update, f"is not finite (loss {loss:g}, gradient norm {gradient_norm:g})")
+            raise LossDiverged(update, f"is not finite (loss {loss:g}, gradient norm {gradient_norm:g})")
         factor = self.settings.factor
         if factor is not None and len(self._losses) == self.settings.window:
             median = statistics.median(self._losses)
             if loss > factor * median:
-                raise Trouble(
+                raise LossDiverged(
                     update,
                     f"has diverged (loss {loss:g}, more than {factor:g} times {median:g}, the median of the "
                     f"{self.settings.window} before it)",

@@ -32,7 +32,7 @@ from graphufs.model.one_step import Stepper
 from graphufs.train.loss_weights import level_weights
 
 
-class Diagnostics(NamedTuple):
+class LossDiagnostics(NamedTuple):
     """What the loss is made of, for a sample [batch, ...] or the mean of a batch.
 
     Attributes
@@ -146,11 +146,11 @@ class LossWeights(eqx.Module):
         """c_vk e_vk of errors e_vk [..., level] by target: what each level has in l_v, which is their sum."""
         return {name: self.levels[name] * error for name, error in errors.items()}
 
-    def combine(self, errors: Mapping[str, jax.Array]) -> tuple[jax.Array, Diagnostics]:
+    def combine(self, errors: Mapping[str, jax.Array]) -> tuple[jax.Array, LossDiagnostics]:
         """The loss sum_v W_v l_v of errors e_vk [..., level] by target, with what it is made of."""
         by_variable = {name: part.sum(axis=-1) for name, part in self.parts(errors).items()}
         loss = jnp.stack([self.variables[name] * value for name, value in by_variable.items()]).sum(axis=0)
-        return loss, Diagnostics(by_variable, dict(errors))
+        return loss, LossDiagnostics(by_variable, dict(errors))
 
 
 def _channel_factors(name: str, factors: Sequence[float] | None, count: int) -> np.ndarray:
@@ -172,7 +172,7 @@ def sample_losses(
     *,
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
-) -> tuple[jax.Array, Diagnostics]:
+) -> tuple[jax.Array, LossDiagnostics]:
     """Loss [batch] and diagnostics [batch, ...] of each sample, means over the steps of the rollout.
 
     Parameters
@@ -212,10 +212,10 @@ def loss_and_diagnostics(
     *,
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
-) -> tuple[jax.Array, Diagnostics]:
+) -> tuple[jax.Array, LossDiagnostics]:
     """The batch's loss and diagnostics: the means of `sample_losses`."""
     found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
-    mean: tuple[jax.Array, Diagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
+    mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
 
 
@@ -229,7 +229,7 @@ def batch_loss_and_grads(
     *,
     device_batch_size: int | None = None,
     remat: bool | None = None,
-) -> tuple[tuple[jax.Array, Diagnostics], GraphCast]:
+) -> tuple[tuple[jax.Array, LossDiagnostics], GraphCast]:
     """((loss, diagnostics), gradients): means over the batch's samples.
 
     Parameters
@@ -250,7 +250,7 @@ def batch_loss_and_grads(
     edges, pull_edges = jax.vjp(stepper.embed_edges, network)
 
     def gradients(samples: tuple[Arrays, Arrays, Arrays]) -> Any:
-        def loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, Diagnostics]:
+        def loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, LossDiagnostics]:
             return loss_and_diagnostics(network, stepper, weights, *samples, edges=edges, remat=remat)
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(network, edges)

@@ -11,8 +11,8 @@ import numpy as np
 
 from graphufs.steps import Event, Progress
 from graphufs.train.divergence import Guard
-from graphufs.train.stages import Plan, Stage
-from graphufs.train.train_step import Outcome
+from graphufs.train.stages import Plan, PlannedStage
+from graphufs.train.train_step import UpdateResult
 
 Sink = Callable[[str, int, dict[str, Any]], None]
 """Takes (event, update, values), as a line of metrics.jsonl has them."""
@@ -26,7 +26,7 @@ class Logbook:
 
     def __init__(self, plan: Plan, sinks: Sequence[Sink], progress: Progress) -> None:
         self.plan, self.sinks, self.progress = plan, sinks, progress
-        self._pending: list[Outcome] = []
+        self._pending: list[UpdateResult] = []
         self.restart_clock()
 
     def restart_clock(self, waited: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class Logbook:
         for sink in self.sinks:
             sink(event, update, values)
 
-    def note(self, outcome: Outcome) -> None:
+    def note(self, outcome: UpdateResult) -> None:
         """Keep an update's outcome for the next report."""
         self._pending.append(outcome)
 
@@ -46,7 +46,7 @@ class Logbook:
         """Drop what was not reported."""
         self._pending = []
 
-    def report(self, done: int, stage: Stage, guard: Guard, rate_factor: float) -> None:
+    def report(self, done: int, stage: PlannedStage, guard: Guard, rate_factor: float) -> None:
         """Report the updates since the last report; `done` is the number of the last one.
 
         Raises

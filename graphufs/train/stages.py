@@ -17,7 +17,7 @@ from graphufs.train.optimizer import learning_rate
 
 
 @dataclass(frozen=True)
-class Stage:
+class PlannedStage:
     """A training stage.
 
     Attributes
@@ -46,7 +46,7 @@ class Stage:
 class Plan:
     """All stages, and the learning rate by update over all of them."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[PlannedStage, ...]
     rate: optax.Schedule
 
     @staticmethod
@@ -78,7 +78,9 @@ class Plan:
         ]
         firsts = [0, *accumulate(counts)]
         stages = tuple(
-            Stage(stage.name, loader, first, count, stage.rollout, stage.optimizer or experiment.training.optimizer)
+            PlannedStage(
+                stage.name, loader, first, count, stage.rollout, stage.optimizer or experiment.training.optimizer
+            )
             for stage, loader, first, count in zip(settings, loaders, firsts, counts, strict=False)
         )
         # The optimizer counts the updates of all stages, and its moments go on from one to the next.
@@ -90,6 +92,6 @@ class Plan:
         """The number of all updates."""
         return self.stages[-1].end
 
-    def stage_at(self, done: int) -> Stage:
+    def stage_at(self, done: int) -> PlannedStage:
         """The stage in which update number `done` + 1 is, or the last one."""
         return next((stage for stage in self.stages if done < stage.end), self.stages[-1])

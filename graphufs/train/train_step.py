@@ -21,10 +21,10 @@ from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.train.devices import AXIS, Devices
-from graphufs.train.loss import Diagnostics, LossWeights, batch_loss_and_grads, sample_losses
+from graphufs.train.loss import LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import channel_factors
 from graphufs.train.optimizer import optimizer
-from graphufs.train.stages import Plan, Stage
+from graphufs.train.stages import Plan, PlannedStage
 
 # Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
 # points see ReplayEmulator.stepper.
@@ -55,11 +55,11 @@ class Controls(NamedTuple):
     rate_factor: np.float32
 
 
-class Outcome(NamedTuple):
+class UpdateResult(NamedTuple):
     """What an update found, on the device: the batch's mean loss, what it is made of, the norm of its gradient."""
 
     loss: jax.Array
-    diagnostics: Diagnostics
+    diagnostics: LossDiagnostics
     gradient_norm: jax.Array
 
 
@@ -71,10 +71,10 @@ class Program:
     objective: Objective
     device_batch_size: int
 
-    def __call__(self, state: State, controls: Controls, batch: Batch) -> tuple[State, Outcome]:
+    def __call__(self, state: State, controls: Controls, batch: Batch) -> tuple[State, UpdateResult]:
         """Take one step with this process's part of a batch."""
         objective = self.objective
-        result: tuple[State, Outcome] = self.compiled(
+        result: tuple[State, UpdateResult] = self.compiled(
             state, controls, *objective.constants, objective.devices.scatter(batch)
         )
         return result
@@ -155,7 +155,7 @@ class Objective:
         state: State = self.devices.replicate(State(network, moments, average))
         return state
 
-    def program(self, stage: Stage, device_batch_size: int) -> Program:
+    def program(self, stage: PlannedStage, device_batch_size: int) -> Program:
         """Compile a stage's update.
 
         Parameters
@@ -179,7 +179,7 @@ class Objective:
     def _average(self) -> float | None:
         return self.emulator.experiment.training.average
 
-    def _update(self, stage: Stage, device_batch_size: int) -> Any:
+    def _update(self, stage: PlannedStage, device_batch_size: int) -> Any:
         compute = self.emulator.experiment.training.compute
 
         def gradients(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> Any:
@@ -198,7 +198,7 @@ class Objective:
 
         def update(
             state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
-        ) -> tuple[State, Outcome]:
+        ) -> tuple[State, UpdateResult]:
             shared = self._on_devices(gradients, PartitionSpec())
             (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
             transformation = optimizer(stage.optimizer, lambda _: controls.learning_rate)
@@ -206,7 +206,7 @@ class Objective:
             updates = jax.tree.map(lambda leaf: controls.rate_factor * leaf, updates)
             network = optax.apply_updates(state.network, updates)
             average = self._averaged(state.average, network, controls.done)
-            return State(network, moments, average), Outcome(loss, diagnostics, optax.tree.norm(gradient))
+            return State(network, moments, average), UpdateResult(loss, diagnostics, optax.tree.norm(gradient))
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 

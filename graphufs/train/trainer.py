@@ -24,10 +24,10 @@ from graphufs.storage.provenance import provenance
 from graphufs.train import metrics_file
 from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
-from graphufs.train.divergence import Guard, Trouble
+from graphufs.train.divergence import Guard, LossDiverged
 from graphufs.train.reporting import Logbook, Sink
 from graphufs.train.resume import Position, require_own
-from graphufs.train.stages import Plan, Stage
+from graphufs.train.stages import Plan, PlannedStage
 from graphufs.train.tracking.tracking import send_rest, tracked
 from graphufs.train.train_step import Objective, State
 
@@ -112,10 +112,10 @@ class _Training:
         self.logbook = Logbook(plan, self._sinks(), progress)
         if self.settings.validation_forecasts is not None:
             from graphufs.train.validation_forecasts import (
-                ValidationForecasts,  # brings xarray, which training alone spares
+                ValidationForecaster,  # brings xarray, which training alone spares
             )
 
-            self.forecasts = ValidationForecasts.of(emulator, data)
+            self.forecasts = ValidationForecaster.of(emulator, data)
 
     def run(self) -> None:
         """Train to the end, going back after trouble as often as allowed."""
@@ -125,7 +125,7 @@ class _Training:
                 for stage in self.plan.stages:
                     if self.position.done < stage.end:
                         self._run_stage(stage)
-            except Trouble as trouble:
+            except LossDiverged as trouble:
                 self._roll_back(trouble)
 
     def _start(self) -> tuple[State, Position]:
@@ -170,7 +170,7 @@ class _Training:
             return []
         return [metrics_file.MetricsFile(self.layout.metrics, self.position.done).write]
 
-    def _run_stage(self, stage: Stage) -> None:
+    def _run_stage(self, stage: PlannedStage) -> None:
         program = self.programs[stage]
         settings, forecasts = self.settings, self.settings.validation_forecasts
         guard = Guard.from_state(settings.divergence, stage.name, self.position.guard)
@@ -203,14 +203,14 @@ class _Training:
         minutes = self.settings.checkpoint_minutes
         return minutes is not None and time.monotonic() - self.saved > 60 * minutes
 
-    def _validate(self, stage: Stage) -> None:
+    def _validate(self, stage: PlannedStage) -> None:
         """Compute and note the one-step loss over the validation period."""
         loss, done = self.objective.mean_loss(self.state.forecaster, self.validation), self.position.done
         samples = len(self.validation.initial_times)
         self.logbook.write("validation", done, stage=stage.name, loss=loss, samples=samples)
         self.progress(Event("validation", done, self.plan.total, "updates", {"loss": loss}))
 
-    def _forecast(self, stage: Stage) -> bool:
+    def _forecast(self, stage: PlannedStage) -> bool:
         """Score the validation forecasts; whether they are the best so far."""
         assert self.forecasts is not None
         found, done = self.forecasts.score(self.devices.local(self.state.forecaster)), self.position.done
@@ -256,7 +256,7 @@ class _Training:
         self.devices.wait("the checkpoint is written")
         self.saved = time.monotonic()
 
-    def _roll_back(self, trouble: Trouble) -> None:
+    def _roll_back(self, trouble: LossDiverged) -> None:
         """Go back to the last checkpoint with a lower learning rate, or give up.
 
         Raises
@@ -278,7 +278,7 @@ class _Training:
         self.logbook.write("rollback", position.done, reason=told, rate_factor=factor, rollbacks=used)
         self.warnings.append(f"{told}; went back to it with {factor:g} times the learning rate")
 
-    def _describe(self, trouble: Trouble, there: Path | None) -> str:
+    def _describe(self, trouble: LossDiverged, there: Path | None) -> str:
         stage = self.plan.stage_at(trouble.update - 1)
         times = stage.loader.initial_times(trouble.update - 1 - stage.first)
         return (

@@ -42,7 +42,7 @@ class Score:
 
 
 @dataclass
-class ValidationForecasts:
+class ValidationForecaster:
     """Makes and scores the same forecasts again and again, with other parameters."""
 
     emulator: ReplayEmulator
@@ -52,7 +52,7 @@ class ValidationForecasts:
     _chunk: int = field(default=1)
 
     @staticmethod
-    def of(emulator: ReplayEmulator, data: PreparedData) -> ValidationForecasts | None:
+    def of(emulator: ReplayEmulator, data: PreparedData) -> ValidationForecaster | None:
         """The validation forecasts of an experiment; None where it wants none.
 
         Raises
@@ -74,7 +74,7 @@ class ValidationForecasts:
         count = min(wanted.initial_times, there.size)
         chosen = there[np.unique(np.linspace(0, there.size - 1, count).round().astype(int))]
         chunk = max(n for n in range(1, experiment.forecast.batch_size + 1) if len(chosen) % n == 0)
-        return ValidationForecasts(emulator, data, chosen, steps, chunk)
+        return ValidationForecaster(emulator, data, chosen, steps, chunk)
 
     def score(self, network: GraphCast) -> Score:
         """Forecast with the given parameters and score."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphufs.config.experiment import Experiment
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 from graphufs.data.prepare import check, preflight
 from graphufs.errors import UserError
 from graphufs.replay.source import open_store
@@ -23,12 +23,12 @@ def refuse(chosen: Experiment, message: str) -> None:
 def test_channels_are_sorted_by_variable_and_level_with_their_native_values(store: Path) -> None:
     selection = check(open_store(str(store), "fv3"), experiment(store, levels=[1000, 100, 500]))
     assert selection.channels == (
-        Channel("dswrf_avetoa"),
-        Channel("pressfc"),
-        Channel("tmp", 100, 97.8232650756836),
-        Channel("tmp", 500, 505.6520690917969),
-        Channel("tmp", 1000, 998.7807006835938),
-        Channel("ugrd10m"),
+        PreparedChannel("dswrf_avetoa"),
+        PreparedChannel("pressfc"),
+        PreparedChannel("tmp", 100, 97.8232650756836),
+        PreparedChannel("tmp", 500, 505.6520690917969),
+        PreparedChannel("tmp", 1000, 998.7807006835938),
+        PreparedChannel("ugrd10m"),
     )
     assert selection.static == ("hgtsfc_static", "land_static")
 

@@ -11,7 +11,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.nightly.initial_times import Source, nightly_times
+from graphufs.nightly.initial_times import SourceTimes, nightly_times
 from graphufs.replay.times import hours, instant, wanted_stamps
 from graphufs.storage.paths import Layout
 from tests.conftest import TINY
@@ -115,9 +115,9 @@ def test_an_initial_time_needs_each_stamp_from_its_first_input_frame_to_its_last
     time = datetime(1994, 1, 20, 6)
     needed = instant(time) + np.arange(-1, 5) * hours(6)
     nothing = np.empty(0, "datetime64[ns]")
-    assert Source(needed, nothing).lacks(tiny, [time]) == {}
+    assert SourceTimes(needed, nothing).lacks(tiny, [time]) == {}
     for position in range(needed.size):
-        lacking = Source(np.delete(needed, position), nothing).lacks(tiny, [time])
+        lacking = SourceTimes(np.delete(needed, position), nothing).lacks(tiny, [time])
         assert lacking == {time: f"no data at {str(needed[position])[:13]}"}
-        flawed = Source(needed, needed[position : position + 1]).lacks(tiny, [time])
+        flawed = SourceTimes(needed, needed[position : position + 1]).lacks(tiny, [time])
         assert flawed == {time: f"missing values at {str(needed[position])[:13]}"}

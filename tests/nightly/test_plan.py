@@ -18,7 +18,7 @@ from graphufs.emulator.checkpoint import FORMAT
 from graphufs.errors import UserError
 from graphufs.nightly.initial_times import nightly_times
 from graphufs.registry import registry
-from graphufs.registry.registry import Event
+from graphufs.registry.registry import RegistryEvent
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.train.resume import Position
@@ -81,11 +81,11 @@ def test_when_all_is_scored_the_next_data_that_are_needed_are_named(tiny, regist
 def test_the_champion_is_scored_and_a_chosen_model_in_its_place(tiny, registered_root, copy_of_root):
     root = copy_of_root(registered_root)
     (there,) = registry.models(root)
-    other = registry.Model(**{**there.to_json(), "id": "tiny-ffffffffffff-16", "run": "ffffffffffff"})
+    other = registry.RegisteredModel(**{**there.to_json(), "id": "tiny-ffffffffffff-16", "run": "ffffffffffff"})
     registry.register(root, other, "test")
     with pytest.raises(UserError, match="tiny-ffffffffffff-16 was trained with another version"):
         plan(root)  # the newest candidate
-    registry.append(root, lambda past: Event("promoted", there.id, "test"))
+    registry.append(root, lambda past: RegistryEvent("promoted", there.id, "test"))
     assert plan(root)["model"] == there.id
     with pytest.raises(UserError, match="tiny-ffffffffffff-16 was trained with another version"):
         plan(root, f"nightly.model={other.id}")

@@ -12,7 +12,7 @@ import pytest
 
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from graphufs.registry.registry import Event, Model
+from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
 from graphufs.weatherbench.results.scores import Scores
@@ -22,24 +22,24 @@ WRITER = """
 import sys
 from pathlib import Path
 from graphufs.registry import registry
-from graphufs.registry.registry import Event, Model
+from graphufs.registry.registry import RegisteredModel, RegistryEvent
 
 root, number = Path(sys.argv[1]), int(sys.argv[2])
 
 def model(update):
-    return Model(f"demo-abc-{update}", "demo", "name: demo", "abc", "runs/demo/abc", "1", update, {}, {})
+    return RegisteredModel(f"demo-abc-{update}", "demo", "name: demo", "abc", "runs/demo/abc", "1", update, {}, {})
 
 print("ready", flush=True)
 sys.stdin.readline()
 registry.register(root, model(0), "all of them")
 for update in range(1, 6):
     registry.register(root, model(10 * number + update), "one of them")
-    registry.append(root, lambda past: Event("promoted", f"demo-abc-{10 * number + update}", "test"))
+    registry.append(root, lambda past: RegistryEvent("promoted", f"demo-abc-{10 * number + update}", "test"))
 """
 
 
-def model(update: int, experiment: str = "demo", **changes: object) -> Model:
-    made = Model(
+def model(update: int, experiment: str = "demo", **changes: object) -> RegisteredModel:
+    made = RegisteredModel(
         id=registry.model_id(experiment, "abc", update),
         experiment_name=experiment,
         experiment=f"name: {experiment}\n",
@@ -55,7 +55,7 @@ def model(update: int, experiment: str = "demo", **changes: object) -> Model:
 
 
 def promote(root: Path, wanted: str) -> None:
-    registry.append(root, lambda past: Event("promoted", wanted, "test", "it is better"))
+    registry.append(root, lambda past: RegistryEvent("promoted", wanted, "test", "it is better"))
 
 
 def roles(root: Path) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_a_promotion_retires_the_former_champion_of_that_experiment_only(tmp_pat
     assert roles(tmp_path) == {"demo-abc-1": "retired", "demo-abc-2": "champion", "other-abc-1": "champion"}
     promote(tmp_path, "demo-abc-1")  # as a rollback does
     assert roles(tmp_path) == {"demo-abc-1": "champion", "demo-abc-2": "retired", "other-abc-1": "champion"}
-    registry.append(tmp_path, lambda past: Event("retired", "demo-abc-1", "test"))
+    registry.append(tmp_path, lambda past: RegistryEvent("retired", "demo-abc-1", "test"))
     assert registry.champion(tmp_path, "demo") is None
 
 
@@ -113,7 +113,7 @@ def test_champion_is_the_newest_candidate_until_there_is_one(tmp_path):
     }
     promote(tmp_path, "demo-abc-7")
     registry.register(tmp_path, model(9), "test")
-    registry.append(tmp_path, lambda past: Event("retired", "demo-abc-9", "test"))
+    registry.append(tmp_path, lambda past: RegistryEvent("retired", "demo-abc-9", "test"))
     for wanted, expected in (("champion", "demo-abc-7"), ("latest", "demo-abc-3")):
         found = registry.choose(tmp_path, "demo", wanted)
         assert found is not None and found.id == expected
@@ -161,12 +161,12 @@ def test_a_decision_is_made_on_exactly_the_history_it_follows(tmp_path):
     registry.register(tmp_path, model(2), "test")
     seen = []
 
-    def decide(past: list[Event]) -> Event | None:
+    def decide(past: list[RegistryEvent]) -> RegistryEvent | None:
         seen.append(len(past))
         if len(seen) == 1:
             promote(tmp_path, "demo-abc-2")  # somebody is faster
         champions = [model for model in registry.fold(past).values() if model.role == "champion"]
-        return None if champions else Event("promoted", "demo-abc-1", "test")
+        return None if champions else RegistryEvent("promoted", "demo-abc-1", "test")
 
     assert registry.append(tmp_path, decide) is None
     assert seen == [2, 3] and roles(tmp_path)["demo-abc-2"] == "champion"

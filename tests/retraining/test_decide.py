@@ -53,7 +53,7 @@ def planned(tiny: Experiment, root: Path, decision: str, challenger: str = "demo
     return made
 
 
-def last(root: Path) -> registry.Event:
+def last(root: Path) -> registry.RegistryEvent:
     return registry.history(root)[-1]
 
 

@@ -14,9 +14,9 @@ import pytest
 from graphufs.config import loading
 from graphufs.config.base import Period
 from graphufs.config.experiment import Experiment
-from graphufs.nightly.initial_times import Source
+from graphufs.nightly.initial_times import SourceTimes
 from graphufs.registry import registry
-from graphufs.registry.registry import Event, Model, model_id
+from graphufs.registry.registry import RegisteredModel, RegistryEvent, model_id
 from graphufs.retraining import plan
 from graphufs.steps import run_step
 from graphufs.storage.paths import Layout
@@ -31,10 +31,10 @@ def small(tiny: Experiment) -> Experiment:
     return loading.parse(loading.dump(tiny), [f"retraining.{key}" for key in keys])
 
 
-def trained(experiment: Experiment, update: int = 16, **changes: Any) -> Model:
+def trained(experiment: Experiment, update: int = 16, **changes: Any) -> RegisteredModel:
     run = Layout(experiment, Path()).run.name
     periods = {"training": str(experiment.data.training), "validation": str(experiment.data.validation)}
-    made = Model(
+    made = RegisteredModel(
         id=model_id(experiment.name, run, update),
         experiment_name=experiment.name,
         experiment=loading.dump(experiment),
@@ -51,7 +51,7 @@ def trained(experiment: Experiment, update: int = 16, **changes: Any) -> Model:
 def planned(experiment: Experiment, root: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> dict[str, Any]:
     """A plan with data up to a time."""
     stamps = np.arange(np.datetime64("1993-12-01T00"), np.datetime64(end) + 1, 6).astype("datetime64[ns]")
-    monkeypatch.setattr(plan.Source, "look", lambda *_: Source(stamps, stamps[:0]))
+    monkeypatch.setattr(plan.Source, "look", lambda *_: SourceTimes(stamps, stamps[:0]))
     return run_step("plan_retraining", experiment, root)
 
 
@@ -115,7 +115,7 @@ def test_a_later_round_needs_new_data_and_a_broken_one_goes_on(
     registry.register(tmp_path, challenger, "test")
     again = planned(small, tmp_path, monkeypatch, "1994-03-01T00")
     assert again["experiment"] == loading.dump(made), "what is undecided goes on"
-    registry.append(tmp_path, lambda past: Event("held", challenger.id, "the rule"))
+    registry.append(tmp_path, lambda past: RegistryEvent("held", challenger.id, "the rule"))
     waits = planned(small, tmp_path, monkeypatch, "1994-03-03T18")
     assert waits["experiment"] is None and "is the end of data needed" in waits["message"]
     assert planned(small, tmp_path, monkeypatch, "1994-03-04T00")["experiment"] is not None

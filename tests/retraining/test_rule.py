@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from graphufs.config.retraining import Retraining
-from graphufs.retraining.rule import Finding, judge
+from graphufs.retraining.rule import ComparedScore, judge
 from graphufs.weatherbench.compare.significance import score_difference
 from tests.weatherbench.compare.test_significance import red_noise, state
 
 RULE = Retraining(then="promote")
 
 
-def finding(change: float = 0.0, p_value: float = 0.5, **more: object) -> Finding:
-    one = Finding("temperature", 500, "24h", "K", 2.0, 2.0 * (1 + change), -0.1, 0.1, p_value)
+def finding(change: float = 0.0, p_value: float = 0.5, **more: object) -> ComparedScore:
+    one = ComparedScore("temperature", 500, "24h", "K", 2.0, 2.0 * (1 + change), -0.1, 0.1, p_value)
     return replace(one, **more)
 
 
@@ -31,7 +31,7 @@ def finding(change: float = 0.0, p_value: float = 0.5, **more: object) -> Findin
     ],
 )
 def test_the_rule_promotes_gains_holds_chance_and_refuses_losses(
-    findings: list[Finding], unstable: list[str], decision: str, words: str
+    findings: list[ComparedScore], unstable: list[str], decision: str, words: str
 ) -> None:
     found, why = judge(findings, unstable, RULE)
     assert found == decision and words in why

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from graphufs.config import loading
-from graphufs.data.channels import Channel
+from graphufs.data.channels import PreparedChannel
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
 from graphufs.emulator.emulator import ReplayEmulator
@@ -61,7 +61,7 @@ def emulator(
     stored = sorted({*targets, *inputs, *forcings} - set(NOT_STORED))
     static = [name for name in stored if name.endswith("_static")]
     channels = tuple(
-        Channel(name, float(level), float(level) + 0.5) if level is not None else Channel(name)
+        PreparedChannel(name, float(level), float(level) + 0.5) if level is not None else PreparedChannel(name)
         for name in stored
         if name not in static
         for level in (sorted(levels) if _has_levels(name) else [None])

@@ -32,7 +32,7 @@ def days_per_block(grid: Grid) -> int:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClimatologySettings:
     """How a climatology is made; see `graphufs.weatherbench.climatology.compute`."""
 
     window: int = 61
@@ -49,7 +49,7 @@ Sink = Callable[[Channel, int, slice, np.ndarray], None]
 
 
 def _compute(
-    truth: Truth, stamps: np.ndarray, recipe: Recipe, sink: Sink, progress: Callable[[int, int], None]
+    truth: Truth, stamps: np.ndarray, recipe: ClimatologySettings, sink: Sink, progress: Callable[[int, int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute all that the recipe asks for; return the hours, and where there were data, [hour, 366]."""
     whole = slice(0, truth.grid.shape[0])
@@ -101,7 +101,7 @@ def _rain(truth: Truth) -> list[int]:
     return found
 
 
-def _channels(truth: Truth, recipe: Recipe) -> tuple[Channel, ...]:
+def _channels(truth: Truth, recipe: ClimatologySettings) -> tuple[Channel, ...]:
     """All that the store holds."""
     endings = ["", "_std"] if recipe.std else [""]
     channels = [Channel(name + ending, level) for ending in endings for name, level in truth.channels]
@@ -112,8 +112,8 @@ def _channels(truth: Truth, recipe: Recipe) -> tuple[Channel, ...]:
 
 
 def in_memory(truth: Truth, stamps: np.ndarray, **recipe: Any) -> xr.Dataset:
-    """The climatology as a dataset (hour, dayofyear, [level], latitude, longitude); see `Recipe`."""
-    made = Recipe(**recipe)
+    """The climatology as a dataset (hour, dayofyear, [level], latitude, longitude); see `ClimatologySettings`."""
+    made = ClimatologySettings(**recipe)
     channels = _channels(truth, made)
     values = np.empty((len(np.unique(hour_of_day(stamps))), DAYS, len(channels), *truth.grid.shape), np.float32)
 
@@ -134,11 +134,11 @@ def write_store(
     progress: Callable[[int, int], None] = lambda done, total: None,
     **recipe: Any,
 ) -> None:
-    """Compute the climatology into a zarr store that appears whole or not at all; see `Recipe`.
+    """Compute the climatology into a zarr store that appears whole or not at all; see `ClimatologySettings`.
 
     A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
     """
-    made = Recipe(**recipe)
+    made = ClimatologySettings(**recipe)
     hours = np.unique(hour_of_day(stamps))
     with new_folder(path) as temporary:
         levels = _create(temporary, truth, _channels(truth, made), hours, attributes)
