@@ -270,7 +270,7 @@ def batch_loss_and_grads(
 
         # What `gradients` returns, spelled out: to ask JAX for it would trace the network twice.
         none = jnp.float32(0)
-        found = none, Diagnostics(dict.fromkeys(weights.levels, none), weights.levels)
+        found = none, LossDiagnostics(dict.fromkeys(weights.levels, none), weights.levels)
         zeros = jax.tree.map(jnp.zeros_like, (found, (network, edges)))
         total, _ = jax.lax.scan(body, zeros, split)
         result, (direct, by_edges) = jax.tree.map(lambda leaf: leaf / count, total)
