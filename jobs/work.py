@@ -1,9 +1,23 @@
-"""The old place of `jobs.worker.runner.Work`, named by the payloads of jobs submitted before version 0.2.
+"""What the payloads of jobs submitted before version 0.2 name: a pickled `Work` with root, key and attempt.
 
-A payload on disk is a pickle, which names the class by its module; a job that waits in a queue or is requeued reads it
-long after the code has moved. It may go after release 0.2, when no such job is left.
+A job that waits in a queue or is requeued reads its payload long after the code has moved. It may go after release 0.2,
+when no such job is left.
 """
 
-from jobs.worker.runner import Work
+from __future__ import annotations
 
-__all__ = ["Work"]
+from typing import Any
+
+from jobs.worker import bootstrap
+
+
+class Work:
+    """The work of an attempt; pickle fills its attributes in."""
+
+    def __call__(self) -> dict[str, Any] | None:
+        """Do it."""
+        return bootstrap.work(vars(self))
+
+    def checkpoint(self) -> Any:
+        """Stop it, and say what to run after a requeue: what a job of today would."""
+        return bootstrap.requeued({name: vars(self)[name] for name in ("root", "key", "attempt")})

@@ -25,17 +25,16 @@ from jobs.job.folder import RESERVE, Attempt, JobFolder
 from jobs.scheduler import slurm
 from jobs.scheduler.processes import identity
 from jobs.site import Resources, Site, minutes
+from jobs.worker.bootstrap import work
 
 
 def write_payload(job: JobFolder, attempt: Attempt, site: Site, dependency: list[str]) -> Path:
     """Write what the job runs into the attempt's folder; return the script to submit."""
-    from jobs.worker.runner import Work
-
     folder = job.folder(attempt.number)
     submitit = job.submitit(attempt.number)
     submitit.mkdir(parents=True, exist_ok=True)
     resources = Resources.model_validate(attempt.resources)
-    delayed = DelayedSubmission(Work(str(job.root), job.key, attempt.number))
+    delayed = DelayedSubmission(work, {"root": str(job.root), "key": job.key, "attempt": attempt.number})
     delayed.set_timeout(minutes(resources.time_limit), site.max_requeues)
     delayed.dump(folder / "payload.pkl")
     (folder / RESERVE).write_bytes(os.urandom(2**16))

@@ -3,12 +3,16 @@
 Importing what a job needs takes seconds, on a busy node many. The signal may come in that time, Slurm sends it up to a
 minute early; it would kill the process before submitit can take it, and the job would not be requeued. Held back, it
 arrives as soon as the work is there to be asked to stop (`release`).
+
+The scripts and payloads of submitted jobs name this module, its function `work` and nothing else of ours, and a job
+may start long after an upgrade: both names stay.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 
 def announcing() -> signal.Signals:
@@ -20,6 +24,27 @@ def release() -> None:
     """Let the signal come; one that was held back comes now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {announcing()})
 
+
+def work(what: dict[str, Any]) -> dict[str, Any] | None:
+    """Do the work of an attempt, as submitit calls it: the step's result, or None for processes that only help.
+
+    Parameters
+    ----------
+    what : the job's `root` and `key`, and the number of the `attempt`
+    """
+    from jobs.worker import runner
+
+    return runner.work(what, release)
+
+
+def requeued(what: dict[str, Any]) -> Any:
+    """Stop the step, so that it has saved all it did, and say what to run after the requeue."""
+    from jobs.worker import runner
+
+    return runner.requeued(work, what)
+
+
+work.__dict__["__submitit_checkpoint__"] = requeued  # where submitit looks for it
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {announcing()})

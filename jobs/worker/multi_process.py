@@ -13,8 +13,9 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
@@ -22,26 +23,42 @@ from graphufs.steps import run_step
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import read_json
 
-if TYPE_CHECKING:
-    from jobs.worker.runner import Running
-
 PATIENCE = 300.0
 """Seconds for which processes wait for each other."""
 _SIOCGIFADDR = 0x8915
 
 
-def run(step: str, experiment: Experiment, running: Running, **options: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Member:
+    """One of the processes of a job.
+
+    Attributes
+    ----------
+    folder : of the attempt, where the processes find each other
+    id : the job's number at the scheduler
+    rank, count : this process's number, and how many there are
+    interface : network interface to speak over; None for that of the node's name
+    """
+
+    folder: Path
+    id: str
+    rank: int
+    count: int
+    interface: str | None
+
+
+def run(step: str, experiment: Experiment, root: Path, member: Member, **options: Any) -> dict[str, Any]:
     """Run a step in all processes of the job together; what the first one returns counts."""
     if step == "train":
-        with _distributed_jax(running):
-            return run_step(step, experiment, running.job.root, **options)
-    if running.rank:
-        _dask_worker(running)
+        with _distributed_jax(member):
+            return run_step(step, experiment, root, **options)
+    if member.rank:
+        _dask_worker(member)
         return {"step": step, "status": "helped"}
     from graphufs import parallel
 
-    with _dask_client(running) as client, parallel.over(client):
-        return run_step(step, experiment, running.job.root, **options)
+    with _dask_client(member) as client, parallel.over(client):
+        return run_step(step, experiment, root, **options)
 
 
 def address(interface: str | None) -> str:
@@ -57,10 +74,10 @@ def address(interface: str | None) -> str:
     return socket.inet_ntoa(answer[20:24])
 
 
-def _meeting_point(running: Running, what: str) -> Path:
+def _meeting_point(member: Member, what: str) -> Path:
     """A file of this segment: requeued, a job has another one."""
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    return running.job.folder(running.number) / f"{what}-{running.id}-{restarts}.json"
+    return member.folder / f"{what}-{member.id}-{restarts}.json"
 
 
 def _await(path: Path) -> dict[str, Any]:
@@ -73,20 +90,20 @@ def _await(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _distributed_jax(running: Running) -> Iterator[None]:
+def _distributed_jax(member: Member) -> Iterator[None]:
     import jax
 
-    path = _meeting_point(running, "coordinator")
-    if running.rank == 0:
-        host = address(running.site.interface)
+    path = _meeting_point(member, "coordinator")
+    if member.rank == 0:
+        host = address(member.interface)
         with socket.socket() as probe:  # a free port; it is taken again at once by the coordinator
             probe.bind((host, 0))
             place = f"{host}:{probe.getsockname()[1]}"
         write_json(path, {"address": place})
     place = _await(path)["address"]
-    bind = {"coordinator_bind_address": place} if running.rank == 0 else {}
+    bind = {"coordinator_bind_address": place} if member.rank == 0 else {}
     jax.distributed.initialize(
-        place, num_processes=running.tasks, process_id=running.rank, initialization_timeout=int(PATIENCE), **bind
+        place, num_processes=member.count, process_id=member.rank, initialization_timeout=int(PATIENCE), **bind
     )
     try:
         yield
@@ -95,11 +112,11 @@ def _distributed_jax(running: Running) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _dask_client(running: Running) -> Iterator[Any]:
+def _dask_client(member: Member) -> Iterator[Any]:
     """The scheduler and one worker in this process's care, and a client that waits for all the others."""
     from distributed import Client, LocalCluster
 
-    host = address(running.site.interface)
+    host = address(member.interface)
     threads = max(_cores() - 1, 1)
     with (
         LocalCluster(
@@ -107,21 +124,21 @@ def _dask_client(running: Running) -> Iterator[Any]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        write_json(_meeting_point(running, "scheduler"), {"address": cluster.scheduler_address})
-        client.wait_for_workers(running.tasks, timeout=PATIENCE)
+        write_json(_meeting_point(member, "scheduler"), {"address": cluster.scheduler_address})
+        client.wait_for_workers(member.count, timeout=PATIENCE)
         yield client
 
 
-def _dask_worker(running: Running) -> None:
+def _dask_worker(member: Member) -> None:
     """Work for the first process's scheduler until that ends."""
     import asyncio
 
     from distributed import Nanny
 
-    scheduler = _await(_meeting_point(running, "scheduler"))["address"]
+    scheduler = _await(_meeting_point(member, "scheduler"))["address"]
 
     async def work() -> None:
-        host = address(running.site.interface)
+        host = address(member.interface)
         async with Nanny(scheduler, nthreads=_cores(), host=host, dashboard=False) as nanny:
             await nanny.finished()
 

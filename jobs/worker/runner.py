@@ -2,7 +2,7 @@
 
 The step runs in a thread. The main thread is then free to take signals at once, even while a compiled program runs:
 it asks the step to stop, waits until it has saved, and has the job requeued. What the step has on disk is all the
-state there is; the pickled object only names the folder and the attempt.
+state there is; the payload only names the folder and the attempt.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -32,7 +33,6 @@ from jobs.job import status as state
 from jobs.job.folder import RESERVE, JobFolder, now
 from jobs.scheduler import processes
 from jobs.site import Site, minutes
-from jobs.worker import bootstrap
 
 SAVED_BY = 15.0
 """Seconds kept back of the lead time, for asking Slurm to requeue the job."""
@@ -40,6 +40,8 @@ FILES_LAG = 60.0
 """Seconds that a file written on one node may take to be seen on another."""
 EARLY = 75.0
 """Slurm sends its signal up to a minute too early."""
+_running: list[Running] = []
+"""What this process runs, once it has begun: a signal reaches it nowhere else."""
 
 
 class NotMine(RuntimeError):
@@ -54,23 +56,18 @@ class StoppedByOthers(RuntimeError):
     """The step was asked to stop and has saved, but is not done."""
 
 
-class Work:
-    """The work of an attempt, as submitit calls it (a Checkpointable: it has `checkpoint`)."""
+def work(what: dict[str, Any], release: Callable[[], None]) -> dict[str, Any] | None:
+    """Do an attempt's work (see bootstrap.work); `release` lets the signal come that was held back till now."""
+    running = Running(JobFolder(Path(what["root"]), what["key"]), what["attempt"])
+    _running[:] = [running]
+    return running.run(release)
 
-    def __init__(self, root: str, key: str, attempt: int) -> None:
-        self.root, self.key, self.attempt = root, key, attempt
-        self.running: Running | None = None
 
-    def __call__(self) -> dict[str, Any] | None:
-        """Do the work and return the step's result; None for processes that only help."""
-        self.running = Running(JobFolder(Path(self.root), self.key), self.attempt)
-        return self.running.run()
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Stop the step, so that it has saved all it did, and say what to run after the requeue. Called by submitit."""
-        if self.running is not None:
-            self.running.stop_for_requeue()
-        return DelayedSubmission(Work(self.root, self.key, self.attempt))
+def requeued(function: Callable[..., Any], what: dict[str, Any]) -> DelayedSubmission:
+    """Stop the step, so that it has saved all it did, and have the function called after the requeue."""
+    for running in _running:
+        running.stop_for_requeue()
+    return DelayedSubmission(function, what)
 
 
 class Running:
@@ -101,7 +98,7 @@ class Running:
         self.outcome: dict[str, Any] | None = None
         self.error: BaseException | None = None
 
-    def run(self) -> dict[str, Any] | None:
+    def run(self, release: Callable[[], None]) -> dict[str, Any] | None:
         """Run the step, or help with it."""
         if self.job.result() is not None:  # requeued after the end
             return self.job.result()
@@ -111,7 +108,7 @@ class Running:
             self._note("start", nodes=self.nodes, id=self.id, at=now(), part=self.element, **place)
             # submitit takes no notice of it, while Slurm announces the end of a cancelled job by it
             signal.signal(signal.SIGTERM, self._terminated)
-        bootstrap.release()
+        release()
         self.thread.start()
         try:
             while self.thread.is_alive():
@@ -172,7 +169,9 @@ class Running:
             return run_step(self.intent.step, experiment, root, part=self.part, **options)
         from jobs.worker import multi_process
 
-        return multi_process.run(self.intent.step, experiment, self, **options)
+        folder = self.job.folder(self.number)
+        member = multi_process.Member(folder, self.id, self.rank, self.tasks, self.site.interface)
+        return multi_process.run(self.intent.step, experiment, root, member, **options)
 
     def _await_needed(self) -> None:
         """Wait for the jobs this one needs, where no scheduler did that."""
