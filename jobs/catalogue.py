@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from graphufs.config import shipped
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.train import metrics_file
-from jobs.experiments import EXPERIMENTS
 from jobs.job import status as state
 from jobs.job import usage
 from jobs.job.folder import JobFolder
@@ -24,7 +24,6 @@ def catalogue(root: Path) -> dict[str, Any]:
 
     A registry that cannot be read is told of in `warnings`; so are jobs. The rest is told all the same.
     """
-    experiments = [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml"))]
     warnings: list[str] = []
     past: list[registry.RegistryEvent] = []
     models: list[dict[str, Any]] = []
@@ -40,7 +39,7 @@ def catalogue(root: Path) -> dict[str, Any]:
         warnings.append(str(error))
     return {
         "root": str(root),
-        "experiments": experiments,
+        "experiments": shipped.names(),
         "runs": [run(path) for path in _runs(root)],
         "models": models,
         "champions": {one["experiment_name"]: one["id"] for one in models if one["role"] == "champion"},

@@ -1,12 +1,6 @@
 """Score a trained emulator: `python jobs/run_evaluation.py [EXPERIMENT] [--site NAME]`, p0 by default."""
 
-import sys
-
 from jobs.cli import scripts
 
 if __name__ == "__main__":
-    sys.exit(
-        scripts.run(
-            "Make forecasts with a trained emulator, score them and report.", ("forecast", "evaluate", "report")
-        )
-    )
+    scripts.run("Make forecasts with a trained emulator, score them and report.", ("forecast", "evaluate", "report"))

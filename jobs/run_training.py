@@ -1,8 +1,6 @@
 """Train the emulator of an experiment: `python jobs/run_training.py [EXPERIMENT] [--site NAME]`, p0 by default."""
 
-import sys
-
 from jobs.cli import scripts
 
 if __name__ == "__main__":
-    sys.exit(scripts.run("Train the emulator.", ("prepare", "normalize", "train")))
+    scripts.run("Train the emulator.", ("prepare", "normalize", "train"))

@@ -1,15 +1,21 @@
-"""Packaging: the locks agree, carry hashes and no addresses, and the conda environments are the locks."""
+"""Packaging: locks agree, carry hashes and no addresses; the conda environments are the locks; the wheel is whole."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 TOP = Path(__file__).parents[1]
+UV = TOP / ".tools" / "bin" / "uv"
 LOCKS = ("job-cpu", "job-cuda", "airflow", "dev", "bootstrap")
 
 
@@ -88,3 +94,57 @@ def test_the_conda_environments_install_the_locks(name, lock):
         return
     assert {package for package, _ in optional} == {"graphcast", "weatherbench2"}
     assert dict(optional)["graphcast"] == "v0.2" and re.fullmatch("[0-9a-f]{7,40}", dict(optional)["weatherbench2"])
+
+
+def run(*command, cwd, **surroundings):
+    """Run a command away from the checkout and return what it printed."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(command, cwd=cwd, env=environment | surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built of a copy: a build leaves files behind."""
+    if not UV.exists():
+        pytest.skip("uv is missing; `make setup-dev` installs it into .tools")
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("graphufs", "jobs", "experiments", "dags", "devstack"):
+        shutil.copytree(TOP / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "tests").mkdir()
+    (copy / "tests" / "__init__.py").touch()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(TOP / name, copy)
+    run(UV, "build", "--quiet", "--wheel", "--out-dir", copy / "dist", cwd=copy)
+    (built,) = (copy / "dist").glob("graphufs-*.whl")
+    return built
+
+
+def test_the_wheel_has_the_experiments_and_all_data_and_nothing_but_the_two_packages(wheel):
+    with zipfile.ZipFile(wheel) as content:
+        names = {name for name in content.namelist() if ".dist-info/" not in name}
+    assert {name.partition("/")[0] for name in names} == {"graphufs", "jobs"}
+    for folder, shipped in (("experiments", "graphufs/experiments"), ("jobs/sites", "jobs/sites")):
+        assert {f"{shipped}/{path.name}" for path in (TOP / folder).glob("*.yaml")} <= names
+    kept = {
+        path.relative_to(TOP).as_posix()
+        for package in ("graphufs", "jobs")
+        for path in (TOP / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "graphufs/py.typed" in kept and not kept - names
+
+
+@pytest.mark.long
+def test_the_wheel_alone_runs_a_shipped_experiment_and_jobs(wheel, tmp_path):
+    python, lock = tmp_path / "venv" / "bin" / "python", TOP / "requirements" / "job-cpu.lock"
+    run(UV, "venv", "--quiet", tmp_path / "venv", cwd=tmp_path)
+    run(UV, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", lock, cwd=tmp_path)
+    run(UV, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel, cwd=tmp_path)
+    root = tmp_path / "root"
+    run(python.with_name("graphufs"), "run", "tiny", "--root", root, cwd=tmp_path)
+    assert list(root.glob("runs/tiny/*/reports/*.html"))
+    told = run(python.with_name("graphufs-jobs"), "run", "tiny", "--root", root, "--wait", "--json", cwd=tmp_path)
+    jobs = json.loads(told)["jobs"]
+    assert jobs and all(job["result"]["result"]["status"] == "unchanged" for job in jobs)

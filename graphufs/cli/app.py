@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from graphufs.cli.terminal import Bars, polite_stop
-from graphufs.config import loading
+from graphufs.config import shipped
 from graphufs.config.experiment import Experiment
 from graphufs.steps import STEPS, run_step
 from graphufs.storage.paths import root_folder
@@ -55,12 +55,12 @@ class Options:
         """The root folder asked for."""
         return root_folder(self.root)
 
-    def load(self, path: Path) -> Experiment:
-        """The experiment at `path` with the overrides asked for."""
+    def load(self, experiment: Path) -> Experiment:
+        """The experiment of a file or a shipped name, with the overrides asked for."""
         overrides = list(self.set_)
         if self.init_from is not None:  # JSON is YAML: any path survives
             overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
-        return loading.load(path, overrides)
+        return shipped.experiment_of(str(experiment), overrides)
 
 
 def run_steps(names: Sequence[str], experiment: Experiment, root: Path, *, as_json: bool = False) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -48,7 +48,7 @@ def submit_(
     needs
         Key of a job that must complete first. May be repeated.
     """
-    from jobs.experiments import experiment_of
+    from graphufs.config.shipped import experiment_of
 
     place, asked = place or Place(), asked or Asked()
     loaded = experiment_of(experiment, list(asked.set_))
@@ -71,14 +71,17 @@ def submit_(
 @app.command
 def run(experiment: str, *, place: Place | None = None, asked: Asked | None = None) -> int:
     """Submit all steps of an experiment, from data to report, each after the one it needs."""
-    from jobs.experiments import experiment_of
+    return submit_chain(CHAINS["run"], experiment, place or Place(), asked or Asked())
 
-    place, asked = place or Place(), asked or Asked()
-    loaded = experiment_of(experiment, list(asked.set_))
+
+def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
+    """Submit steps of an experiment, each after the one before, and return the exit code."""
+    from graphufs.config.shipped import experiment_of
+
     site = sites_module.load(place.site)
     requests = submit.chain(
-        list(CHAINS["run"]),
-        experiment=loaded,
+        steps,
+        experiment=experiment_of(experiment, list(asked.set_)),
         site_name=place.site,
         site=site,
         root=site.folder(place.root),
@@ -123,7 +126,7 @@ def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> in
     bad = [one for one in statuses if one.state == "LOST" or (one.over and one.state != "COMPLETED")]
     if not quiet:
         for status in bad:
-            console.print(ended(status, str(status.job.root)), soft_wrap=True, markup=False)
+            console.print(ended(status), soft_wrap=True, markup=False)
     return FAILED if bad else DONE
 
 
@@ -159,7 +162,7 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
     if keys:
         for one_status in statuses:
             if one_status.over and one_status.state != "COMPLETED":
-                console.print(ended(one_status, str(place.folder())), soft_wrap=True, markup=False)
+                console.print(ended(one_status), soft_wrap=True, markup=False)
     return DONE
 
 
@@ -269,10 +272,10 @@ def _show(statuses: list[Status], place: Place) -> int:
     return DONE
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, command: App = app) -> None:
     """Run the command line and exit."""
     try:
-        code = app(arguments, result_action="return_value", exit_on_error=False)
+        code = command(arguments, result_action="return_value", exit_on_error=False)
     except CycloptsError:  # told by cyclopts already
         code = BAD_INPUT
     except UserError as error:

@@ -8,9 +8,10 @@ import os
 
 import pytest
 
+from graphufs.config import shipped
 from graphufs.errors import UserError
 from graphufs.registry import registry
-from jobs import catalogue, experiments, hand_out
+from jobs import catalogue, hand_out
 from jobs.hand_out import fetch
 from jobs.job import usage
 from tests.jobs import job_of
@@ -189,10 +190,8 @@ def test_accounting_is_asked_for_energy_too_and_what_is_no_number_of_joules_is_n
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert experiments.experiment_of("tiny", []).name == "tiny"
-    (tmp_path / "tiny").write_text(
-        (experiments.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine")
-    )
-    assert experiments.experiment_of("tiny", []).name == "mine"
+    assert shipped.experiment_of("tiny", []).name == "tiny"
+    (tmp_path / "tiny").write_text((shipped.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine"))
+    assert shipped.experiment_of("tiny", []).name == "mine"
     with pytest.raises(UserError, match="cannot read the experiment tyni"):
-        experiments.experiment_of("tyni", [])
+        shipped.experiment_of("tyni", [])

@@ -7,12 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import loading
+from graphufs.config import loading, shipped
 from graphufs.errors import UserError
 from jobs import site as sites_module
 from jobs.airflow.mirror import read
 
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
+EXPERIMENTS = shipped.EXPERIMENTS
 POOL = "graphufs"
 """The pool of tasks whose site is chosen in a form: Airflow fixes a task's pool before the form is filled in."""
 OVERRIDE = r"^[A-Za-z_][A-Za-z0-9_.]*=[^\x00-\x1f]*$"
@@ -25,7 +25,7 @@ MOST_MODELS = 50
 
 def experiments() -> list[str]:
     """The names of the shipped experiments."""
-    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+    return shipped.names()
 
 
 def experiment_file(name: str) -> Path:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from graphufs.config import loading
+from graphufs.config.experiment import Experiment
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = (Path(__file__).parents[1] / "experiments").resolve()
+"""In a checkout a link to its folder `experiments`, in a wheel a copy of that."""
+
+
+def names() -> list[str]:
+    """The names of the shipped experiments."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 
 
 def resolve(name: str) -> Path:
     """An experiment's file: a path, or the name of one of those shipped."""
     path = Path(name)
-    shipped = EXPERIMENTS / f"{name}.yaml"
-    if not path.is_file() and shipped.exists():
-        return shipped
-    return path
+    return EXPERIMENTS / f"{name}.yaml" if name in names() and not path.is_file() else path
 
 
-def experiment_of(name: str, overrides: list[str]) -> Any:
+def experiment_of(name: str, overrides: list[str]) -> Experiment:
     """An experiment from a file, a shipped name, or `-` for standard input."""
     if name == "-":
         return loading.parse(sys.stdin.read(), overrides, origin="the experiment on standard input")
