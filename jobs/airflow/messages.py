@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import PurePosixPath
 from typing import Any
+
+from jobs.job import messages
 
 
 def state(answer: dict[str, Any]) -> str:
@@ -24,11 +25,7 @@ def state(answer: dict[str, Any]) -> str:
 
 def progress(event: dict[str, Any] | None) -> str:
     """A progress event in one line."""
-    if not event:
-        return ""
-    share = f" ({100 * event['done'] / event['total']:.0f} %)" if event.get("total") else ""
-    numbers = "".join(f"  {name} {value:.4g}" for name, value in list(event.get("metrics", {}).items())[:4])
-    return f"{event['label']} {event['done']:,.0f}/{event['total']:,.0f}{share}{numbers}"
+    return messages.progress(event, most=4)
 
 
 def failure(answer: dict[str, Any]) -> str:
@@ -50,20 +47,7 @@ def failure(answer: dict[str, Any]) -> str:
     number = f", id {answer['id']}" if answer.get("id") else ""
     lines.append(f"  job:       {answer['key']}{number}")
     if answer.get("folder"):
-        folder = PurePosixPath(answer["folder"])
-        root = str(folder.parents[1])
-        again = [
-            "graphufs-jobs",
-            "submit",
-            str(step),
-            str(folder / "experiment.yaml"),
-            "--site",
-            "debug",
-            "--root",
-            root,
-        ]
-        lines.append(f"  logs:      {shlex.join(['graphufs-jobs', 'logs', answer['key'], '--root', root])}")
-        lines.append(f"  reproduce: {shlex.join(again)}")
+        lines += messages.advice(str(step), PurePosixPath(answer["folder"]))
     return "\n".join(lines)
 
 

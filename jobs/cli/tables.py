@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from jobs.job import messages
 from jobs.job.folder import duration, seconds_since
 from jobs.job.status import Status
 from jobs.preflight import Finding
@@ -29,12 +29,7 @@ STYLES = {
 
 def progress(event: dict[str, Any] | None) -> str:
     """A progress event in one line, with its age."""
-    if not event:
-        return ""
-    share = 100 * event["done"] / event["total"] if event["total"] else 0.0
-    count = f"{event['done']:,.0f}/{event['total']:,.0f}"
-    numbers = "".join(f"  {name} {value:.4g}" for name, value in list(event["metrics"].items())[:2])
-    return f"{event['label']} {count} ({share:.0f} %){numbers}, {duration(seconds_since(event['at']))} ago"
+    return f"{messages.progress(event, most=2)}, {duration(seconds_since(event['at']))} ago" if event else ""
 
 
 def jobs_table(statuses: Sequence[Status]) -> Table:
@@ -77,18 +72,10 @@ def history_table(history: dict[str, Any]) -> Table:
     return table
 
 
-def ended(status: Status, root: str) -> str:
+def ended(status: Status) -> str:
     """What a person should know of a job that did not end well: what happened, and how to see it happen."""
-    again = ["graphufs-jobs", "submit", status.intent.step, str(status.job.path / "experiment.yaml")]
-    again += ["--site", "debug", "--root", root]
-    return "\n".join(
-        [
-            f"{status.job.key}: {status.state}, {status.ending.replace('_', ' ')}",
-            f"  {status.message}",
-            f"  logs:      graphufs-jobs logs {status.job.key} --root {shlex.quote(root)}",
-            f"  reproduce: {shlex.join(again)}",
-        ]
-    )
+    first = f"{status.job.key}: {status.state}, {status.ending.replace('_', ' ')}"
+    return "\n".join([first, f"  {status.message}", *messages.advice(status.intent.step, status.job.path)])
 
 
 def findings_table(site: str, findings: Sequence[Finding]) -> Table:

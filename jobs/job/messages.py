@@ -1,0 +1,26 @@
+"""What people are told of jobs on a terminal and in a task's log alike; no array library, for the control plane."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import PurePath
+from typing import Any
+
+
+def progress(event: dict[str, Any] | None, most: int) -> str:
+    """A progress event in one line, with so many metrics at most."""
+    if not event:
+        return ""
+    share = f" ({100 * event['done'] / event['total']:.0f} %)" if event.get("total") else ""
+    numbers = "".join(f"  {name} {value:.4g}" for name, value in list(event.get("metrics", {}).items())[:most])
+    return f"{event['label']} {event['done']:,.0f}/{event['total']:,.0f}{share}{numbers}"
+
+
+def advice(step: str, path: PurePath) -> list[str]:
+    """How to see what became of a job, by its step and folder: its logs, and the same in the debugger."""
+    root = str(path.parents[1])
+    again = ["graphufs-jobs", "submit", step, str(path / "experiment.yaml"), "--site", "debug", "--root", root]
+    return [
+        f"  logs:      {shlex.join(['graphufs-jobs', 'logs', path.name, '--root', root])}",
+        f"  reproduce: {shlex.join(again)}",
+    ]
