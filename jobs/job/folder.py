@@ -105,6 +105,18 @@ class Attempt:
     process: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a job's folder held when it was read: the intent, the last attempt and what came of it."""
+
+    job: JobFolder
+    intent: Intent
+    attempt: Attempt | None
+    claims: dict[str, str]
+    segments: list[dict[str, Any]]
+    result: dict[str, Any] | None
+
+
 class JobFolder:
     """The folder of one key below a root."""
 
@@ -144,6 +156,21 @@ class JobFolder:
             some = f"; there are {', '.join(near[:5])}{' ...' if len(near) > 5 else ''}" if near else "; there is none"
             raise UserError(f"there is no job {self.key} below {self.root}{some}")
         return Intent(**{**content, "needs": tuple(content["needs"])})
+
+    def read(self) -> Snapshot:
+        """What a look at the job needs of its folder, each file opened once: file systems of clusters are slow.
+
+        Raises
+        ------
+        UserError
+            If there is no such job.
+        """
+        intent, attempt = self.require(), self.attempt()
+        if attempt is None:
+            return Snapshot(self, intent, None, {}, [], self.result())
+        return Snapshot(
+            self, intent, attempt, self.claims(attempt.number), self.segments(attempt.number), self.result()
+        )
 
     def write_intent(self, intent: Intent, experiment: Experiment) -> None:
         """Note what is to be done; the intent comes last, so that a job with one has all."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import Attempt, Intent, JobFolder, moment, now, read_json, seconds_since
+from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, moment, now, read_json, seconds_since
 from jobs.scheduler import processes, slurm
 from jobs.site import Site
 
@@ -43,17 +43,31 @@ class Status:
     ending : how an attempt ended that did not complete: a name of jobs.site.Policy
     message : the exception, the site's own words, or who was asked
     since : when the state was first seen, where that is known
+    seen : the job's folder as it was read
     """
 
-    job: JobFolder
-    intent: Intent
-    attempt: Attempt | None
+    seen: Snapshot
     state: str
     ending: str = ""
     message: str = ""
     since: str = ""
     id: str | None = None
     rows: dict[str, slurm.Row] = field(default_factory=dict)
+
+    @property
+    def job(self) -> JobFolder:
+        """The job's folder."""
+        return self.seen.job
+
+    @property
+    def intent(self) -> Intent:
+        """What the job is to do."""
+        return self.seen.intent
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The job's last attempt."""
+        return self.seen.attempt
 
     @property
     def over(self) -> bool:
@@ -77,34 +91,37 @@ class Status:
             "since": self.since or None,
             "attempt": attempt.number if attempt else None,
             "id": self.id,
-            "segments": len(self.job.segments(attempt.number)) if attempt else 0,
+            "segments": len(self.seen.segments),
             "progress": self.job.progress(),
-            "result": self.job.result(),
+            "result": self.seen.result,
             "folder": str(self.job.path),
         }
 
 
 def look(jobs: Sequence[JobFolder]) -> list[Status]:
     """The states of jobs, in one call of squeue and one of sacct for all of them together."""
-    known = [(job, job.require(), job.attempt()) for job in jobs]
-    ids: dict[str, str | None] = {}
-    for job, _, attempt in known:
-        ids[job.key] = None if attempt is None else _id(job, attempt)
-    asked = [
-        (job, attempt)
-        for job, intent, attempt in known
-        if intent.executor == "slurm" and attempt is not None and ids[job.key] and job.result() is None
-    ]
-    answers = _Answers.of([(ids[job.key] or "", attempt) for job, attempt in asked])
-    return [_status(job, intent, attempt, ids[job.key], answers) for job, intent, attempt in known]
+    return of([job.read() for job in jobs])
 
 
-def _id(job: JobFolder, attempt: Attempt) -> str | None:
+def of(snapshots: Sequence[Snapshot]) -> list[Status]:
+    """The same for folders that were read just now. Of what is not live, whether it is done is read once more."""
+    numbers = [_id(seen) for seen in snapshots]
+    answers = _Answers.of(
+        [
+            (number, seen.attempt)
+            for seen, number in zip(snapshots, numbers, strict=True)
+            if seen.intent.executor == "slurm" and seen.attempt is not None and number and seen.result is None
+        ]
+    )
+    return [_status(seen, number, answers) for seen, number in zip(snapshots, numbers, strict=True)]
+
+
+def _id(seen: Snapshot) -> str | None:
     """The number of the job that does the work; that of sbatch's answer until one has claimed it."""
-    for claim in job.claims(attempt.number).values():
+    for claim in seen.claims.values():
         if claim and not claim.startswith("DEBUG_"):
             return claim.split("_")[0]
-    return attempt.id
+    return None if seen.attempt is None else seen.attempt.id
 
 
 @dataclass(frozen=True)
@@ -142,15 +159,16 @@ class _Answers:
         return found
 
 
-def _status(job: JobFolder, intent: Intent, attempt: Attempt | None, number: str | None, answers: _Answers) -> Status:
-    def status(state: str, ending: str = "", message: str = "", since: str = "", **more: Any) -> Status:
-        return Status(job, intent, attempt, state, ending, message, since, number, **more)
+def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
+    job, attempt = seen.job, seen.attempt
 
-    result = job.result()
-    if result is not None:
-        return status("COMPLETED", since=result["finished"])
+    def status(state: str, ending: str = "", message: str = "", since: str = "", **more: Any) -> Status:
+        return Status(seen, state, ending, message, since, number, **more)
+
+    if seen.result is not None:
+        return status("COMPLETED", since=seen.result["finished"])
     if attempt is None:
-        return status("NEW", message="nothing was submitted yet", since=intent.created)
+        return status("NEW", message="nothing was submitted yet", since=seen.intent.created)
     if attempt.phase in ("refused", "blocked"):
         if (job.path / "cancel.json").exists():
             return status("CANCELLED", "cancelled", attempt.message, attempt.begun)
@@ -159,56 +177,62 @@ def _status(job: JobFolder, intent: Intent, attempt: Attempt | None, number: str
     if number is None:
         message = "the scheduler's answer is not noted; the next submit or tend looks the job up"
         return status("SUBMITTING", message=attempt.message or message, since=attempt.begun)
-    if intent.executor != "slurm":
-        return _local(job, attempt, number, status)
-    return _slurm(job, attempt, answers.rows(number), answers.silent, status)
-
-
-def process_of(job: JobFolder, attempt: Attempt) -> dict[str, Any]:
-    """Host and start time of a local job's process: as its submitter noted it, or it itself."""
-    return attempt.process or next((s["process"] for s in job.segments(attempt.number) if s.get("process")), {})
-
-
-def _local(job: JobFolder, attempt: Attempt, number: str, status: Any) -> Status:
-    """A local process: alive, gone, or on a machine that this one cannot look at."""
-    process = process_of(job, attempt)
-    running = processes.alive(int(number.split(".")[0]), process)
+    live: Status | None = None
+    rows = answers.rows(number)
+    if seen.intent.executor == "slurm":
+        live = _queued(job, attempt, rows, status)
+    elif running := processes.alive(int(number.split(".")[0]), process_of(seen)):
+        live = status("RUNNING" if seen.segments else "PENDING", since=attempt.begun)
+    if live is not None:
+        return live
+    if (result := job.result()) is not None:  # written since
+        seen = replace(seen, result=result)
+        return status("COMPLETED", since=result["finished"])
+    if seen.intent.executor == "slurm":
+        return _left_slurm(seen, attempt, rows, answers.silent, status)
     if running is None:
-        host = process.get("host")
+        host = process_of(seen).get("host")
         return _nobody_knows(job, attempt, [f"the process runs on another machine, {host}"], status)
-    if running:
-        return status("RUNNING" if job.segments(attempt.number) else "PENDING", since=attempt.begun)
-    if job.result() is not None:
-        return status("COMPLETED")
-    return _over(job, attempt, "", "its process is gone", status, {})
+    return _over(seen, attempt, "", "its process is gone", status, {})
 
 
-def _slurm(
-    job: JobFolder, attempt: Attempt, rows: dict[str, slurm.Row], silent: tuple[str, ...], status: Any
+def process_of(seen: Snapshot) -> dict[str, Any]:
+    """Host and start time of a local job's process: as its submitter noted it, or it itself."""
+    noted = {} if seen.attempt is None else seen.attempt.process
+    return noted or next((one["process"] for one in seen.segments if one.get("process")), {})
+
+
+def _queued(job: JobFolder, attempt: Attempt, rows: dict[str, slurm.Row], status: Any) -> Status | None:
+    """The state of a job that Slurm has, waiting or running; None for any other."""
+    if rows:
+        (job.folder(attempt.number) / "observed.json").unlink(missing_ok=True)
+    live = [row for row in rows.values() if row.state not in slurm.FINAL]
+    if not live:
+        return None
+    (job.folder(attempt.number) / "settling.json").unlink(missing_ok=True)
+    running = [row for row in live if row.state != "PENDING"]
+    if not running:
+        return status("PENDING", message=live[0].words, since=attempt.begun, rows=rows)
+    return status("RUNNING", message=", ".join(sorted({row.nodes for row in running})), rows=rows)
+
+
+def _left_slurm(
+    seen: Snapshot, attempt: Attempt, rows: dict[str, slurm.Row], silent: tuple[str, ...], status: Any
 ) -> Status:
+    """The state of a job without a result that Slurm does not have any more."""
     if not rows:
         asked = list(silent) or ["squeue and sacct both answered, neither knows the job"]
-        return _nobody_knows(job, attempt, asked, status)
-    (job.folder(attempt.number) / "observed.json").unlink(missing_ok=True)
-    live = [row for row in rows.values() if row.state not in slurm.FINAL]
-    if live:
-        (job.folder(attempt.number) / "settling.json").unlink(missing_ok=True)
-        running = [row for row in live if row.state != "PENDING"]
-        if not running:
-            return status("PENDING", message=live[0].words, since=attempt.begun, rows=rows)
-        return status("RUNNING", message=", ".join(sorted({row.nodes for row in running})), rows=rows)
+        return _nobody_knows(seen.job, attempt, asked, status)
     worst = next((row for row in rows.values() if row.state != "COMPLETED"), next(iter(rows.values())))
     if worst.state == "COMPLETED" or worst.state in slurm.OFTEN_REQUEUED:
         # the result file may come late over a shared file system; a lost node's job may be put into the queue again
         # and only the controller knows whether it was
         unheard = worst.state in slurm.OFTEN_REQUEUED and any(words.startswith("squeue") for words in silent)
-        if unheard or not _settled(job, attempt, worst.state):
+        if unheard or not _settled(seen.job, attempt, worst.state):
             return status("RUNNING", message=f"Slurm says {worst.state}; waiting for what follows", rows=rows)
-        if job.result() is not None:
-            return status("COMPLETED", rows=rows)
     ending = ENDINGS.get(worst.state, "")
     said = ", ".join(word for word in (f"Slurm says {worst.state}", worst.words) if word)
-    return _over(job, attempt, ending, said, status, rows)
+    return _over(seen, attempt, ending, said, status, rows)
 
 
 def _settled(job: JobFolder, attempt: Attempt, what: str) -> bool:
@@ -239,12 +263,13 @@ def _nobody_knows(job: JobFolder, attempt: Attempt, asked: list[str], status: An
     return status("LOST" if lost else "UNKNOWN", message="; ".join(asked), since=seen["since"])
 
 
-def _over(job: JobFolder, attempt: Attempt, ending: str, message: str, status: Any, rows: Any) -> Status:
+def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: Any, rows: Any) -> Status:
     """How an attempt ended: its own word first, then the scheduler's, then what its log shows."""
-    own = read_json(job.folder(attempt.number) / "ending.json")
-    if (job.path / "cancel.json").exists() or ending == "cancelled":
+    job = seen.job
+    own, asked = read_json(job.folder(attempt.number) / "ending.json"), (job.path / "cancel.json").exists()
+    if asked or ending == "cancelled":
         # Slurm cancels jobs too whose dependency failed, by number 0
-        failed = ending == "cancelled" and not (job.path / "cancel.json").exists() and _dependency_failed(job)
+        failed = not asked and _dependency_failed(seen)
         if failed:
             return status("FAILED", "dependency", failed, rows=rows)
         return status("CANCELLED", "cancelled", message, rows=rows)
@@ -266,9 +291,9 @@ def _over(job: JobFolder, attempt: Attempt, ending: str, message: str, status: A
     return status("FAILED", ending, f"{message}: {last[-1]}" if last else message, rows=rows)
 
 
-def _dependency_failed(job: JobFolder) -> str:
-    for key in job.require().needs:
-        if JobFolder(job.root, key).result() is None:
+def _dependency_failed(seen: Snapshot) -> str:
+    for key in seen.intent.needs:
+        if JobFolder(seen.job.root, key).result() is None:
             return f"the job {key}, which this one needs, did not end well"
     return ""
 

@@ -21,7 +21,7 @@ from graphufs.steps import STEPS
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import digest
 from jobs.job import status as state
-from jobs.job.folder import Attempt, Intent, JobFolder, default_key, moment, now, seconds_since
+from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, moment, now, seconds_since
 from jobs.job.status import Status
 from jobs.scheduler import processes, slurm
 from jobs.site import Resources, Site
@@ -78,22 +78,20 @@ def submit(request: Request) -> tuple[str, Status]:
     _check(request, resources)
     job = request.job()
     with job.exclusive():
-        _write_intent(job, request)
-        status = state.look([job])[0]
+        status = state.of([_intended(job, request)])[0]
         healed = status.state == "SUBMITTING"
         if healed:
-            status = _heal(job, request.site)
+            status = _heal(status, request.site)
         if status.state == "COMPLETED":
             if not request.force:
                 return "completed already", status
-            _put_aside(job)
+            _put_aside(status)
         elif not status.over and status.state != "NEW":
             return "healed" if healed and status.state != "SUBMITTING" else "attached", status
         (job.path / "cancel.json").unlink(missing_ok=True)
-        intent = job.require()
-        if intent.needs != request.needs:
-            job.write_intent(replace(intent, needs=request.needs), request.experiment)
-        return "submitted", _launch(job, request.site, resources, "person")
+        if status.intent.needs != request.needs:
+            job.write_intent(replace(status.intent, needs=request.needs), request.experiment)
+        return "submitted", _launch(status, request.needs, request.site, resources, "person")
 
 
 def check(request: Request) -> None:
@@ -115,8 +113,8 @@ def _check(request: Request, resources: Resources) -> None:
         JobFolder(request.root, key).require()
 
 
-def _write_intent(job: JobFolder, request: Request) -> None:
-    """Note what is to be done, or see that it is what was noted."""
+def _intended(job: JobFolder, request: Request) -> Snapshot:
+    """Note what is to be done, or see that it is what was noted; returns the folder as it is then."""
     wanted = digest({"step": request.step, "experiment": request.experiment.model_dump(mode="json")})
     if not job.exists:
         executor = request.site.executor
@@ -124,8 +122,9 @@ def _write_intent(job: JobFolder, request: Request) -> None:
             job.key, request.step, request.site_name, executor, wanted, now(), request.needs, request.labels
         )
         job.write_intent(intent, request.experiment)
-        return
-    there = job.require()
+        return job.read()
+    seen = job.read()
+    there = seen.intent
     if (there.digest, there.site, there.executor) != (wanted, request.site_name, request.site.executor):
         kind = f"site ({there.site})" if there.site != request.site_name else f"executor ({there.executor})"
         what = "step or experiment" if there.digest != wanted else kind
@@ -134,23 +133,26 @@ def _write_intent(job: JobFolder, request: Request) -> None:
             f"`graphufs-jobs status {job.key}` for what it stands for"
         )
     if there.labels != request.labels:
-        job.write_intent(replace(there, labels=request.labels), request.experiment)
+        seen = replace(seen, intent=replace(there, labels=request.labels))
+        job.write_intent(seen.intent, request.experiment)
+    return seen
 
 
-def _put_aside(job: JobFolder) -> None:
+def _put_aside(status: Status) -> None:
     """Take the proof away, so that the work is done again; it stays beside as a record."""
-    os.replace(job.path / "result.json", job.path / f"result-{job.attempts()[-1]}.json")
+    assert status.attempt is not None
+    os.replace(status.job.path / "result.json", status.job.path / f"result-{status.attempt.number}.json")
 
 
-def _launch(job: JobFolder, site: Site, resources: Resources, cause: str) -> Status:
-    """Start a new attempt. The caller holds the lock."""
-    numbers = job.attempts()
-    number = numbers[-1] + 1 if numbers else 1
+def _launch(status: Status, needs: Sequence[str], site: Site, resources: Resources, cause: str) -> Status:
+    """Start the attempt after that of the status. The caller holds the lock."""
+    job = status.job
+    number = 1 if status.attempt is None else status.attempt.number + 1
     name = f"graphufs.{job.key}.{number}.{secrets.token_hex(3)}"
     attempt = Attempt(
         number, "submitting", name, now(), resources.model_dump(mode="json"), site.model_dump(mode="json"), cause
     )
-    needed = _needed(job)
+    needed = _needed(job.root, needs)
     if isinstance(needed, str):
         job.write_attempt(attempt, phase="blocked", message=needed)
         return state.look([job])[0]
@@ -160,11 +162,10 @@ def _launch(job: JobFolder, site: Site, resources: Resources, cause: str) -> Sta
     return state.look([job])[0]
 
 
-def _needed(job: JobFolder) -> list[str] | str:
+def _needed(root: Path, needs: Sequence[str]) -> list[str] | str:
     """The numbers of the jobs to wait for, or why there is nothing to wait for."""
     numbers = []
-    needed = [JobFolder(job.root, key) for key in job.require().needs]
-    for status in state.look(needed):
+    for status in state.look([JobFolder(root, key) for key in needs]):
         if status.state == "COMPLETED":
             continue
         if status.over or status.id is None:
@@ -192,14 +193,14 @@ def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
         attempt = job.write_attempt(attempt, phase="submitted", id=launch.debug_id(), process=process)
 
 
-def _heal(job: JobFolder, site: Site) -> Status:
+def _heal(status: Status, site: Site) -> Status:
     """Find the number of an attempt whose answer was not noted, or submit it again. The caller holds the lock."""
-    attempt = job.attempt()
+    job, attempt = status.job, status.attempt
     assert attempt is not None
     late, cancelled = seconds_since(attempt.begun) >= LATE, (job.path / "cancel.json").exists()
     again = late and not cancelled
     if site.executor != "slurm":
-        started = [segment for segment in job.segments(attempt.number) if "process" in segment]
+        started = [segment for segment in status.seen.segments if "process" in segment]
         if started:
             job.write_attempt(attempt, phase="submitted", id=started[0]["id"], process=started[0]["process"])
         elif again:  # should its process still come, one of the two claims the work
@@ -241,14 +242,15 @@ def tend(job: JobFolder) -> tuple[str, Status]:
             return "nothing", status
         site = Site.model_validate(attempt.site)
         if status.state == "SUBMITTING":
-            status = _heal(job, site)
+            status = _heal(status, site)
             return "healed" if status.state != "SUBMITTING" else "nothing", status
         what = outlook(status)
         if what != "goes on":
             return what, status
         _retire(job, status)
         (job.path / "cancel.json").unlink(missing_ok=True)
-        return "continued", _launch(job, site, Resources.model_validate(attempt.resources), status.ending)
+        resources = Resources.model_validate(attempt.resources)
+        return "continued", _launch(status, status.intent.needs, site, resources, status.ending)
 
 
 def outlook(status: Status) -> str:
@@ -257,7 +259,11 @@ def outlook(status: Status) -> str:
         return "nothing"
     site = Site.model_validate(status.attempt.site)
     action = getattr(site.policy, status.ending)
-    if status.ending == "dependency" and action != "stop" and not isinstance(_needed(status.job), str):
+    if (
+        status.ending == "dependency"
+        and action != "stop"
+        and not isinstance(_needed(status.job.root, status.intent.needs), str)
+    ):
         action = "continue"  # what it needs is done or under way again
     if action == "continue" and _automatic(status.job) >= site.max_attempts - 1:
         action = "wait"
@@ -302,7 +308,7 @@ def cancel(job: JobFolder) -> Status:
         if attempt is None:
             return status
         if status.state == "SUBMITTING":
-            status = _heal(job, Site.model_validate(attempt.site))
+            status = _heal(status, Site.model_validate(attempt.site))
         if status.id is not None and status.intent.executor == "slurm":
             try:
                 slurm.scancel(status.id)
@@ -310,7 +316,7 @@ def cancel(job: JobFolder) -> Status:
                 if status.state != "LOST":  # of a lost job this is a person's word that it is over
                     raise
         elif status.id is not None:
-            processes.end(int(status.id.split(".")[0]), state.process_of(job, attempt))
+            processes.end(int(status.id.split(".")[0]), state.process_of(status.seen))
         return state.look([job])[0]
 
 
