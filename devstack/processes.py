@@ -1,7 +1,7 @@
 """Processes that belong to one folder: in sessions of their own, known by name, found again, ended for sure.
 
 A process is known by its id and its start time, so that no later one with the same id is ever taken for it. The record
-lies in the folder as JSON. Linux only: all of it is read from /proc.
+lies in the folder as JSON. Linux only: the environment is read from /proc.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.scheduler.processes import Row, process_row, process_table
+
 
 @dataclass(frozen=True)
 class Process:
@@ -25,30 +27,6 @@ class Process:
 
     pid: int
     start: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """A live process in the table of them."""
-
-    start: int
-    parent: int
-    session: int
-
-
-def process_row(pid: int) -> Row | None:
-    """A process' line in the table; None where it is gone or only waits to be reaped."""
-    try:
-        rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if rest[0] in "ZX" else Row(int(rest[19]), int(rest[1]), int(rest[3]))
-
-
-def process_table() -> dict[int, Row]:
-    """All live processes by their ids."""
-    rows = {int(folder.name): process_row(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")}
-    return {pid: row for pid, row in rows.items() if row}
 
 
 def environment(pid: int) -> dict[bytes, bytes]:

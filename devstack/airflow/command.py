@@ -28,7 +28,7 @@ import sys
 
 from devstack.airflow.settings import USERS, Settings, missing
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
-from devstack.processes import process_row
+from jobs.scheduler.processes import process_row
 
 __all__ = ["COMPONENTS", "USERS", "Settings", "Stack", "StackError", "missing", "process_row", "signal"]
 

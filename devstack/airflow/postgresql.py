@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devstack.processes import Keeper, process_table, write_private
+from devstack.processes import Keeper, write_private
+from jobs.scheduler.processes import process_table
 
 NAME = "postgresql"
 

@@ -22,7 +22,8 @@ from devstack.airflow import postgresql
 from devstack.airflow.api import Api, ApiError
 from devstack.airflow.postgresql import Postgresql
 from devstack.airflow.settings import TOP, USERS, Settings, airflow_program, configuration, make_secrets, missing
-from devstack.processes import Keeper, environment, free_port, process_table, send, with_descendants, write_private
+from devstack.processes import Keeper, environment, free_port, send, with_descendants, write_private
+from jobs.scheduler.processes import process_table
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 # serve-logs would listen on all addresses; the API server reads the logs from their folder.

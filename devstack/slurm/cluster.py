@@ -34,8 +34,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from devstack.processes import Keeper, environment, free_port, process_table, with_descendants, write_private
+from devstack.processes import Keeper, environment, free_port, with_descendants, write_private
 from devstack.slurm.files import CGROUP_FILE, DEVICES, Places, Settings, accounting_file, cluster_file, gpu_file
+from jobs.scheduler.processes import process_table
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "mariadb-install-db")
 # Variables that steer Slurm's commands; what a surrounding job or a shell has set must not reach this cluster.

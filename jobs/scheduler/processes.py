@@ -5,19 +5,49 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from graphufs.errors import UserError
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A live process in the table of them; `start` in the kernel's ticks since the machine started."""
+
+    start: int
+    parent: int
+    session: int
+
+
+def process_row(pid: int) -> Row | None:
+    """A process' line in the table; None where it is gone or only waits to be reaped."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return None
+            # what psutil itself compares: the public time changes when the system's clock is set
+            start = round(process._proc.create_time(monotonic=True) * TICKS)
+            return Row(start, process.ppid(), os.getsid(pid))
+    except (psutil.Error, ProcessLookupError):
+        return None
+
+
+def process_table() -> dict[int, Row]:
+    """All live processes by their ids."""
+    return {pid: row for pid in psutil.pids() if (row := process_row(pid))}
 
 
 def start_ticks(pid: int) -> int | None:
     """When a process started, in the kernel's ticks; None when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    row = process_row(pid)
+    return None if row is None else row.start
 
 
 def identity(pid: int) -> dict[str, Any]:
@@ -43,15 +73,7 @@ def alive(pid: int, process: dict[str, Any]) -> bool | None:
 
 def _left(session: int) -> list[int]:
     """What still runs of a session whose first process is gone: a job is over when all of it is."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if fields[0] not in "ZX" and int(fields[3]) == session > 1:
-            found.append(int(path.parent.name))
-    return found
+    return [pid for pid, row in process_table().items() if row.session == session > 1]
 
 
 def end(pid: int, process: dict[str, Any], patience: float = 20.0) -> None:

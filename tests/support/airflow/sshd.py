@@ -11,7 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from devstack.processes import free_port, process_table, send, with_descendants
+from devstack.processes import free_port, send, with_descendants
+from jobs.scheduler.processes import process_table
 
 PROGRAM = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 
