@@ -44,7 +44,7 @@ def requeued(what: dict[str, Any]) -> Any:
     return runner.requeued(work, what)
 
 
-work.__dict__["__submitit_checkpoint__"] = requeued  # where submitit looks for it
+work.__dict__["checkpoint"] = requeued  # where submitit looks for it
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {announcing()})

@@ -47,6 +47,7 @@ def test_a_payload_names_one_function_and_holds_plain_data(job):
 def test_what_a_requeue_leaves_is_the_same(job, tmp_path):
     launch.write_payload(job, attempt_of(), SLURM, [])
     delayed = read(job.folder(1) / "payload.pkl")
+    assert hasattr(delayed.function, "checkpoint")  # without it submitit lets a job end that should go on
     again = delayed._checkpoint_function()
     again.dump(tmp_path / "requeued.pkl")
     assert read(tmp_path / "requeued.pkl").args == delayed.args
