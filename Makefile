@@ -4,7 +4,7 @@ PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-airflow demo airflow test test-faults test-compose test-isa test-long \
+.PHONY: help setup setup-dev setup-airflow setup-airflow-dev demo airflow test test-faults test-compose test-isa test-long \
     up down logs shell-hpc lint benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
@@ -18,6 +18,7 @@ help:          ## Show this list
 setup: .venv/.job          ## Make .venv with the graphufs command
 setup-dev: .venv/.dev      ## The same with the test tools
 setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the control plane
+setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 
 .venv/.dev: requirements/dev.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh dev
@@ -32,6 +33,10 @@ setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the 
 	@scripts/setup.sh airflow
 	@touch $@
 
+.venv-airflow/.dev: .venv-airflow/.done requirements/airflow-dev.lock
+	@scripts/setup.sh airflow-dev
+	@touch $@
+
 demo: .venv/.job .venv-airflow/.done  ## Take the demo from data to scores through a private Airflow, and check its bar
 	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
 	@.venv/bin/python scripts/run_demo.py --root $(ROOT)
@@ -40,15 +45,15 @@ airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it 
 	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
 	@.venv/bin/python scripts/airflow_here.py --root $(ROOT) --port $(PORT)
 
-test: .venv/.dev .venv-airflow/.done  ## Run the tests
+test: .venv/.dev .venv-airflow/.dev  ## Run the tests
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) $(PYTEST_ARGS)
 
-test-faults: .venv/.dev .venv-airflow/.done  ## The most telling faults on a real Slurm and a real Airflow
+test-faults: .venv/.dev .venv-airflow/.dev  ## The most telling faults on a real Slurm and a real Airflow
 	@scripts/packages.sh slurm postgresql
 	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)
 
-test-long: .venv/.dev .venv-airflow/.done  ## What a release needs besides: all other faults, p0 at full size, test-isa
+test-long: .venv/.dev .venv-airflow/.dev  ## What a release needs besides: all other faults, p0 at full size, test-isa
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) -m 'long and not compose' $(PYTEST_ARGS)
 	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-compose PYTEST_ARGS="-m '' $(PYTEST_ARGS)"; \

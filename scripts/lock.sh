@@ -14,3 +14,4 @@ same=(-c requirements/job-cpu.lock)
 compile "${@}" "${same[@]}" --extra job --extra tracking --extra cuda pyproject.toml -o requirements/job-cuda.lock
 compile "${@}" "${same[@]}" --extra job --extra tracking --extra dev pyproject.toml -o requirements/dev.lock
 compile "${@}" --extra airflow pyproject.toml -o requirements/airflow.lock
+compile "${@}" -c requirements/airflow.lock --extra airflow-dev pyproject.toml -o requirements/airflow-dev.lock

@@ -109,6 +109,8 @@ SERVERS = (*AIRFLOW, "tests/slurm/test_cluster.py", "tests/slurm/test_jobs.py")
 """Files of tests that share an Airflow and a Slurm, so one process takes them all."""
 APART = ("tests/slurm/test_jobs.py::test_several_processes", "tests/slurm/test_faults.py")
 """What the names of tests begin with that are dealt out one by one: each waits more than it computes."""
+INSIDE = "tests/airflow/inside/"
+"""The folder of the tests inside Airflow's environment."""
 LONGEST = (*SERVERS, *(f"tests/{name}.py" for name in ("train/test_devices", "train/test_resume", "test_parallel")))
 """Files of tests that take a minute and more, the longest first."""
 
@@ -121,6 +123,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
+            if path.startswith(INSIDE):  # one process of Airflow's runs them all
+                return INSIDE
             return nodeid if nodeid.startswith(APART) else "servers" if path in SERVERS else path
 
     return ByFile(config, log)

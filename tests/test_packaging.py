@@ -16,7 +16,7 @@ import yaml
 
 TOP = Path(__file__).parents[1]
 UV = TOP / ".tools" / "bin" / "uv"
-LOCKS = ("job-cpu", "job-cuda", "airflow", "dev", "bootstrap")
+LOCKS = ("job-cpu", "job-cuda", "airflow", "airflow-dev", "dev", "bootstrap")
 
 
 def pins(name: str) -> dict[str, set[str]]:
@@ -50,6 +50,8 @@ def test_the_sides_agree_on_the_packages_they_share():
     cpu = pins("job-cpu")
     for name in ("job-cuda", "dev"):
         assert {package: pins(name)[package] for package in cpu} == cpu
+    airflow, tools = pins("airflow"), pins("airflow-dev")  # installed into one environment, one after the other
+    assert all(airflow.get(package, versions) == versions for package, versions in tools.items())
 
 
 def test_a_compute_node_needs_no_airflow_and_an_airflow_worker_no_jax():
@@ -68,6 +70,7 @@ def test_the_locks_hold_what_pyproject_asks_for():
         "job-cpu": ["job", "tracking"],
         "job-cuda": ["job", "tracking", "cuda"],
         "airflow": ["airflow"],
+        "airflow-dev": ["airflow-dev"],
         "dev": ["job", "tracking", "dev"],
     }
     for name, extras in needs.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ import pytest
 
 from devstack.airflow import api as airflow_api
 from devstack.airflow import command as airflow_stack
-from tests.support.private import guarded
+from tests.support.private import TOP, guarded
 
 MODULE = "devstack.airflow.command"
-__all__ = ["MODULE", "airflow_api", "airflow_stack", "running", "skip_without_airflow"]
+PYTHON = Path(os.environ.get("GRAPHUFS_AIRFLOW_PYTHON", TOP / ".venv-airflow" / "bin" / "python"))
+"""Airflow's own."""
+NO_AIRFLOW = "" if PYTHON.with_name("pytest").exists() else f"{PYTHON} has no pytest; `make setup-airflow-dev` adds it"
+__all__ = ["MODULE", "NO_AIRFLOW", "PYTHON", "airflow_api", "airflow_stack", "running", "skip_without_airflow"]
 
 
 def skip_without_airflow(database: str = "postgresql") -> None:

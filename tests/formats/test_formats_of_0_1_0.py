@@ -42,7 +42,8 @@ from jobs.job import status as state
 from jobs.job.folder import JobFolder
 from jobs.submission import poll, submit
 from jobs.submission.submit import Request
-from tests.airflow.test_dags import PYTHON as AIRFLOWS_PYTHON
+from tests.airflow import NO_AIRFLOW
+from tests.airflow import PYTHON as AIRFLOWS_PYTHON
 from tests.conftest import TINY
 from tests.golden.formats.unpack import ARCHIVE, unpack
 from tests.jobs import FakeSlurm, until
@@ -343,7 +344,7 @@ INSIDE = """
 import json, sys
 from airflow._shared.module_loading import import_string
 from airflow.serialization.decoders import smart_decode_trigger_kwargs
-from inside import context, operator, site
+from tests.airflow.inside import context, operator, site
 
 stored, found = json.load(open(sys.argv[1])), {}
 for name, one in stored["triggers"].items():
@@ -358,11 +359,11 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(not AIRFLOWS_PYTHON.exists(), reason="`make setup-airflow` makes Airflow's environment")
+@pytest.mark.skipif(bool(NO_AIRFLOW), reason=NO_AIRFLOW)
 def test_a_task_that_waits_in_airflows_database_goes_on(root, tmp_path):
     settings = {"AIRFLOW_HOME": str(tmp_path / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    helpers = Path(__file__).parents[1] / "airflow"
+    helpers = Path(__file__).parents[2]
     paths = [str(helpers), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [AIRFLOWS_PYTHON, "-c", INSIDE, TRIGGERS],

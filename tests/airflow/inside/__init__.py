@@ -1,7 +1,4 @@
-"""What is checked inside Airflow's environment, which has no pytest, and what the checks share.
-
-Each `check_...` of these modules is a test of `test_dags.py`; `test_dags_inside.py` runs them all in one process.
-"""
+"""Tests inside Airflow's environment, and what they share; `conftest.py` says how they are run."""
 
 from __future__ import annotations
 
@@ -10,6 +7,8 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 RUNNING = {
@@ -26,32 +25,7 @@ FAILED = {
     **RUNNING, "what": "stopped", "state": "FAILED", "over": True, "ending": "error", "message": "ValueError: no",
     "folder": "/r/jobs/k",
 }  # fmt: skip
-
-
-@contextmanager
-def raises(error, words=""):
-    class Caught:
-        value = None
-
-    try:
-        yield Caught
-    except error as caught:
-        Caught.value = caught
-        assert words in str(caught), f"{words!r} is not in {caught}"
-    else:
-        raise AssertionError(f"no {error.__name__}")
-
-
-@contextmanager
-def replaced(place, **values):
-    before = {name: getattr(place, name, None) for name in values}
-    for name, value in values.items():
-        setattr(place, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(place, name, value)
+HOSTILE = "description='{{ var.value.secret }} {{ conn.secret.password }} {% raw %} $(touch PWNED)'"
 
 
 class Store(dict):
@@ -96,7 +70,9 @@ def site(*answers):
             raise answer
         return {"protocol": 1, "jobs": [{"key": key, **answer} for key in json.loads(stdin)["jobs"]]}
 
-    with replaced(SiteClient, run=run, arun=arun):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SiteClient, "run", run)
+        patch.setattr(SiteClient, "arun", arun)
         yield asked
 
 
@@ -109,7 +85,7 @@ def operator(**more):
 def deferral(task, given):
     from airflow.sdk.exceptions import TaskDeferred
 
-    with raises(TaskDeferred) as caught:
+    with pytest.raises(TaskDeferred) as caught:
         task.execute(given)
     return caught.value
 
@@ -136,11 +112,10 @@ def heard():
     from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
 
     log = Log()
-    JobTrigger.log, SiteTrigger.log = log, log
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (JobTrigger, SiteTrigger):
+            patch.setattr(kind, "log", log)
         yield log.lines
-    finally:
-        del JobTrigger.log, SiteTrigger.log
 
 
 def bag():

@@ -6,7 +6,9 @@ import os
 from datetime import date
 from pathlib import Path
 
-from inside import events, raises, replaced, run, states_of, xcoms
+import pytest
+
+from tests.airflow.inside import events, run, states_of, xcoms
 
 NIGHT = date(2026, 3, 1)
 RULE = [
@@ -15,7 +17,7 @@ RULE = [
 ]
 
 
-def check_a_round_is_asked_for_by_form_or_setting():
+def test_a_round_is_asked_for_by_form_or_setting(monkeypatch):
     from graphufs.config import loading
     from graphufs.errors import UserError
     from jobs.airflow.forms import retraining
@@ -27,23 +29,22 @@ def check_a_round_is_asked_for_by_form_or_setting():
     assert experiment.training.seed == 3 and experiment.nightly.night == NIGHT
     assert (experiment.retraining.then, experiment.retraining.decided_by) == ("promote", "a 'b' {{ c }}")
     nobody = {"experiment": None, "site": None, "overrides": None}
-    with raises(UserError, "graphufs_retraining_experiment"):
+    with pytest.raises(UserError, match="graphufs_retraining_experiment"):
         retraining.asked(nobody, NIGHT)
-    os.environ.update({"GRAPHUFS_RETRAINING_EXPERIMENT": "demo", "GRAPHUFS_RETRAINING_SITE": "here"})
-    try:
+    with monkeypatch.context() as patch:
+        patch.setenv("GRAPHUFS_RETRAINING_EXPERIMENT", "demo")
+        patch.setenv("GRAPHUFS_RETRAINING_SITE", "here")
         assert retraining.asked(nobody, NIGHT)["name"] == "demo"
-    finally:
-        del os.environ["GRAPHUFS_RETRAINING_EXPERIMENT"], os.environ["GRAPHUFS_RETRAINING_SITE"]
     for wrong, words in (
         ({"site": "../../x"}, "no site"),
         ({"experiment": "../tiny"}, "no experiment"),
         ({"overrides": ["training.init_from=/etc/shadow"]}, "names a place"),
     ):
-        with raises(UserError, words):
+        with pytest.raises(UserError, match=words):
             retraining.asked({**form, **wrong}, NIGHT)
 
 
-def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
+def test_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold(monkeypatch):
     from datetime import UTC, datetime, timedelta
 
     from airflow.providers.standard.operators.hitl import HITLOperator
@@ -52,10 +53,11 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
     from jobs.airflow.forms.retraining import NOBODY, AskPerson
 
     put = []
-    with replaced(HITLOperator, execute=lambda self, context: put.append(self.response_timeout)):
+    with monkeypatch.context() as patch:
+        patch.setattr(HITLOperator, "execute", lambda self, context: put.append(self.response_timeout))
         task = AskPerson(task_id="ask", subject="?", body="x", decision="hold", hours=2)
         assert task.defaults == ["Hold"] and task.options == ["Promote", "Hold"]
-        with raises(AirflowSkipException, "nobody is asked"):
+        with pytest.raises(AirflowSkipException, match="nobody is asked"):
             task.execute({})
         AskPerson(task_id="ask2", subject="?", body="x", decision="ask", hours="0.5").execute({})
         AskPerson(task_id="ask3", subject="?", body="x", decision="ask", hours=2).execute({})
@@ -65,11 +67,11 @@ def check_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold():
     assert task.execute_complete({}, somebody) == {"answer": "Promote", "by": "op"}
     silence = {**event, "chosen_options": ["Hold"], "responded_by_user": None, "timedout": True}
     assert task.execute_complete({}, silence) == {"answer": "Hold", "by": NOBODY}
-    with raises(ValueError, "Responses"):
+    with pytest.raises(ValueError, match="Responses"):
         task.execute_complete({}, {**somebody, "chosen_options": ["Whatever"]})
 
 
-def check_what_decide_is_told_and_which_task_has_something_to_do():
+def test_what_decide_is_told_and_which_task_has_something_to_do():
     from graphufs.config import loading
     from jobs.airflow.forms import choices, retraining
 
@@ -84,7 +86,7 @@ def check_what_decide_is_told_and_which_task_has_something_to_do():
         assert retraining.outcome(decision, answered) == {"promote": promote, "hold": not promote}
 
 
-def check_a_round_promotes_a_better_challenger_tells_the_nights_and_is_taken_back():
+def test_a_round_promotes_a_better_challenger_tells_the_nights_and_is_taken_back(trained):
     from graphufs.registry import registry
     from graphufs.registry.decisions import promote
 

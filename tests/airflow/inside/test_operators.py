@@ -6,10 +6,12 @@ import time
 from datetime import timedelta
 from types import SimpleNamespace
 
-from inside import DONE, FAILED, RUNNING, Store, context, deferral, operator, raises, replaced, site
+import pytest
+
+from tests.airflow.inside import DONE, FAILED, RUNNING, Store, context, deferral, operator, site
 
 
-def check_it_submits_once_and_lets_go_of_the_worker():
+def test_it_submits_once_and_lets_go_of_the_worker():
     given = context()
     with site({**RUNNING, "what": "submitted"}) as asked:
         task = operator(overrides=["training.batch_size=3"], job_resources=["gpus=2"], needs=["other"])
@@ -22,7 +24,7 @@ def check_it_submits_once_and_lets_go_of_the_worker():
     assert left.method_name == "execute_complete" and left.trigger.attached is None and left.trigger.deadline is None
 
 
-def check_another_try_is_about_the_same_job():
+def test_another_try_is_about_the_same_job():
     with site({**RUNNING, "what": "submitted"}, RUNNING):
         first, second = context(1), context(2)
         deferral(operator(), first)
@@ -30,7 +32,7 @@ def check_another_try_is_about_the_same_job():
     assert first["pushed"]["job"] == second["pushed"]["job"] and left.trigger.attached
 
 
-def check_a_job_that_failed_is_done_anew_for_a_person_and_not_for_a_retry_of_airflows():
+def test_a_job_that_failed_is_done_anew_for_a_person_and_not_for_a_retry_of_airflows(monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
     from jobs.airflow.sites.client import Refused, SiteClient
@@ -48,11 +50,11 @@ def check_a_job_that_failed_is_done_anew_for_a_person_and_not_for_a_retry_of_air
             what = {"key": "k", **job} if arguments[0] == "status" else {**RUNNING, "key": "k", "what": "submitted"}
             return {"protocol": 1, "jobs": [what], "histories": [{"segments": []}]}
 
-        with replaced(SiteClient, run=run):
-            try:
-                deferral(operator(), {**again, "task_state_store": store})
-            except AirflowFailException as error:
-                said.append(str(error).splitlines()[0])
+        monkeypatch.setattr(SiteClient, "run", run)
+        try:
+            deferral(operator(), {**again, "task_state_store": store})
+        except AirflowFailException as error:
+            said.append(str(error).splitlines()[0])
         return said
 
     assert tries_again(FAILED) == ["status", "status", "train FAILED, error: ValueError: no"]
@@ -61,13 +63,13 @@ def check_a_job_that_failed_is_done_anew_for_a_person_and_not_for_a_retry_of_air
         assert tries_again(job) == ["status", "submit"], job
 
 
-def check_a_done_job_needs_no_waiting():
+def test_a_done_job_needs_no_waiting():
     with site({**DONE, "what": "completed already"}):
         result = operator().execute(context())
     assert result["loss"] == 1.5 and result["job"].startswith("af-") and result["site"] == "quick"
 
 
-def check_the_result_goes_with_the_asset():
+def test_the_result_goes_with_the_asset():
     from airflow.sdk import Asset
 
     asset = Asset("made")
@@ -78,7 +80,7 @@ def check_the_result_goes_with_the_asset():
     assert event.extra["loss"] == 1.5 and event.extra["step"] == "train"
 
 
-def check_an_end_that_a_retry_cannot_help_fails_at_once_with_its_reason_first():
+def test_an_end_that_a_retry_cannot_help_fails_at_once_with_its_reason_first():
     from airflow.sdk.exceptions import AirflowFailException
 
     with site(RUNNING) as asked:
@@ -88,13 +90,13 @@ def check_an_end_that_a_retry_cannot_help_fails_at_once_with_its_reason_first():
             {**FAILED, "state": "NONE"},
             {**FAILED, "state": "REFUSED"},
         ):
-            with raises(AirflowFailException, "--site debug") as caught:
+            with pytest.raises(AirflowFailException, match="--site debug") as caught:
                 operator().execute_complete(context(), {**answer, "key": "k", "attached": None})
             assert "ValueError: no" in str(caught.value).splitlines()[0]
     assert all(arguments[0] == "status" for arguments, _ in asked), "nothing is submitted again"
 
 
-def check_a_site_out_of_reach_pauses_the_task_and_it_goes_on():
+def test_a_site_out_of_reach_pauses_the_task_and_it_goes_on():
     from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
     from jobs.airflow.sites.client import Unreachable
@@ -104,14 +106,14 @@ def check_a_site_out_of_reach_pauses_the_task_and_it_goes_on():
         left = deferral(task, context())
         assert left.method_name == "execute_again" and left.trigger.serialize()[1]["site"] == "quick"
         event = {"site": "quick", "deadline": left.trigger.deadline, "late": False}
-        with raises(TaskDeferred) as caught:
+        with pytest.raises(TaskDeferred) as caught:
             task.execute_again(context(), event)
         assert caught.value.trigger.deadline == left.trigger.deadline, "the deadline is absolute"
-        with raises(AirflowFailException, "could not be asked until the deadline"):
+        with pytest.raises(AirflowFailException, match="could not be asked until the deadline"):
             task.execute_again(context(), {**event, "late": True})
 
 
-def check_what_is_wrong_is_said_and_not_tried_again():
+def test_what_is_wrong_is_said_and_not_tried_again():
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
     from jobs.airflow.sites.client import Refused, SiteError
@@ -126,17 +128,20 @@ def check_what_is_wrong_is_said_and_not_tried_again():
             (operator(site="debug"), "debugger"),
             (operator(site="nowhere"), "there is no site"),
         ):
-            with raises(AirflowFailException, words):
+            with pytest.raises(AirflowFailException, match=words):
                 task.execute(context())
         assert not asked
-    with site(Refused("the key belongs to other work")), raises(AirflowFailException, "belongs to other work"):
+    with (
+        site(Refused("the key belongs to other work")),
+        pytest.raises(AirflowFailException, match="belongs to other work"),
+    ):
         operator().execute(context())
-    with site(SiteError("command not found")), raises(AirflowException, "command not found") as caught:
+    with site(SiteError("command not found")), pytest.raises(AirflowException, match="command not found") as caught:
         operator().execute(context())
     assert not isinstance(caught.value, AirflowFailException), "that may be tried again"
 
 
-def check_force_counts_once():
+def test_force_counts_once():
     given = context()
     with site({**RUNNING, "what": "submitted"}) as asked:
         deferral(operator(force=True), given)
@@ -145,20 +150,20 @@ def check_force_counts_once():
     assert ["--force" in arguments for arguments, _ in asked] == [True, False, False]
 
 
-def check_a_late_cancelling_of_an_earlier_try_is_healed_once():
+def test_a_late_cancelling_of_an_earlier_try_is_healed_once():
     from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
     cancelled = {**FAILED, "state": "CANCELLED", "ending": "cancelled", "key": "k"}
     with site({**RUNNING, "what": "submitted"}):
-        with raises(TaskDeferred) as caught:
+        with pytest.raises(TaskDeferred) as caught:
             operator().execute_complete(context(2), {**cancelled, "attached": time.time() - 5})
         assert caught.value.trigger.attached is None
         for attached in (None, time.time() - 3600):
-            with raises(AirflowFailException, "CANCELLED"):
+            with pytest.raises(AirflowFailException, match="CANCELLED"):
                 operator().execute_complete(context(2), {**cancelled, "attached": attached})
 
 
-def check_on_a_worker_a_kill_cancels():
+def test_on_a_worker_a_kill_cancels():
     from jobs.airflow.sites.client import Unreachable
 
     with site({**RUNNING, "what": "submitted"}, Unreachable("busy"), FAILED) as asked:
@@ -170,26 +175,26 @@ def check_on_a_worker_a_kill_cancels():
     assert [arguments[0] for arguments, _ in asked] == ["submit", "cancel", "cancel"]
 
 
-def check_a_deadline_that_has_come_fails_the_task():
+def test_a_deadline_that_has_come_fails_the_task():
     from airflow.sdk.exceptions import AirflowFailException
 
-    with raises(AirflowFailException, "by its deadline"):
+    with pytest.raises(AirflowFailException, match="by its deadline"):
         operator(deadline=timedelta(hours=1)).execute_complete(
             context(), {**FAILED, "key": "k", "late": True, "cancelled": True}
         )
-    with raises(AirflowFailException, "NOT cancelled: away"):
+    with pytest.raises(AirflowFailException, match="NOT cancelled: away"):
         event = {"state": "UNKNOWN", "message": "away", "key": "k", "late": True, "cancelled": False}
         operator(deadline=timedelta(hours=1)).execute_complete(context(), event)
 
 
-def check_the_pool_is_the_sites():
+def test_the_pool_is_the_sites():
     assert operator().pool == "quick-pool"
     assert operator(site="{{ params.site }}").pool == "default_pool" and operator(pool="mine").pool == "mine"
 
 
-def check_a_training_that_need_not_be_registered_is_not():
+def test_a_training_that_need_not_be_registered_is_not():
     from airflow.sdk.exceptions import AirflowSkipException
 
-    with site(DONE) as asked, raises(AirflowSkipException, "not wanted"):
+    with site(DONE) as asked, pytest.raises(AirflowSkipException, match="not wanted"):
         operator(wanted=False).execute(context())
     assert not asked

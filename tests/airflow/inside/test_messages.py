@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import contextmanager
 from types import SimpleNamespace
 
-from inside import FAILED, Log, raises
+import pytest
+
+from tests.airflow.inside import FAILED, Log
 
 
-@contextmanager
-def chat(code=200):
+class Posted(list):
+    """What was posted; and with which code the server answers."""
+
+    code = 200
+
+
+@pytest.fixture
+def chat(monkeypatch):
     """A web server that keeps what is posted to it: the connection `chat`, whose password is part of its address."""
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
-    posted = []
+    posted = Posted()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             posted.append((self.path, json.loads(body)))
-            self.send_response(code)
+            self.send_response(posted.code)
             self.end_headers()
 
         def log_message(self, *_):
@@ -31,15 +37,12 @@ def chat(code=200):
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     host = f"http://127.0.0.1:{server.server_port}/hooks"
-    os.environ["AIRFLOW_CONN_CHAT"] = json.dumps({"conn_type": "http", "host": host, "password": "T0/HIDDEN"})
-    os.environ["GRAPHUFS_NOTIFY_CONNECTION"] = "chat"
-    try:
-        yield posted
-    finally:
-        os.environ.pop("AIRFLOW_CONN_CHAT", None)
-        os.environ.pop("GRAPHUFS_NOTIFY_CONNECTION", None)
-        server.shutdown()
-        server.server_close()
+    connection = {"conn_type": "http", "host": host, "password": "T0/HIDDEN"}
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT", json.dumps(connection))
+    monkeypatch.setenv("GRAPHUFS_NOTIFY_CONNECTION", "chat")
+    yield posted
+    server.shutdown()
+    server.server_close()
 
 
 def of_a_failure(error):
@@ -52,21 +55,18 @@ def tell(given, *arguments, **more):
     from jobs.airflow.notifier import Notifier
 
     log = Log()
-    Notifier.log = log
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Notifier, "log", log)
         Notifier(*arguments, **more)(given)
-    finally:
-        del Notifier.log
     return "\n".join(log.lines)
 
 
-def check_a_failure_is_told_with_its_reason_its_log_and_the_command_that_shows_it():
+def test_a_failure_is_told_with_its_reason_its_log_and_the_command_that_shows_it(chat):
     from jobs.airflow import messages
 
     failed = {**FAILED, "key": "k", "message": "ValueError: <!channel> & no\nmore"}
-    with chat() as posted:
-        tell(of_a_failure(RuntimeError(messages.failure(failed))))
-    ((path, content),) = posted
+    tell(of_a_failure(RuntimeError(messages.failure(failed))))
+    ((path, content),) = chat
     assert path == "/hooks/T0/HIDDEN"
     assert {name: content[name] for name in ("dag", "run", "task", "state", "log")} == {
         "dag": "training", "run": "r1", "task": "train", "state": "failed", "log": "http://airflow/log?try_number=1",
@@ -77,42 +77,37 @@ def check_a_failure_is_told_with_its_reason_its_log_and_the_command_that_shows_i
     assert all(content[name] in content["text"] for name in ("dag", "run", "task", "log", "reproduce"))
 
 
-def check_a_message_that_cannot_be_sent_changes_nothing_and_its_address_stays_hidden():
+def test_a_message_that_cannot_be_sent_changes_nothing_and_its_address_stays_hidden(chat, monkeypatch):
     given = of_a_failure(RuntimeError("no"))
-    with chat(code=500) as posted:
-        said = tell(given)
-    assert posted and "the address answers 500" in said and "HIDDEN" not in said
-    with chat() as posted:
-        os.environ["AIRFLOW_CONN_CHAT"] = json.dumps({"conn_type": "http", "host": "127.0.0.1:1", "password": "HIDDEN"})
-        said = tell(given)
-    assert not posted and "cannot be reached (ConnectionRefusedError)" in said and "HIDDEN" not in said
-    with chat() as posted:
-        del os.environ["AIRFLOW_CONN_CHAT"]
-        said = tell(given)
-    assert not posted and "was not sent" in said
+    chat.code = 500
+    said = tell(given)
+    assert len(chat) == 1 and "the address answers 500" in said and "HIDDEN" not in said
+    away = {"conn_type": "http", "host": "127.0.0.1:1", "password": "HIDDEN"}
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT", json.dumps(away))
+    said = tell(given)
+    assert len(chat) == 1 and "cannot be reached (ConnectionRefusedError)" in said and "HIDDEN" not in said
+    monkeypatch.delenv("AIRFLOW_CONN_CHAT")
+    said = tell(given)
+    assert len(chat) == 1 and "was not sent" in said
 
 
-def check_messages_go_out_only_where_an_operator_wants_them():
+def test_messages_go_out_only_where_an_operator_wants_them(chat, monkeypatch):
     given = of_a_failure(RuntimeError("no"))
-    with chat() as posted:
-        del os.environ["GRAPHUFS_NOTIFY_CONNECTION"]
-        assert "graphufs: training train failed, run r1" in tell(given) and not posted
+    with monkeypatch.context() as patch:
+        patch.delenv("GRAPHUFS_NOTIFY_CONNECTION")
+        assert "graphufs: training train failed, run r1" in tell(given) and not chat
     succeeded = {name: value for name, value in given.items() if name != "exception"}
-    with chat() as posted:
-        tell(succeeded, "succeeded", only_if="notify_success")
-        assert not posted
-        os.environ["AIRFLOW_VAR_GRAPHUFS_NOTIFY_SUCCESS"] = "true"
-        try:
-            tell(succeeded, "succeeded", only_if="notify_success")
-        finally:
-            del os.environ["AIRFLOW_VAR_GRAPHUFS_NOTIFY_SUCCESS"]
-    ((_, content),) = posted
+    tell(succeeded, "succeeded", only_if="notify_success")
+    assert not chat
+    monkeypatch.setenv("AIRFLOW_VAR_GRAPHUFS_NOTIFY_SUCCESS", "true")
+    tell(succeeded, "succeeded", only_if="notify_success")
+    ((_, content),) = chat
     assert content["state"] == "succeeded" and content["task"] is None and content["text"].startswith(
         "graphufs: training succeeded, run r1"
     )  # fmt: skip
 
 
-def check_an_address_is_read_from_any_usual_spelling_of_a_connection():
+def test_an_address_is_read_from_any_usual_spelling_of_a_connection(monkeypatch):
     from jobs.airflow.notifier import address
 
     for connection, wanted in (
@@ -122,14 +117,8 @@ def check_an_address_is_read_from_any_usual_spelling_of_a_connection():
         ('{"conn_type": "http", "host": "https://chat.example.org/hooks/"}', "https://chat.example.org/hooks"),
         ('{"conn_type": "http", "host": "localhost", "port": 8065, "schema": "http"}', "http://localhost:8065"),
     ):  # fmt: skip
-        os.environ["AIRFLOW_CONN_CHAT"] = connection
-        try:
-            assert address("chat") == wanted
-        finally:
-            del os.environ["AIRFLOW_CONN_CHAT"]
-    os.environ["AIRFLOW_CONN_CHAT"] = '{"conn_type": "http", "host": "file:///etc/passwd"}'
-    try:
-        with raises(ValueError, "no web address"):
-            address("chat")
-    finally:
-        del os.environ["AIRFLOW_CONN_CHAT"]
+        monkeypatch.setenv("AIRFLOW_CONN_CHAT", connection)
+        assert address("chat") == wanted
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT", '{"conn_type": "http", "host": "file:///etc/passwd"}')
+    with pytest.raises(ValueError, match="no web address"):
+        address("chat")

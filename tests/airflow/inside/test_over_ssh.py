@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from inside import raises
+import pytest
 
 
 @contextmanager
@@ -76,16 +75,18 @@ def login_node(folder: Path, **wrong):
     host_key = keys[wrong.get("host", "host")].export_public_key().decode().strip()
     extra = {"key_file": str(folder / wrong.get("key", "client")), "host_key": host_key, "look_for_keys": False}
     content = {"conn_type": "ssh", "host": "127.0.0.1", "port": seen.port, "login": "someone", "extra": extra}
-    os.environ["AIRFLOW_CONN_FAR_LOGIN"] = json.dumps(content)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AIRFLOW_CONN_FAR_LOGIN", json.dumps(content))
     control = {"connection": "far_login", "command": str(command), "poll_interval": 1}
     seen.client = lambda: SiteClient("far", Site(executor="slurm", control=control))
     try:
         yield seen
     finally:
+        patch.undo()
         loop.call_soon_threadsafe(loop.stop)
 
 
-def check_both_halves_speak_over_ssh_and_hostile_words_start_nothing():
+def test_both_halves_speak_over_ssh_and_hostile_words_start_nothing():
     with login_node(Path("login")) as seen:
         value = "--resource=$(touch PWNED); `touch PWNED` '\"\n&& touch PWNED"
         asked = ["submit", value]
@@ -105,7 +106,7 @@ def check_both_halves_speak_over_ssh_and_hostile_words_start_nothing():
     assert not Path("login/PWNED").exists()
 
 
-def check_twenty_wait_over_one_connection_and_survive_its_end():
+def test_twenty_wait_over_one_connection_and_survive_its_end():
     from jobs.airflow.sites.poller import News, Poller, Trouble
 
     async def main(seen):
@@ -139,14 +140,14 @@ def check_twenty_wait_over_one_connection_and_survive_its_end():
     assert all(words[0].answer["state"] == words[-1].answer["state"] == "RUNNING" for words in heard)
 
 
-def check_another_host_key_a_refused_login_and_a_missing_connection_are_told_apart():
+def test_another_host_key_a_refused_login_and_a_missing_connection_are_told_apart(monkeypatch):
     from jobs.airflow.sites.client import SiteError, Unreachable
 
     def both(client, error, words):
-        with raises(error, words) as caught:
+        with pytest.raises(error, match=words) as caught:
             client.run("list", timeout=20)
         assert type(caught.value) is error
-        with raises(error, words) as caught:
+        with pytest.raises(error, match=words) as caught:
             asyncio.run(client.arun("list", timeout=20))
         assert type(caught.value) is error
 
@@ -156,5 +157,5 @@ def check_another_host_key_a_refused_login_and_a_missing_connection_are_told_apa
     with login_node(Path("login"), key="other") as seen:
         both(seen.client(), Unreachable, "")
         client = seen.client()
-        del os.environ["AIRFLOW_CONN_FAR_LOGIN"]
+        monkeypatch.delenv("AIRFLOW_CONN_FAR_LOGIN")
         both(client, SiteError, "connection of site far cannot be used")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from inside import replaced
+import pytest
 
 FORECASTS = {"emulator": 1.0, "persistence": 2.0, "climatology": 3.0}
 REPORT, NIGHTS = "runs/tiny/ab/reports/cd.html", "runs/tiny/ab/nightly/00000016/report.html"
@@ -78,12 +77,9 @@ def copy(**more):
 
 @contextmanager
 def _folder(name):
-    before = os.environ.get("GRAPHUFS_MIRROR")
-    os.environ["GRAPHUFS_MIRROR"] = str(Path(name).absolute())
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAPHUFS_MIRROR", str(Path(name).absolute()))
         yield
-    finally:
-        os.environ.pop("GRAPHUFS_MIRROR") if before is None else os.environ.update(GRAPHUFS_MIRROR=before)
 
 
 def served():
@@ -107,7 +103,8 @@ def somebody(allowed=True):
     manager = SimpleNamespace(is_authorized_view=lambda *, access_view, user: allowed)
     app.dependency_overrides[security.get_user] = lambda: SimpleNamespace(name="her")
     try:
-        with replaced(security, get_auth_manager=lambda: manager):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(security, "get_auth_manager", lambda: manager)
             yield client
     finally:
         app.dependency_overrides.clear()
@@ -117,7 +114,7 @@ def visible(html):
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
-def check_the_page_is_in_airflows_menu_and_its_plugin_costs_workers_nothing():
+def test_the_page_is_in_airflows_menu_and_its_plugin_costs_workers_nothing():
     import subprocess
     import sys
 
@@ -133,7 +130,7 @@ def check_the_page_is_in_airflows_menu_and_its_plugin_costs_workers_nothing():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def check_nobody_sees_anything_without_a_login_or_without_the_right():
+def test_nobody_sees_anything_without_a_login_or_without_the_right():
     addresses = ["/", "/report", "/file", "/style.css", "/icon"]
     with copy():
         _, client = served()
@@ -150,7 +147,7 @@ def check_nobody_sees_anything_without_a_login_or_without_the_right():
             assert {her.get(f"/graphufs{address}{query}").status_code for address in addresses} == {200}
 
 
-def check_the_page_shows_champion_candidates_nights_jobs_reports_and_history():
+def test_the_page_shows_champion_candidates_nights_jobs_reports_and_history():
     with copy(), somebody() as her:
         answer = her.get("/graphufs/")
     html = answer.text
@@ -173,7 +170,7 @@ def check_the_page_shows_champion_candidates_nights_jobs_reports_and_history():
     )
 
 
-def check_reports_are_confined_and_nothing_else_is_handed_out():
+def test_reports_are_confined_and_nothing_else_is_handed_out():
     with copy() as place, somebody() as her:
         (place / "files" / "runs" / "link.html").symlink_to(place / "files" / "unlisted.html")
         (place / "files" / "door").symlink_to(place.parent)
@@ -214,7 +211,7 @@ def check_reports_are_confined_and_nothing_else_is_handed_out():
             assert her.get(raw).status_code == 404
 
 
-def check_a_damaged_copy_takes_nothing_down():
+def test_a_damaged_copy_takes_nothing_down():
     odd = {"nightly": [{"model": "m", "initial_times": 1, "latest": {"rmse": [{"variable": 1}]}}]}
     parts = {"models": 3, "jobs": [None], "nightly": {}, "files": 0, "history": "x", "warnings": 1}
     for damaged in (

@@ -8,7 +8,9 @@ import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from inside import DONE, FAILED, RUNNING, first_event, heard, replaced, site
+import pytest
+
+from tests.airflow.inside import DONE, FAILED, RUNNING, first_event, heard, site
 
 
 @contextmanager
@@ -30,12 +32,9 @@ def airflow_says(state=None, xcoms=None, delay=0.0):
         assert kind == "GetXCom", kind
         return XComResult(key=message.key, value=xcoms.get(message.key))
 
-    before = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    task_runner.SUPERVISOR_COMMS = SimpleNamespace(asend=asend)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(asend=asend), raising=False)
         yield xcoms
-    finally:
-        task_runner.SUPERVISOR_COMMS = before
 
 
 def of_a_task(trigger):
@@ -43,7 +42,7 @@ def of_a_task(trigger):
     return trigger
 
 
-def check_triggers_survive_being_written_down():
+def test_triggers_survive_being_written_down():
     from airflow._shared.module_loading import import_string
     from airflow.serialization.decoders import smart_decode_trigger_kwargs
     from airflow.serialization.encoders import encode_trigger
@@ -57,7 +56,7 @@ def check_triggers_survive_being_written_down():
         assert again.serialize() == (path, given) and type(again) is type(trigger)
 
 
-def check_a_trigger_tells_the_log_once_and_keeps_its_place():
+def test_a_trigger_tells_the_log_once_and_keeps_its_place():
     from jobs.airflow.operators.trigger import JobTrigger
 
     event = {"label": "train", "done": 5, "total": 10, "metrics": {"loss": 2.0}}
@@ -74,7 +73,7 @@ def check_a_trigger_tells_the_log_once_and_keeps_its_place():
     assert payload["deadline"] == 2e9 and "log" not in payload
 
 
-def check_a_trigger_ends_only_when_there_is_something_to_decide():
+def test_a_trigger_ends_only_when_there_is_something_to_decide():
     from jobs.airflow.operators.trigger import JobTrigger
 
     going_on = (
@@ -88,7 +87,7 @@ def check_a_trigger_ends_only_when_there_is_something_to_decide():
         assert len(asked) == len(going_on) + (5 if last["state"] == "NONE" else 1)
 
 
-def check_the_rest_of_a_long_log_is_read_before_the_end():
+def test_the_rest_of_a_long_log_is_read_before_the_end():
     from jobs.airflow.operators.trigger import JobTrigger
 
     long = {**DONE, "what": "nothing", "log": "x" * 60000 + "\n"}
@@ -97,7 +96,7 @@ def check_the_rest_of_a_long_log_is_read_before_the_end():
     assert len(asked) == 3 and "end" in lines
 
 
-def check_a_site_out_of_reach_is_told_once_and_waited_for():
+def test_a_site_out_of_reach_is_told_once_and_waited_for():
     from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
     from jobs.airflow.sites.client import Unreachable
 
@@ -110,7 +109,7 @@ def check_a_site_out_of_reach_is_told_once_and_waited_for():
     assert len([line for line in lines if "no route" in line]) == 1
 
 
-def check_the_deadline_cancels_once_and_ends_the_waiting():
+def test_the_deadline_cancels_once_and_ends_the_waiting():
     from jobs.airflow.operators.trigger import JobTrigger, SiteTrigger
 
     with site({**FAILED, "state": "CANCELLED"}) as asked, heard():
@@ -123,22 +122,22 @@ def check_the_deadline_cancels_once_and_ends_the_waiting():
         assert payload["state"] == "COMPLETED" and "late" not in payload, "it was faster"
 
 
-def check_no_event_comes_before_the_scheduler_knows_of_the_deferral():
+def test_no_event_comes_before_the_scheduler_knows_of_the_deferral(monkeypatch):
     from jobs.airflow.operators import trigger as module
 
-    with replaced(module, SETTLE=1.5):
-        for trigger in (
-            module.JobTrigger("quick", "k"),
-            module.JobTrigger("quick", "k", None, time.time() - 1),
-            module.SiteTrigger("quick"),
-        ):
-            with site({**DONE, "what": "nothing"}), heard():
-                began = time.monotonic()
-                first_event(trigger)
-                assert 1.5 <= time.monotonic() - began < 10
+    monkeypatch.setattr(module, "SETTLE", 1.5)
+    for trigger in (
+        module.JobTrigger("quick", "k"),
+        module.JobTrigger("quick", "k", None, time.time() - 1),
+        module.SiteTrigger("quick"),
+    ):
+        with site({**DONE, "what": "nothing"}), heard():
+            began = time.monotonic()
+            first_event(trigger)
+            assert 1.5 <= time.monotonic() - began < 10
 
 
-def check_a_kill_cancels_but_not_while_the_task_waits_on_elsewhere():
+def test_a_kill_cancels_but_not_while_the_task_waits_on_elsewhere():
     from jobs.airflow.operators.trigger import JobTrigger
 
     for state, cancels in (("deferred", 0), ("failed", 1), ("scheduled", 1), (None, 1)):
@@ -147,7 +146,7 @@ def check_a_kill_cancels_but_not_while_the_task_waits_on_elsewhere():
         assert [arguments for arguments, _ in asked] == [("cancel", "k")] * cancels, state
 
 
-def check_a_kill_that_airflow_interrupts_goes_on():
+def test_a_kill_that_airflow_interrupts_goes_on():
     from jobs.airflow.operators import trigger as module
 
     async def main():
@@ -166,16 +165,16 @@ def check_a_kill_that_airflow_interrupts_goes_on():
     assert [arguments for arguments, _ in asked] == [("cancel", "k")]
 
 
-def check_a_silent_airflow_does_not_keep_a_kill_for_ever():
+def test_a_silent_airflow_does_not_keep_a_kill_for_ever(monkeypatch):
     from jobs.airflow.operators import trigger as module
 
+    monkeypatch.setattr(module, "CHECK", 0.2)
     with site({**FAILED, "state": "CANCELLED"}) as asked, heard(), airflow_says("deferred", delay=60):
-        with replaced(module, CHECK=0.2):
-            asyncio.run(of_a_task(module.JobTrigger("quick", "k")).on_kill())
+        asyncio.run(of_a_task(module.JobTrigger("quick", "k")).on_kill())
     assert asked, "an unknown state is a person's wish"
 
 
-def check_cleanup_and_the_end_of_a_triggerer_cancel_nothing():
+def test_cleanup_and_the_end_of_a_triggerer_cancel_nothing():
     from jobs.airflow.operators.trigger import JobTrigger
 
     async def main():

@@ -1,4 +1,4 @@
-"""Nightly evaluation. The first night needs the model that the training of `dags` has registered."""
+"""Nightly evaluation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from inside import bag, events, raises, replaced, run, states_of, xcoms
+import pytest
+
+from tests.airflow.inside import bag, events, run, states_of, xcoms
 
 
-def check_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_shows_it():
+def test_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_shows_it(trained):
     from jobs.airflow.forms import choices
     from jobs.airflow.mirror import read
 
@@ -33,7 +35,7 @@ def check_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_sh
     assert report.read_bytes() == (root / event["report"]).read_bytes() and report.suffix == ".html"
 
 
-def check_a_night_is_asked_for_by_form_event_or_setting():
+def test_a_night_is_asked_for_by_form_event_or_setting(monkeypatch):
     from datetime import date
 
     from graphufs.config import loading
@@ -53,13 +55,12 @@ def check_a_night_is_asked_for_by_form_event_or_setting():
     nobody = {"experiment": None, "site": None, "model": "champion", "overrides": [], **rest}
     told = nightly.asked(nobody, event, date(2026, 3, 1))
     assert told["model"] == "tiny-ab-16" and loading.parse(told["experiment"]).nightly.at_most == 4
-    with raises(UserError, "graphufs_nightly_experiment"):
+    with pytest.raises(UserError, match="graphufs_nightly_experiment"):
         nightly.asked(nobody, None, date(2026, 3, 1))
-    os.environ.update({"GRAPHUFS_NIGHTLY_EXPERIMENT": "demo", "AIRFLOW_VAR_GRAPHUFS_NIGHTLY_SITE": "here"})
-    try:
+    with monkeypatch.context() as patch:
+        patch.setenv("GRAPHUFS_NIGHTLY_EXPERIMENT", "demo")
+        patch.setenv("AIRFLOW_VAR_GRAPHUFS_NIGHTLY_SITE", "here")
         by_clock = nightly.asked(nobody, None, date(2026, 3, 1))
-    finally:
-        del os.environ["GRAPHUFS_NIGHTLY_EXPERIMENT"], os.environ["AIRFLOW_VAR_GRAPHUFS_NIGHTLY_SITE"]
     assert (by_clock["name"], by_clock["site"], by_clock["model"]) == ("demo", "here", "champion")
     for wrong, words in (
         ({"site": "../../x"}, "no site"),
@@ -70,15 +71,15 @@ def check_a_night_is_asked_for_by_form_event_or_setting():
         ({"overrides": "training.seed=1"}, "no list"),
         ({"overrides": ["normalization.dask=tcp://elsewhere:1"]}, "names a place"),
     ):
-        with raises(UserError, words):
+        with pytest.raises(UserError, match=words):
             nightly.asked(nobody, {**event, **wrong}, date(2026, 3, 1))
-        with raises(UserError, words):
+        with pytest.raises(UserError, match=words):
             nightly.asked({**form, **rest, **wrong}, None, date(2026, 3, 1))
-    with raises(UserError, "nightly.night is given both"):
+    with pytest.raises(UserError, match="nightly.night is given both"):
         nightly.asked({**form, **rest, "overrides": ["nightly.night=2026-01-01"]}, None, date(2026, 3, 1))
 
 
-def check_of_several_events_the_newest_counts_and_the_others_get_runs_of_their_own():
+def test_of_several_events_the_newest_counts_and_the_others_get_runs_of_their_own(monkeypatch):
     from datetime import UTC, datetime
 
     from airflow.sdk.execution_time import task_runner
@@ -95,12 +96,12 @@ def check_of_several_events_the_newest_counts_and_the_others_get_runs_of_their_o
     }
     assert nightly.extras(triggering) == [demo, tiny] and nightly.extras(None) == []
     sent = []
-    with replaced(task_runner, SUPERVISOR_COMMS=SimpleNamespace(send=sent.append)):
-        assert nightly.trigger("nightly_evaluation", "r", [tiny]) == ["also_1_of__r"]
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=sent.append), raising=False)
+    assert nightly.trigger("nightly_evaluation", "r", [tiny]) == ["also_1_of__r"]
     assert sent[0].conf == tiny and sent[0].dag_id == "nightly_evaluation" and sent[0].logical_date is None
 
 
-def check_the_night_goes_by_clock_or_asset_one_at_a_time_and_can_be_filled_in_backwards():
+def test_the_night_goes_by_clock_or_asset_one_at_a_time_and_can_be_filled_in_backwards():
     from datetime import UTC, datetime
 
     from airflow.dag_processing.bundles.manager import DagBundlesManager

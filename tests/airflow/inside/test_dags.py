@@ -6,11 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 import yaml
-from inside import ROOT, bag, events, raises, run, states_of, xcoms
+
+from tests.airflow.inside import HOSTILE, ROOT, bag, events, run, states_of, xcoms
 
 
-def check_dags_are_read_without_errors_and_have_owner_tags_and_docs():
+def test_dags_are_read_without_errors_and_have_owner_tags_and_docs():
     found = bag()
     assert not found.import_errors, found.import_errors
     for path in (ROOT / "dags").glob("*.py"):
@@ -46,7 +48,7 @@ def outline(dag):
             "fields": fields, "tasks": tasks, "outlets": told}  # fmt: skip
 
 
-def check_dags_tasks_fields_and_schedules_are_those_that_users_databases_name():
+def test_dags_tasks_fields_and_schedules_are_those_that_users_databases_name():
     from jobs.airflow.forms import choices
 
     found = {name: outline(dag) for name, dag in sorted(bag().dags.items())}
@@ -55,13 +57,20 @@ def check_dags_tasks_fields_and_schedules_are_those_that_users_databases_name():
     assert found == kept
 
 
-def check_the_form_offers_what_there_is():
+def test_dag_files_are_read_fast_and_need_no_arrays(reading):
+    assert not reading.heavy
+    airflow = reading.seconds.pop("airflow")  # what importing it costs any DAG file, on this machine
+    assert set(reading.seconds) == {path.stem for path in (ROOT / "dags").glob("*.py")}
+    assert max(reading.seconds.values()) < airflow, (airflow, reading.seconds)
+
+
+def test_the_form_offers_what_there_is():
     params = bag().dags["normalization"].params
     assert params.get_param("experiment").schema["enum"] == ["demo", "graphcast_curriculum", "p0", "tiny"]
     assert params.get_param("site").schema["enum"] == ["here", "quick", "local", "testcluster"]
 
 
-def check_the_training_form_has_types_limits_and_help_of_the_schemas():
+def test_the_training_form_has_types_limits_and_help_of_the_schemas():
     from graphufs.config.experiment import Experiment
 
     params = bag().dags["training"].params
@@ -76,7 +85,7 @@ def check_the_training_form_has_types_limits_and_help_of_the_schemas():
     assert all(params.get_param(name).description for name in params)
 
 
-def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
+def test_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
     from graphufs.errors import UserError
     from jobs.airflow.forms import validate
 
@@ -89,7 +98,7 @@ def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
         "normalization={url: /home/someone}",
         "training.init_from=/etc/shadow",
     ):
-        with raises(UserError, "names a place that the site's account would go to"):
+        with pytest.raises(UserError, match="names a place that the site's account would go to"):
             validate.experiment("tiny", [override])
     for override, words in (
         ("name=../../etc", "name"),
@@ -100,23 +109,23 @@ def check_a_form_changes_what_is_learnt_but_no_place_the_site_would_go_to():
         ("x" * 2000, "1000 characters"),
         ("training.batch_sise=2", "did you mean training.batch_size"),
     ):
-        with raises(UserError, words):
+        with pytest.raises(UserError, match=words):
             validate.experiment("tiny", [override])
-    with raises(UserError, "there is no experiment"):
+    with pytest.raises(UserError, match="there is no experiment"):
         validate.experiment("../experiments/tiny")
-    with raises(UserError, "101 overrides"):
+    with pytest.raises(UserError, match="101 overrides"):
         validate.experiment("tiny", ["training.seed=1"] * 101)
-    with raises(UserError, "training.seed is given both"):
+    with pytest.raises(UserError, match="training.seed is given both"):
         validate.merged({"training.seed": 1}, ["training.seed=2"])
     for site in ("debug", "unfinished", "--root=/", "../sites/here.yaml", "/etc/passwd"):
-        with raises(UserError, "no site"):
+        with pytest.raises(UserError, match="no site"):
             validate.site(site)
     for wrong in ({"time_limit": "1h; id"}, {"memory": "lots"}, {"gpus": -1}):
-        with raises(UserError, next(iter(wrong))):
+        with pytest.raises(UserError, match=next(iter(wrong))):
             validate.resources("here", "train", wrong)
 
 
-def check_forecasts_of_a_short_validation_period_are_shortened_and_that_is_said():
+def test_forecasts_of_a_short_validation_period_are_shortened_and_that_is_said():
     from jobs.airflow.forms import validate
 
     whole, note = validate.on_validation(validate.experiment("tiny"))
@@ -130,12 +139,16 @@ def check_forecasts_of_a_short_validation_period_are_shortened_and_that_is_said(
     assert longest.forecast.lead_time == 6
 
 
-def check_wrong_overrides_fail_the_first_task_and_name_the_field():
+def test_wrong_overrides_fail_the_first_task_and_name_the_field():
     from airflow.sdk.exceptions import ParamValidationError
 
-    with raises((ParamValidationError, ValueError)):
+    def jobs():
+        return sorted(Path(os.environ["GRAPHUFS_ROOT"]).glob("jobs/*"))
+
+    before = jobs()
+    with pytest.raises((ParamValidationError, ValueError)):
         run("normalization", experiment="tiny", site="here", overrides=["$(touch PWNED)"])
-    with raises((ParamValidationError, ValueError)):
+    with pytest.raises((ParamValidationError, ValueError)):
         run("normalization", experiment="../../etc/passwd", site="here")
     for wrong in (
         {"batch_size": 0},
@@ -147,40 +160,35 @@ def check_wrong_overrides_fail_the_first_task_and_name_the_field():
         {"site": "debug"},
         {"overrides": ["training.seed=1\ndata: x"]},
     ):
-        with raises((ParamValidationError, ValueError)):
+        with pytest.raises((ParamValidationError, ValueError)):
             run("training", **{"experiment": "tiny", "site": "here", **wrong})
     done = run("normalization", experiment="tiny", site="here", overrides=["training.batch_sise=2"])
     states = {ti.task_id: ti.state for ti in done.get_task_instances()}
     assert states["check"] == "failed" and states["prepare"] == states["normalize"] == "upstream_failed", states
-    assert not (Path(os.environ["GRAPHUFS_ROOT"]) / "jobs").exists()
+    assert jobs() == before
 
 
-def check_normalization_runs_on_tiny_and_tells_of_its_statistics():
+def test_normalization_runs_on_tiny_and_tells_of_its_statistics(normalized):
     root = Path(os.environ["GRAPHUFS_ROOT"])
-    done = run("normalization", experiment="tiny", site="here", overrides=["description=a $(touch PWNED) 'b'"])
-    assert set(states_of(done).values()) == {"success"}, states_of(done)
-    assert len(list((root / "jobs").iterdir())) == 2 and len(list((root / "statistics").iterdir())) == 1
-    results = [json.loads(path.read_text()) for path in sorted((root / "jobs").glob("af-*/result.json"))]
+    assert set(states_of(normalized).values()) == {"success"}, states_of(normalized)
+    assert len(list((root / "statistics").iterdir())) == 1
+    results = [json.loads(path.read_text()) for path in sorted((root / "jobs").glob("af-normalization.*/result.json"))]
     assert len(results) == 2 and all(one["attempt"] == 1 for one in results), results
     (told,) = events("graphufs_statistics")
     assert told["site"] == "here" and told["job"] and not Path("PWNED").exists()
 
 
-def check_training_goes_from_the_form_to_a_candidate_and_shares_what_is_there():
+def test_training_goes_from_the_form_to_a_candidate_and_shares_what_is_there(trained):
     root = Path(os.environ["GRAPHUFS_ROOT"])
-    hostile = "description='{{ var.value.secret }} {{ conn.secret.password }} {% raw %} $(touch PWNED)'"
-    done = run(
-        "training", experiment="tiny", site="here", latent_size=4, time_limit="1:00:00", overrides=[hostile]
-    )  # fmt: skip
-    assert set(states_of(done).values()) == {"success"}, states_of(done)
+    assert set(states_of(trained).values()) == {"success"}, states_of(trained)
     assert len(list((root / "statistics").iterdir())) == len(list((root / "data").iterdir())) == 1
-    assert xcoms(done, "prepare")["status"] == xcoms(done, "normalize")["status"] == "unchanged"
-    assert "validation period 1994-01-11T00..1994-01-12T18: 2 from 1994-01-11T06 on" in xcoms(done, "check")["note"]
+    assert xcoms(trained, "prepare")["status"] == xcoms(trained, "normalize")["status"] == "unchanged"
+    assert "validation period 1994-01-11T00..1994-01-12T18: 2 from 1994-01-11T06 on" in xcoms(trained, "check")["note"]
     (event,) = events("graphufs_checkpoint")
     assert event["experiment"] == event["name"] == "tiny" and event["site"] == "here" and event["scores"]["rmse"]
-    assert event["overrides"] == ["model.latent_size=4", hostile] and Path(event["report"]).exists()
-    (trained,) = (root / "runs" / "tiny").iterdir()
-    assert event["model"] == f"tiny-{trained.name}-16"
+    assert event["overrides"] == ["model.latent_size=4", HOSTILE] and Path(event["report"]).exists()
+    assert event["model"].startswith("tiny-") and event["model"].endswith("-16")
+    assert event["model"].split("-")[1] in {path.name for path in (root / "runs" / "tiny").iterdir()}
     (job,) = (root / "jobs").glob("af-training.register.*")
     asked = (job / "experiment.yaml").read_text()
     assert "{{ var.value.secret }} {{ conn.secret.password }} {% raw %}" in " ".join(asked.split()), "as it was typed"

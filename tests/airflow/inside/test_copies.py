@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
-from pathlib import Path
 
-from inside import raises, replaced, site
+import pytest
+
+from tests.airflow.inside import site
 
 
 @contextmanager
@@ -30,7 +30,8 @@ def holding(files, **more):
         digest = hashlib.sha256(data).hexdigest()
         return {"protocol": 1, "base64": base64.b64encode(data).decode(), "sha256": digest}
 
-    with replaced(SiteClient, run=run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SiteClient, "run", run)
         yield asked
 
 
@@ -50,10 +51,9 @@ def mirrored_by(files, **more):
     return done, [arguments[1] for arguments in asked if arguments[0] == "fetch"]
 
 
-def check_the_copy_follows_the_site_and_fetches_only_what_changed():
+def test_the_copy_follows_the_site_and_fetches_only_what_changed():
     from jobs.airflow.mirror import read
 
-    os.environ["GRAPHUFS_MIRROR"] = str(Path("copies").absolute())
     one, two = "runs/tiny/ab/reports/cd.html", "runs/tiny/ab/nightly/00000016/report.html"
     done, fetched = mirrored_by({one: b"first", two: b"second"})
     assert set(fetched) == {one, two} and copied() == {one: b"first", two: b"second"} and done["fetched"] == 2
@@ -69,7 +69,7 @@ def check_the_copy_follows_the_site_and_fetches_only_what_changed():
     assert fetched == [one] and copied() == {} and read.catalogue("quick")["files"] == []
 
 
-def check_a_site_writes_nowhere_but_in_its_copy_and_no_more_than_it_may():
+def test_a_site_writes_nowhere_but_in_its_copy_and_no_more_than_it_may(monkeypatch):
     from jobs.airflow.mirror import fetch, read
     from jobs.airflow.sites.client import SiteError
 
@@ -77,18 +77,20 @@ def check_a_site_writes_nowhere_but_in_its_copy_and_no_more_than_it_may():
                "a\x00.html", "a\n.html", ""]  # fmt: skip
     _, fetched = mirrored_by({**{path: b"x" for path in hostile}, "good/a.html": b"y"})
     assert fetched == ["good/a.html"] and copied() == {"good/a.html": b"y"}
-    with replaced(fetch, LARGEST=3, TOTAL=4):
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "LARGEST", 3)
+        patch.setattr(fetch, "TOTAL", 4)
         _, fetched = mirrored_by({"a.html": b"1234", "b.html": b"123", "c.html": b"12", "d.html": b"1"})
     assert copied().keys() == {"b.html", "d.html"} and read.catalogue("quick")["left_out"] == ["a.html", "c.html"]
 
     before, catalogue = copied(), read.catalogue("quick")
-    with replaced(fetch, _fetch=lambda client, path: (_ for _ in ()).throw(SiteError("broken"))):
-        with raises(SiteError):
-            mirrored_by({"new.html": b"z"})
+    monkeypatch.setattr(fetch, "_fetch", lambda client, path: (_ for _ in ()).throw(SiteError("broken")))
+    with pytest.raises(SiteError):
+        mirrored_by({"new.html": b"z"})
     assert copied() == before and read.catalogue("quick") == catalogue, "the old copy stays"
 
 
-def check_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight():
+def test_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
     from jobs.airflow.mirror import read
@@ -98,9 +100,9 @@ def check_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(
 
     before = read.catalogue("quick")
     with site(Unreachable("no route")):
-        with raises(AirflowSkipException, "the old copy stays"):
+        with pytest.raises(AirflowSkipException, match="the old copy stays"):
             MirrorOperator(task_id="m", site="quick").execute({})
-        with raises(TaskDeferred) as caught:
+        with pytest.raises(TaskDeferred) as caught:
             PreflightOperator(task_id="p", site="quick").execute({})
     assert read.catalogue("quick") == before
     event = {"site": "quick", "deadline": caught.value.trigger.deadline, "late": False}
@@ -111,18 +113,18 @@ def check_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(
         asked.append(arguments)
         return {"protocol": 1, "findings": found}
 
-    with replaced(SiteClient, run=run):
-        task = PreflightOperator(task_id="p2", site="quick", job_resources=["train.gpus=2"])
-        assert task.execute_again({}, event) == found
-        found.append({"what": "train job", "good": False, "words": "no such partition"})
-        with raises(AirflowFailException, "is not ready: train job: no such partition"):
-            task.execute({})
-        with raises(AirflowFailException, "could not be asked"):
-            task.execute_again({}, {**event, "late": True})
+    monkeypatch.setattr(SiteClient, "run", run)
+    task = PreflightOperator(task_id="p2", site="quick", job_resources=["train.gpus=2"])
+    assert task.execute_again({}, event) == found
+    found.append({"what": "train job", "good": False, "words": "no such partition"})
+    with pytest.raises(AirflowFailException, match="is not ready: train job: no such partition"):
+        task.execute({})
+    with pytest.raises(AirflowFailException, match="could not be asked"):
+        task.execute_again({}, {**event, "late": True})
     assert asked[0] == ("sites", "--check", "--resource=train.gpus=2")
 
 
-def check_the_pools_of_all_sites_are_told():
+def test_the_pools_of_all_sites_are_told():
     from jobs.airflow.pools import pools
 
     assert {"graphufs", "quick-pool"} == set(pools())
