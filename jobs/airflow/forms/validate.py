@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
+import jobs.site
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from jobs import site as sites_module
 from jobs.airflow.forms import choices
 
 PLACES = (
@@ -128,7 +128,7 @@ def resources(site: str, step: str, wanted: Mapping[str, Any]) -> list[str]:
         If one of them is wrong.
     """
     given = [f"{name}={value}" for name, value in wanted.items() if value is not None]
-    sites_module.load(site).resources_of(step, given)
+    jobs.site.load(site).resources_of(step, given)
     return given
 
 

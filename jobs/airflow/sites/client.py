@@ -23,8 +23,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from jobs import site as sites_module
-from jobs.site import Site
+from jobs.site import Site, load
 
 log = logging.getLogger(__name__)
 PROTOCOL = 1
@@ -77,7 +76,7 @@ class SiteClient:
         graphufs.errors.UserError
             If there is no such site, or its file is wrong.
         """
-        return cls(name, sites_module.load(name))
+        return cls(name, load(name))
 
     def run(self, *arguments: str, stdin: str = "", timeout: float = COMMAND) -> dict[str, Any]:
         """Run a command and return its answer.
