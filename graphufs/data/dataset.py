@@ -237,7 +237,7 @@ class PreparedData:
         )
 
     def to_dataset(self, stamps: np.ndarray, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Frames in WeatherBench2's names, units and layout; see graphufs.data.as_xarray."""
+        """Frames at stamps [frame] in WeatherBench2's names, units and layout; see graphufs.data.as_xarray."""
         from graphufs.data.as_xarray import to_dataset  # xarray takes a second to import, and training needs none
 
         return to_dataset(self, stamps, self.variables if variables is None else variables)

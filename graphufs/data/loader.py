@@ -60,7 +60,7 @@ class WindowReader:
     def of(
         cls, experiment: Experiment, data: PreparedData, initial_times: NDArray[np.datetime64], rollout: int
     ) -> WindowReader:
-        """The samples of an experiment at given initial times."""
+        """The samples of an experiment at given initial times [sample]."""
         names = set(experiment.data.inputs) | set(experiment.data.forcings)
         return cls(
             data=data,
@@ -84,7 +84,7 @@ class WindowReader:
         return 4 * (self.input_frames + self.rollout) * maps * rows * columns
 
     def read(self, initial_times: NDArray[np.datetime64], cache: DerivedCache | None = None) -> Batch:
-        """Read the samples of the given initial times as one batch."""
+        """Read the samples of the given initial times [sample] as one batch."""
         stamps = self.window(initial_times)
         frames = self.data.read(stamps.ravel())
         return Batch(frames.reshape(stamps.shape + frames.shape[1:]), self.derive(stamps, cache))
@@ -207,12 +207,12 @@ class BatchLoader:
         }
 
     def initial_times(self, batch: int) -> NDArray[np.datetime64]:
-        """The initial times of batch number `batch`, of all processes together."""
+        """The initial times [batch] of batch number `batch`, of all processes together."""
         indices = order(len(self.samples.initial_times), self.batch_size, batch, self.key)
         return self.samples.initial_times[indices]
 
     def local_initial_times(self, batch: int) -> NDArray[np.datetime64]:
-        """The initial times of this process's part of batch number `batch`."""
+        """The initial times [samples of this process] of its part of batch number `batch`."""
         return self.initial_times(batch)[self._shard]
 
     def batches(self, first: int, stop: int) -> Iterator[tuple[int, Batch]]:

@@ -93,7 +93,7 @@ class Manifest:
 
     @property
     def stamps(self) -> np.ndarray:
-        """All committed stamps, sorted."""
+        """All committed stamps [frame], sorted; datetime64[ns]."""
         parts = [segment.stamps for segment in self.segments]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, "datetime64[ns]")
 
@@ -102,7 +102,7 @@ class Manifest:
         return replace(self, segments=tuple(sorted(segments, key=lambda segment: segment.stamps[0])))
 
     def with_missing(self, stamps: np.ndarray) -> Manifest:
-        """The same with other missing stamps."""
+        """The same with other missing stamps [frame]."""
         return replace(self, missing=np.sort(stamps))
 
     def write(self, folder: Path) -> None:

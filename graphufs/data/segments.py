@@ -147,7 +147,7 @@ def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def segment_name(stamps: np.ndarray) -> str:
-    """The name of the segment that holds these stamps."""
+    """The name of the segment that holds these stamps [frame], sorted."""
     return f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
 
 

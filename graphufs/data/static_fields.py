@@ -74,7 +74,7 @@ def read_static_fields(store: ReplayStore, selection: Selection) -> dict[str, np
 
 
 def write_static(folder: Path, header: Header, mask: np.ndarray, fields: dict[str, np.ndarray]) -> None:
-    """Write mask and fields as a zarr group that xarray can open too."""
+    """Write mask [channel, lat, lon] and fields [lat, lon] as a zarr group that xarray can open too."""
     group = zarr.create_group(str(folder), overwrite=True)
     arrays: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
         MASK: (mask, ("channel", "latitude", "longitude")),

@@ -35,7 +35,7 @@ def frames_per_shard(count: int, frame_bytes: int) -> int:
 def create(
     folder: Path, stamps: np.ndarray, channels: Sequence[PreparedChannel], latitude: np.ndarray, longitude: np.ndarray
 ) -> tuple[zarr.Array[Any], int]:
-    """Create an empty segment that xarray can open too; return its frames array and the number of frames a shard."""
+    """Create an empty segment that xarray can open too; return its [frame, channel, lat, lon] and frames a shard."""
     group = zarr.create_group(str(folder), overwrite=True)
     shape = (stamps.size, len(channels), latitude.size, longitude.size)
     per_shard = frames_per_shard(shape[0], 4 * shape[1] * shape[2] * shape[3])

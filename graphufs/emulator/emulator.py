@@ -138,7 +138,13 @@ class ReplayEmulator:
         return replace(self, statistics=Statistics.open(folder, names, sorted(data.levels), stored_as=stored_as))
 
     def get_training_batches(self, stage: int = 0, epochs: int = 1) -> Iterator[Batch]:
-        """The shuffled batches of a training stage, read ahead; `fields` sorts one into inputs, targets, forcings."""
+        """The shuffled batches of a training stage, read ahead; `fields` sorts one into inputs, targets, forcings.
+
+        Raises
+        ------
+        UserError
+            If the emulator is from a checkpoint, which has no data, or the data are not prepared.
+        """
         if self.root is None:
             raise UserError("an emulator from a checkpoint has no training data; make it with from_yaml")
         data = PreparedData.open(Layout(self.experiment, self.root).data)
@@ -241,7 +247,7 @@ class ReplayEmulator:
         return dataset
 
     def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int) -> xr.Dataset:
-        """The empty dataset of forecasts, with coordinates and attributes."""
+        """The empty dataset of forecasts from initial times [time], with coordinates and attributes."""
         leads = np.arange(1, steps + 1) * np.timedelta64(self.experiment.data.time_step, "h")
         levels = {name: self.domain.levels(name) for name in self.experiment.data.targets}
         source = self.experiment.data.source
@@ -255,7 +261,7 @@ class ReplayEmulator:
 
 
 def in_weatherbench_units(predictions: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Predictions under WeatherBench2's names and in its units."""
+    """Predictions, of any shape, under WeatherBench2's names and in its units."""
     return {
         weatherbench_name(name): values * np.float32(weatherbench_scale(name)) for name, values in predictions.items()
     }

@@ -120,7 +120,13 @@ def scan_steps(
 def advance(inputs: Arrays, prediction: Arrays, forcings: Arrays, *, strict: bool = True) -> dict[str, jax.Array]:
     """The inputs of the next step: the oldest time dropped, the predicted or forcing one appended.
 
-    `inputs` hold the variables that depend on time. Where not `strict`, those known at no later time are left out.
+    `inputs` hold the variables that depend on time [batch, time, ...]; the others have one time. Where not `strict`,
+    those known at no later time are left out.
+
+    Raises
+    ------
+    UserError
+        If `strict`, and an input is neither predicted nor a forcing.
     """
     new: dict[str, jax.Array] = {}
     for name, array in inputs.items():

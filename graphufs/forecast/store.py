@@ -88,6 +88,11 @@ class ForecastWriter:
         Parameters
         ----------
         blocks : the first initial time's number of each block there must be.
+
+        Raises
+        ------
+        RuntimeError
+            If a block is not written yet.
         """
         lacking = [first for first in blocks if not self.has(first)]
         if lacking:

@@ -76,7 +76,7 @@ TOLERANCE = 1e-3
 
 
 def gaussian_latitudes(count: int) -> np.ndarray:
-    """Latitudes of the Gaussian grid with `count` rows, float64 degrees, descending as in Replay.
+    """Latitudes [lat] of the Gaussian grid with `count` rows, float64 degrees, descending as in Replay.
 
     The sines of the latitudes are the roots of the Legendre polynomial of degree `count`.
     """
@@ -85,7 +85,7 @@ def gaussian_latitudes(count: int) -> np.ndarray:
 
 
 def parent_latitudes(latitude: np.ndarray) -> np.ndarray:
-    """The full grid's latitudes where `latitude` is every k-th row of a Gaussian grid, else `latitude` itself.
+    """The full grid's latitudes where `latitude` [lat] is every k-th row of a Gaussian grid, else `latitude` itself.
 
     Replay's subsampled product takes every fourth point of the 0.25 degree grid. Its rows are then not symmetric about
     the equator, and the area each stands for follows from the grid it was taken from.

@@ -237,7 +237,7 @@ class MLP(eqx.Module):
         return self._normalize(z, self.norm.scale, self.norm.offset)
 
     def normal(self, z: jax.Array) -> jax.Array:
-        """As `finish`, but of z with the bias, and without the LayerNorm's scale and offset."""
+        """As `finish`, but of z [..., channel] with the bias, and without the LayerNorm's scale and offset."""
         return self._normalize(z)
 
     def _normalize(self, z: jax.Array, *scale_and_offset: jax.Array) -> jax.Array:

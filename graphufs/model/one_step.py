@@ -141,7 +141,7 @@ class Stepper(eqx.Module):
         return self.channels.stack(self._normalize(inputs), self._normalize(forcings), self.grid_shape)
 
     def to_physical(self, outputs: Arrays, inputs: Arrays) -> dict[str, jax.Array]:
-        """Predictions in physical units from the network's outputs and the inputs they belong to."""
+        """Predictions [batch, 1, ...] in physical units from the network's outputs and inputs [batch, time, ...]."""
         predictions = {}
         for name, y in outputs.items():
             if name in inputs:

@@ -57,7 +57,7 @@ class Block:
 
 
 def plan_blocks(stamps: np.ndarray, time_step: int) -> list[Block]:
-    """Cut sorted stamps into months; a difference counts where the stamp one step before is among them."""
+    """Cut sorted stamps [frame] into months; a difference counts where the stamp one step before is among them."""
     paired = np.isin(stamps - hours(time_step), stamps)
     first = 0
     blocks = []

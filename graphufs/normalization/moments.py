@@ -43,7 +43,7 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean, 0 where nothing was seen."""
+        """The mean [level], 0 where nothing was seen."""
         return self.reference + self.offset
 
     def merge(self, other: Moments) -> Moments:
