@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import tensorstore
@@ -19,9 +18,6 @@ from graphufs.data.zarr_segment import PackedFrames, new_context
 from graphufs.errors import UserError
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.variable_facts import VariableFacts
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,12 +231,6 @@ class PreparedData:
             {"missing": int((~all_present).sum()), "invalid": int((all_present & ~all_valid).sum())},
             {"missing": stamps[~present], "invalid": stamps[present & ~valid]},
         )
-
-    def to_dataset(self, stamps: np.ndarray, variables: Sequence[str] | None = None) -> xr.Dataset:
-        """Frames at stamps [frame] in WeatherBench2's names, units and layout; see graphufs.data.as_xarray."""
-        from graphufs.data.as_xarray import to_dataset  # xarray takes a second to import, and training needs none
-
-        return to_dataset(self, stamps, self.variables if variables is None else variables)
 
 
 def _open_segment(folder: Path, name: str, context: tensorstore.Context) -> PackedFrames:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.table import Table
 
 from graphufs.deepmind.export import labels_of, model_config
 from graphufs.deepmind.names import (
@@ -79,21 +78,13 @@ class InitialReport:
         counts = ", ".join(f"{self.count(how)} {how}" for how in words if self.count(how))
         return f"initial weights from {self.source}: of {len(self.tensors)} tensors {counts}"
 
-    def lines(self, *, every: bool = False) -> list[str]:
-        """As text: the summary, the remarks, and the tensors that are not simply kept (or every one)."""
-        tensors = [tensor for tensor in self.tensors if every or tensor.how != "kept"]
+    def lines(self) -> list[str]:
+        """As text: the summary, the remarks, and the tensors that are not simply kept."""
+        tensors = [tensor for tensor in self.tensors if tensor.how != "kept"]
         return [self.summary, *self.remarks, *(
             f"{tensor.how}: {tensor.tensor} {list(tensor.shape)}" + (f" ({tensor.why})" if tensor.why else "")
             for tensor in tensors
         )]  # fmt: skip
-
-    def table(self) -> Table:
-        """As a table for the terminal, one row a tensor."""
-        table = Table("tensor", "", "shape", "why", title=self.summary, title_justify="left")
-        for tensor in self.tensors:
-            style = {"new": "yellow", "left out": "yellow", "in part": "cyan"}.get(tensor.how)
-            table.add_row(tensor.tensor, tensor.how, "x".join(map(str, tensor.shape)), tensor.why, style=style)
-        return table
 
     def to_json(self) -> dict[str, Any]:
         """As JSON objects."""

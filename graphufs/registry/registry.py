@@ -90,8 +90,8 @@ class RegistryEvent:
     """Something that happened to a model, and who or what decided so and why.
 
     `kind` is `registered`, `scored` (another evaluation of it), `promoted` (it is the champion now, and the former one
-    retires), `held` (it stays a candidate), `refused` (it retires) or `retired`. `content` belongs to the kind; a
-    decision keeps its evidence there.
+    retires), `held` (it stays a candidate) or `refused` (it retires). `content` belongs to the kind; a decision
+    keeps its evidence there.
     """
 
     kind: str
@@ -207,7 +207,7 @@ def fold(events: Sequence[RegistryEvent]) -> dict[str, RegisteredModel]:
                 if other.experiment_name == model.experiment_name and other.role == "champion":
                     known[other.id] = replace(other, role="retired")
             known[model.id] = replace(model, role="champion")
-        elif event.kind in ("retired", "refused"):
+        elif event.kind == "refused":
             known[model.id] = replace(model, role="retired")
         elif event.kind != "held":
             raise UserError(

@@ -75,7 +75,6 @@ class LossWeights(eqx.Module):
         channel_weights: Mapping[str, Sequence[float]] | None = None,
         parent_latitude: np.ndarray | None = None,
         weigh_latitudes: bool = True,
-        weigh_levels: bool = True,
         masks: Mapping[str, np.ndarray] | None = None,
     ) -> LossWeights:
         """Make the weights.
@@ -83,7 +82,7 @@ class LossWeights(eqx.Module):
         Parameters
         ----------
         latitude, longitude : degrees
-        levels : pressures by variable; a variable not named has equal weights at its levels
+        levels : pressures by variable, whose levels then weigh proportionally; others have equal weights at theirs
         variable_weights : by target; the others count 1
         channel_weights : factors [level] by target, in the order of its levels, on top of the weights of levels and
             variables; the others have 1. Nothing is normalised again: a factor of 2 doubles this channel's part of the
@@ -108,7 +107,7 @@ class LossWeights(eqx.Module):
         for name in targets:
             count = channels.levels(name)
             by_level = np.ones(count)
-            if weigh_levels and levels is not None and name in levels:
+            if levels is not None and name in levels:
                 by_level = level_weights(np.atleast_1d(levels[name]))
                 if by_level.shape != (count,):
                     raise UserError(f"{name} has {count} levels, but {len(by_level)} level values are given")

@@ -114,34 +114,14 @@ def test_a_period_too_short_for_a_window_has_no_samples(gappy: PreparedData) -> 
     assert gappy.samples(Period(start="1994-01-01T00", end="1994-01-01T12"), 2, 2).initial.size == 0
 
 
-def test_the_dataset_has_weatherbench_names_units_and_layout(data: PreparedData) -> None:
-    stamps = data.stamps[[3, 4, 50]]
-    dataset = data.to_dataset(stamps, ["tmp", "pressfc", "dswrf_avetoa", "hgtsfc_static", "land_static"])
-    assert dataset.temperature.dims == ("time", "level", "latitude", "longitude")
-    assert dataset.surface_pressure.dims == ("time", "latitude", "longitude")
-    assert dataset.level.values.tolist() == [100, 500, 1000] and dataset.level.dtype == np.int64
-    assert dataset.native_level.values.tolist() == [97.8232650756836, 505.6520690917969, 998.7807006835938]
-    assert dataset.level.attrs["vertical"] == "native model layers"
-    assert np.array_equal(dataset.temperature, data.read(stamps)[:, data.variable_slice("tmp")])
-    assert np.allclose(dataset.geopotential_at_surface, 9.80665 * data.static["hgtsfc_static"])
-    assert "dswrf_avetoa" in dataset and "land_sea_mask" in dataset
-    assert dataset.surface_pressure.attrs["replay_name"] == "pressfc"
-    assert all(dataset[name].dtype == np.float32 for name in dataset.data_vars)
-
-
-def test_the_dataset_is_the_same_in_small_blocks(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = data.to_dataset(data.stamps)
-    monkeypatch.setattr("graphufs.data.as_xarray.BLOCK_BYTES", 7 * 4 * int(np.prod(data.frame_shape)))
-    assert data.to_dataset(data.stamps).identical(whole)
-
-
 def test_the_oceans_levels_are_depths_in_metres(ocean: Path, tmp_path: Path) -> None:
     chosen = ocean_experiment(ocean)
     run(chosen, tmp_path, progress=no_progress, should_stop=never_stop)
-    dataset = PreparedData.open(Layout(chosen, tmp_path).data).to_dataset(np.array(["1994-01-01T00"], "datetime64[ns]"))
-    assert dataset.native_level.attrs["units"] == "m"
-    assert dataset.level.values.tolist() == [0.5, 50, 500]
-    assert np.isnan(dataset.temp).any()
+    data = PreparedData.open(Layout(chosen, tmp_path).data)
+    temperature = data.variable_slice("temp")
+    assert data.component == "mom6"
+    assert [channel.level for channel in data.channels[temperature]] == [0.5, 50, 500]
+    assert np.isnan(data.read(np.array(["1994-01-01T00"], "datetime64[ns]"))[:, temperature]).any()
 
 
 def test_a_folder_without_data_says_what_to_do(tmp_path: Path) -> None:

@@ -136,9 +136,7 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     model = {"id": "tiny-ab-16", "experiment_name": "tiny", "experiment": "name: tiny\n", "run": "ab", "update": 16,
              "run_folder": "runs/tiny/ab", "checkpoint": "00000016", "periods": {}, "provenance": {}}  # fmt: skip
     registry.register(tmp_path, registry.RegisteredModel(**model), "somebody")
-    registry.append(
-        tmp_path, lambda past: registry.RegistryEvent("retired", "tiny-ab-16", "me", "too old", {"because": 1})
-    )
+    registry.append(tmp_path, lambda past: registry.RegistryEvent("refused", "tiny-ab-16", "me", "too old", {"because": 1}))
     run = tmp_path / "runs" / "tiny" / "ab"
     for name in ("reports/cd.html", "reports/.cd.html.1.tmp", "nightly/00000016/report.html", "metrics.jsonl"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +146,7 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     assert [(one["id"], one["role"]) for one in found["models"]] == [("tiny-ab-16", "retired")]
     told = [(one["kind"], one["by"], one["why"], one["content"]) for one in found["history"]]
     assert told[0] == ("registered", "somebody", "trained and evaluated", {}), "the model itself is told of elsewhere"
-    assert told[1] == ("retired", "me", "too old", {"because": 1})
+    assert told[1] == ("refused", "me", "too old", {"because": 1})
     assert "experiment" not in found["models"][0] and found["champions"] == {} and found["warnings"] == []
     assert found["nightly"] == [{"model": "tiny-ab-16", "initial_times": 3}]
     paths = {one["path"]: one["bytes"] for one in found["files"]}

@@ -98,7 +98,7 @@ def test_a_promotion_retires_the_former_champion_of_that_experiment_only(tmp_pat
     assert roles(tmp_path) == {"demo-abc-1": "retired", "demo-abc-2": "champion", "other-abc-1": "champion"}
     promote(tmp_path, "demo-abc-1")  # as a rollback does
     assert roles(tmp_path) == {"demo-abc-1": "champion", "demo-abc-2": "retired", "other-abc-1": "champion"}
-    registry.append(tmp_path, lambda past: RegistryEvent("retired", "demo-abc-1", "test"))
+    registry.append(tmp_path, lambda past: RegistryEvent("refused", "demo-abc-1", "test"))
     assert registry.champion(tmp_path, "demo") is None
 
 
@@ -113,7 +113,7 @@ def test_champion_is_the_newest_candidate_until_there_is_one(tmp_path):
     }
     promote(tmp_path, "demo-abc-7")
     registry.register(tmp_path, model(9), "test")
-    registry.append(tmp_path, lambda past: RegistryEvent("retired", "demo-abc-9", "test"))
+    registry.append(tmp_path, lambda past: RegistryEvent("refused", "demo-abc-9", "test"))
     for wanted, expected in (("champion", "demo-abc-7"), ("latest", "demo-abc-3")):
         found = registry.choose(tmp_path, "demo", wanted)
         assert found is not None and found.id == expected

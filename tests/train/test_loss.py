@@ -25,7 +25,7 @@ ONE_BY_ONE = jit(lambda *args: batch_loss_and_grads(*args, device_batch_size=1))
 
 @cache
 def weights(**options: Any) -> LossWeights:
-    return LossWeights.build(CHANNELS, LATITUDE, LONGITUDE, levels={"tmp": [500.0, 1000.0]}, **options)
+    return LossWeights.build(CHANNELS, LATITUDE, LONGITUDE, **{"levels": {"tmp": [500.0, 1000.0]}, **options})
 
 
 def one(arrays: dict[str, Any], sample: int) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_factors_that_fit_no_channel_are_refused(factors: dict[str, list[float]]
 
 
 def test_weights_may_be_switched_off_and_must_name_targets() -> None:
-    flat = weights(weigh_latitudes=False, weigh_levels=False)
+    flat = weights(weigh_latitudes=False, levels=None)
     np.testing.assert_allclose(flat.areas["tmp"], 1 / 72, rtol=1e-6)
     np.testing.assert_allclose(flat.levels["tmp"], 1 / 2, rtol=1e-6)
     with pytest.raises(UserError, match="moon"):

@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
-from graphufs.storage.zarr_io import level_coordinate
 from graphufs.vocabulary.conventions import EARTH_RADIUS
-from graphufs.weatherbench.inputs.channels import Channel, unpack
+from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 
 TRUTH = "truth"
@@ -67,36 +65,6 @@ def zonal_frequency(grid: Grid) -> np.ndarray:
     return np.fft.rfftfreq(len(grid.longitude)) / metres[:, None]
 
 
-def at_common_frequencies(
-    spectrum: np.ndarray, frequency: np.ndarray, wanted: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Spectra of several latitudes, interpolated linearly to the same frequencies.
-
-    Parameters
-    ----------
-    spectrum
-        [..., lat, wavenumber].
-    frequency
-        [lat, wavenumber], from `zonal_frequency`.
-    wanted
-        The frequencies; where not given, as many as there are wavenumbers, over the range all latitudes have.
-
-    Returns
-    -------
-    tuple
-        The spectra [..., lat, frequency], NaN beyond a latitude's range, and the frequencies.
-    """
-    if wanted is None:
-        wanted = np.linspace(frequency[:, 0].max(), frequency[:, -1].min(), frequency.shape[1])
-    found = np.empty((*spectrum.shape[:-1], len(wanted)))
-    for row, there in enumerate(frequency):
-        right = np.clip(np.searchsorted(there, wanted), 1, len(there) - 1)
-        share = (wanted - there[right - 1]) / (there[right] - there[right - 1])
-        values = spectrum[..., row, right - 1] * (1 - share) + spectrum[..., row, right] * share
-        found[..., row, :] = np.where((wanted >= there[0]) & (wanted <= there[-1]), values, np.nan)
-    return found, wanted
-
-
 class Spectra:
     """Keeps spectra of forecasts and truth summed over initial times, by lead; an `Observer` of `score`.
 
@@ -104,17 +72,11 @@ class Spectra:
     ----------
     channels, grid, leads
         Of the forecasts.
-    latitudes
-        bool [lat]: the rows to keep; where not given, all.
     """
 
-    def __init__(
-        self, channels: Sequence[Channel], grid: Grid, leads: np.ndarray, latitudes: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, channels: Sequence[Channel], grid: Grid, leads: np.ndarray) -> None:
         self.frequency = zonal_frequency(grid)
-        self._rows = np.ones(len(grid.latitude), bool) if latitudes is None else np.asarray(latitudes, bool)
-        self.frequency = self.frequency[self._rows]
-        self.latitude = grid.latitude[self._rows]
+        self.latitude = grid.latitude
         self.channels = tuple(channels)
         self.leads = np.asarray(leads, "timedelta64[ns]")
         self.sums: dict[str, FieldSums] = {}
@@ -129,31 +91,9 @@ class Spectra:
             self._add(TRUTH, time, truth)
 
     def _add(self, name: str, time: np.datetime64, fields: np.ndarray) -> None:
-        spectrum = zonal_energy_spectrum(fields[..., self._rows, :], self.latitude)
+        spectrum = zonal_energy_spectrum(fields, self.latitude)
         self.sums.setdefault(name, FieldSums(spectrum.shape)).update(time, spectrum)
 
     def mean(self, name: str) -> np.ndarray:
         """The mean spectrum over initial times, float64 [lead, channel, lat, wavenumber]."""
         return self.sums[name].mean()
-
-    def dataset(self, name: str) -> xr.Dataset:
-        """The mean spectrum in the layout of WeatherBench2's spectra, with `lead_time` in the place of time."""
-        dims = ["lead_time", "channel", "latitude", "zonal_wavenumber"]
-        variables, levels = unpack(self.mean(name), self.channels, dims)
-        coordinates = spectral_coordinates(self.latitude, self.frequency) | {"lead_time": self.leads}
-        if levels.size:
-            coordinates["level"] = level_coordinate(levels)
-        return xr.Dataset(variables, coordinates, {"initial_times": len(self.sums[name].initial_times)})
-
-
-def spectral_coordinates(latitude: np.ndarray, frequency: np.ndarray) -> dict[str, object]:
-    """The coordinates of spectra, from latitudes [lat] and frequencies [lat, wavenumber]."""
-    both = ("latitude", "zonal_wavenumber")
-    with np.errstate(divide="ignore"):
-        wavelength = 1 / frequency
-    return {
-        "latitude": latitude,
-        "zonal_wavenumber": np.arange(frequency.shape[1]),
-        "frequency": (both, frequency, {"units": "1 / m"}),
-        "wavelength": (both, wavelength, {"units": "m"}),
-    }
