@@ -9,8 +9,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, Parameter
 from rich.console import Console
 
 from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
@@ -203,19 +204,34 @@ def track(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def check(experiment: Path, *, options: Options | None = None) -> int:
-    """Look at an experiment and its source, and say what would go wrong before anything runs."""
+def check(
+    experiment: Path, *, thorough: Annotated[bool, Parameter(negative=())] = False, options: Options | None = None
+) -> int:
+    """Look at an experiment and its source, and say what would go wrong before anything runs.
+
+    Parameters
+    ----------
+    thorough
+        Instead of that, read again what was made of it below the root (data, statistics, climatology, checkpoints,
+        forecasts, scores) and name what is damaged. Exit code 1: something is.
+    """
     options = options or Options()
     loaded = options.load(experiment)
-    from graphufs.data.prepare import preflight
+    damaged: list[str] = []
+    if thorough:
+        from graphufs.cli.verify import verify
 
-    facts = preflight(loaded, options.folder())
-    if options.json_:
-        print(json.dumps(facts, indent=2))
+        verified, damaged = verify(loaded, options.folder())
+        facts: dict[str, Any] = {kind: f"{n} read, {size / 2**20:.1f} MiB" for kind, (n, size) in verified.items()}
+        facts["damaged"] = damaged if options.json_ else "".join(f"\n  {line}" for line in damaged) or "nothing"
     else:
-        for name, value in facts.items():
-            print(f"{name}: {value}")
-    return DONE
+        from graphufs.data.prepare import preflight
+
+        facts = preflight(loaded, options.folder())
+    print(json.dumps(facts, indent=2) if options.json_ else "\n".join(f"{name}: {facts[name]}" for name in facts))
+    if damaged:
+        print("Remove what is damaged, then repeat the step that made it.", file=sys.stderr)
+    return FAILED if damaged else DONE
 
 
 @app.command

@@ -148,7 +148,7 @@ class Manifest:
             content = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise UserError(f"{path} is no JSON ({error}); remove the folder {folder} and run prepare") from error
         if content.get("format") != FORMATS["data"]:
             raise UserError(
