@@ -51,7 +51,7 @@ def trained(experiment: Experiment, update: int = 16, **changes: Any) -> Registe
 def planned(experiment: Experiment, root: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> dict[str, Any]:
     """A plan with data up to a time."""
     stamps = np.arange(np.datetime64("1993-12-01T00"), np.datetime64(end) + 1, 6).astype("datetime64[ns]")
-    monkeypatch.setattr(plan.Source, "look", lambda *_: SourceTimes(stamps, stamps[:0]))
+    monkeypatch.setattr(plan.SourceTimes, "look", lambda *_: SourceTimes(stamps, stamps[:0]))
     return run_step("plan_retraining", experiment, root)
 
 
