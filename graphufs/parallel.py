@@ -131,7 +131,7 @@ def map_unordered(
 
 
 def abandoned() -> bool:
-    """On a worker, inside a piece: whether nobody waits for its result any more."""
+    """Whether the client has cancelled the task that this worker runs."""
     if "distributed" not in sys.modules:
         return False
     from distributed import get_worker

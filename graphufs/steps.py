@@ -6,7 +6,7 @@ no signal handler, and does nothing when its output is already there. The comman
 system and the DAGs do too.
 
 A step that says so can be done in parts, by several processes on several machines at once, each given its `Part`. The
-same step without a part then does what lacks and finishes the output.
+same step without a part then completes the rest and finishes the output.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def compare(
     method
         hac, ar2 and iid are t-tests, bootstrap resamples blocks of initial times.
     level
-        The share of chance.
+        Significance level (two-sided).
     control
         fdr holds the false discovery rate over all targets, leads and regions at the level.
     allow

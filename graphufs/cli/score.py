@@ -108,11 +108,11 @@ def score(
         weatherbench_x_results,
         write_results,
     )
-    from graphufs.weatherbench.score_stores import Stores, Wanted, evaluate_stores
+    from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths, evaluate_stores
     from graphufs.weatherbench.scoring.parallel import cores
     from graphufs.weatherbench.scoring.score import FORECAST
 
-    stores = Stores(
+    stores = StorePaths(
         forecast,
         truth,
         climatology,
@@ -123,7 +123,7 @@ def score(
         analyses,
         _options(storage_options),
     )
-    wanted = Wanted(
+    wanted = ScoreRequest(
         variables or None,
         levels or None,
         derived,

@@ -22,7 +22,7 @@ from graphufs.config.nightly import Nightly
 from graphufs.config.normalization import Normalization
 from graphufs.config.retraining import Retraining
 from graphufs.config.training import Training
-from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.variables import replay_name, weatherbench_name
 
 
@@ -143,7 +143,7 @@ class Experiment(Section):
     def _check_derived(self) -> None:
         there = {weatherbench_name(name) for name in self.data.targets}
         for name in self.evaluation.derived:
-            recipe = RECIPES[name]
+            recipe = DERIVED_VARIABLES[name]
             if lacking := [replay_name(needed) for needed in recipe.inputs if needed not in there]:
                 raise ValueError(
                     f"evaluation.derived has {name}, which is made of {', '.join(map(replay_name, recipe.inputs))}; "

@@ -1,6 +1,6 @@
-"""Reading frames from a store, a few threads ahead, and writing them as a segment that appears whole or not at all.
+"""Reading frames from a store, a few threads ahead, and writing them atomically as a segment.
 
-A worker in another process writes its segments under names of its own, from an `Order`; who ordered them renames them.
+A worker in another process writes its segments under names of its own, from an `Order`; the coordinator renames them.
 """
 
 from __future__ import annotations

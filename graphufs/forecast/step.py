@@ -2,7 +2,7 @@
 
 Initial times are rolled out in blocks, always the same and of the same size: whoever computes a block, in whatever
 order, gets what an undisturbed forecast gets, bit for bit. So parts of a forecast are shares of its blocks, written by
-several processes into one unfinished store; the forecast as a whole adds the blocks that lack and finishes it.
+several processes into one unfinished store; the forecast as a whole adds the missing blocks and finishes it.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _forecast(
     progress: Progress,
     should_stop: ShouldStop,
 ) -> bool:
-    """Roll out a part's blocks that lack, or all that lack and finish; False if there was nothing to do."""
+    """Roll out a part's missing blocks, or all missing ones and finish; False if there was nothing to do."""
     size = min(layout.experiment.forecast.batch_size, len(times))
     blocks = range(0, len(times), size)
     mine = blocks if part is None else [blocks[index] for index in part.share(len(blocks))]

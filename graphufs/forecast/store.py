@@ -29,7 +29,7 @@ from graphufs.storage.lock import locked
 
 
 class ForecastWriter:
-    """Writes a forecast store in blocks of initial times; after a kill it goes on with the blocks that lack.
+    """Writes a forecast store in blocks of initial times; after a kill it goes on with the missing blocks.
 
     Parameters
     ----------

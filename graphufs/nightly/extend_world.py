@@ -1,7 +1,7 @@
 """The step `extend_world`: the embedded world goes on by some days a night, so that there is something new to score.
 
 The first night, and where the store ended then, are noted once beside the store for each experiment name; where a
-night's world ends follows from these. A repeated night so does nothing, missed nights are caught up in one go, and an
+night's world ends follows from these. So a repeated night does nothing, missed nights are caught up in one go, and an
 earlier night never goes back.
 """
 

@@ -1,9 +1,9 @@
 """The models of a root: candidates, champions and retired ones, as an append-only history tells them.
 
-Below `<root>/registry/history/` each event is one small JSON file, named by its number. It appears whole or not at all
-and is never changed. The number is taken by whoever creates the file first, so that two writers never decide on the
-same past; who comes second looks again. Roles are what folding the history gives: an experiment name never has more
-than one champion. This module imports no array library, so that the control plane can read registries.
+Below `<root>/registry/history/` each event is one small JSON file, named by its number, written atomically and never
+changed. The number is taken by whoever creates the file first, so that two writers never decide on the same past; who
+comes second looks again. Roles are what folding the history gives: an experiment name never has more than one champion.
+This module imports no array library, so that the control plane can read registries.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def history(root: Path) -> list[RegistryEvent]:
     if numbers != list(range(1, len(numbers) + 1)):
         lacking = next(number for number in range(1, len(numbers) + 1) if number not in numbers)
         raise UserError(
-            f"event {lacking} of {len(numbers)} lacks in {folder}, so nobody can tell which models there are; restore "
+            f"event {lacking} of {len(numbers)} is missing from {folder}, so the registry cannot be read; restore "
             f"{_event_file(root, lacking).name} from a copy"
         )
     return [_read(_event_file(root, number), number) for number in numbers]

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def create_json(path: Path, content: Any) -> bool:
-    """Write JSON to a new file: it appears whole, and of several writers one alone succeeds.
+    """Write JSON to a new file atomically; of several writers one alone succeeds.
 
     Returns
     -------

@@ -73,7 +73,7 @@ def open_zarr(
 def write_zarr(
     path: Path, groups: Mapping[str | None, xr.Dataset], chunks: Mapping[str, Mapping[str, int]] | None = None
 ) -> None:
-    """Write a zarr v2 store with consolidated metadata, which appears whole or not at all.
+    """Write a zarr v2 store with consolidated metadata atomically.
 
     Parameters
     ----------

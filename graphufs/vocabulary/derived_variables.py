@@ -11,8 +11,8 @@ U, V, PHI, T, Q = "u_component_of_wind", "v_component_of_wind", "geopotential", 
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A variable made of others."""
+class DerivedVariable:
+    """What a derived variable is made of."""
 
     inputs: tuple[str, ...]
     units: str
@@ -30,34 +30,34 @@ class Recipe:
     """What the variable is called: as it is asked for, or without what it is made from."""
 
 
-def _accumulated(source: str, hours: int, source_hours: int = 0) -> Recipe:
+def _accumulated(source: str, hours: int, source_hours: int = 0) -> DerivedVariable:
     name = f"total_precipitation_{hours}hr"
-    return Recipe((source,), "m", on_levels=False, hours=hours, source_hours=source_hours, variable=name)
+    return DerivedVariable((source,), "m", on_levels=False, hours=hours, source_hours=source_hours, variable=name)
 
 
-def _column(inputs: tuple[str, ...], units: str) -> Recipe:
-    return Recipe(inputs, units, on_levels=False, column=True, pressure=True)
+def _column(inputs: tuple[str, ...], units: str) -> DerivedVariable:
+    return DerivedVariable(inputs, units, on_levels=False, column=True, pressure=True)
 
 
 _TABLE = {
-    "wind_speed": Recipe((U, V), "m s-1"),
-    "10m_wind_speed": Recipe((f"10m_{U}", f"10m_{V}"), "m s-1", on_levels=False),
-    "divergence": Recipe((U, V), "s-1"),
-    "vorticity": Recipe((U, V), "s-1"),
-    "vertical_velocity": Recipe((U, V), "Pa s-1", column=True, pressure=True),
+    "wind_speed": DerivedVariable((U, V), "m s-1"),
+    "10m_wind_speed": DerivedVariable((f"10m_{U}", f"10m_{V}"), "m s-1", on_levels=False),
+    "divergence": DerivedVariable((U, V), "s-1"),
+    "vorticity": DerivedVariable((U, V), "s-1"),
+    "vertical_velocity": DerivedVariable((U, V), "Pa s-1", column=True, pressure=True),
     "eddy_kinetic_energy": _column((U, V), "m2 s-2 hPa"),
-    "geostrophic_wind_speed": Recipe((PHI,), "m s-1", pressure=True),
-    "u_component_of_geostrophic_wind": Recipe((PHI,), "m s-1", pressure=True),
-    "v_component_of_geostrophic_wind": Recipe((PHI,), "m s-1", pressure=True),
-    "ageostrophic_wind_speed": Recipe((U, V, PHI), "m s-1", pressure=True),
-    "u_component_of_ageostrophic_wind": Recipe((U, V, PHI), "m s-1", pressure=True),
-    "v_component_of_ageostrophic_wind": Recipe((U, V, PHI), "m s-1", pressure=True),
-    "lapse_rate": Recipe((T, PHI), "K m-1", column=True, pressure=True),
+    "geostrophic_wind_speed": DerivedVariable((PHI,), "m s-1", pressure=True),
+    "u_component_of_geostrophic_wind": DerivedVariable((PHI,), "m s-1", pressure=True),
+    "v_component_of_geostrophic_wind": DerivedVariable((PHI,), "m s-1", pressure=True),
+    "ageostrophic_wind_speed": DerivedVariable((U, V, PHI), "m s-1", pressure=True),
+    "u_component_of_ageostrophic_wind": DerivedVariable((U, V, PHI), "m s-1", pressure=True),
+    "v_component_of_ageostrophic_wind": DerivedVariable((U, V, PHI), "m s-1", pressure=True),
+    "lapse_rate": DerivedVariable((T, PHI), "K m-1", column=True, pressure=True),
     "total_column_vapor": _column((Q,), "hPa s2 m-1"),
     "total_column_liquid": _column(("specific_cloud_liquid_water_content",), "hPa s2 m-1"),
     "total_column_ice": _column(("specific_cloud_ice_water_content",), "hPa s2 m-1"),
     "integrated_vapor_transport": _column((U, V, Q), "hPa s"),
-    "relative_humidity": Recipe((T, Q), "1", pressure=True),
+    "relative_humidity": DerivedVariable((T, Q), "1", pressure=True),
     "total_precipitation_6hr": _accumulated("total_precipitation", 6),
     "total_precipitation_24hr": _accumulated("total_precipitation", 24),
     "total_precipitation_24hr_from_6hr": _accumulated("total_precipitation_6hr", 24, 6),
@@ -65,8 +65,8 @@ _TABLE = {
     "total_precipitation_24hr_from_3hr": _accumulated("total_precipitation_3hr", 24, 3),
 }
 
-RECIPES: dict[str, Recipe] = {
-    name: replace(recipe, variable=recipe.variable or name) for name, recipe in _TABLE.items()
+DERIVED_VARIABLES: dict[str, DerivedVariable] = {
+    name: replace(derived, variable=derived.variable or name) for name, derived in _TABLE.items()
 }
 """The derived variables by the name they are asked for by; those that WeatherBench2 has are called as there."""
 
@@ -81,10 +81,10 @@ def check_names(names: Iterable[str]) -> None:
     """
     made: dict[str, str] = {}
     for name in names:
-        if name not in RECIPES:
-            hint = did_you_mean(name, RECIPES)
-            raise UserError(f"there is no derived variable {name}{hint}; there are {', '.join(RECIPES)}")
-        variable = RECIPES[name].variable
+        if name not in DERIVED_VARIABLES:
+            hint = did_you_mean(name, DERIVED_VARIABLES)
+            raise UserError(f"there is no derived variable {name}{hint}; there are {', '.join(DERIVED_VARIABLES)}")
+        variable = DERIVED_VARIABLES[name].variable
         if variable in made:
             raise UserError(f"{made[variable]} and {name} are both {variable}; keep one of them")
         made[variable] = name

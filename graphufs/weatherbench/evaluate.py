@@ -32,7 +32,7 @@ from graphufs.weatherbench.climatology.compute import day_of_year
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.inputs.layout_checks import grid_of
-from graphufs.weatherbench.references import Against, Report, against, climatology_of
+from graphufs.weatherbench.references import Reference, Report, climatology_of, open_reference
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.baselines import baselines, lag_correlation
@@ -88,18 +88,18 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
 
     options = experiment.evaluation
     prepared = PreparedData.open(layout.data)
-    what = against(name, experiment, layout, prepared, report)
-    forecasts = what.forecasts
-    correlation = _lag_correlation(experiment, layout, what, report)
-    usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, what.usable)
+    reference = open_reference(name, experiment, layout, prepared, report)
+    forecasts = reference.forecasts
+    correlation = _lag_correlation(experiment, layout, reference, report)
+    usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, reference.usable)
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
-    unusable = {text(time): what.lacking(at) for time, at in excluded.items()}
+    unusable = {text(time): reference.lacking(at) for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
     label = "scores" if name == options.truths[0] else f"scores against {name}"
     with parallel.connected(options.dask, "evaluation.dask"):
         states, diagnostics = score_in_shares(
             usable,
-            partial(_score_here, experiment, layout, what, correlation, len(usable)),
+            partial(_score_here, experiment, layout, reference, correlation, len(usable)),
             partial(_score_there, experiment.model_dump_json(), str(layout.root), name, correlation),
             _merge,
             threads=cores(),
@@ -110,18 +110,18 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     attributes = {
         "independent_initial_times": independent(experiment, usable),
         "excluded_initial_times": dict(sorted(unusable.items())),
-        "truth": what.description,
-        "truth_name": what.name,
-        "not_scored": what.left_out,
+        "truth": reference.description,
+        "truth_name": reference.name,
+        "not_scored": reference.left_out,
         "grid": forecasts.grid.description,
-        "vertical": what.vertical,
+        "vertical": reference.vertical,
         "level_units": VERTICAL_UNITS[prepared.component],
         "native_levels": {f"{c.level:g}": c.native for c in prepared.channels if c.level is not None},
         "climatology": climatology_of(name, experiment, layout, forecasts.channels),
-        "climatology_period": what.climatology.attrs.get("period", str(experiment.climatology_period)),
+        "climatology_period": reference.climatology.attrs.get("period", str(experiment.climatology_period)),
         "climatology_window_days": experiment.evaluation.climatology_window,
-        "climatology_frames": what.climatology.attrs.get("frames", 0),
-        "climatology_days_without_data": days_without_data(what.climatology, usable, forecasts.leads),
+        "climatology_frames": reference.climatology.attrs.get("frames", 0),
+        "climatology_days_without_data": days_without_data(reference.climatology, usable, forecasts.leads),
         "hashes": layout.hashes,
         "provenance": provenance(),
     }
@@ -131,16 +131,16 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     return Scores.from_states(states, attributes, units | components, kept)
 
 
-def _diagnostics(experiment: Experiment, what: Against) -> Diagnostics | None:
+def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | None:
     """What keeps maps and spectra, at the leads asked for that were forecast; None if nobody asks."""
-    options, leads = experiment.evaluation, what.forecasts.leads
+    options, leads = experiment.evaluation, reference.forecasts.leads
     wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in options.map_leads]
     if not options.map_leads:
         return None
     chosen = np.sort(np.array(wanted or [leads.max()]))
     return Diagnostics(
-        what.forecasts.channels,
-        what.forecasts.grid,
+        reference.forecasts.channels,
+        reference.forecasts.grid,
         chosen,
         leads,
         convention=options.convention,
@@ -151,49 +151,49 @@ def _diagnostics(experiment: Experiment, what: Against) -> Diagnostics | None:
 def _score_here(
     experiment: Experiment,
     layout: Layout,
-    what: Against,
+    reference: Reference,
     correlation: np.ndarray,
     total: int,
     times: np.ndarray,
-    tell: Callable[[], None],
+    advance: Callable[[], None],
 ) -> Share:
     """Score some of `total` initial times."""
     if len(times) < total:  # what reads stores keeps what it read last: no two threads can use the same
-        what = _again(experiment, layout, what.name)
-    return _score(experiment, what, correlation, times, lambda done, total: tell())
+        reference = _again(experiment, layout, reference.name)
+    return _score(experiment, reference, correlation, times, lambda done, total: advance())
 
 
 def _score_there(content: str, root: str, name: str, correlation: np.ndarray, times: np.ndarray) -> Share:
     """Score some initial times on a dask worker."""
     experiment = Experiment.model_validate_json(content)
-    what = _again(experiment, Layout(experiment, Path(root)), name)
-    return _score(experiment, what, correlation, times, lambda done, total: None)
+    reference = _again(experiment, Layout(experiment, Path(root)), name)
+    return _score(experiment, reference, correlation, times, lambda done, total: None)
 
 
-def _again(experiment: Experiment, layout: Layout, name: str) -> Against:
+def _again(experiment: Experiment, layout: Layout, name: str) -> Reference:
     """A truth opened anew, whose climatology is there."""
-    return against(name, experiment, layout, PreparedData.open(layout.data), lambda *_: lambda done, total: None)
+    return open_reference(name, experiment, layout, PreparedData.open(layout.data), lambda *_: lambda done, total: None)
 
 
 def _score(
     experiment: Experiment,
-    what: Against,
+    reference: Reference,
     correlation: np.ndarray,
     times: np.ndarray,
     after_each: Callable[[int, int], None],
 ) -> Share:
     options = experiment.evaluation
-    diagnostics = _diagnostics(experiment, what)
+    diagnostics = _diagnostics(experiment, reference)
     states = score(
-        what.forecasts,
-        what.truth,
-        what.normals,
+        reference.forecasts,
+        reference.truth,
+        reference.climatology_reader,
         times,
-        baselines(correlation) | what.floor,
+        baselines(correlation) | reference.floor,
         regions=("global", *options.regions),
-        land_sea_mask=what.land,
+        land_sea_mask=reference.land,
         vectors=options.vectors,
-        seeps=_seeps(what, options.convention),
+        seeps=_seeps(reference, options.convention),
         convention=options.convention,
         skipna=options.skipna,
         observers=() if diagnostics is None else (diagnostics,),
@@ -207,25 +207,25 @@ def _merge(one: Share, other: Share) -> Share:
     return merged(states, others), None if kept is None or too is None else kept.merge(too)
 
 
-def _seeps(what: Against, convention: Convention) -> SeepsClimatology | None:
+def _seeps(reference: Reference, convention: Convention) -> SeepsClimatology | None:
     """The thresholds of precipitation, where the climatology has them on the grid of the scores."""
-    channels = what.forecasts.channels
+    channels = reference.forecasts.channels
     known = [f"{name}_seeps_threshold" for name, _ in channels if name in DRY_METRES]
-    on_grid = what.forecasts.grid.agrees(grid_of(what.climatology, "the climatology"))
-    if not known or not on_grid or not all(name in what.climatology for name in known):
+    on_grid = reference.forecasts.grid.agrees(grid_of(reference.climatology, "the climatology"))
+    if not known or not on_grid or not all(name in reference.climatology for name in known):
         return None
-    return SeepsClimatology(what.climatology, channels, what.forecasts.grid, convention)
+    return SeepsClimatology(reference.climatology, channels, reference.forecasts.grid, convention)
 
 
-def _lag_correlation(experiment: Experiment, layout: Layout, what: Against, report: Report) -> np.ndarray:
+def _lag_correlation(experiment: Experiment, layout: Layout, reference: Reference, report: Report) -> np.ndarray:
     """The lag correlation [lead, channel] over the training period, from its file if it was computed before."""
-    truth, leads = what.truth, what.forecasts.leads
+    truth, leads = reference.truth, reference.forecasts.leads
     hours = (leads / np.timedelta64(1, "h")).tolist()
     period = experiment.data.training
     options = experiment.evaluation
     grid = {} if options.grid == "native" else {"grid": options.grid, "regridding": options.regridding}
-    if what.source or options.derived:
-        grid |= {"source": what.source, "channels": ", ".join(map(str, truth.channels))}
+    if reference.source or options.derived:
+        grid |= {"source": reference.source, "channels": ", ".join(map(str, truth.channels))}
     key = digest({"period": str(period), "lead_hours": hours, **grid})
     path = layout.climatology / f"lag-correlation-{key}.json"
     names = [str(channel) for channel in truth.channels]
@@ -234,7 +234,12 @@ def _lag_correlation(experiment: Experiment, layout: Layout, what: Against, repo
         return np.array([by_channel[name] for name in names]).T
     stamps = np.intersect1d(stamps_in(period, experiment.data.time_step), truth.stamps)
     correlation = lag_correlation(
-        truth, what.normals, stamps, leads, spatial_means(truth), progress=report("damped persistence", "initial times")
+        truth,
+        reference.climatology_reader,
+        stamps,
+        leads,
+        spatial_means(truth),
+        progress=report("damped persistence", "initial times"),
     )
     by_channel = dict(zip(names, correlation.T.tolist(), strict=True))
     write_json(path, {"period": str(period), "lead_hours": hours, "correlation": by_channel})

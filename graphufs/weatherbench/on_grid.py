@@ -13,7 +13,7 @@ from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import grid_of
-from graphufs.weatherbench.inputs.truth import DatasetTruth, Normals, Truth, land_sea_mask
+from graphufs.weatherbench.inputs.truth import ClimatologyReader, DatasetTruth, Truth, land_sea_mask
 
 
 def forecasts_on(name: str, forecasts: Forecasts, method: Method) -> tuple[Forecasts, Method | None]:
@@ -50,7 +50,9 @@ def truth_on(
     return RegriddedTruth(DatasetTruth(dataset, channels, derived=derived), Regridder(own, grid, method))
 
 
-def normals_on(grid: Grid, dataset: xr.Dataset, channels: Sequence[Channel], method: Method | None) -> Normals:
+def climatology_on(
+    grid: Grid, dataset: xr.Dataset, channels: Sequence[Channel], method: Method | None
+) -> ClimatologyReader:
     """A climatology on a grid; see `truth_on`."""
     own = grid_of(dataset, "the climatology")
     if method is None or grid.agrees(own):
@@ -101,9 +103,9 @@ class RegriddedTruth:
 class RegriddedNormals:
     """A climatology on another grid; regridding being linear, that is the climatology of regridded fields."""
 
-    def __init__(self, normals: Normals, regridder: Regridder) -> None:
-        self._normals, self._regridder = normals, regridder
+    def __init__(self, reader: ClimatologyReader, regridder: Regridder) -> None:
+        self._reader, self._regridder = reader, regridder
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon]."""
-        return self._regridder(self._normals.read(stamps))
+        return self._regridder(self._reader.read(stamps))

@@ -19,7 +19,7 @@ from graphufs.storage.paths import Layout, digest
 from graphufs.storage.provenance import provenance
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
-from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import write_store
 from graphufs.weatherbench.inputs.channels import Channel
@@ -27,8 +27,8 @@ from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.inputs.native_layers import as_levels
-from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, PreparedTruth, Truth
-from graphufs.weatherbench.on_grid import RegriddedTruth, forecasts_on, land_on, normals_on, truth_on
+from graphufs.weatherbench.inputs.truth import ClimatologyReader, FrameWindow, PreparedTruth, Truth
+from graphufs.weatherbench.on_grid import RegriddedTruth, climatology_on, forecasts_on, land_on, truth_on
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.baselines import Baseline
 
@@ -43,7 +43,7 @@ Report = Callable[[str, str], Callable[[int, int], None]]
 
 
 @dataclass(frozen=True)
-class Against:
+class Reference:
     """A truth, on the grid of the scores, with all that is scored against it."""
 
     name: str
@@ -51,7 +51,7 @@ class Against:
     description: str
     forecasts: Forecasts
     truth: Truth
-    normals: Normals
+    climatology_reader: ClimatologyReader
     climatology: xr.Dataset
     usable: np.ndarray
     """The times with all that scores need."""
@@ -66,7 +66,9 @@ class Against:
     """Tells truths apart whose statistics must not be mixed; none for Replay."""
 
 
-def against(name: str, experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
+def open_reference(
+    name: str, experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report
+) -> Reference:
     """What an experiment's forecasts are scored against, its climatology made if there is none yet.
 
     Raises
@@ -101,24 +103,26 @@ def open_climatology(scores: Scores, experiment: Experiment, layout: Layout) -> 
 def _forecasts(experiment: Experiment, layout: Layout, variables: Sequence[str] | None = None) -> Forecasts:
     """The forecasts, with the derived variables asked for, as they lie."""
     derived = [
-        name for name in experiment.evaluation.derived if variables is None or RECIPES[name].variable in variables
+        name
+        for name in experiment.evaluation.derived
+        if variables is None or DERIVED_VARIABLES[name].variable in variables
     ]
     if variables is None:
         targets = [weatherbench_name(name) for name in experiment.data.targets]
-        variables = [*targets, *(RECIPES[name].variable for name in derived)]
+        variables = [*targets, *(DERIVED_VARIABLES[name].variable for name in derived)]
     return Forecasts(open_zarr(layout.forecasts), variables, origin=str(layout.forecasts), derived=derived)
 
 
 def _replay(prepared: PreparedData, channels: Sequence[Channel], derived: Sequence[str], grid: Grid) -> Truth:
     """The prepared data as a truth."""
     there = {channel.variable for channel in channels}
-    made = [name for name in derived if RECIPES[name].variable in there]
+    made = [name for name in derived if DERIVED_VARIABLES[name].variable in there]
     if not made:
         return PreparedTruth(prepared, channels, grid)
     return DerivedTruth(lambda wanted: PreparedTruth(prepared, wanted, grid), channels, made)
 
 
-def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
+def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Reference:
     options = experiment.evaluation
     native = _forecasts(experiment, layout)
     truth = _replay(prepared, native.channels, options.derived, native.grid)
@@ -132,12 +136,12 @@ def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedDa
         regridder = Regridder(native.grid, forecasts.grid, options.regridding)
         scored = RegriddedTruth(truth, regridder)
         land = None if land is None else regridder(land)
-    return Against(
+    return Reference(
         name="replay",
         description=f"the prepared Replay data themselves, from {experiment.data.source.url}",
         forecasts=forecasts,
         truth=scored,
-        normals=normals_on(forecasts.grid, dataset, forecasts.channels, method),
+        climatology_reader=climatology_on(forecasts.grid, dataset, forecasts.channels, method),
         climatology=dataset,
         usable=truth.stamps,
         lacking=lambda time: f"no usable truth at {text(time)}",
@@ -146,7 +150,7 @@ def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedDa
     )
 
 
-def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Against:
+def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Reference:
     options = experiment.evaluation
     era5 = open_zarr(str(options.era5.url), storage_options=options.era5.storage_options)
     whole = _forecasts(experiment, layout)
@@ -159,8 +163,8 @@ def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData
             experiment.data.source.url,
         )
     forecasts, method = forecasts_on(options.grid, native, options.regridding)
-    made = [name for name in options.derived if RECIPES[name].variable not in era5]
-    made = [name for name in made if RECIPES[name].variable in variables]
+    made = [name for name in options.derived if DERIVED_VARIABLES[name].variable not in era5]
+    made = [name for name in made if DERIVED_VARIABLES[name].variable in variables]
     truth = truth_on(forecasts.grid, era5, forecasts.channels, method, made, "ERA5")
     path = climatology_of("era5", experiment, layout, native.channels)
     if options.era5.climatology is None:
@@ -178,18 +182,18 @@ def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData
     land = land_on(forecasts.grid, era5, method)
     if land is None:
         land = _regridded(_land(prepared, native.grid), native.grid, forecasts.grid, options.regridding)
-    return Against(
+    return Reference(
         name="era5",
         description=f"ERA5 in WeatherBench2's layout, from {options.era5.url}",
         forecasts=forecasts,
         truth=truth,
-        normals=normals_on(forecasts.grid, climatology, forecasts.channels, method),
+        climatology_reader=climatology_on(forecasts.grid, climatology, forecasts.channels, method),
         climatology=climatology,
         usable=stamps,
         lacking=lambda time: f"no {'ERA5' if time in of_replay else 'usable Replay data'} at {text(time)}",
         land=land,
         vertical=vertical,
-        floor={FLOOR: lambda situation: window.read(situation.valid)},
+        floor={FLOOR: lambda inputs: window.read(inputs.valid)},
         left_out=left_out,
         source=str(options.era5.url),
     )
@@ -206,9 +210,9 @@ def _comparable(forecasts: Forecasts, era5: xr.Dataset, experiment: Experiment) 
     options = experiment.evaluation
     known = set(map(str, era5.data_vars))
     known |= {
-        RECIPES[name].variable
+        DERIVED_VARIABLES[name].variable
         for name in options.derived
-        if set(RECIPES[name].inputs) <= known and not RECIPES[name].hours
+        if set(DERIVED_VARIABLES[name].inputs) <= known and not DERIVED_VARIABLES[name].hours
     }
     on_layers = forecasts.vertical not in ("pressure levels", "surface only")
     variables, left_out = [], {}

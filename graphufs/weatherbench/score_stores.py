@@ -14,15 +14,15 @@ from graphufs.errors import UserError
 from graphufs.grid.regridding import Method
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
-from graphufs.vocabulary.derived_variables import RECIPES, check_names
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES, check_names
 from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import grid_of, renamed
 from graphufs.weatherbench.inputs.level_suffixes import with_levels
-from graphufs.weatherbench.inputs.truth import Normals, Truth
-from graphufs.weatherbench.on_grid import forecasts_on, land_on, normals_on, truth_on
+from graphufs.weatherbench.inputs.truth import ClimatologyReader, Truth
+from graphufs.weatherbench.on_grid import climatology_on, forecasts_on, land_on, truth_on
 from graphufs.weatherbench.scoring.baselines import Baseline, persistence
 from graphufs.weatherbench.scoring.baselines import climatology as climatology_baseline
 from graphufs.weatherbench.scoring.parallel import merged, score_in_shares
@@ -33,7 +33,7 @@ BASELINES: dict[str, Baseline] = {"persistence": persistence, "climatology": cli
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ScoreRequest:
     """What to score, and how."""
 
     variables: tuple[str, ...] | None = None
@@ -57,7 +57,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Stores:
+class StorePaths:
     """Where the stores are, and what to put right in them."""
 
     forecast: str
@@ -76,7 +76,7 @@ class Stores:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """For fsspec, used for all addresses with a protocol."""
 
-    def open(self) -> Opened:
+    def open(self) -> OpenStores:
         """Open all of them.
 
         Raises
@@ -94,7 +94,7 @@ class Stores:
                 raise UserError(f"{self.forecast} has lead times: it holds forecasts, not analyses")
             fields = [name for name, array in forecast.items() if "time" in array.dims]  # no static ones
             forecast = forecast[fields].expand_dims(prediction_timedelta=np.array([0], "timedelta64[ns]"), axis=0)
-        return Opened(
+        return OpenStores(
             forecast,
             self._open(self.truth),
             self._open(self.climatology),
@@ -107,7 +107,7 @@ class Stores:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenStores:
     """The stores, opened."""
 
     forecast: xr.Dataset
@@ -118,7 +118,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScoringResult:
     """What came of it."""
 
     states: dict[str, ScoreState]
@@ -132,13 +132,13 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Ready:
+class ScoringJob:
     """Stores that were checked and fitted to each other, of which any initial times can be scored."""
 
-    wanted: Wanted
+    wanted: ScoreRequest
     forecasts: Forecasts
     truth: Truth
-    normals: Normals
+    climatology_reader: ClimatologyReader
     land: np.ndarray | None
     seeps: SeepsClimatology | None
     usable: np.ndarray
@@ -156,7 +156,7 @@ class Ready:
         return score(
             self.forecasts,
             self.truth,
-            self.normals,
+            self.climatology_reader,
             times,
             {name: BASELINES[name] for name in wanted.baselines},
             regions=wanted.regions or all_regions(wanted.convention, land=self.land is not None),
@@ -169,35 +169,35 @@ class Ready:
             after_each=progress,
         )
 
-    def outcome(self, states: dict[str, ScoreState]) -> Outcome:
+    def outcome(self, states: dict[str, ScoreState]) -> ScoringResult:
         """What came of scoring."""
-        return Outcome(states, self.excluded, self.forecasts.grid.description, self.notes)
+        return ScoringResult(states, self.excluded, self.forecasts.grid.description, self.notes)
 
 
 def evaluate(
     forecast: xr.Dataset,
     truth: xr.Dataset,
     climatology: xr.Dataset,
-    wanted: Wanted,
+    wanted: ScoreRequest,
     *,
     land: xr.Dataset | None = None,
     thresholds: xr.Dataset | None = None,
     observers: Callable[[Forecasts], Sequence[Observer]] = lambda forecasts: (),
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
-    """Score forecasts and baselines with all metrics that apply; see `fitted`."""
-    ready = fitted(Opened(forecast, truth, climatology, land, thresholds), wanted)
+) -> ScoringResult:
+    """Score forecasts and baselines with all metrics that apply; see `prepare_scoring`."""
+    ready = prepare_scoring(OpenStores(forecast, truth, climatology, land, thresholds), wanted)
     return ready.outcome(ready.score(ready.usable, observers(ready.forecasts), progress))
 
 
 def evaluate_stores(
-    stores: Stores,
-    wanted: Wanted,
+    stores: StorePaths,
+    wanted: ScoreRequest,
     *,
     threads: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
+) -> ScoringResult:
     """Like `evaluate`, from addresses, on threads or on the dask workers of `graphufs.parallel.over`.
 
     Raises
@@ -205,12 +205,12 @@ def evaluate_stores(
     Stopped
         If `should_stop()` turned true.
     """
-    ready = fitted(stores.open(), wanted)
+    ready = prepare_scoring(stores.open(), wanted)
 
-    def here(times: np.ndarray, tell: Callable[[], None]) -> dict[str, ScoreState]:
+    def here(times: np.ndarray, advance: Callable[[], None]) -> dict[str, ScoreState]:
         # what reads stores keeps what it read last: no two threads can use the same
-        own = ready if len(times) == len(ready.usable) else fitted(stores.open(), wanted)
-        return own.score(times, progress=lambda done, total: tell())
+        own = ready if len(times) == len(ready.usable) else prepare_scoring(stores.open(), wanted)
+        return own.score(times, progress=lambda done, total: advance())
 
     there = partial(_score_stores, stores, wanted)
     states = score_in_shares(
@@ -219,11 +219,11 @@ def evaluate_stores(
     return ready.outcome(states)
 
 
-def _score_stores(stores: Stores, wanted: Wanted, times: np.ndarray) -> dict[str, ScoreState]:
-    return fitted(stores.open(), wanted).score(times)
+def _score_stores(stores: StorePaths, wanted: ScoreRequest, times: np.ndarray) -> dict[str, ScoreState]:
+    return prepare_scoring(stores.open(), wanted).score(times)
 
 
-def fitted(opened: Opened, wanted: Wanted) -> Ready:
+def prepare_scoring(opened: OpenStores, wanted: ScoreRequest) -> ScoringJob:
     """Check stores and fit them to each other.
 
     Wind vectors are scored where both components are; SEEPS where the climatology has its thresholds.
@@ -234,13 +234,13 @@ def fitted(opened: Opened, wanted: Wanted) -> Ready:
         If the stores do not follow the layout or do not fit each other.
     """
     check_names(wanted.derived)
-    new = tuple(RECIPES[name].variable for name in wanted.derived)
+    new = tuple(DERIVED_VARIABLES[name].variable for name in wanted.derived)
     names = None if wanted.variables is None else (*wanted.variables, *new)
     forecasts = Forecasts(opened.forecast, names, wanted.levels, derived=wanted.derived, by_valid=wanted.by_valid)
     forecasts, method = forecasts_on(wanted.grid, forecasts, wanted.regridding)
-    made = [name for name in wanted.derived if RECIPES[name].variable not in opened.truth]
+    made = [name for name in wanted.derived if DERIVED_VARIABLES[name].variable not in opened.truth]
     truth = truth_on(forecasts.grid, opened.truth, forecasts.channels, method, made)
-    normals = normals_on(forecasts.grid, opened.climatology, forecasts.channels, method)
+    climatology_reader = climatology_on(forecasts.grid, opened.climatology, forecasts.channels, method)
     if unknown := [name for name in wanted.baselines if name not in BASELINES]:
         raise UserError(f"there is no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
     if wanted.by_valid and "persistence" in wanted.baselines:
@@ -259,7 +259,7 @@ def fitted(opened: Opened, wanted: Wanted) -> Ready:
         seeps = _seeps(opened.seeps, opened.climatology, forecasts, wanted.convention)
     elif any(name in DRY_METRES and f"{name}_seeps_threshold" in opened.climatology for name, _ in forecasts.channels):
         notes = ("no SEEPS: the climatology's thresholds lie on another grid, and cannot be regridded",)
-    return Ready(wanted, forecasts, truth, normals, land, seeps, usable, excluded, notes)
+    return ScoringJob(wanted, forecasts, truth, climatology_reader, land, seeps, usable, excluded, notes)
 
 
 def _within(period: tuple[np.datetime64, np.datetime64] | None, times: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def _blocks(stamps: int) -> int:
 
 
 def _extend(folder: Path, configuration: World, stamps: int, progress: Progress, should_stop: ShouldStop) -> None:
-    """Commit the store's first `stamps` stamps, after computing the blocks that lack."""
+    """Commit the store's first `stamps` stamps, after computing the missing blocks."""
     done, wanted = _blocks(committed_length(folder / STORE)), _blocks(stamps)
     if done == wanted:  # its chunks are there already, more of them than readers see
         show(folder / STORE, stamps)

@@ -88,7 +88,7 @@ def score_difference(
     method
         See the module.
     level
-        The share of chance left outside the interval.
+        The significance level (two-sided), as 0.05; the interval has the confidence level 1 - `level`.
     seed, replicates
         Of the bootstrap.
 

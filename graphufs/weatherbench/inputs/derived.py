@@ -14,7 +14,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.vocabulary.conventions import EARTH_RADIUS
-from graphufs.vocabulary.derived_variables import PHI, RECIPES, Q, Recipe, T, U, V, check_names
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES, PHI, DerivedVariable, Q, T, U, V, check_names
 from graphufs.weatherbench.inputs.precipitation import from_running_total, longer_accumulation
 
 GRAVITY = 9.81
@@ -100,7 +100,7 @@ def _magnitude_at_10m(x: xr.Dataset) -> xr.DataArray:
     return _magnitude(x[f"10m_{U}"], x[f"10m_{V}"])
 
 
-def _accumulation(recipe: Recipe) -> Compute:
+def _accumulation(recipe: DerivedVariable) -> Compute:
     """From a running total, or from shorter accumulations where the recipe has their hours."""
     source = recipe.inputs[0]
     if not recipe.source_hours:
@@ -127,9 +127,9 @@ COMPUTE: dict[str, Compute] = {
     "total_column_ice": partial(total_column, species="specific_cloud_ice_water_content"),
     "integrated_vapor_transport": integrated_vapor_transport,
     "relative_humidity": relative_humidity,
-    **{name: _accumulation(recipe) for name, recipe in RECIPES.items() if recipe.hours},
+    **{name: _accumulation(recipe) for name, recipe in DERIVED_VARIABLES.items() if recipe.hours},
 }
-"""How each of `RECIPES` is computed."""
+"""How each of `DERIVED_VARIABLES` is computed."""
 
 
 def check_derived(dataset: xr.Dataset, names: Iterable[str], origin: str) -> None:
@@ -143,7 +143,7 @@ def check_derived(dataset: xr.Dataset, names: Iterable[str], origin: str) -> Non
     names = tuple(names)
     check_names(names)
     for name in names:
-        recipe = RECIPES[name]
+        recipe = DERIVED_VARIABLES[name]
         if lacking := [needed for needed in recipe.inputs if needed not in dataset]:
             raise UserError(f"{name} is made of {', '.join(recipe.inputs)}; {origin} lacks {', '.join(lacking)}")
         if recipe.column and dataset.sizes.get("level", 0) < 2:
@@ -160,11 +160,11 @@ def with_derived(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     if "level" in dataset.dims:
         dataset = dataset.sortby("level")
     names = tuple(names)
-    inputs = dataset[sorted({needed for name in names for needed in RECIPES[name].inputs})].load()
+    inputs = dataset[sorted({needed for name in names for needed in DERIVED_VARIABLES[name].inputs})].load()
     dataset = dataset.assign(inputs)  # read once, whatever they are used for
     made = {}
     for name in names:
-        recipe = RECIPES[name]
+        recipe = DERIVED_VARIABLES[name]
         values = COMPUTE[name](inputs[list(recipe.inputs)]).astype(np.float32)
         made[recipe.variable] = values.assign_attrs(units=recipe.units)
     return dataset.assign(made)
@@ -174,7 +174,7 @@ def with_placeholders(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     """The dataset with derived variables that take no memory and hold NaN, to tell dimensions and attributes from."""
     made = {}
     for name in names:
-        recipe = RECIPES[name]
+        recipe = DERIVED_VARIABLES[name]
         like = dataset[recipe.inputs[0]]
         sizes = {str(dim): size for dim, size in like.sizes.items() if dim != "level" or recipe.on_levels}
         nothing = np.broadcast_to(np.float32(np.nan), tuple(sizes.values()))

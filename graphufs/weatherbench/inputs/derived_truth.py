@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from graphufs.vocabulary.derived_variables import RECIPES, check_names
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES, check_names
 from graphufs.weatherbench.inputs.channels import Channel, pack, unpack
 from graphufs.weatherbench.inputs.derived import with_derived
 from graphufs.weatherbench.inputs.truth import Truth
@@ -25,16 +25,16 @@ class DerivedTruth:
     channels
         All wanted ones, in this order.
     derived
-        The names of `RECIPES` that make those of them which are derived; none of these needs a whole column.
+        The names of `DERIVED_VARIABLES` that make those of them which are derived; none of these needs a whole column.
     """
 
     def __init__(
         self, make: Callable[[Sequence[Channel]], Truth], channels: Sequence[Channel], derived: Sequence[str]
     ) -> None:
         check_names(derived)
-        recipes = {RECIPES[name].variable: RECIPES[name] for name in derived}
+        recipes = {DERIVED_VARIABLES[name].variable: DERIVED_VARIABLES[name] for name in derived}
         self.channels = tuple(channels)
-        self._instant = tuple(name for name in derived if not RECIPES[name].hours)
+        self._instant = tuple(name for name in derived if not DERIVED_VARIABLES[name].hours)
         base = [channel for channel in channels if channel.variable not in recipes]
         for channel in channels:
             if (recipe := recipes.get(channel.variable)) is not None and not recipe.hours:

@@ -39,7 +39,7 @@ class Truth(Protocol):
         """The fields at `stamps`, float32 [time, channel, lat, lon], on `grid`; UserError where one is absent."""
 
 
-class Normals(Protocol):
+class ClimatologyReader(Protocol):
     """What is normal at a time: a climatology."""
 
     def read(self, stamps: np.ndarray) -> np.ndarray:

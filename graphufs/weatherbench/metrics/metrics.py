@@ -67,7 +67,7 @@ OF_VECTORS = frozenset({"squared_error"})
 """The statistics that a vector has too: the sum over its components."""
 
 SKIPS_NAN = frozenset({"seeps"})
-"""The statistics whose spatial mean leaves NaN out whatever else is asked for: NaN belongs to their definition."""
+"""The statistics whose spatial mean always has skipna=True: NaN belongs to their definition."""
 
 
 def pointwise(name: str, components: Sequence[Fields]) -> np.ndarray | None:

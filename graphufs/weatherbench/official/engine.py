@@ -25,11 +25,11 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.zarr_io import open_zarr, write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
-from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.regions import LAND, REGIONS, Box
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.results.official_files import weatherbench2_results
-from graphufs.weatherbench.score_stores import Opened, Outcome, Stores, Wanted
+from graphufs.weatherbench.score_stores import OpenStores, ScoreRequest, ScoringResult, StorePaths
 from graphufs.weatherbench.scoring.score import FORECAST
 
 PACKAGE = "weatherbench2"
@@ -233,7 +233,9 @@ def table(found: Sequence[Difference]) -> Table:
     return made
 
 
-def compare_stores(stores: Stores, opened: Opened, wanted: Wanted, outcome: Outcome, folder: Path) -> Table:
+def compare_stores(
+    stores: StorePaths, opened: OpenStores, wanted: ScoreRequest, outcome: ScoringResult, folder: Path
+) -> Table:
     """Let the official engine score the stores that an outcome is of; the differences for a terminal.
 
     Where initial times were left out for want of truth, which the official engine cannot do, it is given a copy of the
@@ -241,7 +243,7 @@ def compare_stores(stores: Stores, opened: Opened, wanted: Wanted, outcome: Outc
     """
     state = outcome.states[FORECAST]
     times, axes = state.initial_times, state.axes
-    made = {RECIPES[name].variable for name in wanted.derived}
+    made = {DERIVED_VARIABLES[name].variable for name in wanted.derived}
     variables = sorted({name for name, _ in axes.channels} - made - set(VECTORS))
     levels = sorted({level for _, level in axes.channels if level is not None})
     forecast, rename, suffixes = stores.forecast, stores.rename, stores.pressure_level_suffixes

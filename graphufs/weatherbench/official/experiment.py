@@ -21,7 +21,7 @@ from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day
 from graphufs.weatherbench.inputs.channels import Channel, unpack
 from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.official.engine import Files, differences, require, run, table
-from graphufs.weatherbench.references import Against, against
+from graphufs.weatherbench.references import Reference, open_reference
 from graphufs.weatherbench.results.official_files import weatherbench2_results
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST
@@ -47,7 +47,7 @@ def compare(experiment: Experiment, root: Path, truth: str) -> Table:
     place = layout.scores_against(truth)
     state = Scores.open(place).states()[FORECAST]
     prepared = PreparedData.open(layout.data)
-    what = against(truth, experiment, layout, prepared, lambda label, unit: lambda done, total: None)
+    what = open_reference(truth, experiment, layout, prepared, lambda label, unit: lambda done, total: None)
     if not what.truth.mask.all() and not options.skipna:
         raise UserError("the official engine makes land points NaN in ocean scores: set evaluation.skipna with it")
     times, folder = state.initial_times, place.with_name(f"{place.stem}-official")
@@ -78,7 +78,7 @@ def _dataset(values: np.ndarray, channels: Sequence[Channel], grid: Grid, leadin
     return xr.Dataset(variables, leading | place | ({"level": level_coordinate(levels)} if levels.size else {}))
 
 
-def _truth(what: Against, valid: np.ndarray) -> xr.Dataset:
+def _truth(what: Reference, valid: np.ndarray) -> xr.Dataset:
     grid = what.forecasts.grid
     dataset = _dataset(what.truth.read(valid), what.truth.channels, grid, {"time": valid})
     if what.land is not None:
@@ -86,7 +86,7 @@ def _truth(what: Against, valid: np.ndarray) -> xr.Dataset:
     return dataset
 
 
-def _forecast(what: Against, times: np.ndarray, layout: Layout, copy: Path, *, whole: bool) -> str:
+def _forecast(what: Reference, times: np.ndarray, layout: Layout, copy: Path, *, whole: bool) -> str:
     forecasts = what.forecasts
     if whole and np.array_equal(np.sort(forecasts.initial_times), times) and not forecasts.is_regridded:
         return str(layout.forecasts)
@@ -96,7 +96,7 @@ def _forecast(what: Against, times: np.ndarray, layout: Layout, copy: Path, *, w
     return str(copy)
 
 
-def _climatology(what: Against, valid: np.ndarray, copy: Path) -> str:
+def _climatology(what: Reference, valid: np.ndarray, copy: Path) -> str:
     """The climatology's own store where it is local and on the grid of the scores, else a copy of the needed days."""
     source = what.climatology.encoding.get("source")
     grid = what.forecasts.grid
@@ -106,6 +106,6 @@ def _climatology(what: Against, valid: np.ndarray, copy: Path) -> str:
     values = np.full((len(hours), len(days), len(what.truth.channels), *grid.shape), np.nan, np.float32)
     for time in valid:
         at = np.searchsorted(hours, hour_of_day(time)), np.searchsorted(days, day_of_year(time))
-        values[at] = what.normals.read(np.array([time]))[0]
+        values[at] = what.climatology_reader.read(np.array([time]))[0]
     write_zarr(copy, {None: _dataset(values, what.truth.channels, grid, {"hour": hours, "dayofyear": days})})
     return str(copy)

@@ -114,7 +114,7 @@ def _attributes(state: ScoreState) -> dict[str, Any]:
 
 
 def write_netcdf(path: Path, dataset: xr.Dataset, attributes: Mapping[str, Any] | None = None) -> None:
-    """Write a netCDF file that appears whole or not at all; lead times as the official tools read them."""
+    """Write a netCDF file atomically; lead times as the official tools read them."""
     dataset = dataset.assign_attrs(attributes or {}).drop_encoding()
     encoding: dict[str, dict[str, Any]] = {}
     for name, array in dataset.variables.items():

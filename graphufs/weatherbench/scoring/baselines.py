@@ -12,12 +12,12 @@ from functools import partial
 
 import numpy as np
 
-from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, Truth
+from graphufs.weatherbench.inputs.truth import ClimatologyReader, FrameWindow, Truth
 from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
 
 
 @dataclass(frozen=True)
-class Situation:
+class BaselineInputs:
     """What a baseline may know."""
 
     truth: np.ndarray
@@ -30,24 +30,24 @@ class Situation:
     """The valid times, datetime64[ns] [lead]."""
 
 
-Baseline = Callable[[Situation], np.ndarray]
-"""From a situation to forecasts [lead, channel, lat, lon]."""
+Baseline = Callable[[BaselineInputs], np.ndarray]
+"""From a baseline's inputs to forecasts [lead, channel, lat, lon]."""
 
 
-def persistence(situation: Situation) -> np.ndarray:
+def persistence(inputs: BaselineInputs) -> np.ndarray:
     """The truth at the initial time, for all leads."""
-    return np.broadcast_to(situation.truth, situation.climatology.shape)
+    return np.broadcast_to(inputs.truth, inputs.climatology.shape)
 
 
-def climatology(situation: Situation) -> np.ndarray:
+def climatology(inputs: BaselineInputs) -> np.ndarray:
     """The climatology at the valid time."""
-    return situation.climatology
+    return inputs.climatology
 
 
-def damped_persistence(situation: Situation, correlation: np.ndarray) -> np.ndarray:
+def damped_persistence(inputs: BaselineInputs, correlation: np.ndarray) -> np.ndarray:
     """The climatology at the valid time plus the initial anomaly times its lag correlation [lead, channel]."""
-    anomaly = situation.truth - situation.initial_climatology
-    return situation.climatology + correlation.astype(np.float32)[:, :, None, None] * anomaly
+    anomaly = inputs.truth - inputs.initial_climatology
+    return inputs.climatology + correlation.astype(np.float32)[:, :, None, None] * anomaly
 
 
 def baselines(correlation: np.ndarray) -> dict[str, Baseline]:
@@ -61,7 +61,7 @@ def baselines(correlation: np.ndarray) -> dict[str, Baseline]:
 
 def lag_correlation(
     truth: Truth,
-    climatology: Normals,
+    climatology: ClimatologyReader,
     stamps: np.ndarray,
     leads: np.ndarray,
     means: Sequence[SpatialMean],

@@ -27,7 +27,7 @@ R = TypeVar("R")
 STOPPED = "stopped in scores; what is unfinished is done again"
 
 SMALLEST = 8
-"""Initial times that a share holds at least: shares do not share what they read."""
+"""Initial times that a share holds at least: no share reuses what another has read."""
 
 PER_WORKER = 4
 """Shares for each thread of dask workers, so that a slow one does not hold up all."""
@@ -41,22 +41,22 @@ def cores() -> int:
     return min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
-def cut(times: np.ndarray, parts: int) -> list[np.ndarray]:
+def split(times: np.ndarray, parts: int) -> list[np.ndarray]:
     """The initial times in about `parts` shares of neighbours, none smaller than `SMALLEST` if there are more."""
     return np.array_split(np.sort(times), max(1, min(parts, len(times) // SMALLEST)))
 
 
-class Count:
+class ProgressCounter:
     """Adds up the progress of shares that are computed at once."""
 
-    def __init__(self, tell: Callable[[int, int], None], total: int) -> None:
-        self._tell, self._total, self._done, self._lock = tell, total, 0, Lock()
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress, self._total, self._done, self._lock = progress, total, 0, Lock()
 
     def add(self, number: int = 1) -> None:
         """Some more initial times are done."""
         with self._lock:
             self._done += number
-            self._tell(self._done, self._total)
+            self._progress(self._done, self._total)
 
 
 def score_in_shares(
@@ -93,22 +93,22 @@ def score_in_shares(
     """
     client = parallel.current()
     parts = threads if client is None else PER_WORKER * sum(client.nthreads().values())
-    pieces, count = cut(times, parts), Count(progress, len(times))
+    pieces, count = split(times, parts), ProgressCounter(progress, len(times))
 
-    def tell() -> None:
+    def advance() -> None:
         if should_stop():
             raise Stopped(STOPPED)
         count.add()
 
     if client is None and len(pieces) == 1:
-        return here(pieces[0], tell)
+        return here(pieces[0], advance)
     found: dict[int, R] = {}
     computing = parallel.map_unordered(
         there,
         pieces,
         should_stop=should_stop,
         stopped=lambda: STOPPED,
-        here=lambda piece: here(piece, tell),
+        here=lambda piece: here(piece, advance),
         threads=threads,
     )
     with closing(computing):

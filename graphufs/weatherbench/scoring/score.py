@@ -18,13 +18,13 @@ from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.inputs.channels import vectors_in
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import phase_mismatch
-from graphufs.weatherbench.inputs.truth import FrameWindow, Normals, Truth
+from graphufs.weatherbench.inputs.truth import ClimatologyReader, FrameWindow, Truth
 from graphufs.weatherbench.metrics.kernel import ORDER
 from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS, OF_VECTORS, SKIPS_NAN, Fields, pointwise
 from graphufs.weatherbench.metrics.region_weights import region_weights
 from graphufs.weatherbench.metrics.seeps import SeepsThresholds
 from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
-from graphufs.weatherbench.scoring.baselines import Baseline, Situation
+from graphufs.weatherbench.scoring.baselines import Baseline, BaselineInputs
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 FORECAST = "emulator"
@@ -107,7 +107,9 @@ def usable_initial_times(
     if not usable:
         if mismatch := phase_mismatch(initial_times[:, None] + leads, stamps):
             raise UserError(f"no forecast can be scored: {mismatch}; take truth or leads on the same hours")
-        reason = "".join(f": {text(time)}, say, lacks the truth at {text(at)}" for time, at in [*excluded.items()][:1])
+        reason = "".join(
+            f": {text(time)} for example has no truth at {text(at)}" for time, at in [*excluded.items()][:1]
+        )
         raise UserError(
             f"none of the {len(initial_times)} initial times can be scored{reason}. Prepare the data of the whole "
             "forecast period, or check that forecasts and truth lie on the same hours"
@@ -118,7 +120,7 @@ def usable_initial_times(
 def score(
     forecasts: Forecasts,
     truth: Truth,
-    climatology: Normals,
+    climatology: ClimatologyReader,
     initial_times: np.ndarray,
     baselines: Mapping[str, Baseline],
     *,
@@ -181,23 +183,23 @@ def score(
         convention=convention,
         vectors=vectors,
     )
-    truths, normals, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
+    truths, climatology_window, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
         valid = time + forecasts.offsets
         # without baselines nobody looks at the initial time, and nothing need be known of it
         times = np.concatenate([[time], valid]) if baselines else valid
-        seen, usual = truths.frames(times), normals.frames(times)
+        seen, climatology_frames = truths.frames(times), climatology_window.frames(times)
         thresholds = seeps.read(valid) if seeps is not None else {}
         if baselines or observers:  # they look at all leads at once
-            observed, normal = np.stack(seen[-len(valid) :]), np.stack(usual[-len(valid) :])
+            observed, climatology_at_leads = np.stack(seen[-len(valid) :]), np.stack(climatology_frames[-len(valid) :])
         if baselines:
-            situation = Situation(seen[0], usual[0], normal, valid)
+            inputs = BaselineInputs(seen[0], climatology_frames[0], climatology_at_leads, valid)
         for name in names:
-            values = forecasts.read(time) if name == FORECAST else baselines[name](situation)
+            values = forecasts.read(time) if name == FORECAST else baselines[name](inputs)
             averages = average(
                 values,
                 seen[-len(valid) :],
-                usual[-len(valid) :],
+                climatology_frames[-len(valid) :],
                 axes,
                 means,
                 vectors=tuple(components.values()),
@@ -205,7 +207,7 @@ def score(
             )
             states[name].update(time, averages)
             for observer in observers:
-                observer.observe(name, time, values, observed, normal)
+                observer.observe(name, time, values, observed, climatology_at_leads)
         after_each(done, len(order))
     return states
 

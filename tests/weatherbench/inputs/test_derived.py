@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.vocabulary.derived_variables import RECIPES
+from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived import OMEGA, with_derived
 from graphufs.weatherbench.inputs.forecasts import Forecasts
@@ -151,14 +151,14 @@ def test_what_a_derived_variable_lacks_is_named() -> None:
 
 
 def test_every_derived_variable_can_be_made_and_has_the_dimensions_it_says() -> None:
-    names = {needed for recipe in RECIPES.values() for needed in recipe.inputs}
+    names = {needed for recipe in DERIVED_VARIABLES.values() for needed in recipe.inputs}
     leads = np.arange(1, 10) * np.timedelta64(6, "h").astype("timedelta64[ns]")
     surface = {name for name in names if name.startswith(("10m", "total"))}
     dataset = on_levels(**{name: 1e-3 * (1 + LAT**2) for name in names}).isel(latitude=slice(40, 48))
     for name in surface:
         dataset[name] = dataset[name].isel(level=0, drop=True)
     dataset = dataset.isel(longitude=slice(8)).expand_dims(time=RAIN_TIMES, prediction_timedelta=leads)
-    for name, recipe in RECIPES.items():
+    for name, recipe in DERIVED_VARIABLES.items():
         if "from_3hr" not in name:
             forecasts = Forecasts(dataset, [recipe.variable], derived=[name])
             assert len(forecasts.channels) == (len(LEVEL) if recipe.on_levels else 1)

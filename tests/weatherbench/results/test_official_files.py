@@ -16,7 +16,7 @@ from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.metrics.metrics import STATISTICS
 from graphufs.weatherbench.results.official_files import weatherbench2_results, weatherbench_x_results, write_netcdf
-from graphufs.weatherbench.score_stores import Wanted, evaluate
+from graphufs.weatherbench.score_stores import ScoreRequest, evaluate
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
@@ -114,28 +114,28 @@ def stores() -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
 
 def test_stores_are_scored_with_all_that_applies_to_them() -> None:
     forecast, truth, climatology = stores()
-    outcome = evaluate(forecast, truth, climatology, Wanted(baselines=("persistence",)))
+    outcome = evaluate(forecast, truth, climatology, ScoreRequest(baselines=("persistence",)))
     assert set(outcome.states) == {"emulator", "persistence"} and not outcome.excluded
     axes = outcome.states["emulator"].axes
     assert len(axes.regions) == 26 and "tropics_land" in axes.regions and Channel("10m_wind_vector") in axes.channels
     scores = outcome.states["emulator"].finalize()
     np.testing.assert_allclose(scores["bias"][:, :3, 0], 0.5, rtol=1e-5)
     np.testing.assert_allclose(scores["mse"][:, 3, 0], 0.5, rtol=1e-5)
-    without = evaluate(forecast, truth.drop_vars("land_sea_mask"), climatology, Wanted())
+    without = evaluate(forecast, truth.drop_vars("land_sea_mask"), climatology, ScoreRequest())
     assert len(without.states["emulator"].axes.regions) == 13
 
 
 def test_a_missing_initial_truth_matters_to_baselines_only() -> None:
     forecast, truth, climatology = stores()
     gap = truth.sel(time=STAMPS[STAMPS != TIMES[0]])
-    assert len(evaluate(forecast, gap, climatology, Wanted()).states["emulator"]) == 3
-    with_baseline = evaluate(forecast, gap, climatology, Wanted(baselines=("persistence",)))
+    assert len(evaluate(forecast, gap, climatology, ScoreRequest()).states["emulator"]) == 3
+    with_baseline = evaluate(forecast, gap, climatology, ScoreRequest(baselines=("persistence",)))
     assert len(with_baseline.states["emulator"]) == 2 and list(with_baseline.excluded) == [TIMES[0]]
 
 
 def test_derived_variables_are_made_of_both_or_taken_from_the_truth() -> None:
     forecast, truth, climatology = stores()
-    wanted = Wanted(("2m_temperature",), derived=("10m_wind_speed",), regions=("global",))
+    wanted = ScoreRequest(("2m_temperature",), derived=("10m_wind_speed",), regions=("global",))
     with pytest.raises(UserError, match="the climatology lacks 10m_wind_speed"):
         evaluate(forecast, truth, climatology, wanted)
     speed = {"10m_wind_speed": np.hypot(truth["10m_u_component_of_wind"], truth["10m_v_component_of_wind"])}
@@ -150,9 +150,9 @@ def test_derived_variables_are_made_of_both_or_taken_from_the_truth() -> None:
 def test_an_unknown_baseline_or_an_empty_period_is_refused() -> None:
     forecast, truth, climatology = stores()
     with pytest.raises(UserError, match="no baseline damped; there are persistence, climatology"):
-        evaluate(forecast, truth, climatology, Wanted(baselines=("damped",)))
+        evaluate(forecast, truth, climatology, ScoreRequest(baselines=("damped",)))
     with pytest.raises(UserError, match="no initial time from 2021"):
-        evaluate(forecast, truth, climatology, Wanted(period=(np.datetime64("2021"), np.datetime64("2022"))))
+        evaluate(forecast, truth, climatology, ScoreRequest(period=(np.datetime64("2021"), np.datetime64("2022"))))
 
 
 def test_the_command_scores_stores_with_other_names_over_whole_days(

@@ -20,7 +20,7 @@ from graphufs.storage.paths import Layout
 from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.results.scores import Scores
-from graphufs.weatherbench.score_stores import Stores, Wanted, evaluate_stores
+from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths, evaluate_stores
 from graphufs.weatherbench.scoring import parallel as shares
 from graphufs.weatherbench.scoring.score_state import ScoreState
 from tests.cli.test_score import STAMPS, stores
@@ -48,17 +48,17 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Stores:
+def written(tmp_path_factory: pytest.TempPathFactory) -> StorePaths:
     """Stores with 30 initial times, NaN in some."""
     folder = tmp_path_factory.mktemp("shares")
     made = stores("descending", STAMPS[:30])
     made["forecast"]["temperature"].values[4, 1, 0, 2, 3] = np.nan
     for name, dataset in made.items():
         write_zarr(folder / name, {None: dataset})
-    return Stores(*(str(folder / name) for name in ("forecast", "truth", "climatology")))
+    return StorePaths(*(str(folder / name) for name in ("forecast", "truth", "climatology")))
 
 
-WANTED = Wanted(baselines=("persistence", "climatology"), regions=("global", "tropics"), skipna=True)
+WANTED = ScoreRequest(baselines=("persistence", "climatology"), regions=("global", "tropics"), skipna=True)
 
 
 def assert_same(one: dict[str, ScoreState], other: dict[str, ScoreState]) -> None:
@@ -67,17 +67,17 @@ def assert_same(one: dict[str, ScoreState], other: dict[str, ScoreState]) -> Non
         assert state.checksum() == other[name].checksum() and state.axes == other[name].axes
 
 
-def test_threads_make_what_one_makes(written: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_make_what_one_makes(written: StorePaths, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
-    from graphufs.weatherbench.score_stores import Ready
+    from graphufs.weatherbench.score_stores import ScoringJob
 
-    plain = Ready.score
+    plain = ScoringJob.score
 
-    def noted(self: Ready, *arguments: object, **options: object) -> dict[str, ScoreState]:
+    def noted(self: ScoringJob, *arguments: object, **options: object) -> dict[str, ScoreState]:
         seen.add(threading.get_ident())
         return plain(self, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Ready, "score", noted)
+    monkeypatch.setattr(ScoringJob, "score", noted)
     alone = evaluate_stores(written, WANTED)
     assert len(alone.states["emulator"]) == 30 and seen == {threading.get_ident()}
     told: list[tuple[int, int]] = []
@@ -87,7 +87,7 @@ def test_threads_make_what_one_makes(written: Stores, monkeypatch: pytest.Monkey
     assert sorted(told) == [(done, 30) for done in range(1, 31)]
 
 
-def test_dask_workers_make_what_one_process_makes(written: Stores, client: Client, prepared: Made) -> None:
+def test_dask_workers_make_what_one_process_makes(written: StorePaths, client: Client, prepared: Made) -> None:
     alone = evaluate_stores(written, WANTED)
     with parallel.over(client):
         shared = evaluate_stores(written, WANTED)
@@ -109,7 +109,7 @@ def test_dask_workers_make_what_one_process_makes(written: Stores, client: Clien
 
 
 def test_the_command_takes_threads_and_workers(
-    written: Stores, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: StorePaths, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [written.forecast, written.truth, written.climatology]
     for name, options in (
@@ -159,11 +159,11 @@ def test_shares_are_merged_in_order_whichever_comes_first() -> None:
 
 
 def test_shares_are_neighbours_of_about_the_same_size_and_not_too_small() -> None:
-    pieces = shares.cut(np.random.default_rng(0).permutation(TIMES), 4)
+    pieces = shares.split(np.random.default_rng(0).permutation(TIMES), 4)
     assert [len(piece) for piece in pieces] == [9, 9, 9, 9]
     np.testing.assert_array_equal(np.concatenate(pieces), TIMES)
-    assert [len(piece) for piece in shares.cut(TIMES[:15], 4)] == [15]
-    assert len(shares.cut(TIMES, 100)) == len(TIMES) // shares.SMALLEST
+    assert [len(piece) for piece in shares.split(TIMES[:15], 4)] == [15]
+    assert len(shares.split(TIMES, 100)) == len(TIMES) // shares.SMALLEST
 
 
 @pytest.mark.parametrize("threads", [1, 4])

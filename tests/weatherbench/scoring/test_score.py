@@ -166,7 +166,7 @@ def test_initial_times_without_their_whole_truth_are_excluded_and_named() -> Non
 
 def test_no_usable_initial_time_is_an_error_that_names_what_is_missing() -> None:
     with pytest.raises(
-        UserError, match=r"none of the 9 initial times.*2020-01-01T00, say, lacks the truth at 2020-01-01T06"
+        UserError, match=r"none of the 9 initial times.*2020-01-01T00 for example has no truth at 2020-01-01T06"
     ):
         usable_initial_times(TIMES, LEADS, TIMES)
 
