@@ -137,9 +137,9 @@ def score(
         by_valid,
     )
     if engine == "weatherbench2":
-        from graphufs.weatherbench.official import engine as official
+        from graphufs.weatherbench.official.engine import require
 
-        official.require()
+        require()
         if grid != "native" or analyses:
             raise UserError("the official engine reads files as they are: leave --grid and --analyses out with it")
         if convention != "WeatherBench2":

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from graphufs.vocabulary import variables as names
+from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name
 
 LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
 
@@ -44,12 +44,12 @@ def template(
     dataset = xr.Dataset(coords=coordinates, attrs={"layout": LAYOUT_SOURCE, **attributes_of_all})
     shape = (len(initial_times), len(leads))
     for variable, of_variable in levels.items():
-        known = names.BY_REPLAY.get(variable)
+        known = BY_REPLAY.get(variable)
         level = (len(of_variable),) if of_variable else ()
         dims = ("time", "prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")
         empty = np.broadcast_to(np.float32(np.nan), (*shape, *level, len(latitude), len(longitude)))
         attributes = {"long_name": known.long_name, "units": known.units} if known else {"long_name": variable}
         if level:
             attributes["vertical"] = "native model layers"
-        dataset[names.weatherbench_name(variable)] = (dims, empty, attributes)
+        dataset[weatherbench_name(variable)] = (dims, empty, attributes)
     return dataset
