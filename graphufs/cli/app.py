@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from graphufs.cli.terminal import Bars, polite_stop
-from graphufs.config import shipped
+from graphufs.config import loading, shipped
 from graphufs.config.experiment import Experiment
 from graphufs.steps import STEPS, run_step
 from graphufs.storage.paths import root_folder

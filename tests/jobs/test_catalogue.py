@@ -136,7 +136,9 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     model = {"id": "tiny-ab-16", "experiment_name": "tiny", "experiment": "name: tiny\n", "run": "ab", "update": 16,
              "run_folder": "runs/tiny/ab", "checkpoint": "00000016", "periods": {}, "provenance": {}}  # fmt: skip
     registry.register(tmp_path, registry.RegisteredModel(**model), "somebody")
-    registry.append(tmp_path, lambda past: registry.RegistryEvent("refused", "tiny-ab-16", "me", "too old", {"because": 1}))
+    registry.append(
+        tmp_path, lambda past: registry.RegistryEvent("refused", "tiny-ab-16", "me", "too old", {"because": 1})
+    )
     run = tmp_path / "runs" / "tiny" / "ab"
     for name in ("reports/cd.html", "reports/.cd.html.1.tmp", "nightly/00000016/report.html", "metrics.jsonl"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
