@@ -51,7 +51,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     if NO_AIRFLOW:
         outcome, words = "skipped", (file, line, f"Skipped: {NO_AIRFLOW}")
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    report = pytest.TestReport(item.nodeid, item.location, item.keywords, outcome, words, "call", duration=seconds)
+    keywords = dict.fromkeys(item.keywords, 1)  # as pytest does: they go from process to process
+    report = pytest.TestReport(item.nodeid, item.location, keywords, outcome, words, "call", duration=seconds)
     item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
