@@ -22,6 +22,7 @@ import pytest
 from tests.airflow import NO_AIRFLOW, PYTHON
 from tests.airflow.inside import HOSTILE, ROOT, run
 
+HERE = Path(__file__).parent
 INSIDE = importlib.util.find_spec("airflow") is not None
 LIMIT = 1700
 """Seconds for all of them."""
@@ -35,6 +36,8 @@ RESULTS = pytest.StashKey[dict]()
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Leave to `make test` the page alone; the first test waits for all."""
+    if item.path.parent != HERE:
+        return
     item.add_marker(pytest.mark.timeout(LIMIT + 100))
     if item.path.stem != "test_page":
         item.add_marker(pytest.mark.faults)
@@ -42,7 +45,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     """On the job side, report what became of a test in Airflow's environment."""
-    if INSIDE:
+    if INSIDE or item.path.parent != HERE:  # pytest-xdist calls this for tests of other folders too
         return None
     if RESULTS not in item.session.stash:
         item.session.stash[RESULTS] = {} if NO_AIRFLOW else results_of(item.session.items)
@@ -64,15 +67,14 @@ def name_of(item: pytest.Item) -> str:
 
 def results_of(items: list[pytest.Item]) -> dict[str, tuple[str, str | None, float]]:
     """The outcome of tests in Airflow's environment, what is to be said of it, and the seconds they took, by name."""
-    folder = Path(__file__).parent
-    chosen = [name_of(item) for item in items if item.path.parent == folder]
+    chosen = [name_of(item) for item in items if item.path.parent == HERE]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     jobs = str(Path(sys.executable).with_name("graphufs-jobs"))
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary) / "report.xml"
         done = subprocess.run(
             [PYTHON, "-m", "pytest", f"--junitxml={report}", *chosen],
-            cwd=folder,
+            cwd=HERE,
             env={**clean, "GRAPHUFS_JOBS": jobs},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
