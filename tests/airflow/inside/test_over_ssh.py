@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +34,8 @@ def login_node(folder: Path, **wrong):
         f"#!{sys.executable}\nimport json, sys\ntext = sys.stdin.read()\nprint('Welcome')\n"
         "keys = json.loads(text)['jobs'] if 'poll' in sys.argv else []\n"
         "jobs = [{'key': key, 'state': 'RUNNING', 'over': False} for key in keys]\n"
-        "print(json.dumps({'protocol': 1, 'graphufs': '0.1.0', 'argv': sys.argv[1:], 'stdin': text, 'jobs': jobs}))\n"
+        "said = {'protocol': 1, 'graphufs': " + repr(metadata.version("graphufs")) + ", 'argv': sys.argv[1:]}\n"
+        "print(json.dumps({**said, 'stdin': text, 'jobs': jobs}))\n"
     )
     command.chmod(0o755)
     seen = SimpleNamespace(connections=0, commands=[], open=[], port=0)
