@@ -32,19 +32,20 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes to `path` in one step."""
-    with replace_file(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:
+    """Write bytes to `path` in one step; for `alone` see `replace_file`."""
+    with replace_file(path, alone=alone) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, alone: bool = False) -> Iterator[Path]:
     """Write a temporary sibling file that takes the place of `path` at the end, in one step and on disk.
 
-    Folders above are made. When the body raises, `path` stays as it was.
+    Folders above are made. When the body raises, `path` stays as it was. `alone` says that no other process writes
+    here, as under a lock: the temporary file has one name then, so that what a killed process left is overwritten.
     """
-    with _temporary_file(path) as temporary:
+    with _temporary_file(path, "" if alone else f".{uuid4().hex}") as temporary:
         yield temporary
         fsync(temporary)
         os.replace(temporary, path)
@@ -58,7 +59,7 @@ def create_json(path: Path, content: Any) -> bool:
     bool
         False if the file was there already; it is then as it was.
     """
-    with _temporary_file(path) as temporary:
+    with _temporary_file(path, f".{uuid4().hex}") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
         fsync(temporary)
         try:
@@ -70,9 +71,9 @@ def create_json(path: Path, content: Any) -> bool:
 
 
 @contextmanager
-def _temporary_file(path: Path) -> Iterator[Path]:
+def _temporary_file(path: Path, distinction: str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}{distinction}.tmp")
     try:
         yield temporary
     finally:

@@ -58,7 +58,7 @@ def events(layout):
         ("graphufs.train.train_step", "Program.__call__", 25),  # in the second stage
         ("graphufs.emulator.checkpoint", "_sha256", 4),  # while the second checkpoint is written
         ("graphufs.emulator.checkpoint", "prune", 3),  # when it has just appeared
-        ("graphufs.train.validation_forecasts", "ValidationForecasts.score", 2),
+        ("graphufs.train.validation_forecasts", "ValidationForecaster.score", 2),
     ],
 )
 def test_a_killed_training_ends_in_the_same_bits(

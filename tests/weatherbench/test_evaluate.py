@@ -195,7 +195,7 @@ def test_no_truth_at_all_is_an_error(flawed: Made) -> None:
     period = "{start: 1995-01-14T00, end: 1995-01-25T18}"
     none = changed(experiment, **{"forecast.period": period})
     idealised.write_forecasts(none, root)
-    with pytest.raises(UserError, match="lacks the truth at 1995-01-20T06"):
+    with pytest.raises(UserError, match="has no truth at 1995-01-20T06"):
         evaluate.run(none, root, progress=no_progress, should_stop=never_stop)
     assert not Layout(none, root).scores.exists()
 

@@ -97,7 +97,7 @@ class GrowingZarr:
             first = index if array.grows else 0
             chunk = self.path.joinpath(array.name, str(first), *("0" for _ in shape[1:]))
             chunk.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(chunk, COMPRESSOR.encode(value))
+            write_bytes(chunk, COMPRESSOR.encode(value), alone=True)
 
     def commit(self, times: int) -> None:
         """Let readers see the first `times` times, whose blocks are all written before."""
@@ -121,8 +121,8 @@ def show(path: Path, times: int) -> None:
 def _publish(path: Path, metadata: Mapping[str, Any]) -> None:
     # The separate files serve readers without consolidated metadata. Such readers may see a whole block early.
     for name, content in metadata.items():
-        write_bytes(path / name, _json(content))
-    write_bytes(path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}))
+        write_bytes(path / name, _json(content), alone=True)
+    write_bytes(path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}), alone=True)
 
 
 def _json(content: Any) -> bytes:

@@ -159,7 +159,7 @@ def _write_block(
     buffer = io.BytesIO()
     state.save(buffer)
     end = _state_file(folder, block + 1)
-    write_bytes(end, buffer.getvalue())
+    write_bytes(end, buffer.getvalue(), alone=True)
     store.commit(shown)
     for earlier in folder.glob("state-*.npz"):
         if earlier != end:
@@ -239,4 +239,4 @@ def _claim(folder: Path, configuration: World, provenance: dict[str, Any]) -> No
     _check_same_world(folder, configuration)
     if not (folder / NOTE).exists():
         content = {"title": TITLE, "description": DESCRIPTION, **provenance}
-        write_bytes(folder / NOTE, json.dumps(content, indent=1).encode())
+        write_bytes(folder / NOTE, json.dumps(content, indent=1).encode(), alone=True)
