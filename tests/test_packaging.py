@@ -140,6 +140,7 @@ def test_the_wheel_has_the_experiments_and_all_data_and_nothing_but_the_two_pack
     assert kept - names == set()
 
 
+@pytest.mark.timeout(1800)  # packages are copied and programs compiled
 @pytest.mark.long
 def test_the_wheel_alone_runs_a_shipped_experiment_and_jobs(wheel, tmp_path):
     python, lock = tmp_path / "venv" / "bin" / "python", TOP / "requirements" / "job-cpu.lock"
