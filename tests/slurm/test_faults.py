@@ -275,8 +275,8 @@ def assert_checkpoint_intact(bench: Bench, overrides: list[str]) -> int:
     return int(path.name)
 
 
-def ends_equal(bench: Bench, undisturbed: Undisturbed, overrides: list[str] = SHORT) -> str:
-    bench.until("COMPLETED", seconds=450)
+def ends_equal(bench: Bench, undisturbed: Undisturbed, overrides: list[str] = SHORT, seconds: float = 450) -> str:
+    bench.until("COMPLETED", seconds=seconds)
     assert_equal(final_arrays(experiment(*overrides), bench.root), undisturbed(overrides))
     return "equal"
 
@@ -395,6 +395,7 @@ def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: Un
     assert first["reason"] == "preempted" and first["done"] >= done_before
 
 
+@pytest.mark.timeout(1500)
 def test_the_time_limit_hit_twice(
     cluster: Cluster, tmp_path: Path, normalized_root: Path, request: pytest.FixtureRequest, undisturbed: Undisturbed
 ) -> None:
@@ -402,7 +403,7 @@ def test_the_time_limit_hit_twice(
     row = Row(bench, "time limit hit twice", request)
     options = ("--resource", "partition=short", "--resource", "time_limit=1")
     job = bench.run(*train(bench, *options, overrides=LONG))["jobs"][0]
-    equal = ends_equal(bench, undisturbed, LONG)
+    equal = ends_equal(bench, undisturbed, LONG, 1200)  # a segment of 25 s gets little done beside others
     status = row.ends(arrays=equal, note="saved and requeued each time")
     assert status["attempt"] == 1 and status["id"] == job["id"] and status["starts"] >= 3
     reasons = [segment["reason"] for segment in status["history"]["segments"]]
