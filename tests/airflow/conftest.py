@@ -16,7 +16,7 @@ from tests.support.airflow.bench import bench as whole_bench
 HEADS = ("fault", "task", "job", "jobs", "what was seen", "took")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # idle, it takes a tenth of a core
 def bench(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
