@@ -17,6 +17,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.steps import CHAINS, run_step
 from tests.slurm import running, slurm_cluster
 from tests.support import phases, skips
+from tests.support.programs import kept
 
 # What tests write lies in memory where there is room: they write many small files, and each waits for the disk.
 if "TMPDIR" not in os.environ and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 6 * 2**30:
@@ -37,6 +38,13 @@ os.environ.setdefault("XLA_FLAGS", QUICK)
 
 Cluster = slurm_cluster.Cluster
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs() -> Iterator[None]:
+    """Trainings and forecasts of this process share what is compiled."""
+    with kept():
+        yield
 
 
 @pytest.fixture(scope="session")

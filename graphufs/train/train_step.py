@@ -102,6 +102,20 @@ def mean_over_devices(found: Any) -> Any:
     return unravel(jax.lax.pmean(vector, AXIS))
 
 
+def as_vectors(tree: Any) -> Any:
+    """A pytree whose networks (parameters, or moments and gradients in their form) are each one vector.
+
+    What an optimizer does to each of some hundred parameters is then one operation: the program is traced, compiled and
+    started faster.
+    """
+    return jax.tree.map(lambda part: ravel_pytree(part)[0] if is_network(part) else part, tree, is_leaf=is_network)
+
+
+def is_network(part: Any) -> bool:
+    """Whether a part of a pytree is a whole network."""
+    return isinstance(part, GraphCast)
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss of an experiment: an emulator's step with the weights of its errors, on some devices."""
@@ -202,20 +216,27 @@ class Objective:
             shared = self._on_devices(gradients, PartitionSpec())
             (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
             transformation = optimizer(stage.optimizer, lambda _: controls.learning_rate)
-            updates, moments = transformation.update(gradient, state.optimizer, state.network)
-            updates = jax.tree.map(lambda leaf: controls.rate_factor * leaf, updates)
-            network = optax.apply_updates(state.network, updates)
-            average = self._averaged(state.average, network, controls.done)
-            return State(network, moments, average), UpdateResult(loss, diagnostics, optax.tree.norm(gradient))
+            old, gradient = as_vectors(state), as_vectors(gradient)
+            updates, moments = transformation.update(gradient, old.optimizer, old.network)
+            network = optax.apply_updates(old.network, controls.rate_factor * updates)
+            average = self._averaged(old.average, network, controls.done)
+            unravel = ravel_pytree(state.network)[1]
+            new = jax.tree.map(
+                lambda before, after: unravel(after) if is_network(before) else after,
+                state,
+                State(network, moments, average),
+                is_leaf=is_network,
+            )
+            return new, UpdateResult(loss, diagnostics, optax.tree.norm(gradient))
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 
-    def _averaged(self, average: GraphCast | None, network: GraphCast, done: Any) -> GraphCast | None:
+    def _averaged(self, average: jax.Array | None, network: jax.Array, done: Any) -> jax.Array | None:
         """The exponential moving average, with a decay that grows from 0.1 so that the first updates do not linger."""
         if average is None or self._average is None:
             return None
         decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
-        averaged: GraphCast = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
+        averaged: jax.Array = decay * average + (1 - decay) * network
         return averaged
 
     def _on_devices(self, function: Any, out: PartitionSpec) -> Any:
