@@ -36,6 +36,11 @@ DIFFUSION_TIME = 6 * 3600.0
 """E-folding time [s] of the smallest resolved wave under del^6 diffusion."""
 
 
+# A year of weather takes long to compute, and other rounding makes it another weather: always compiled as XLA's
+# defaults have it, whatever XLA_FLAGS asks for.
+OPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class WorldState:
@@ -131,7 +136,7 @@ class IdealisedWorld:
         step = integration.imex_rk_sil3(equations, float(self._units.nondimensionalize(self._seconds * scales.units.s)))
         diffusion = integration.horizontal_diffusion_step_filter(self._grid, self._seconds, DIFFUSION_TIME, order=3)
         self._advance_dynamics = integration.step_with_filters(step, [diffusion])
-        self._run = jax.jit(self._run_stamps)
+        self._run = jax.jit(self._run_stamps, compiler_options=OPTIMIZED)
 
     def _orography(self, longitude: NDArray[Any], latitude: NDArray[Any]) -> jax.Array:
         """Return the mountains [m] in spectral space, tapered by exp(-4 (l/L)^4) against ringing over the sea."""
