@@ -56,9 +56,12 @@ def derived_forcing(
 
     Parameters
     ----------
-    stamps : datetime64, UTC
-    latitude, longitude : degrees, 1-D
-    tisr_period_hours : hours ending at the stamp over which toa_incident_solar_radiation is integrated
+    stamps
+        datetime64, UTC
+    latitude, longitude
+        degrees, 1-D
+    tisr_period_hours
+        hours ending at the stamp over which toa_incident_solar_radiation is integrated
 
     Raises
     ------

@@ -48,11 +48,16 @@ class Tree:
 
     Attributes
     ----------
-    files : every module and package, by its dotted name
-    packages : the packages, `dags` among them
-    edges : by box, what it imports
-    boxes : by floor, its packages and those of its loose modules that something imports
-    alone : by floor, the loose modules that nothing imports
+    files
+        every module and package, by its dotted name
+    packages
+        the packages, `dags` among them
+    edges
+        by box, what it imports
+    boxes
+        by floor, its packages and those of its loose modules that something imports
+    alone
+        by floor, the loose modules that nothing imports
     """
 
     def __init__(self, repository: Path) -> None:

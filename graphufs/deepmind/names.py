@@ -84,9 +84,12 @@ class Label(NamedTuple):
 
     Attributes
     ----------
-    variable : its name
-    frame : 0 for the newest input, -1 for the one before it, 1 for the target time, None for a static variable
-    level : hPa (depth in m for the ocean); None for a variable without levels
+    variable
+        its name
+    frame
+        0 for the newest input, -1 for the one before it, 1 for the target time, None for a static variable
+    level
+        hPa (depth in m for the ocean); None for a variable without levels
     """
 
     variable: str
@@ -122,8 +125,10 @@ class Labels:
 
         Parameters
         ----------
-        levels : the wanted levels by variable; those not named have none
-        transforms : the function applied to a variable before it is normalised. A transformed variable is another
+        levels
+            the wanted levels by variable; those not named have none
+        transforms
+            the function applied to a variable before it is normalised. A transformed variable is another
             quantity: it is called `log_spfh`, and is no one's specific humidity
         """
         newest, transforms = channels.input_frames - 1, transforms or {}

@@ -46,11 +46,15 @@ class Kept:
 
     Attributes
     ----------
-    tensor : DeepMind's name of it
-    how : `kept` as it is, `permuted` (the source's rows or columns in another order, or a choice of them), `in part`
+    tensor
+        DeepMind's name of it
+    how
+        `kept` as it is, `permuted` (the source's rows or columns in another order, or a choice of them), `in part`
         (some rows or columns are the source's, the others new), `new`, or `left out` (only the source has it)
-    shape : here; of a tensor that is left out, the source's
-    why : the reason, or which channels
+    shape
+        here; of a tensor that is left out, the source's
+    why
+        the reason, or which channels
     """
 
     tensor: str
@@ -96,8 +100,10 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
 
     Parameters
     ----------
-    emulator : untrained; what does not fit keeps its parameters
-    source : a file in DeepMind's npz format, or a checkpoint folder of ours
+    emulator
+        untrained; what does not fit keeps its parameters
+    source
+        a file in DeepMind's npz format, or a checkpoint folder of ours
 
     Raises
     ------

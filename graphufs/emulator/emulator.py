@@ -57,12 +57,17 @@ class ReplayEmulator:
 
     Attributes
     ----------
-    experiment : its configuration
-    domain : grid, channels and static fields
-    network : the parameters
-    statistics : what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
+    experiment
+        its configuration
+    domain
+        grid, channels and static fields
+    network
+        the parameters
+    statistics
+        what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
         until `load_normalization`
-    root : the folder its experiment works in; None for one from a checkpoint
+    root
+        the folder its experiment works in; None for one from a checkpoint
     """
 
     experiment: Experiment

@@ -35,11 +35,16 @@ def rollout(
 
     Parameters
     ----------
-    inputs : canonical arrays, `input_frames` times each, static ones once
-    forcings : canonical arrays at the target times, [batch, steps, ...]
-    steps : how many; needed only where there are no forcings
-    edges : `network.embed_edges(stepper.graph)` where already known
-    remat : recompute each step when differentiated, so that memory does not grow with the steps' activations.
+    inputs
+        canonical arrays, `input_frames` times each, static ones once
+    forcings
+        canonical arrays at the target times, [batch, steps, ...]
+    steps
+        how many; needed only where there are no forcings
+    edges
+        `network.embed_edges(stepper.graph)` where already known
+    remat
+        recompute each step when differentiated, so that memory does not grow with the steps' activations.
         None: so; on a CPU it is faster too (193 against 267 ms for four steps of the demo)
 
     Raises

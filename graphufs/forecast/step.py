@@ -41,7 +41,8 @@ def run(
 
     Parameters
     ----------
-    part : roll out only this share of the blocks of initial times; the forecasts stay unfinished. Parts may work side
+    part
+        roll out only this share of the blocks of initial times; the forecasts stay unfinished. Parts may work side
         by side; a forecast without a part waits for them, and they for it.
 
     Raises

@@ -33,8 +33,10 @@ class ForecastWriter:
 
     Parameters
     ----------
-    path : the finished store's place.
-    key : of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
+    path
+        the finished store's place.
+    key
+        of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -52,7 +54,8 @@ class ForecastWriter:
 
         Parameters
         ----------
-        make_template : gives an empty dataset from `template`, which fixes coordinates, variables and attributes.
+        make_template
+            gives an empty dataset from `template`, which fixes coordinates, variables and attributes.
 
         Raises
         ------
@@ -87,7 +90,8 @@ class ForecastWriter:
 
         Parameters
         ----------
-        blocks : the first initial time's number of each block there must be.
+        blocks
+            the first initial time's number of each block there must be.
 
         Raises
         ------

@@ -23,8 +23,10 @@ class TriangularMesh:
 
     Attributes
     ----------
-    vertices : float32 [vertex, 3]
-    faces : int32 [face, 3], counter-clockwise as seen from outside
+    vertices
+        float32 [vertex, 3]
+    faces
+        int32 [face, 3], counter-clockwise as seen from outside
     """
 
     vertices: np.ndarray

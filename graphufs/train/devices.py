@@ -27,7 +27,8 @@ class Devices:
 
     Attributes
     ----------
-    devices : all of them, over all processes
+    devices
+        all of them, over all processes
     """
 
     devices: tuple[jax.Device, ...]
@@ -38,8 +39,10 @@ class Devices:
 
         Parameters
         ----------
-        batch_size : samples of an update, over all devices
-        wanted : devices of this machine to use; None takes the most that divide the batch
+        batch_size
+            samples of an update, over all devices
+        wanted
+            devices of this machine to use; None takes the most that divide the batch
 
         Raises
         ------

@@ -65,7 +65,8 @@ class Intent:
 
     Attributes
     ----------
-    labels : what whoever asked last says of where the job comes from, by name
+    labels
+        what whoever asked last says of where the job comes from, by name
     """
 
     key: str
@@ -84,13 +85,19 @@ class Attempt:
 
     Attributes
     ----------
-    phase : `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
+    phase
+        `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
         `blocked` where a job it needs did not end well
-    name : the job's name at the scheduler, by which a lost number is found again
-    id : the scheduler's number, or a local process's
-    process : of a local process: host, and start time in the kernel's ticks
-    cause : why there is this attempt: `person`, or the ending it goes on after
-    site : what the site file said
+    name
+        the job's name at the scheduler, by which a lost number is found again
+    id
+        the scheduler's number, or a local process's
+    process
+        of a local process: host, and start time in the kernel's ticks
+    cause
+        why there is this attempt: `person`, or the ending it goes on after
+    site
+        what the site file said
     """
 
     number: int

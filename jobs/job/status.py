@@ -38,12 +38,17 @@ class Status:
 
     Attributes
     ----------
-    state : NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
+    state
+        NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
         or LOST
-    ending : how an attempt ended that did not complete: a name of jobs.site.Policy
-    message : the exception, the site's own words, or who was asked
-    since : when the state was first seen, where that is known
-    seen : the job's folder as it was read
+    ending
+        how an attempt ended that did not complete: a name of jobs.site.Policy
+    message
+        the exception, the site's own words, or who was asked
+    since
+        when the state was first seen, where that is known
+    seen
+        the job's folder as it was read
     """
 
     seen: Snapshot

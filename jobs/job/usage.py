@@ -21,12 +21,17 @@ def history(job: JobFolder) -> dict[str, Any]:
 
     Returns
     -------
-    `attempts` : for each its number, cause, scheduler's number, resources, ending
-    `segments` : for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
+    attempts
+        for each its number, cause, scheduler's number, resources, ending
+    segments
+        for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
         elapsed [s], GPU-hours, CPU efficiency (CPU time / (elapsed x CPUs))
-    `used` : their sums
-    `waiting` : of a training, the share of the time in which updates waited for data; None otherwise
-    `silent` : what accounting said where it did not answer
+    used
+        their sums
+    waiting
+        of a training, the share of the time in which updates waited for data; None otherwise
+    silent
+        what accounting said where it did not answer
     """
     attempts, segments, silent = [], [], ""
     executor = job.require().executor

@@ -38,10 +38,14 @@ class Request:
 
     Attributes
     ----------
-    needs : keys of jobs whose results this one needs
-    labels : where the job comes from, by name
-    force : do finished work again
-    resources : overrides like `gpus=2`
+    needs
+        keys of jobs whose results this one needs
+    labels
+        where the job comes from, by name
+    force
+        do finished work again
+    resources
+        overrides like `gpus=2`
     """
 
     step: str

@@ -34,10 +34,14 @@ class Member:
 
     Attributes
     ----------
-    folder : of the attempt, where the processes find each other
-    id : the job's number at the scheduler
-    rank, count : this process's number, and how many there are
-    interface : network interface to speak over; None for that of the node's name
+    folder
+        of the attempt, where the processes find each other
+    id
+        the job's number at the scheduler
+    rank, count
+        this process's number, and how many there are
+    interface
+        network interface to speak over; None for that of the node's name
     """
 
     folder: Path
