@@ -25,7 +25,7 @@ _ENCODER, _PROCESSOR, _DECODER = "grid2mesh_gnn", "mesh_gnn", "mesh2grid_gnn"
 
 
 def to_deepmind(network: GraphCast) -> dict[str, np.ndarray]:
-    """The parameters by DeepMind's names, "module:name"."""
+    """The parameters by DeepMind's names, "module:name": w [in, out]; b, scale and offset [out]."""
     return {key: np.asarray(value) for prefix, mlp in _parts(network) for key, value in _mlp_to(prefix, mlp)}
 
 

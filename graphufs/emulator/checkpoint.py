@@ -28,7 +28,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:
-    """The array leaves of a pytree as host copies, each named by its path below `prefix`."""
+    """The array leaves of a pytree, of any shape, as host copies, each named by its path below `prefix`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {prefix + jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
 
@@ -120,7 +120,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
-    """The arrays of one of the checkpoint's files, after comparing its SHA-256.
+    """The arrays of one of the checkpoint's files, in the shapes they were saved with, after comparing its SHA-256.
 
     Raises
     ------

@@ -115,7 +115,7 @@ class ReplayEmulator:
         return cls(experiment, domain, network, _statistics_from(arrays))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that `from_checkpoint` needs besides the experiment."""
+        """All that `from_checkpoint` needs besides the experiment: parameters, `Domain.arrays`, statistics [level]."""
         network = checkpoint.flatten(self.network, "network")
         statistics = {
             f"statistics.{kind}.{name}": values

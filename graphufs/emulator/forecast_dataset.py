@@ -26,6 +26,10 @@ def template(
 
     Parameters
     ----------
+    initial_times, leads
+        [time] and [lead]
+    latitude, longitude
+        [lat] and [lon], degrees
     levels
         for each Replay variable its (wanted, native) levels, empty for a surface variable.
     attributes_of_all

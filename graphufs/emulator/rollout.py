@@ -65,7 +65,7 @@ def rollout_from(
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """As `rollout`, and the inputs from which the next call goes on: a long forecast in pieces."""
+    """As `rollout`, and the inputs [batch, time, level, lat, lon] to go on from: a long forecast in pieces."""
     kept, inputs = scan_steps(
         network,
         stepper,

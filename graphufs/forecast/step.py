@@ -110,7 +110,7 @@ def finished_checkpoint(layout: Layout) -> Path:
 def initial_times(
     experiment: Experiment, data: PreparedData, steps: int
 ) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:
-    """The experiment's initial times that can be used, and those that cannot.
+    """The experiment's initial times [time] that can be used, and those that cannot.
 
     Needed are the input frames, and the later stamps too where a forcing is read from the store. The truth at later
     stamps is not.

@@ -116,7 +116,7 @@ class GraphCast(eqx.Module):
         hidden_layers
             hidden layers of each MLP
         key
-            JAX random key
+            JAX random key, a scalar
         """
         size = latent_size
 

@@ -226,7 +226,7 @@ def loss_and_diagnostics(
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
 ) -> tuple[jax.Array, LossDiagnostics]:
-    """The batch's loss and diagnostics: the means of `sample_losses`."""
+    """The batch's loss, a scalar, and its diagnostics: the means of `sample_losses`."""
     found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
     mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
@@ -243,7 +243,7 @@ def batch_loss_and_grads(
     device_batch_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[tuple[jax.Array, LossDiagnostics], GraphCast]:
-    """((loss, diagnostics), gradients): means over the batch's samples.
+    """((loss, diagnostics), gradients): means over the batch's samples; the loss is a scalar.
 
     Parameters
     ----------

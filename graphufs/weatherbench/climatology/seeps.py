@@ -54,7 +54,7 @@ class SeepsClimatology:
         self._convention = convention
 
     def read(self, stamps: np.ndarray) -> dict[int, SeepsThresholds]:
-        """The thresholds at valid times, by position of the channel."""
+        """The thresholds at valid times [time], by position of the channel."""
         heavy = self._thresholds.read(stamps)
         return {
             position: SeepsThresholds(DRY_METRES[name], heavy[:, index], self._penalties[index], self._convention)

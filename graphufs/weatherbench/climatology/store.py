@@ -134,7 +134,7 @@ def write_store(
     progress: Callable[[int, int], None] = lambda done, total: None,
     **recipe: Any,
 ) -> None:
-    """Compute the climatology into a zarr store, written atomically; see `ClimatologySettings`.
+    """Compute the climatology of `stamps` [time] into a zarr store, written atomically; see `ClimatologySettings`.
 
     A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
     """

@@ -139,7 +139,7 @@ def pack(
 
 
 def as_slice(positions: np.ndarray) -> slice | np.ndarray:
-    """Ascending positions without a gap as a slice, which stores read with less ado; others as they are."""
+    """Ascending 1-D positions without a gap as a slice, which stores read faster; others as they are."""
     first = int(positions[0])
     whole = np.array_equal(positions, np.arange(first, first + len(positions)))
     return slice(first, first + len(positions)) if whole else positions

@@ -33,7 +33,7 @@ class Truth(Protocol):
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times there are usable fields for, datetime64[ns], ascending."""
+        """The times there are usable fields for, datetime64[ns] [time], ascending."""
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon], on `grid`; UserError where one is absent."""
@@ -82,7 +82,7 @@ class DatasetTruth:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times in the dataset, ascending."""
+        """The times in the dataset, datetime64[ns] [time], ascending."""
         return self._stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
@@ -171,7 +171,7 @@ class PreparedTruth:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times with usable fields, ascending."""
+        """The times with usable fields, datetime64[ns] [time], ascending."""
         return np.setdiff1d(self._prepared.stamps, self.flawed)
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ class DailyMeans:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The days, datetime64[ns], ascending."""
+        """The days, datetime64[ns] [day], ascending."""
         return self._stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ class FrameWindow:
         self._frames: dict[np.datetime64, np.ndarray] = {}
 
     def frames(self, stamps: np.ndarray) -> list[np.ndarray]:
-        """The frames at `stamps`; a time may come more than once."""
+        """The frames [channel, lat, lon] at `stamps` [time]; a time may come more than once."""
         wanted = list(stamps)
         self._frames = {stamp: self._frames[stamp] for stamp in set(wanted) & set(self._frames)}
         new = sorted(set(wanted) - set(self._frames))

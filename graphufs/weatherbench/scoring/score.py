@@ -54,7 +54,7 @@ def spatial_means(
 ) -> list[SpatialMean]:
     """The area-weighted means of each channel over regions, taken over the points where the channel has values.
 
-    With `vectors`, the means of the vectors in `vectors_in` follow.
+    With `vectors`, the means of the vectors in `vectors_in` follow. `land_sea_mask` [lat, lon] is the share of land.
     """
     masks = list(truth.mask)
     if vectors:
@@ -83,6 +83,8 @@ def usable_initial_times(
     initial_times: np.ndarray, leads: np.ndarray, stamps: np.ndarray, *, at_start: bool = True
 ) -> tuple[np.ndarray, dict[np.datetime64, np.datetime64]]:
     """The initial times with truth at all valid times and, if `at_start`, at the initial time (for baselines).
+
+    Initial times and stamps of the truth are [time], leads [lead].
 
     Returns
     -------

@@ -177,7 +177,7 @@ class ScoreState:
 
 
 def require_same_times(states: Mapping[str, ScoreState]) -> np.ndarray:
-    """The initial times all states share; forecasts are only comparable on the same ones.
+    """The initial times [time] all states share; forecasts are only comparable on the same ones.
 
     Raises
     ------
