@@ -94,6 +94,11 @@ def toa_incident_solar_radiation(
     Returns
     -------
     float64 [time, lat, lon], J m-2
+
+    Raises
+    ------
+    UserError
+        If the period is not positive.
     """
     if period_hours <= 0:
         raise UserError(f"the period of toa_incident_solar_radiation is {period_hours} h; it must be positive")

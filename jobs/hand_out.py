@@ -16,7 +16,13 @@ from jobs.job.folder import JobFolder
 
 
 def report_of(root: Path, key: str) -> Path:
-    """The report of a job's experiment."""
+    """The report of a job's experiment.
+
+    Raises
+    ------
+    UserError
+        If there is no such job, or its experiment has no report yet.
+    """
     path = Layout(JobFolder(root, key).experiment(), root).report
     if not path.exists():
         raise UserError(f"there is no report of {key} yet ({path}); submit the step `report`")

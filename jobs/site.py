@@ -20,7 +20,13 @@ Action = Literal["continue", "stop", "wait"]
 
 
 def minutes(time_limit: str) -> int:
-    """A time limit in Slurm's spelling (minutes, H:MM:SS or D-HH:MM:SS) in minutes, rounded up."""
+    """A time limit in Slurm's spelling (minutes, H:MM:SS or D-HH:MM:SS) in minutes, rounded up.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a time limit, or zero.
+    """
     days, dash, rest = time_limit.rpartition("-")
     parts = rest.split(":")
     if not (days.isdigit() or not dash) or not all(part.isdigit() for part in parts) or len(parts) > 3:
@@ -150,7 +156,13 @@ class Site(Section):
         return self
 
     def resources_of(self, step: str, overrides: Sequence[str] = ()) -> Resources:
-        """What a job of a step asks for, after overrides like `gpus=2`."""
+        """What a job of a step asks for, after overrides like `gpus=2`.
+
+        Raises
+        ------
+        UserError
+            If an override is not key=value, or a resource is not valid.
+        """
         content = {**self.resources.get("default", {}), **self.resources.get(step, {})}
         for override in overrides:
             key, equals, value = override.partition("=")
@@ -164,7 +176,13 @@ class Site(Section):
         return loading.validate(Resources, content, "the job's resources are not valid", "jobs/site.py")
 
     def folder(self, root: Path | None = None) -> Path:
-        """The root folder: one given, the site's, $GRAPHUFS_ROOT or ./graphufs-root."""
+        """The root folder: one given, the site's, $GRAPHUFS_ROOT or ./graphufs-root.
+
+        Raises
+        ------
+        UserError
+            If the site's root names an environment variable that is not set.
+        """
         if root is None:
             text = self.root or os.environ.get("GRAPHUFS_ROOT", "graphufs-root")
             filled = os.path.expandvars(os.path.expanduser(text))
@@ -190,7 +208,13 @@ def available() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The file of a site: one of the known names, or a path that ends in .yaml."""
+    """The file of a site: one of the known names, or a path that ends in .yaml.
+
+    Raises
+    ------
+    UserError
+        If no site has this name.
+    """
     if name.endswith(".yaml"):
         return Path(name)
     known = available()

@@ -101,6 +101,11 @@ def score(
     engine
         weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
         differ.
+
+    Raises
+    ------
+    UserError
+        If options exclude each other, or what is scored cannot be.
     """
     from graphufs.weatherbench.inputs.layout_checks import parse_renames
     from graphufs.weatherbench.results.official_files import (

@@ -200,6 +200,11 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
         Stay and print what comes, until the job is over.
     attempt
         Which one. [default: the last]
+
+    Raises
+    ------
+    UserError
+        If there is no such job or attempt.
     """
     job = (place or Place()).jobs([key])[0]
     job.require()
@@ -226,7 +231,13 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
 
 @app.command
 def cancel(*keys: str, place: Place | None = None) -> int:
-    """Cancel jobs, on their scheduler too."""
+    """Cancel jobs, on their scheduler too.
+
+    Raises
+    ------
+    UserError
+        If no job is named.
+    """
     place = place or Place()
     if not keys:
         raise UserError("say which jobs to cancel; `graphufs-jobs list` shows all")

@@ -155,7 +155,13 @@ def scancel(number: str) -> None:
 
 
 def test_only(script: str) -> str:
-    """What Slurm says when it would start a script's job, or why it would not take it; nothing is submitted."""
+    """What Slurm says when it would start a script's job, or why it would not take it; nothing is submitted.
+
+    Raises
+    ------
+    Refused
+        If Slurm would not accept the script.
+    """
     command = ["sbatch", "--test-only", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment())
     words = " ".join((done.stderr + done.stdout).split())

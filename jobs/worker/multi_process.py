@@ -66,7 +66,13 @@ def run(step: str, experiment: Experiment, root: Path, member: Member, **options
 
 
 def address(interface: str | None) -> str:
-    """This node's IPv4 address on an interface, by default that of its name."""
+    """This node's IPv4 address on an interface, by default that of its name.
+
+    Raises
+    ------
+    UserError
+        If this node has no such interface.
+    """
     if interface is None:
         return socket.gethostbyname(socket.gethostname())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -39,7 +39,7 @@ def test_a_wrong_command_line_is_bad_input(arguments):
 def test_bad_input_is_one_clear_message_and_leaves_nothing(tmp_path):
     result = graphufs("run", TINY, "--set", "training.batchsize=8", "--root", tmp_path / "root")
     assert result.returncode == 2
-    assert "training.batchsize: unknown key; did you mean training.batch_size?" in result.stderr
+    assert "training.batchsize: unknown key (did you mean training.batch_size?)" in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "root").exists()
 
 

@@ -83,9 +83,9 @@ def test_memory_is_an_amount_with_a_unit(text):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("executer: slurm\nexecutor: slurm\n", "executer: unknown key; did you mean executor"),
-        ("executor: slurm\npolicy: {prempted: stop}\n", "policy.prempted: unknown key; did you mean policy.preempted"),
-        ("executor: slurm\nresources: {default: {gpu: 1}}\n", "unknown key; did you mean gpus"),
+        ("executer: slurm\nexecutor: slurm\n", "executer: unknown key (did you mean executor"),
+        ("executor: slurm\npolicy: {prempted: stop}\n", "policy.prempted: unknown key (did you mean policy.preempted"),
+        ("executor: slurm\nresources: {default: {gpu: 1}}\n", "unknown key (did you mean gpus"),
         ("executor: slurm\nresources: {trian: {gpus: 1}}\n", "'trian' is no step; there are default, prepare"),
         ("executor: pbs\n", "executor"),
         ("description: none\n", "executor: is needed but not given"),

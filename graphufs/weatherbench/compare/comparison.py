@@ -48,7 +48,13 @@ class Side:
     forecast: str = FORECAST
 
     def state(self) -> ScoreState:
-        """The state behind its scores."""
+        """The state behind its scores.
+
+        Raises
+        ------
+        UserError
+            If the scores have no such forecast.
+        """
         states = self.scores.states()
         if self.forecast not in states:
             raise UserError(f"{self.name} has no forecast {self.forecast}, only {', '.join(states)}")

@@ -107,6 +107,11 @@ def pack(
     -------
     np.ndarray
         float32 [*leading, channel, lat, lon].
+
+    Raises
+    ------
+    UserError
+        If there are no channels.
     """
     packed: np.ndarray | None = None
     where: dict[str, list[tuple[int, float | None]]] = {}

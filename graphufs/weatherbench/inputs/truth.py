@@ -86,7 +86,13 @@ class DatasetTruth:
         return self._stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        """The fields at `stamps`, float32 [time, channel, lat, lon].
+
+        Raises
+        ------
+        UserError
+            If the dataset has no fields at one of them.
+        """
         wanted = np.asarray(stamps, "datetime64[ns]")
         where = np.searchsorted(self._stamps, wanted)
         found = where < len(self._stamps)

@@ -55,6 +55,11 @@ def spatial_means(
     """The area-weighted means of each channel over regions, taken over the points where the channel has values.
 
     With `vectors`, the means of the vectors in `vectors_in` follow. `land_sea_mask` [lat, lon] is the share of land.
+
+    Raises
+    ------
+    UserError
+        If a channel has no value at any point.
     """
     masks = list(truth.mask)
     if vectors:

@@ -103,14 +103,26 @@ class JobOperator(BaseOperator):
         self._client_: SiteClient | None = None
 
     def execute(self, context: Context) -> Any:
-        """Submit the job, or find it again, and wait for it in the triggerer."""
+        """Submit the job, or find it again, and wait for it in the triggerer.
+
+        Raises
+        ------
+        AirflowSkipException
+            If the run does not want this step.
+        """
         if not self.wanted:
             raise AirflowSkipException(f"{self.step} is not wanted in this run")
         deadline = None if self._patience is None else time.time() + self._patience.total_seconds()
         return self._submit(context, deadline)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when the site can be asked again."""
+        """Go on when the site can be asked again.
+
+        Raises
+        ------
+        AirflowFailException
+            If the deadline passed before the site could be asked.
+        """
         if event.get("late"):
             raise AirflowFailException(
                 f"{self.step} was not submitted: site {self.site} could not be asked until the deadline of "
@@ -120,7 +132,13 @@ class JobOperator(BaseOperator):
         return self._submit(context, event.get("deadline"))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """See what became of the job."""
+        """See what became of the job.
+
+        Raises
+        ------
+        AirflowFailException
+            If the deadline passed before the job was done, or the job failed.
+        """
         self._job = event["key"]
         if event.get("late"):
             state = (

@@ -19,7 +19,13 @@ class MirrorOperator(SiteCommand):
         super().__init__(**{"doc_md": "Fetch what forms and pages show from the site.", **kwargs})
 
     def ask(self, client: SiteClient, context: Context) -> Any:
-        """What was fetched, removed and left out."""
+        """What was fetched, removed and left out.
+
+        Raises
+        ------
+        AirflowSkipException
+            If the site cannot be reached; the old copy stays.
+        """
         try:
             done = refresh(client, self.site, lambda words: self.log.info("%s", words))
         except Unreachable as error:

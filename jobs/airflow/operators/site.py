@@ -51,7 +51,13 @@ class SiteCommand(BaseOperator):
         return self._ask(context, time.time() + self.patience.total_seconds())
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when the site can be asked again."""
+        """Go on when the site can be asked again.
+
+        Raises
+        ------
+        AirflowFailException
+            If the deadline passed before the site could be asked.
+        """
         if event.get("late"):
             raise AirflowFailException(f"site {self.site} could not be asked for {self.patience}")
         return self._ask(context, event["deadline"])
@@ -84,7 +90,13 @@ class PreflightOperator(SiteCommand):
         self.job_resources = job_resources
 
     def ask(self, client: SiteClient, context: Context) -> Any:
-        """The findings; what is missing fails the task."""
+        """The findings; what is missing fails the task.
+
+        Raises
+        ------
+        AirflowFailException
+            If the site is not ready.
+        """
         wanted = [f"--resource={one}" for one in self.job_resources]
         content = client.run("sites", "--check", *wanted, timeout=PREFLIGHT)
         bad = []

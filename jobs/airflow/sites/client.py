@@ -108,7 +108,13 @@ class SiteClient:
                 await asyncio.wait_for(connection.wait_closed(), 5)
 
     def words(self, arguments: Sequence[str]) -> list[str]:
-        """The words after the job command."""
+        """The words after the job command.
+
+        Raises
+        ------
+        Refused
+            If an argument contains a zero byte.
+        """
         words = [*arguments, f"--site={self.name}", "--json"]
         for word in words:
             if "\0" in word:
