@@ -28,9 +28,8 @@ from devstack.airflow.settings import TOP, Database, Settings
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
-from jobs.job.status import Status
+from jobs.job.status import Status, read_statuses
 from jobs.site import SHIPPED
 
 POLL = 2
@@ -151,7 +150,7 @@ def interruptible() -> Iterator[None]:
 def living(root: Path) -> list[Status]:
     """The jobs of a root that are not over."""
     states = ("SUBMITTING", "PENDING", "RUNNING")
-    return [status for status in state.look(JobFolder.all(root)) if status.state in states]
+    return [status for status in read_statuses(JobFolder.all(root)) if status.state in states]
 
 
 def ready(stack: Stack, root: Path) -> str:

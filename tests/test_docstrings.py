@@ -103,7 +103,7 @@ def test_a_docstring_of_another_layout_is_found(source: str, fault: str) -> None
     [
         "def _f(x: np.ndarray): raise UserError('no')",
         "def f(x: jax.Array) -> int:\n    'How many of x [..., 3].'\n    def g(): raise UserError('no')",
-        "def f():\n    '''What.\n\n    Raises\n    ------\n    UserError\n        If.\n    '''\n    raise UserError('no')",
+        "def f():\n    '''A.\n\n    Raises\n    ------\n    UserError\n        If.\n    '''\n    raise UserError(0)",
         "class C:\n    'Fields [lat, lon].'\n    def f(self) -> np.ndarray:\n        'Their sum.'",
     ],
 )

@@ -103,13 +103,13 @@ class Status:
         }
 
 
-def look(jobs: Sequence[JobFolder]) -> list[Status]:
+def read_statuses(jobs: Sequence[JobFolder]) -> list[Status]:
     """The states of jobs, in one call of squeue and one of sacct for all of them together."""
-    return of([job.read() for job in jobs])
+    return statuses_of([job.read() for job in jobs])
 
 
-def of(snapshots: Sequence[Snapshot]) -> list[Status]:
-    """The same for folders that were read just now. Of what is not live, whether it is done is read once more."""
+def statuses_of(snapshots: Sequence[Snapshot]) -> list[Status]:
+    """As `read_statuses`, of folders read just now; the result of a job that is not live is read once more."""
     numbers = [_id(seen) for seen in snapshots]
     answers = _Answers.of(
         [

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.errors import UserError
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
+from jobs.job.status import read_statuses
 from jobs.submission import submit
 
 LIMIT = 65536
@@ -54,7 +54,7 @@ def poll(wishes: list[Wish]) -> list[dict[str, Any]]:
     """
     known = [wish for wish in wishes if wish.job.exists]
     answers: dict[str, dict[str, Any]] = {wish.job.key: {"key": wish.job.key, "state": "NONE"} for wish in wishes}
-    for wish, status in zip(known, state.look([wish.job for wish in known]), strict=True):
+    for wish, status in zip(known, read_statuses([wish.job for wish in known]), strict=True):
         what = "nothing"
         if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
             what, status = submit.tend(wish.job)

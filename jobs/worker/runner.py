@@ -29,8 +29,8 @@ from graphufs.errors import Diverged, UserError
 from graphufs.steps import Event, Part, run_step
 from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
-from jobs.job import status as state
 from jobs.job.folder import RESERVE, JobFolder, now
+from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site, minutes
 
@@ -179,7 +179,7 @@ class Running:
             needed, waited = JobFolder(self.job.root, key), time.monotonic()
             while needed.result() is None:
                 if self.site.executor == "local":
-                    failed = state.look([needed])[0].over
+                    failed = read_statuses([needed])[0].over
                 else:  # the scheduler started this job after that one; the shared file system may lag behind
                     failed = time.monotonic() - waited > FILES_LAG
                 if failed and needed.result() is None:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from graphufs.cli import main as cli
+from graphufs.cli import main
 from graphufs.config import loading
 from graphufs.errors import Diverged
 from graphufs.steps import CHAINS, STEPS
@@ -143,7 +143,7 @@ def test_a_training_that_diverges_has_failed(monkeypatch, tmp_path, capsys):
     def diverge(*arguments, **options):
         raise Diverged("the loss of update 7 is not finite")
 
-    monkeypatch.setattr(cli, "run_steps", diverge)
+    monkeypatch.setattr(main, "run_steps", diverge)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["train", str(TINY), "--root", str(tmp_path)])
+        main.main(["train", str(TINY), "--root", str(tmp_path)])
     assert ended.value.code == 1 and "update 7 is not finite" in capsys.readouterr().err

@@ -12,9 +12,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
-from jobs.cli import app as command
-from jobs.cli import main as cli
-from jobs.cli import tables, wait
+from jobs.cli import app, main, tables, wait
 from jobs.job.folder import JobFolder, now
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings
@@ -28,7 +26,7 @@ def call(capfd):
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
-            cli.main(list(map(str, arguments)))
+            main.main(list(map(str, arguments)))
         out, error = capfd.readouterr()
         return ended.value.code, out, error
 
@@ -50,7 +48,7 @@ def failed(fake, tmp_path):
 def told(out):
     """The JSON of an answer that is nothing but JSON."""
     content = json.loads(out)
-    assert content["protocol"] == command.PROTOCOL and content["graphufs"]
+    assert content["protocol"] == app.PROTOCOL and content["graphufs"]
     return content
 
 

@@ -13,8 +13,8 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from jobs import preflight
-from jobs.job import status as state
 from jobs.job.folder import JobFolder, now
+from jobs.job.status import read_statuses
 from jobs.scheduler import slurm
 from jobs.site import Site
 from jobs.submission import submit
@@ -151,7 +151,7 @@ def test_a_cancelled_job_starts_again_when_asked(fake, root):
     submit.cancel(job)
     assert fake.calls("scancel") == ["12"] and (job.path / "cancel.json").exists()
     fake.account("CANCELLED by 0")
-    assert state.look([job])[0].state == "CANCELLED"
+    assert read_statuses([job])[0].state == "CANCELLED"
     assert submit.cancel(job).state == "CANCELLED" and len(fake.calls("scancel")) == 1
     fake.say("sbatch", "Submitted batch job 13")
     fake.row("PENDING", "13")
