@@ -47,7 +47,7 @@ def with_descendants(found: set[int], table: Mapping[int, Row]) -> set[int]:
 
 
 def send(pid: int, number: int) -> None:
-    """Send a signal; it is no error that the process is gone."""
+    """Send a signal; a process that is gone is not an error."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -55,7 +55,7 @@ def send(pid: int, number: int) -> None:
 
 
 def free_port(wanted: int = 0, taken: tuple[int, ...] = ()) -> int:
-    """A port of the loopback address that nobody has now; the wanted one, if it is free.
+    """A port of the loopback address that is free now; the wanted one, if it is free.
 
     It is from below those that outgoing connections are given: what is stopped for a while finds it still free.
 
@@ -129,7 +129,7 @@ class Keeper:
         return str(self.log / f"{name}.log")
 
     def save(self) -> None:
-        """Write the record. Nobody else can read it."""
+        """Write the record, readable by its owner only."""
         processes = {name: asdict(process) for name, process in self.processes.items()}
         unfinished = self._record.with_suffix(".partial")
         write_private(unfinished, json.dumps({**self.record(), "processes": processes}, indent=1))

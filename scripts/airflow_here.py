@@ -39,7 +39,7 @@ NIGHTS = {
     name: os.environ.get(name, value)
     for name, value in {"GRAPHUFS_NIGHTLY_EXPERIMENT": "demo", "GRAPHUFS_NIGHTLY_SITE": "local"}.items()
 }
-"""What a night by the clock scores, where nobody has set it otherwise."""
+"""What a night by the clock scores, where it is not set otherwise."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -167,7 +167,7 @@ Ctrl-C stops it. Its database stays, and jobs go on."""
 
 
 def main() -> int:
-    """Start it, and leave it up until somebody asks for the end."""
+    """Start it, and leave it up until it is asked to end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
     parser.add_argument("--port", type=int, default=0, help="of the user interface; by default a free one")

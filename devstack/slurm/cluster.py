@@ -53,7 +53,7 @@ def find_program(name: str) -> str | None:
 
 
 def missing_programs() -> list[str]:
-    """The programs a cluster needs and this machine lacks."""
+    """The programs a cluster needs that are missing on this machine."""
     return [name for name in PROGRAMS if find_program(name) is None]
 
 

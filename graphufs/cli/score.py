@@ -165,7 +165,8 @@ def score(
     if outcome.excluded:
         time, missing = next(iter(outcome.excluded.items()))
         console.print(
-            f"{len(outcome.excluded)} initial times left out for want of truth: {time}, say, lacks {missing}",
+            f"{len(outcome.excluded)} initial times are left out because truth is missing: for example, {time} has "
+            f"none at {missing}",
             soft_wrap=True,
         )
     for note in outcome.notes:

@@ -240,7 +240,7 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
     """
     while not TURNS.acquire(timeout=1.0):
         if parallel.abandoned():
-            raise Stopped("nobody waits for this segment any more")
+            raise Stopped("the segment is not needed any more: its task was cancelled")
     try:
         store, selection, header, mask = _opened(order)
         return write_segment(

@@ -196,7 +196,7 @@ class Labels:
         return tuple(sorted({label.variable for label in (*self.rows, *self.outputs)}))
 
     def renamed(self, names: Mapping[str, str]) -> Labels:
-        """The same channels in the same order with other names; what `names` lacks keeps its own.
+        """The same channels in the same order with other names; what is not in `names` keeps its own.
 
         Raises
         ------
@@ -291,7 +291,9 @@ def channel_counts(parameters: Mapping[str, Any]) -> tuple[int, int]:
     first, last = ROWS[0], output_tensors(parameters)[0]
     for key in (first, last):
         if key not in parameters:
-            raise UserError(f"the parameters lack {key}; they are not those of a whole GraphCast network")
+            raise UserError(
+                f"the parameter {key} is missing; these are not the parameters of a complete GraphCast network"
+            )
     return parameters[first].shape[0] - STRUCTURAL, parameters[last].shape[1]
 
 

@@ -223,7 +223,7 @@ def _take(key: str, here: np.ndarray, there: np.ndarray, axis: tuple[int, _Match
 def _misfits(
     part: str, keys: Sequence[str], here: Tensors, there: Tensors, axes: Mapping[str, tuple[int, _Match]]
 ) -> dict[str, str]:
-    """Why each tensor of a perceptron cannot be taken; empty if all can. It is taken whole or not at all."""
+    """Why each tensor of a perceptron cannot be taken; empty if all can. All of them are taken, or none."""
     layers, other_layers = (sum(key.endswith(":w") for key in _of(part, tensors)) for tensors in (here, there))
     if not other_layers:
         return dict.fromkeys(keys, "the source has no such part")

@@ -47,8 +47,8 @@ def unflatten(like: Any, arrays: Arrays, prefix: str, origin: Path) -> Any:
     if stored != set(names):
         missing, unexpected = sorted(set(names) - stored)[:3], sorted(stored - set(names))[:3]
         raise UserError(
-            f"the checkpoint {origin} belongs to another network: it lacks {missing or 'nothing'} and has "
-            f"{unexpected or 'nothing'} in excess; use the experiment it was made with"
+            f"the checkpoint {origin} belongs to another network: {missing or 'nothing'} is missing and "
+            f"{unexpected or 'nothing'} is in excess; use the experiment it was made with"
         )
     restored = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
@@ -106,12 +106,12 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If `path` is no checkpoint, or of a format this version does not read.
+        If `path` is not a checkpoint, or of a format this version does not read.
     """
     try:
         meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no checkpoint: {error}; give a folder with meta.json and emulator.npz") from None
+        raise UserError(f"{path} is not a checkpoint: {error}; give a folder with meta.json and emulator.npz") from None
     if meta.get("format") != FORMAT:
         raise UserError(
             f"the checkpoint {path} has format {meta.get('format')!r}; this version of graphufs reads {FORMAT}"

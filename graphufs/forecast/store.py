@@ -50,7 +50,7 @@ class ForecastWriter:
         return self._store.is_dir() and (self._done / str(first)).exists()
 
     def open(self, make_template: Callable[[], xr.Dataset], *, should_stop: Callable[[], bool]) -> None:
-        """Make the store if nobody has yet; to be called once before `write`.
+        """Make the store if it does not exist; to be called once before `write`.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class ForecastWriter:
         fsync(self._done)
 
     def finish(self, blocks: Iterable[int]) -> None:
-        """Give the full store its name. Nobody else may write meanwhile: call it with the forecasts' lock held alone.
+        """Give the full store its name. Call it with the forecasts' lock held alone, so that there is no other writer.
 
         Parameters
         ----------

@@ -294,7 +294,7 @@ class GraphCast(eqx.Module):
             total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
             total = _scale_sums(step.edges, total, graph.mesh_degrees).astype(mesh.dtype)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
-            # after the last step nobody reads the edges, and the compiler drops them
+            # after the last step the edges are not read, and the compiler drops them
             return mesh, _add_static(scale_columns(message, step.edges.scale), edge), offset + step.edges.offset
 
         edge, offset = edges.mesh, self.processor.embed_edges.offset

@@ -122,7 +122,7 @@ def history(root: Path) -> list[RegistryEvent]:
     Raises
     ------
     UserError
-        If an event lacks or cannot be read: nothing is then concluded from the others.
+        If an event is missing or cannot be read: nothing is then concluded from the others.
     """
     folder = _folder(root)
     numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
@@ -158,7 +158,7 @@ def champion(root: Path, experiment_name: str) -> RegisteredModel | None:
 
 
 def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> RegisteredModel | None:
-    """The model somebody asks for; None if no model of that experiment name can be it.
+    """The model that is asked for; None if no model of that experiment name can be it.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def _read(path: Path, number: int) -> RegistryEvent:
             raise UserError(f"{path} is of another format than this version's, {FORMAT}; use the version that wrote it")
         event = RegistryEvent(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is no event of a registry ({error!r}); restore it from a copy") from None
+        raise UserError(f"{path} is not an event of a registry ({error!r}); restore it from a copy") from None
     if event.number != number:
         raise UserError(f"{path} holds event {event.number}; restore it from a copy")
     return event

@@ -132,7 +132,7 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
 
 
 def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | None:
-    """What keeps maps and spectra, at the leads asked for that were forecast; None if nobody asks."""
+    """What keeps maps and spectra, at the leads asked for that were forecast; None if none are asked for."""
     options, leads = experiment.evaluation, reference.forecasts.leads
     wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in options.map_leads]
     if not options.map_leads:

@@ -109,5 +109,5 @@ def err() -> Console:
 
 
 def out() -> Console:
-    """Standard output, wide enough for tables where it is no terminal."""
+    """Standard output, wide enough for tables where it is not a terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

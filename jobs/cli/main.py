@@ -239,7 +239,7 @@ def cancel(*keys: str, place: Place | None = None) -> int:
     """
     place = place or Place()
     if not keys:
-        raise UserError("say which jobs to cancel; `graphufs-jobs list` shows all")
+        raise UserError("no job to cancel is named; `graphufs-jobs list` shows all")
     return _each(place, keys, submit.cancel)
 
 

@@ -8,7 +8,7 @@
     cancel.json          someone asked for the end
     attempts/<n>/        attempt.json (Attempt), payload.pkl, script.sh, submitit/ (logs), reserve, segments.jsonl
                          (every start and end of the work), claim* (the one job that may do it), ending.json
-                         (an exception), observed.json (since when nobody knows the job)
+                         (an exception), observed.json (since when its state is unknown)
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Intent:
     Attributes
     ----------
     labels
-        what whoever asked last says of where the job comes from, by name
+        where the job comes from, by name, as its last submitter says
     """
 
     key: str
@@ -87,7 +87,7 @@ class Attempt:
     ----------
     phase
         `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
-        `blocked` where a job it needs did not end well
+        `blocked` where a job it needs did not succeed
     name
         the job's name at the scheduler, by which a lost number is found again
     id
@@ -129,7 +129,7 @@ class JobFolder:
 
     def __init__(self, root: Path, key: str) -> None:
         if not KEY.fullmatch(key):
-            raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
+            raise UserError(f"{key!r} is not a job key; use letters, digits, dots, dashes and underscores, at most 151")
         self.root, self.key = root, key
         self.path = root / "jobs" / key
 

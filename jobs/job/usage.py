@@ -89,7 +89,7 @@ def _joined(attempt: int, noted: list[dict[str, Any]], accounted: list[dict[str,
 
 
 def _of_steps(row: dict[str, str], accounted: list[dict[str, str]]) -> dict[str, str]:
-    """CPU time and energy of a start: those of its steps, where an allocation's row lacks them, as when cut short."""
+    """CPU time and energy of a start: those of its steps, where an allocation's row has none, as when cut short."""
     inside = [r for r in accounted if r["JobID"].startswith(row["JobID"] + ".") and r["Start"] >= row["Start"]]
     steps = [r for r in inside if row["End"] == "Unknown" or r["Start"] <= row["End"]]
     total = seconds(row["TotalCPU"]) or sum(seconds(r["TotalCPU"]) for r in steps)

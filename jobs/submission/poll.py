@@ -40,7 +40,7 @@ def parse(text: str, root: Path) -> list[Wish]:
         wishes = []
         for key, cursor in asked.items():
             if not all(isinstance(offset, int) and offset >= 0 for offset in (cursor or {}).values()):
-                raise ValueError(f"{cursor!r} is no cursor")
+                raise ValueError(f"{cursor!r} is not a cursor")
             wishes.append(Wish(JobFolder(root, key), dict(cursor or {})))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'poll reads JSON like {{"jobs": {{"KEY": {{}}}}}} from standard input: {error}') from None

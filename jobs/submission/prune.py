@@ -27,7 +27,7 @@ class Waste:
 
 
 def find(root: Path, days: float) -> list[Waste]:
-    """Folders older than `days` that nobody needs: jobs that are over, and shared data out of use.
+    """Folders older than `days` that are not needed: jobs that are over, and shared data out of use.
 
     Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
     """

@@ -76,7 +76,7 @@ def submit(request: Request) -> tuple[str, Status]:
         If the request is wrong, or its key belongs to other work.
     """
     if request.step not in STEPS:
-        raise UserError(f"{request.step!r} is no step; there are {', '.join(STEPS)}")
+        raise UserError(f"{request.step!r} is not a step; the steps are {', '.join(STEPS)}")
     resources = request.site.resources_of(request.step, request.resources)
     _check(request, resources)
     job = request.job()
@@ -105,11 +105,11 @@ def check(request: Request) -> None:
 def _check(request: Request, resources: Resources) -> None:
     if resources.nodes > 1 and request.step not in SEVERAL_NODES:
         raise UserError(
-            f"{request.step} runs on one node, but {resources.nodes} are asked for; several nodes serve "
+            f"{request.step} runs on one node, but {resources.nodes} are asked for; several nodes are possible for "
             f"{', '.join(SEVERAL_NODES)}; a forecast is divided by resources.blocks"
         )
     if resources.blocks > 1 and (request.step != "forecast" or request.site.executor != "slurm"):
-        raise UserError("resources.blocks divides a forecast on a site with Slurm, nothing else")
+        raise UserError("resources.blocks applies only to forecasts on a site with Slurm; leave it out")
     if resources.nodes > 1 and request.site.executor != "slurm":
         raise UserError(f"{resources.nodes} nodes are asked for, but the site's executor is {request.site.executor}")
     for key in request.needs:

@@ -80,7 +80,9 @@ def address(interface: str | None) -> str:
             answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
         except OSError:
             names = ", ".join(name for _, name in socket.if_nameindex())
-            raise UserError(f"the site's interface {interface!r} is not there; this node has {names}") from None
+            raise UserError(
+                f"this node has no interface {interface!r}, it has {names}; change `interface` in the site's file"
+            ) from None
     return socket.inet_ntoa(answer[20:24])
 
 

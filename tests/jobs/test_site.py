@@ -64,7 +64,9 @@ def test_what_is_no_time_limit_is_refused(text):
 
 def test_a_wrong_time_limit_is_named_with_its_place(tmp_path):
     path = written(tmp_path, "executor: slurm\nresources: {train: {time_limit: 4h}}\n")
-    with pytest.raises(UserError, match=r"(?s)own\.yaml is not a valid site.*resources\.train.*'4h' is no time limit"):
+    with pytest.raises(
+        UserError, match=r"(?s)own\.yaml is not a valid site.*resources\.train.*'4h' is not a time limit"
+    ):
         load(str(path))
 
 
@@ -85,7 +87,7 @@ def test_memory_is_an_amount_with_a_unit(text):
         ("executer: slurm\nexecutor: slurm\n", "executer: unknown key (did you mean executor"),
         ("executor: slurm\npolicy: {prempted: stop}\n", "policy.prempted: unknown key (did you mean policy.preempted"),
         ("executor: slurm\nresources: {default: {gpu: 1}}\n", "unknown key (did you mean gpus"),
-        ("executor: slurm\nresources: {trian: {gpus: 1}}\n", "'trian' is no step; there are default, prepare"),
+        ("executor: slurm\nresources: {trian: {gpus: 1}}\n", "'trian' is not a step; allowed are default, prepare"),
         ("executor: pbs\n", "executor"),
         ("description: none\n", "executor: is needed but not given"),
         ("executor: slurm\npolicy: {killed: retry}\n", "policy.killed"),
@@ -143,7 +145,7 @@ def test_the_root_is_the_one_given_else_the_sites_else_the_environments(tmp_path
 
 def test_a_root_with_a_variable_that_is_not_set_is_refused(monkeypatch):
     monkeypatch.delenv("NO_SUCH_SCRATCH", raising=False)
-    with pytest.raises(UserError, match=r"\$NO_SUCH_SCRATCH/graphufs holds a variable that is not set"):
+    with pytest.raises(UserError, match=r"\$NO_SUCH_SCRATCH/graphufs names an environment variable that is not set"):
         site_of(root="$NO_SUCH_SCRATCH/graphufs").folder()
 
 

@@ -1,4 +1,4 @@
-"""Two forecasts compared: paired differences of a score over common initial times, and which are beyond chance."""
+"""Two forecasts compared: paired differences of a score over common initial times, and which are significant."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Comparison:
     inference
         A minus B.
     significant
-        Where the difference is beyond chance at `level`, many tests considered as `control` says.
+        Where the difference is significant at `level`, many tests considered as `control` says.
     initial_times
         Those of both, datetime64[ns].
     only_a, only_b

@@ -93,8 +93,8 @@ def pack(
     Parameters
     ----------
     dataset
-        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable that
-        lacks a leading dimension is repeated along it.
+        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable
+        without a leading dimension is repeated along it.
     channels
         What to take, in this order.
     leading

@@ -145,7 +145,7 @@ def check_derived(dataset: xr.Dataset, names: Iterable[str], origin: str) -> Non
     for name in names:
         recipe = DERIVED_VARIABLES[name]
         if lacking := [needed for needed in recipe.inputs if needed not in dataset]:
-            raise UserError(f"{name} is made of {', '.join(recipe.inputs)}; {origin} lacks {', '.join(lacking)}")
+            raise UserError(f"{name} is made of {', '.join(recipe.inputs)}; {origin} has no {', '.join(lacking)}")
         if recipe.column and dataset.sizes.get("level", 0) < 2:
             raise UserError(f"{name} needs at least two levels; {origin} has {dataset.sizes.get('level', 0)}")
         if recipe.hours and "prediction_timedelta" not in dataset.dims:

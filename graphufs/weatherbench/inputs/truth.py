@@ -138,7 +138,7 @@ def require_channels(
         return tuple(there)
     if lacking := [str(channel) for channel in wanted if channel not in there]:
         raise UserError(
-            f"{origin} lacks {', '.join(lacking)}, which the forecasts have; it has {', '.join(map(str, there))}"
+            f"{origin} has no {', '.join(lacking)}, which the forecasts have; it has {', '.join(map(str, there))}"
         )
     return tuple(wanted)
 

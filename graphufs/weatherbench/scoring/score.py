@@ -193,7 +193,7 @@ def score(
     truths, climatology_window, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
         valid = time + forecasts.offsets
-        # without baselines nobody looks at the initial time, and nothing need be known of it
+        # without baselines the initial time is not looked at, and nothing need be known of it
         times = np.concatenate([[time], valid]) if baselines else valid
         seen, climatology_frames = truths.frames(times), climatology_window.frames(times)
         thresholds = seeps.read(valid) if seeps is not None else {}

@@ -1,4 +1,4 @@
-"""Tasks that ask a site something short. While a site cannot be asked, such a task waits without a worker."""
+"""Tasks that ask a site something short. While a site is unreachable, such a task waits without a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SiteCommand(BaseOperator):
     site
         The site's name.
     patience
-        How long to wait for a site that cannot be asked.
+        How long to wait for a site that is unreachable.
     """
 
     template_fields: Sequence[str] = ("site",)
@@ -59,14 +59,14 @@ class SiteCommand(BaseOperator):
             If the deadline passed before the site could be asked.
         """
         if event.get("late"):
-            raise AirflowFailException(f"site {self.site} could not be asked for {self.patience}")
+            raise AirflowFailException(f"site {self.site} was unreachable for {self.patience}")
         return self._ask(context, event["deadline"])
 
     def _ask(self, context: Context, deadline: float) -> Any:
         try:
             return self.ask(SiteClient.load(self.site), context)
         except Unreachable as error:
-            self.log.warning("Site %s cannot be asked now: %s. Waiting until it can", self.site, error)
+            self.log.warning("Site %s is unreachable: %s. Waiting until it answers", self.site, error)
             raise TaskDeferred(trigger=SiteTrigger(self.site, deadline), method_name="execute_again") from None
         except (UserError, Refused) as error:
             raise AirflowFailException(f"site {self.site} says: {error}") from None

@@ -335,7 +335,7 @@ def test_durations_are_short_to_read(seconds, expected):
     assert tables.duration(seconds) == expected
 
 
-def test_the_table_shows_progress_and_since_when_nobody_knows(fake, tmp_path):
+def test_the_table_shows_progress_and_since_when_unknown(fake, tmp_path):
     event = {"label": "one", "done": 250, "total": 1000, "unit": "updates", "metrics": {"loss": 0.125}}
     running, done, unknown = (job_of(tmp_path, key, id=number) for key, number in (("a", "1"), ("b", "2"), ("c", "3")))
     write_json(running.path / "progress.json", {**event, "at": ago(5), "attempt": 1})

@@ -192,7 +192,7 @@ def test_who_does_not_answer_is_named(fake, tmp_path):
     fake.row("RUNNING")
     assert look(job).state == "RUNNING"
     fake.say("squeue")
-    assert look(job).message == "sacct: there is no such command here"
+    assert look(job).message == "sacct: command not found"
 
 
 @pytest.mark.parametrize(

@@ -222,9 +222,9 @@ def test_tend_goes_on_with_a_job_when_the_one_it_needs_is_done(fake, root):
         ("forecast", ["nodes=2"], "slurm", "forecast runs on one node.*blocks"),
         ("report", ["nodes=2"], "slurm", "report runs on one node"),
         ("train", ["nodes=2"], "local", "2 nodes are asked for, but the site's executor is local"),
-        ("train", ["blocks=2"], "slurm", "blocks divides a forecast"),
-        ("forecast", ["blocks=2"], "local", "blocks divides a forecast on a site with Slurm"),
-        ("trian", [], "slurm", "'trian' is no step; there are prepare"),
+        ("train", ["blocks=2"], "slurm", "blocks applies only to forecasts"),
+        ("forecast", ["blocks=2"], "local", "blocks applies only to forecasts on a site with Slurm"),
+        ("trian", [], "slurm", "'trian' is not a step; the steps are prepare"),
         ("train", ["gpsu=2"], "slurm", "did you mean gpus"),
     ],
 )
@@ -409,7 +409,7 @@ def test_where_there_is_no_slurm_a_submission_is_no_accident(fake, root):
     except UserError as error:
         assert "Slurm" in str(error) or "srun" in str(error) or "sbatch" in str(error)
     else:
-        assert status.state == "REFUSED" and "no such command" in status.message
+        assert status.state == "REFUSED" and "command not found" in status.message
 
 
 def test_a_preflight_where_there_is_no_slurm_is_no_accident(fake):
