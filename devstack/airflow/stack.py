@@ -194,8 +194,8 @@ class Stack(Keeper):
         StackError
             If a program is missing, the folder is in use, or a part does not start.
         """
-        if lacks := missing(self.settings.database):
-            raise StackError(f"not found on this machine: {' and '.join(lacks)}")
+        if absent := missing(self.settings.database):
+            raise StackError(f"not found on this machine: {' and '.join(absent)}")
         if any(map(self.alive, self.processes)):
             raise StackError(f"an Airflow is up already in {self.base}")
         if self.base.exists() and not self._record.exists() and any(self.base.iterdir()):

@@ -137,7 +137,7 @@ def read_frames(
 
 
 def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which channels of which frames lack a finite value at a point where there must be one: bool [n, channel]."""
+    """Which channels of which frames have no finite value at a point where there must be one: bool [n, channel]."""
     bad = np.empty(frames.shape[:2], bool)
     everywhere = [bool(there.all()) for there in mask]
     for index, channel in np.ndindex(*bad.shape):

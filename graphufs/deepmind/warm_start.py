@@ -165,7 +165,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Match:
-    """For each channel here its place in the source, None for one the source lacks."""
+    """For each channel here its place in the source, None for one the source does not have."""
 
     places: tuple[int | None, ...]
     labels: tuple[Label, ...]
@@ -179,7 +179,7 @@ class _Match:
         substitutes = {}
         for pair in STAND_INS:
             for mine, other in ((pair.one, pair.other), (pair.other, pair.one)):
-                # only for a variable the source lacks, and only if no channel here has a better claim
+                # only for a variable missing from the source, and only if no channel here has a better claim
                 if mine not in names and other in names and other not in {label.variable for label in ours}:
                     substitutes[mine] = (other, pair.difference)
         places = tuple(

@@ -1,8 +1,8 @@
 """The step `forecast`: roll the trained emulator out from every initial time into one WeatherBench2-layout store.
 
-Initial times are rolled out in blocks, always the same and of the same size: whoever computes a block, in whatever
-order, gets what an undisturbed forecast gets, bit for bit. So parts of a forecast are shares of its blocks, written by
-several processes into one unfinished store; the forecast as a whole adds the missing blocks and finishes it.
+Initial times are rolled out in blocks, always the same and of the same size: any process that computes a block, in
+any order, gets what an undisturbed forecast gets, bit for bit. So parts of a forecast are shares of its blocks, written
+by several processes into one unfinished store; the forecast as a whole adds the missing blocks and finishes it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The models of a root: candidates, champions and retired ones, as an append-only history tells them.
 
 Below `<root>/registry/history/` each event is one small JSON file, named by its number, written atomically and never
-changed. The number is taken by whoever creates the file first, so that two writers never decide on the same past; who
-comes second looks again. Roles are what folding the history gives: an experiment name never has more than one champion.
+changed. The writer that creates the file first takes the number, so that two never decide on the same past; the second
+one reads again. Roles are what folding the history gives: an experiment name never has more than one champion.
 This module imports no array library, so that the control plane can read registries.
 """
 

@@ -141,7 +141,7 @@ class ReplayStore:
         return int(self._dataset.variables[name].encoding.get("preferred_chunks", {}).get("time", 1))
 
     def read(self, name: str, stamps: np.ndarray | None = None, levels: np.ndarray | None = None) -> np.ndarray:
-        """Read a variable, float32 [time, level, lat, lon] with the dimensions it lacks left out.
+        """Read a variable, float32 [time, level, lat, lon] without the dimensions it does not have.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ def open_store(url: str, component: str, storage_options: Mapping[str, Any] | No
     Raises
     ------
     UserError
-        If it cannot be opened or is no store of that component.
+        If it cannot be opened or is not a store of that component.
     """
     url = clean_url(url)
     raw = open_zarr(

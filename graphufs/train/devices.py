@@ -1,7 +1,7 @@
 """The devices a training runs on: a batch is divided among them, parameters are the same on all.
 
 On one device nothing is sharded. With several, each holds its part of the batch (`jax.sharding`), and with several
-processes (`jax.distributed`, started by whoever starts the processes) each process brings its part.
+processes (`jax.distributed`, started by the one that starts the processes) each process brings its part.
 """
 
 from __future__ import annotations

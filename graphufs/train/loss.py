@@ -42,7 +42,7 @@ class LossDiagnostics(NamedTuple):
     by_level
         e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the
         normalised target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target
-        that is no input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it
+        that is not an input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it
     """
 
     by_variable: dict[str, jax.Array]

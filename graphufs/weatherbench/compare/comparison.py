@@ -275,7 +275,7 @@ def _significant(p_values: np.ndarray, level: float, control: Control) -> np.nda
     finite = np.isfinite(p_values)
     found = np.zeros(p_values.shape, bool)
     if finite.any():
-        from scipy import stats  # takes seconds, and whoever draws scores needs none of it
+        from scipy import stats  # takes seconds, and plotting scores does not need it
 
         found[finite] = stats.false_discovery_control(p_values[finite]) < level
     return found

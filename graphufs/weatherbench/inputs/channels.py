@@ -173,7 +173,7 @@ def unpack(
     -------
     tuple
         For each variable its dimensions ("channel" replaced by "level", or gone for a surface variable) and values;
-        and the levels, ascending, the same for all variables. Where a variable lacks a level, it is NaN there.
+        and the levels, ascending, the same for all variables. Where a variable has no such level, it is NaN.
     """
     axis = list(dims).index("channel")
     levels = np.array(sorted({channel.level for channel in channels if channel.level is not None}))
