@@ -97,7 +97,7 @@ def test_a_file_travels_in_json_unless_it_is_too_large_or_outside(root):
     assert packed["sha256"] == hashlib.sha256(content).hexdigest()
     with pytest.raises(UserError, match="256 bytes, more than the limit of 255"):
         hand_out.packed(root, "bytes", 255)
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         hand_out.packed(root, "runs", 255)
     for name in ("../secret", "link", "folder/secret"):
         with pytest.raises(UserError, match="is outside"):
