@@ -1,7 +1,7 @@
 """Fetch what forms and pages show from all sites: experiments, runs, models, nightly scores, reports.
 
 Training and nightly evaluation do the same for their site when they end; this keeps up with what is done beside
-Airflow. Of a site that cannot be asked the old copy stays, and its task is skipped. The copy lies where
+Airflow. Of an unreachable site the old copy is kept, and its task is skipped. The copy lies where
 `GRAPHUFS_MIRROR` says, by default in `$AIRFLOW_HOME/graphufs-mirror`.
 """
 

@@ -5,10 +5,10 @@ gone, is cancelled: Airflow itself misses that where a task is marked or cleared
 a triggerer's taking it up. Jobs of other Airflows and of people are not touched; this one's are known by its name, the
 option `instance` in the section `graphufs` of Airflow's configuration.
 
-`report` fails, and names them, when jobs are LOST (nobody knows them) or wait for a person. To say that you know: clear
-the task that the job belongs to, mark it as a success, or `graphufs-jobs cancel` the job.
+`report` fails, and names them, when jobs are LOST (their state is unknown) or wait for a person. To say that you know:
+clear the task that the job belongs to, mark it as a success, or `graphufs-jobs cancel` the job.
 
-A site that cannot be asked is skipped, and nothing is concluded of its jobs.
+An unreachable site is skipped, and nothing is concluded of its jobs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ with DAG(
 
     @task(pool=choices.pool(), map_index_template="{{ task.op_kwargs['site'] }}")
     def compare(site: str) -> dict[str, Any]:
-        """Compare a site's jobs with their tasks, and cancel those that nobody waits for."""
+        """Compare a site's jobs with their tasks, and cancel those without a waiting task."""
         from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
         from jobs.airflow.keys import instance
@@ -60,7 +60,9 @@ with DAG(
         try:
             found = reconcile(client, name, task_states, grace)
         except Unreachable as error:
-            raise AirflowSkipException(f"site {site} cannot be asked now, nothing is concluded: {error}") from None
+            raise AirflowSkipException(
+                f"site {site} is unreachable, so the states of its jobs are not known: {error}"
+            ) from None
         except SiteError as error:
             if client.site.control.connection is None:
                 raise AirflowSkipException(f"site {site} is not in use here: {error}") from None

@@ -47,7 +47,7 @@ def with_descendants(found: set[int], table: Mapping[int, Row]) -> set[int]:
 
 
 def send(pid: int, number: int) -> None:
-    """Send a signal; it is no error that the process is gone."""
+    """Send a signal; a process that is gone is not an error."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -55,9 +55,14 @@ def send(pid: int, number: int) -> None:
 
 
 def free_port(wanted: int = 0, taken: tuple[int, ...] = ()) -> int:
-    """A port of the loopback address that nobody has now; the wanted one, if it is free.
+    """A port of the loopback address that is free now; the wanted one, if it is free.
 
     It is from below those that outgoing connections are given: what is stopped for a while finds it still free.
+
+    Raises
+    ------
+    OSError
+        If no free port was found.
     """
     for port in [wanted] * bool(wanted) + [10000 + secrets.randbelow(22000) for _ in range(1000)]:
         with socket.socket() as probe:
@@ -124,7 +129,7 @@ class Keeper:
         return str(self.log / f"{name}.log")
 
     def save(self) -> None:
-        """Write the record. Nobody else can read it."""
+        """Write the record, readable by its owner only."""
         processes = {name: asdict(process) for name, process in self.processes.items()}
         unfinished = self._record.with_suffix(".partial")
         write_private(unfinished, json.dumps({**self.record(), "processes": processes}, indent=1))
@@ -152,7 +157,13 @@ class Keeper:
         return child
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:
-        """Wait until a process is ready, and no longer than it lives."""
+        """Wait until a process is ready, and no longer than it lives.
+
+        Raises
+        ------
+        RuntimeError
+            Of the class's `error`, if the process ends, or is not ready after `seconds`.
+        """
         until = time.monotonic() + seconds
         while not ready():
             if not self.alive(name):
@@ -162,7 +173,13 @@ class Keeper:
             time.sleep(pause)
 
     def finish(self, name: str, seconds: float) -> None:
-        """Wait for a process that was started here and ends by itself."""
+        """Wait for a process that was started here and ends by itself.
+
+        Raises
+        ------
+        RuntimeError
+            Of the class's `error`, if the process fails, or takes longer than `seconds`.
+        """
         try:
             code = self._children[self.processes[name].pid].wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -173,7 +190,13 @@ class Keeper:
         self.save()
 
     def named(self, name: str) -> str:
-        """The name, if there is such a process."""
+        """The name, if there is such a process.
+
+        Raises
+        ------
+        RuntimeError
+            Of the class's `error`, if there is no process of this name.
+        """
         if name not in self.processes:
             raise self.error(f"there is no {name} in {self.base}; there are: {', '.join(self.processes) or 'none'}")
         return name
@@ -197,6 +220,11 @@ class Keeper:
         """Send a process a signal and wait until it is gone; it is killed where it stays longer than `seconds`.
 
         By default it is asked to end well. One that is only to be suspended wants `signal` instead.
+
+        Raises
+        ------
+        RuntimeError
+            Of the class's `error`, if the process outlives SIGKILL.
         """
         for number_now in [*([number] if number else self.polite(self.named(name))), signal.SIGKILL]:
             self.signal(self.named(name), number_now)
@@ -205,7 +233,13 @@ class Keeper:
         raise self.error(f"{name} (process {self.processes[name].pid}) outlives SIGKILL")
 
     def kill_all(self, find: Callable[[], set[int]], seconds: float = 20) -> None:
-        """Kill what `find` finds, until it finds nothing: again, for those that were being born."""
+        """Kill what `find` finds, until it finds nothing: again, for those that were being born.
+
+        Raises
+        ------
+        RuntimeError
+            Of the class's `error`, if processes are left after `seconds`.
+        """
         until = time.monotonic() + seconds
         while pids := find():
             if time.monotonic() > until:

@@ -1,6 +1,6 @@
 """The error of everything a user can put right."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -16,13 +16,29 @@ class Stopped(Exception):
     """Raised inside a step when `should_stop()` turned true and all work so far is saved."""
 
 
-def did_you_mean(name: str, known: Iterable[str], *, first: Iterable[str] = (), most: int = 1) -> str:
+def did_you_mean(
+    name: str,
+    known: Iterable[str],
+    *,
+    first: Iterable[str] = (),
+    most: int = 1,
+    similarity: float = 0.6,
+    shown: Mapping[str, str] | None = None,
+) -> str:
     """The part of a message that offers the known names most like `name`, at most `most`, after those in `first`.
+
+    Parameters
+    ----------
+    similarity
+        how like `name` they must be, 0 to 1
+    shown
+        what to write for a known name, where it is not the name itself
 
     Returns
     -------
     str
         Such as " (did you mean europe?)"; empty where nothing is near.
     """
-    near = dict.fromkeys([*first, *get_close_matches(name, list(known), most)])
+    close = get_close_matches(name, list(known), most, similarity)
+    near = dict.fromkeys([*first, *((shown or {}).get(each, each) for each in close)])
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -56,9 +56,12 @@ def derived_forcing(
 
     Parameters
     ----------
-    stamps : datetime64, UTC
-    latitude, longitude : degrees, 1-D
-    tisr_period_hours : hours ending at the stamp over which toa_incident_solar_radiation is integrated
+    stamps
+        datetime64, UTC
+    latitude, longitude
+        degrees, 1-D
+    tisr_period_hours
+        hours ending at the stamp over which toa_incident_solar_radiation is integrated
 
     Raises
     ------
@@ -91,6 +94,11 @@ def toa_incident_solar_radiation(
     Returns
     -------
     float64 [time, lat, lon], J m-2
+
+    Raises
+    ------
+    UserError
+        If the period is not positive.
     """
     if period_hours <= 0:
         raise UserError(f"the period of toa_incident_solar_radiation is {period_hours} h; it must be positive")

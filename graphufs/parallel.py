@@ -4,7 +4,7 @@
         run_step("prepare", experiment, root)
 
 Only `map_unordered` knows the difference. Dask may do a piece twice (when it lost touch with a worker), and a worker
-may go on with a piece that nobody waits for any more. So what a piece leaves on disk counts only once its result was
+may go on with a piece that is not needed any more. So what a piece leaves on disk counts only once its result was
 received: it lies under a name of its own until then, which the receiver replaces by the real one.
 """
 
@@ -203,7 +203,7 @@ def _on_workers(
                 seen = time.monotonic() if _threads(client) else seen
                 if time.monotonic() - seen > PATIENCE:
                     raise UserError(
-                        f"there has been no dask worker for {PATIENCE:.0f} s: they died and nobody starts new ones. "
+                        f"there has been no dask worker for {PATIENCE:.0f} s: they died and no new ones were started. "
                         "What is done is kept: repeat the command to go on"
                     ) from None
                 continue

@@ -11,9 +11,9 @@ from graphufs.config import shipped
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.train import metrics_file
-from jobs.job import status as state
 from jobs.job import usage
 from jobs.job.folder import JobFolder
+from jobs.job.status import Status, read_statuses
 
 MOST_JOBS = 50
 """Open jobs for each of which accounting is asked what they used."""
@@ -64,14 +64,14 @@ def event(found: registry.RegistryEvent) -> dict[str, Any]:
 
 def open_jobs(root: Path) -> list[dict[str, Any]]:
     """Jobs that are not over, with their segments, the time they waited [s] and the GPU-hours they used so far."""
-    open_ = [status for status in state.look(JobFolder.all(root)) if not status.over]
+    open_ = [status for status in read_statuses(JobFolder.all(root)) if not status.over]
     return [
         {**_told(status), **(usage.history(status.job)["used"] if number < MOST_JOBS else {})}
         for number, status in enumerate(open_)
     ]
 
 
-def _told(status: state.Status) -> dict[str, Any]:
+def _told(status: Status) -> dict[str, Any]:
     content = {name: value for name, value in status.to_json().items() if name not in ("result", "folder")}
     return {**content, "gpu_hours": None, "queue_wait": None}
 

@@ -16,7 +16,13 @@ from jobs.job.folder import JobFolder
 
 
 def report_of(root: Path, key: str) -> Path:
-    """The report of a job's experiment."""
+    """The report of a job's experiment.
+
+    Raises
+    ------
+    UserError
+        If there is no such job, or its experiment has no report yet.
+    """
     path = Layout(JobFolder(root, key).experiment(), root).report
     if not path.exists():
         raise UserError(f"there is no report of {key} yet ({path}); submit the step `report`")
@@ -34,12 +40,12 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
     path = _below(root, name)
     if path.is_dir():
         if to is None:
-            raise UserError(f"{name} is a folder; say with --to where it is to go")
+            raise UserError(f"{name} is a folder; give its destination with --to")
         if to.exists():
-            raise UserError(f"{to} is there already; name another place")
+            raise UserError(f"{to} exists already; give another destination")
         for link in path.rglob("*"):
             if link.is_symlink() and not link.resolve().is_relative_to(root.resolve()):
-                raise UserError(f"{link} leads out of {root}; only what is below it is handed out")
+                raise UserError(f"{link} points outside {root}; only files below it can be fetched")
         with new_folder(to) as temporary:
             shutil.copytree(path, temporary, dirs_exist_ok=True)
         return sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
@@ -67,11 +73,11 @@ def packed(root: Path, name: str, limit: int) -> dict[str, Any]:
     """
     path = _below(root, name)
     if not path.is_file():
-        raise UserError(f"{name} is no file; say with --to where it is to go")
+        raise UserError(f"{name} is not a file; give its destination with --to")
     with open(path, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise UserError(f"{name} has {path.stat().st_size:,} bytes, more than the {limit:,} asked for at most")
+        raise UserError(f"{name} has {path.stat().st_size:,} bytes, more than the limit of {limit:,}")
     digest = hashlib.sha256(data).hexdigest()
     return {"path": name, "bytes": len(data), "sha256": digest, "base64": base64.b64encode(data).decode()}
 
@@ -79,7 +85,7 @@ def packed(root: Path, name: str, limit: int) -> dict[str, Any]:
 def _below(root: Path, name: str) -> Path:
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
-        raise UserError(f"{name} lies outside {root}; only what is below it is handed out")
+        raise UserError(f"{name} is outside {root}; only files below it can be fetched")
     if not path.exists():
         raise UserError(f"there is no {name} below {root}")
     return path

@@ -20,17 +20,23 @@ Action = Literal["continue", "stop", "wait"]
 
 
 def minutes(time_limit: str) -> int:
-    """A time limit in Slurm's spelling (minutes, H:MM:SS or D-HH:MM:SS) in minutes, rounded up."""
+    """A time limit in Slurm's spelling (minutes, H:MM:SS or D-HH:MM:SS) in minutes, rounded up.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a time limit, or zero.
+    """
     days, dash, rest = time_limit.rpartition("-")
     parts = rest.split(":")
     if not (days.isdigit() or not dash) or not all(part.isdigit() for part in parts) or len(parts) > 3:
-        raise ValueError(f"{time_limit!r} is no time limit; write it like 30, 4:00:00 or 2-00:00:00")
+        raise ValueError(f"{time_limit!r} is not a time limit; write it like 30, 4:00:00 or 2-00:00:00")
     numbers = [int(part) for part in parts]
     # Slurm reads D-H and D-H:M from the left, but M, M:S and H:M:S from the right
     hours, minute, second = [*numbers, 0, 0][:3] if dash else ([0, *numbers, 0][:3] if len(numbers) < 3 else numbers)
     seconds = ((int(days or 0) * 24 + hours) * 60 + minute) * 60 + second
     if not seconds:
-        raise ValueError(f"{time_limit!r} is no time at all")
+        raise ValueError(f"{time_limit!r} is a time limit of zero; give at least one minute")
     return -(-seconds // 60)
 
 
@@ -44,7 +50,7 @@ def _check_time(value: object) -> object:
 
 def _check_memory(value: str) -> str:
     if not re.fullmatch(r"\d+[MGT]", value):
-        raise ValueError(f"{value!r} is no amount of memory; write it like 64G")
+        raise ValueError(f"{value!r} is not an amount of memory; write it like 64G")
     return value
 
 
@@ -93,7 +99,7 @@ class Policy(Section):
     preempted: Action = "continue"
     node_failure: Action = "continue"
     killed: Action = "continue"
-    """Its process was killed from outside, nobody knows by whom."""
+    """Its process was killed from outside, by an unknown cause."""
     hung: Action = "continue"
     out_of_memory: Action = "stop"
     """Of the host or the device."""
@@ -101,7 +107,7 @@ class Policy(Section):
     refused: Action = "wait"
     """The site did not take the job."""
     dependency: Action = "wait"
-    """A job it needs did not end well."""
+    """A job it needs did not succeed."""
     diverged: Action = "stop"
     bad_input: Action = "stop"
     error: Action = "stop"
@@ -133,24 +139,30 @@ class Site(Section):
     """By step; what `default` says holds for all steps."""
     policy: Policy = Policy()
     max_attempts: int = Field(3, ge=1)
-    """Attempts of a job until a person is asked; going on after a time limit or preemption is no new attempt."""
+    """Attempts of a job until a person is asked; going on after a time limit or preemption does not count as one."""
     max_requeues: int = Field(100, ge=0)
     """How often an attempt may go on after a time limit."""
     hung_after: int = Field(3600, ge=1)
     """Seconds without any progress after which a step counts as hung and is ended."""
     lost_after: int = Field(900, ge=1)
-    """Seconds for which nobody knows a job before it counts as lost."""
+    """Seconds for which a job's state may be UNKNOWN before it is LOST."""
 
     @model_validator(mode="after")
     def _known_steps(self) -> Site:
         for step, content in self.resources.items():
             if step != "default" and step not in STEPS:
-                raise ValueError(f"resources: {step!r} is no step; there are default, {', '.join(STEPS)}")
+                raise ValueError(f"resources: {step!r} is not a step; allowed are default, {', '.join(STEPS)}")
             loading.validate(Resources, content, f"resources.{step}", "jobs/site.py")
         return self
 
     def resources_of(self, step: str, overrides: Sequence[str] = ()) -> Resources:
-        """What a job of a step asks for, after overrides like `gpus=2`."""
+        """What a job of a step asks for, after overrides like `gpus=2`.
+
+        Raises
+        ------
+        UserError
+            If an override is not key=value, or a resource is not valid.
+        """
         content = {**self.resources.get("default", {}), **self.resources.get(step, {})}
         for override in overrides:
             key, equals, value = override.partition("=")
@@ -164,12 +176,20 @@ class Site(Section):
         return loading.validate(Resources, content, "the job's resources are not valid", "jobs/site.py")
 
     def folder(self, root: Path | None = None) -> Path:
-        """The root folder: one given, the site's, $GRAPHUFS_ROOT or ./graphufs-root."""
+        """The root folder: one given, the site's, $GRAPHUFS_ROOT or ./graphufs-root.
+
+        Raises
+        ------
+        UserError
+            If the site's root names an environment variable that is not set.
+        """
         if root is None:
             text = self.root or os.environ.get("GRAPHUFS_ROOT", "graphufs-root")
             filled = os.path.expandvars(os.path.expanduser(text))
             if "$" in filled:
-                raise UserError(f"the site's root {text} holds a variable that is not set here")
+                raise UserError(
+                    f"the site's root {text} names an environment variable that is not set here; set it, or give --root"
+                )
             root = Path(filled)
         return root.expanduser().absolute()
 
@@ -190,7 +210,13 @@ def available() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The file of a site: one of the known names, or a path that ends in .yaml."""
+    """The file of a site: one of the known names, or a path that ends in .yaml.
+
+    Raises
+    ------
+    UserError
+        If no site has this name.
+    """
     if name.endswith(".yaml"):
         return Path(name)
     known = available()

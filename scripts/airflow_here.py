@@ -28,9 +28,8 @@ from devstack.airflow.settings import TOP, Database, Settings
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
-from jobs.job.status import Status
+from jobs.job.status import Status, read_statuses
 from jobs.site import SHIPPED
 
 POLL = 2
@@ -40,7 +39,7 @@ NIGHTS = {
     name: os.environ.get(name, value)
     for name, value in {"GRAPHUFS_NIGHTLY_EXPERIMENT": "demo", "GRAPHUFS_NIGHTLY_SITE": "local"}.items()
 }
-"""What a night by the clock scores, where nobody has set it otherwise."""
+"""What a night by the clock scores, where it is not set otherwise."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -151,7 +150,7 @@ def interruptible() -> Iterator[None]:
 def living(root: Path) -> list[Status]:
     """The jobs of a root that are not over."""
     states = ("SUBMITTING", "PENDING", "RUNNING")
-    return [status for status in state.look(JobFolder.all(root)) if status.state in states]
+    return [status for status in read_statuses(JobFolder.all(root)) if status.state in states]
 
 
 def ready(stack: Stack, root: Path) -> str:
@@ -168,7 +167,7 @@ Ctrl-C stops it. Its database stays, and jobs go on."""
 
 
 def main() -> int:
-    """Start it, and leave it up until somebody asks for the end."""
+    """Start it, and leave it up until it is asked to end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
     parser.add_argument("--port", type=int, default=0, help="of the user interface; by default a free one")

@@ -2,7 +2,7 @@
 """Draw docs/images/architecture.svg from the imports, and check that docs/architecture.md has a line for each package.
 
     python scripts/architecture.py            # write the picture
-    python scripts/architecture.py --check    # exit 1 where the picture is out of date or a package lacks its line
+    python scripts/architecture.py --check    # exit 1 where the picture is out of date or a package has no line
 
 Imports are read from the syntax trees; nothing is imported. The order of the layers is that of import-linter's
 `layers` contracts in pyproject.toml; where a floor has none, that of `ORDER`. What the order does not name is placed
@@ -48,11 +48,16 @@ class Tree:
 
     Attributes
     ----------
-    files : every module and package, by its dotted name
-    packages : the packages, `dags` among them
-    edges : by box, what it imports
-    boxes : by floor, its packages and those of its loose modules that something imports
-    alone : by floor, the loose modules that nothing imports
+    files
+        every module and package, by its dotted name
+    packages
+        the packages, `dags` among them
+    edges
+        by box, what it imports
+    boxes
+        by floor, its packages and those of its loose modules that something imports
+    alone
+        by floor, the loose modules that nothing imports
     """
 
     def __init__(self, repository: Path) -> None:

@@ -28,11 +28,16 @@ class Panel:
 
     Attributes
     ----------
-    layers : names of boxes, the lowest layer first; arrows should go from higher to lower layers
-    edges : by box, where its arrows go; other names than those of boxes are left out
-    labels : by box, its lines of text, the first one in bold
-    dashed : boxes with a dashed outline
-    below : text beside the arrow to the next panel
+    layers
+        names of boxes, the lowest layer first; arrows should go from higher to lower layers
+    edges
+        by box, where its arrows go; other names than those of boxes are left out
+    labels
+        by box, its lines of text, the first one in bold
+    dashed
+        boxes with a dashed outline
+    below
+        text beside the arrow to the next panel
     """
 
     title: str

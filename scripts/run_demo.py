@@ -103,7 +103,13 @@ class Demo:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def run(self) -> int:
-        """Do what is not done, and show the results; the exit code."""
+        """Do what is not done, and show the results; the exit code.
+
+        Raises
+        ------
+        DemoFailed
+            If all runs succeeded without scores, or one failed.
+        """
         ids = [run.id for run in runs(self.experiment, self.name, self.overrides)]
         noted = json.loads(self.note.read_text()) if self.note.exists() else {}
         results = Results.of(self.experiment, self.root)
@@ -172,7 +178,13 @@ class Demo:
         return True
 
     def wait_for(self, api: Api, stack: Stack, dag: str) -> None:
-        """Wait until Airflow has read a DAG."""
+        """Wait until Airflow has read a DAG.
+
+        Raises
+        ------
+        DemoFailed
+            If Airflow cannot read the DAG, or does not in time.
+        """
         until = time.monotonic() + PARSING
         while api.paused(dag) is None:
             errors = api.request("GET", "/importErrors")["import_errors"]

@@ -23,8 +23,8 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 from graphufs.cli.app import run_steps
-from graphufs.config import loading as configuration
-experiment = configuration.load(sys.argv[1], json.loads(sys.argv[3]))
+from graphufs.config import loading
+experiment = loading.load(sys.argv[1], json.loads(sys.argv[3]))
 code = run_steps(["prepare", "normalize", "train", "forecast"], experiment, Path(sys.argv[2]))
 print(json.dumps({"code": code, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 """

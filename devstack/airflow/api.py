@@ -145,7 +145,13 @@ class Api:
         tell: Callable[[str, str], object] = lambda task, state: None,
         every: float = 1,
     ) -> str:
-        """Wait until a run has ended; its state. `tell` is called with a task and its state whenever that changes."""
+        """Wait until a run has ended; its state. `tell` is called with a task and its state whenever that changes.
+
+        Raises
+        ------
+        TimeoutError
+            If the run has not ended after `seconds`.
+        """
         until, known = time.monotonic() + seconds, dict[str, str]()
         while True:
             state = self.state(dag, run)

@@ -40,12 +40,12 @@ def airflow_program() -> Path | None:
 
 
 def missing(database: str = "postgresql") -> list[str]:
-    """What a stack needs and this machine lacks, each with the way to get it."""
-    lacks = [] if Path("/proc/self/stat").exists() else ["Linux, for its /proc"]
-    lacks += [] if airflow_program() else ["Airflow: run `make setup-airflow`"]
+    """What a stack needs that is missing on this machine, each with the way to get it."""
+    absent = [] if Path("/proc/self/stat").exists() else ["Linux, for its /proc"]
+    absent += [] if airflow_program() else ["Airflow: run `make setup-airflow`"]
     if database == "postgresql" and not postgresql.programs():
-        lacks.append("a PostgreSQL server: run scripts/packages.sh postgresql as root")
-    return lacks
+        absent.append("a PostgreSQL server: run scripts/packages.sh postgresql as root")
+    return absent
 
 
 def make_secrets(known: dict[str, str]) -> dict[str, str]:

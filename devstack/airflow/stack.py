@@ -106,7 +106,12 @@ class Stack(Keeper):
     def start(self, name: str) -> None:
         """Start a part, again or, as triggerer-2 or scheduler-2, one more of its kind; wait until it reports itself.
 
-        With the API server away, or another of the kind there, nobody can tell, and it returns at once.
+        With the API server away, or another of the kind there, this cannot be seen, and it returns at once.
+
+        Raises
+        ------
+        StackError
+            If the part is running already, is not known or does not start.
         """
         if self.alive(name):
             raise StackError(f"{name} runs already, as process {self.processes[name].pid}")
@@ -183,9 +188,14 @@ class Stack(Keeper):
         """Start everything and wait until Airflow calls all its parts healthy.
 
         Where that fails, what was started is stopped again, and the logs stay.
+
+        Raises
+        ------
+        StackError
+            If a program is missing, the folder is in use, or a part does not start.
         """
-        if lacks := missing(self.settings.database):
-            raise StackError(f"this machine lacks {' and '.join(lacks)}")
+        if absent := missing(self.settings.database):
+            raise StackError(f"not found on this machine: {' and '.join(absent)}")
         if any(map(self.alive, self.processes)):
             raise StackError(f"an Airflow is up already in {self.base}")
         if self.base.exists() and not self._record.exists() and any(self.base.iterdir()):

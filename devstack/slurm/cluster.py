@@ -53,7 +53,7 @@ def find_program(name: str) -> str | None:
 
 
 def missing_programs() -> list[str]:
-    """The programs a cluster needs and this machine lacks."""
+    """The programs a cluster needs that are missing on this machine."""
     return [name for name in PROGRAMS if find_program(name) is None]
 
 
@@ -96,7 +96,13 @@ class Cluster(Keeper):
         return kept | {"SLURM_CONF": str(self.conf)}
 
     def command(self, *argv: str, check: bool = True) -> str:
-        """Run a command on this cluster; what it wrote to standard output."""
+        """Run a command on this cluster; what it wrote to standard output.
+
+        Raises
+        ------
+        ClusterError
+            If there is no cluster, or, with `check`, the command fails.
+        """
         if not self.conf.exists():  # Slurm's commands would look for it for a minute
             raise ClusterError(f"there is no cluster in {self.base}: no {self.conf}")
         done = subprocess.run(argv, env=self.env, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
@@ -108,7 +114,13 @@ class Cluster(Keeper):
     # Processes
 
     def start(self, name: str) -> None:
-        """Start a stopped daemon again as it was, and wait until it takes connections."""
+        """Start a stopped daemon again as it was, and wait until it takes connections.
+
+        Raises
+        ------
+        ClusterError
+            If the daemon is running already or does not start.
+        """
         if self.alive(self.named(name)):
             raise ClusterError(f"{name} runs already, as process {self.processes[name].pid}")
         self._start(name, *self.daemons[name])
@@ -145,6 +157,11 @@ class Cluster(Keeper):
         """Start everything and wait until all nodes are idle and the accounting knows the cluster.
 
         Where that fails, what was started is stopped again, and the logs stay.
+
+        Raises
+        ------
+        ClusterError
+            If a program is missing, the folder or the settings do not suit, or a daemon does not start.
         """
         if missing := missing_programs():
             raise ClusterError(f"not found: {', '.join(missing)}; scripts/packages.sh slurm installs them")

@@ -1,4 +1,4 @@
-"""`graphufs compare A B`: whether one forecast is better than another beyond chance."""
+"""`graphufs compare A B`: whether one forecast is significantly better than another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compare(
     root: Path | None = None,
     json_: Json = False,
 ) -> int:
-    """Compare two forecasts over the initial times that both were scored on, and tell what is beyond chance.
+    """Compare two forecasts over the initial times both were scored on, and tell which differences are significant.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def _store(path: Path) -> tuple[str, Path]:
 
 
 def table(comparison: Comparison, scores: Scores) -> RenderableType:
-    """The comparison for a terminal: percent by target and lead, * where it is beyond chance."""
+    """The comparison for a terminal: percent by target and lead, * where it is significant."""
     from graphufs.report.comparison_page import cautions, how_tested
     from graphufs.weatherbench.results.display import lead_name
     from graphufs.weatherbench.results.table import shown_leads
@@ -142,7 +142,7 @@ def table(comparison: Comparison, scores: Scores) -> RenderableType:
     parts: list[RenderableType] = [
         Text(
             f"{comparison.metric.upper()} of {comparison.a} against {comparison.b}, in percent of the latter, over "
-            f"{len(comparison.initial_times)} common initial times. * beyond chance: {how_tested(comparison)}."
+            f"{len(comparison.initial_times)} common initial times. * significant: {how_tested(comparison)}."
         )
     ]
     for at, region in enumerate(comparison.regions):

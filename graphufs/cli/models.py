@@ -116,7 +116,7 @@ def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Wh
     root = root_folder((where or Where()).root)
     event = rolled_back(root, experiment, registry.whoever(), why, to)
     champion = registry.champion(root, experiment)
-    print(f"{champion.id if champion else 'nobody'} is the champion {'again' if event else 'already'}")
+    print(f"{champion.id if champion else 'no model'} is the champion {'again' if event else 'already'}")
     return 0
 
 

@@ -101,6 +101,11 @@ def score(
     engine
         weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
         differ.
+
+    Raises
+    ------
+    UserError
+        If options exclude each other, or what is scored cannot be.
     """
     from graphufs.weatherbench.inputs.layout_checks import parse_renames
     from graphufs.weatherbench.results.official_files import (
@@ -160,7 +165,8 @@ def score(
     if outcome.excluded:
         time, missing = next(iter(outcome.excluded.items()))
         console.print(
-            f"{len(outcome.excluded)} initial times left out for want of truth: {time}, say, lacks {missing}",
+            f"{len(outcome.excluded)} initial times are left out because truth is missing: for example, {time} has "
+            f"none at {missing}",
             soft_wrap=True,
         )
     for note in outcome.notes:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from graphufs.steps import Event, ShouldStop
 
 LINE_INTERVAL = 15.0
-"""Seconds between two progress lines where the output is no terminal."""
+"""Seconds between two progress lines where the output is not a terminal."""
 
 
 class Bars:

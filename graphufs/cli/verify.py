@@ -79,7 +79,7 @@ def _read_data(folder: Path) -> None:
 
 
 def _read_npz(path: Path) -> None:
-    with zipfile.ZipFile(path) as file:  # np.load would advise to unpickle what is no zip
+    with zipfile.ZipFile(path) as file:  # np.load would advise to unpickle what is not a zip
         if (name := file.testzip()) is not None:
             raise ValueError(f"the checksum of {name} differs")
 

@@ -17,9 +17,9 @@ def _parse_time(value: Any) -> Any:
         try:
             parsed = datetime.fromisoformat(value)
         except ValueError:
-            raise ValueError(f"{value!r} is no time; write it like 1994-01-01T06") from None
+            raise ValueError(f"{value!r} is not a time; write it like 1994-01-01T06") from None
     else:
-        raise ValueError(f"{value!r} is no time; write it like 1994-01-01T06")
+        raise ValueError(f"{value!r} is not a time; write it like 1994-01-01T06")
     if parsed.tzinfo is not None:
         raise ValueError(f"{value!r} names a time zone; times are UTC, written without one")
     if parsed.minute or parsed.second or parsed.microsecond:
@@ -31,7 +31,7 @@ def _parse_hours(value: Any) -> Any:
     if isinstance(value, str):
         number, unit = value[:-1].strip(), value[-1:]
         if unit not in ("h", "d") or not number.isdigit():
-            raise ValueError(f"{value!r} is no duration; write it like 6h or 10d")
+            raise ValueError(f"{value!r} is not a duration; write it like 6h or 10d")
         return int(number) * (24 if unit == "d" else 1)
     return value
 

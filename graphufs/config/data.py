@@ -89,7 +89,7 @@ class Data(Section):
             raise ValueError(f"{', '.join(derived)} is computed from time and place and cannot be a target")
         strange = sorted(set(self.transforms) - set(self.stored_variables))
         if strange:
-            raise ValueError(f"data.transforms names {', '.join(strange)}, which is no variable read from the store")
+            raise ValueError(f"data.transforms names {', '.join(strange)}, which is not a variable read from the store")
         return self
 
     @property

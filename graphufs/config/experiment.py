@@ -102,7 +102,7 @@ class Experiment(Section):
         self._check_overlaps()
         for name, hours in (("lead_time", self.forecast.lead_time), ("every", self.forecast.every)):
             if hours % step:
-                raise ValueError(f"forecast.{name} of {hours}h is no multiple of data.time_step, {step}h")
+                raise ValueError(f"forecast.{name} of {hours}h is not a multiple of data.time_step, {step}h")
         origin = self.data.training.start
         for time in self.forecast.initial_times or ():
             if (time - origin) % timedelta(hours=step):
@@ -147,7 +147,7 @@ class Experiment(Section):
             if lacking := [replay_name(needed) for needed in recipe.inputs if needed not in there]:
                 raise ValueError(
                     f"evaluation.derived has {name}, which is made of {', '.join(map(replay_name, recipe.inputs))}; "
-                    f"{', '.join(lacking)} is no target of the experiment"
+                    f"{', '.join(lacking)} is not a target of the experiment"
                 )
             if recipe.pressure:
                 raise ValueError(
@@ -181,7 +181,7 @@ class Experiment(Section):
             return
         if wanted.lead_time % self.data.time_step:
             raise ValueError(
-                f"training.validation_forecasts.lead_time of {wanted.lead_time}h is no multiple of data.time_step, "
+                f"training.validation_forecasts.lead_time of {wanted.lead_time}h is not a multiple of data.time_step, "
                 f"{self.data.time_step}h"
             )
         hours = (self.data.input_frames - 1) * self.data.time_step + wanted.lead_time

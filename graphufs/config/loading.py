@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from graphufs.config.experiment import Experiment
-from graphufs.errors import UserError
+from graphufs.errors import UserError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -52,7 +51,13 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "the experiment") -> Experiment:
-    """Like `load`, from YAML text."""
+    """Like `load`, from YAML text.
+
+    Raises
+    ------
+    UserError
+        As `load`.
+    """
     try:
         content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -81,7 +86,13 @@ def validate(model: type[Model], content: Any, fault: str, known: str) -> Model:
 
 
 def read(path: Path) -> Any:
-    """The content of a YAML file; times stay text, a key given twice is an error."""
+    """The content of a YAML file; times stay text, a key given twice is an error.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is not YAML or gives a key twice.
+    """
     try:
         return yaml.load(path.read_text(), _Loader)
     except OSError as error:
@@ -137,8 +148,7 @@ def _explain(error: ValidationError, model: type[BaseModel], known: str) -> Iter
     for fault in error.errors(include_url=False):
         where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            near = _nearest(where, fault["loc"], model)
-            yield f"  {where}: unknown key; {f'did you mean {near}?' if near else f'see {known} for all keys'}"
+            yield f"  {where}: unknown key" + (_nearest(where, fault["loc"], model) or f"; see {known} for all keys")
         elif fault["type"] == "missing":
             yield f"  {where}: is needed but not given"
         elif fault["type"] == "value_error":
@@ -148,19 +158,18 @@ def _explain(error: ValidationError, model: type[BaseModel], known: str) -> Iter
             yield f"  {where}: {fault['msg']} (got {fault['input']!r})"
 
 
-def _nearest(where: str, loc: Iterable[int | str], model: type[BaseModel]) -> str | None:
-    """The known key most like an unknown one: the same place first, then the same name anywhere."""
+def _nearest(where: str, loc: Iterable[int | str], model: type[BaseModel]) -> str:
+    """Offers the known key most like an unknown one: the same place first, then the same name anywhere."""
     numbers = {str(part) for part in loc if isinstance(part, int)}
     plain = ".".join(part for part in where.split(".") if part not in numbers)
     known = list(_keys(model))
     parent = plain.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == parent]
     for candidates in (siblings, known):
-        if close := difflib.get_close_matches(plain, candidates, 1, 0.75):
-            return close[0]
+        if hint := did_you_mean(plain, candidates, similarity=0.75):
+            return hint
     leaves = {key.rpartition(".")[2]: key for key in reversed(known)}
-    close = difflib.get_close_matches(plain.rpartition(".")[2], leaves, 1, 0.6)
-    return leaves[close[0]] if close else None
+    return did_you_mean(plain.rpartition(".")[2], leaves, shown=leaves)
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -164,6 +164,6 @@ class Training(Section):
         part = (self.compute.device_batch_size or 1) * (self.compute.devices or 1)
         if self.batch_size % part:
             raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of compute.device_batch_size x compute.devices = {part}"
+                f"batch_size {self.batch_size} is not a multiple of compute.device_batch_size x compute.devices, {part}"
             )
         return self

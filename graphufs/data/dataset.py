@@ -58,7 +58,7 @@ class PreparedData:
     valid
         bool, aligned with `stamps`; False where a field has NaN where it must not.
     missing
-        datetime64[ns]; stamps asked for that the source lacks.
+        datetime64[ns]; stamps asked for that are missing from the source.
     """
 
     folder: Path

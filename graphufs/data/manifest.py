@@ -149,7 +149,7 @@ class Manifest:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise UserError(f"{path} is no JSON ({error}); remove the folder {folder} and run prepare") from error
+            raise UserError(f"{path} is not JSON ({error}); remove the folder {folder} and run prepare") from error
         if content.get("format") != FORMATS["data"]:
             raise UserError(
                 f"{path} has format {content.get('format')}, this version writes {FORMATS['data']}; "

@@ -46,7 +46,7 @@ def preflight(experiment: Experiment, root: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        For everything that would go wrong: an unknown variable, a level the store lacks, a period outside the record,
+        For everything that would go wrong: an unknown variable, a level not in the store, a period outside the record,
         a time step the stamps cannot give.
     """
     wanted = wanted_stamps(experiment)

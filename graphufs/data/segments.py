@@ -68,7 +68,7 @@ def costs(store: ReplayStore, selection: Selection) -> Costs:
 
 
 def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> list[tuple[str, slice]]:
-    """Cut the reading of `stamps` into (variable, rows): whole chunks of the store, about READ_BYTES decoded each."""
+    """Cut the reading of `stamps` [time] into (variable, rows): whole chunks of the store, about READ_BYTES each."""
     positions = np.searchsorted(store.times, stamps)
     plan = []
     for name in selection.varying:
@@ -137,7 +137,7 @@ def read_frames(
 
 
 def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which channels of which frames lack a finite value at a point where there must be one: bool [n, channel]."""
+    """Which channels of which frames have no finite value at a point where there must be one: bool [n, channel]."""
     bad = np.empty(frames.shape[:2], bool)
     everywhere = [bool(there.all()) for there in mask]
     for index, channel in np.ndindex(*bad.shape):
@@ -163,10 +163,11 @@ def write_segment(
     should_stop: Callable[[], bool],
     name: str | None = None,
 ) -> Segment:
-    """Read `stamps` from the store and write them as one segment of the prepared data in `folder`.
+    """Read `stamps` [time] from the store and write them as one segment of the prepared data in `folder`.
 
     The segment is written under a temporary name, read back bit for bit, forced to disk and renamed. It counts once
-    the manifest lists it. `name` is another name than that of its stamps.
+    the manifest lists it. `name` is another name than that of its stamps; `mask`, bool [channel, lat, lon], says where
+    values must be finite.
 
     Raises
     ------
@@ -230,7 +231,7 @@ class Order:
 
 
 def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
-    """On a worker: write a segment as `write_segment` does, under a hidden name that no other attempt has.
+    """On a worker: write `stamps` [time] as `write_segment` does, under a hidden name that no other attempt has.
 
     Raises
     ------
@@ -239,7 +240,7 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
     """
     while not TURNS.acquire(timeout=1.0):
         if parallel.abandoned():
-            raise Stopped("nobody waits for this segment any more")
+            raise Stopped("the segment is not needed any more: its task was cancelled")
     try:
         store, selection, header, mask = _opened(order)
         return write_segment(

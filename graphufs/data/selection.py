@@ -50,7 +50,7 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
     Raises
     ------
     UserError
-        For an unknown variable, a level the store lacks, levels not given, or a use a variable is not fit for.
+        For an unknown variable, a level not in the store, levels not given, or a use a variable is not fit for.
     """
     names = prepared_variables(experiment)
     check_variables(names, store.names, store.url)

@@ -64,11 +64,15 @@ class Crosscheck:
 
     Attributes
     ----------
-    points : grid points compared
-    tied : grid points left out: they lie on a side of a mesh triangle, and the two graphs take another of the
+    points
+        grid points compared
+    tied
+        grid points left out: they lie on a side of a mesh triangle, and the two graphs take another of the
         triangles that are equally near, so their outputs differ rightly
-    absolute, relative : the largest difference of all, and over the largest value of all
-    channels : by output channel
+    absolute, relative
+        the largest difference of all, and over the largest value of all
+    channels
+        by output channel
     """
 
     points: int
@@ -139,8 +143,10 @@ def crosscheck(path: Path | str, seed: int = 0) -> Crosscheck:
 
     Parameters
     ----------
-    path : a checkpoint folder
-    seed : of the input, standard normal in every channel
+    path
+        a checkpoint folder
+    seed
+        of the input, standard normal in every channel
 
     Raises
     ------
@@ -194,8 +200,10 @@ def official_outputs(
 
     Parameters
     ----------
-    labels : what the channels are, in the names and the order of `checkpoint`
-    x : [batch, grid, input channel]
+    labels
+        what the channels are, in the names and the order of `checkpoint`
+    x
+        [batch, grid, input channel]
 
     Returns
     -------

@@ -34,7 +34,8 @@ def official_checkpoint(emulator: ReplayEmulator, license: str = "") -> Checkpoi
 
     Parameters
     ----------
-    license : of the parameters, free text
+    license
+        of the parameters, free text
 
     Raises
     ------

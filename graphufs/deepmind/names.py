@@ -84,9 +84,12 @@ class Label(NamedTuple):
 
     Attributes
     ----------
-    variable : its name
-    frame : 0 for the newest input, -1 for the one before it, 1 for the target time, None for a static variable
-    level : hPa (depth in m for the ocean); None for a variable without levels
+    variable
+        its name
+    frame
+        0 for the newest input, -1 for the one before it, 1 for the target time, None for a static variable
+    level
+        hPa (depth in m for the ocean); None for a variable without levels
     """
 
     variable: str
@@ -122,8 +125,10 @@ class Labels:
 
         Parameters
         ----------
-        levels : the wanted levels by variable; those not named have none
-        transforms : the function applied to a variable before it is normalised. A transformed variable is another
+        levels
+            the wanted levels by variable; those not named have none
+        transforms
+            the function applied to a variable before it is normalised. A transformed variable is another
             quantity: it is called `log_spfh`, and is no one's specific humidity
         """
         newest, transforms = channels.input_frames - 1, transforms or {}
@@ -191,7 +196,7 @@ class Labels:
         return tuple(sorted({label.variable for label in (*self.rows, *self.outputs)}))
 
     def renamed(self, names: Mapping[str, str]) -> Labels:
-        """The same channels in the same order with other names; what `names` lacks keeps its own.
+        """The same channels in the same order with other names; what is not in `names` keeps its own.
 
         Raises
         ------
@@ -286,7 +291,9 @@ def channel_counts(parameters: Mapping[str, Any]) -> tuple[int, int]:
     first, last = ROWS[0], output_tensors(parameters)[0]
     for key in (first, last):
         if key not in parameters:
-            raise UserError(f"the parameters lack {key}; they are not those of a whole GraphCast network")
+            raise UserError(
+                f"the parameter {key} is missing; these are not the parameters of a complete GraphCast network"
+            )
     return parameters[first].shape[0] - STRUCTURAL, parameters[last].shape[1]
 
 

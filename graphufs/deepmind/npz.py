@@ -25,7 +25,7 @@ _ENCODER, _PROCESSOR, _DECODER = "grid2mesh_gnn", "mesh_gnn", "mesh2grid_gnn"
 
 
 def to_deepmind(network: GraphCast) -> dict[str, np.ndarray]:
-    """The parameters by DeepMind's names, "module:name"."""
+    """The parameters by DeepMind's names, "module:name": w [in, out]; b, scale and offset [out]."""
     return {key: np.asarray(value) for prefix, mlp in _parts(network) for key, value in _mlp_to(prefix, mlp)}
 
 
@@ -89,10 +89,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         with np.load(path, allow_pickle=False) as file:
             flat = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{os.fspath(path)} is no readable npz file: {error}") from error
+        raise UserError(f"{os.fspath(path)} is not a readable npz file: {error}") from error
     parameters = {key.removeprefix("params:"): value for key, value in flat.items() if key.startswith("params:")}
     if not parameters:
-        raise UserError(f"{os.fspath(path)} holds no parameters named params:...; it is no GraphCast checkpoint")
+        raise UserError(f"{os.fspath(path)} holds no parameters named params:...; it is not a GraphCast checkpoint")
     texts = {name: str(flat[name]) if name in flat else "" for name in ("description", "license")}
     return Checkpoint(parameters, _config(flat, "model_config"), _config(flat, "task_config"), **texts)
 
@@ -155,7 +155,9 @@ def _mlp_to(prefix: str, mlp: MLP) -> Iterator[tuple[str, Any]]:
 def _mlp_from(prefix: str, parameters: Mapping[str, Any], used: set[str]) -> MLP:
     def take(key: str) -> Any:
         if key not in parameters:
-            raise UserError(f"the parameters lack {key}; they are not those of a whole GraphCast network")
+            raise UserError(
+                f"the parameter {key} is missing; these are not the parameters of a complete GraphCast network"
+            )
         used.add(key)
         return jnp.asarray(parameters[key])
 

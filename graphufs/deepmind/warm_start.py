@@ -46,11 +46,15 @@ class Kept:
 
     Attributes
     ----------
-    tensor : DeepMind's name of it
-    how : `kept` as it is, `permuted` (the source's rows or columns in another order, or a choice of them), `in part`
+    tensor
+        DeepMind's name of it
+    how
+        `kept` as it is, `permuted` (the source's rows or columns in another order, or a choice of them), `in part`
         (some rows or columns are the source's, the others new), `new`, or `left out` (only the source has it)
-    shape : here; of a tensor that is left out, the source's
-    why : the reason, or which channels
+    shape
+        here; of a tensor that is left out, the source's
+    why
+        the reason, or which channels
     """
 
     tensor: str
@@ -96,8 +100,10 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
 
     Parameters
     ----------
-    emulator : untrained; what does not fit keeps its parameters
-    source : a file in DeepMind's npz format, or a checkpoint folder of ours
+    emulator
+        untrained; what does not fit keeps its parameters
+    source
+        a file in DeepMind's npz format, or a checkpoint folder of ours
 
     Raises
     ------
@@ -159,7 +165,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Match:
-    """For each channel here its place in the source, None for one the source lacks."""
+    """For each channel here its place in the source, None for one the source does not have."""
 
     places: tuple[int | None, ...]
     labels: tuple[Label, ...]
@@ -173,7 +179,7 @@ class _Match:
         substitutes = {}
         for pair in STAND_INS:
             for mine, other in ((pair.one, pair.other), (pair.other, pair.one)):
-                # only for a variable the source lacks, and only if no channel here has a better claim
+                # only for a variable missing from the source, and only if no channel here has a better claim
                 if mine not in names and other in names and other not in {label.variable for label in ours}:
                     substitutes[mine] = (other, pair.difference)
         places = tuple(
@@ -217,7 +223,7 @@ def _take(key: str, here: np.ndarray, there: np.ndarray, axis: tuple[int, _Match
 def _misfits(
     part: str, keys: Sequence[str], here: Tensors, there: Tensors, axes: Mapping[str, tuple[int, _Match]]
 ) -> dict[str, str]:
-    """Why each tensor of a perceptron cannot be taken; empty if all can. It is taken whole or not at all."""
+    """Why each tensor of a perceptron cannot be taken; empty if all can. All of them are taken, or none."""
     layers, other_layers = (sum(key.endswith(":w") for key in _of(part, tensors)) for tensors in (here, there))
     if not other_layers:
         return dict.fromkeys(keys, "the source has no such part")

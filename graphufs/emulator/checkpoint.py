@@ -28,7 +28,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:
-    """The array leaves of a pytree as host copies, each named by its path below `prefix`."""
+    """The array leaves of a pytree, of any shape, as host copies, each named by its path below `prefix`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {prefix + jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
 
@@ -47,8 +47,8 @@ def unflatten(like: Any, arrays: Arrays, prefix: str, origin: Path) -> Any:
     if stored != set(names):
         missing, unexpected = sorted(set(names) - stored)[:3], sorted(stored - set(names))[:3]
         raise UserError(
-            f"the checkpoint {origin} belongs to another network: it lacks {missing or 'nothing'} and has "
-            f"{unexpected or 'nothing'} in excess; use the experiment it was made with"
+            f"the checkpoint {origin} belongs to another network: {missing or 'nothing'} is missing and "
+            f"{unexpected or 'nothing'} is in excess; use the experiment it was made with"
         )
     restored = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
@@ -106,12 +106,12 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If `path` is no checkpoint, or of a format this version does not read.
+        If `path` is not a checkpoint, or of a format this version does not read.
     """
     try:
         meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no checkpoint: {error}; give a folder with meta.json and emulator.npz") from None
+        raise UserError(f"{path} is not a checkpoint: {error}; give a folder with meta.json and emulator.npz") from None
     if meta.get("format") != FORMAT:
         raise UserError(
             f"the checkpoint {path} has format {meta.get('format')!r}; this version of graphufs reads {FORMAT}"
@@ -120,7 +120,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
-    """The arrays of one of the checkpoint's files, after comparing its SHA-256.
+    """The arrays of one of the checkpoint's files, in the shapes they were saved with, after comparing its SHA-256.
 
     Raises
     ------

@@ -57,12 +57,17 @@ class ReplayEmulator:
 
     Attributes
     ----------
-    experiment : its configuration
-    domain : grid, channels and static fields
-    network : the parameters
-    statistics : what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
+    experiment
+        its configuration
+    domain
+        grid, channels and static fields
+    network
+        the parameters
+    statistics
+        what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
         until `load_normalization`
-    root : the folder its experiment works in; None for one from a checkpoint
+    root
+        the folder its experiment works in; None for one from a checkpoint
     """
 
     experiment: Experiment
@@ -110,7 +115,7 @@ class ReplayEmulator:
         return cls(experiment, domain, network, _statistics_from(arrays))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that `from_checkpoint` needs besides the experiment."""
+        """All that `from_checkpoint` needs besides the experiment: parameters, `Domain.arrays`, statistics [level]."""
         network = checkpoint.flatten(self.network, "network")
         statistics = {
             f"statistics.{kind}.{name}": values

@@ -26,8 +26,14 @@ def template(
 
     Parameters
     ----------
-    levels : for each Replay variable its (wanted, native) levels, empty for a surface variable.
-    attributes_of_all : global attributes, such as provenance.
+    initial_times, leads
+        [time] and [lead]
+    latitude, longitude
+        [lat] and [lon], degrees
+    levels
+        for each Replay variable its (wanted, native) levels, empty for a surface variable.
+    attributes_of_all
+        global attributes, such as provenance.
     """
     pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
     coordinates: dict[str, Any] = {

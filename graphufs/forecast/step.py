@@ -1,8 +1,8 @@
 """The step `forecast`: roll the trained emulator out from every initial time into one WeatherBench2-layout store.
 
-Initial times are rolled out in blocks, always the same and of the same size: whoever computes a block, in whatever
-order, gets what an undisturbed forecast gets, bit for bit. So parts of a forecast are shares of its blocks, written by
-several processes into one unfinished store; the forecast as a whole adds the missing blocks and finishes it.
+Initial times are rolled out in blocks, always the same and of the same size: any process that computes a block, in
+any order, gets what an undisturbed forecast gets, bit for bit. So parts of a forecast are shares of its blocks, written
+by several processes into one unfinished store; the forecast as a whole adds the missing blocks and finishes it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def run(
 
     Parameters
     ----------
-    part : roll out only this share of the blocks of initial times; the forecasts stay unfinished. Parts may work side
+    part
+        roll out only this share of the blocks of initial times; the forecasts stay unfinished. Parts may work side
         by side; a forecast without a part waits for them, and they for it.
 
     Raises
@@ -109,7 +110,7 @@ def finished_checkpoint(layout: Layout) -> Path:
 def initial_times(
     experiment: Experiment, data: PreparedData, steps: int
 ) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:
-    """The experiment's initial times that can be used, and those that cannot.
+    """The experiment's initial times [time] that can be used, and those that cannot.
 
     Needed are the input frames, and the later stamps too where a forcing is read from the store. The truth at later
     stamps is not.

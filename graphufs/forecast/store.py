@@ -33,8 +33,10 @@ class ForecastWriter:
 
     Parameters
     ----------
-    path : the finished store's place.
-    key : of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
+    path
+        the finished store's place.
+    key
+        of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -48,11 +50,12 @@ class ForecastWriter:
         return self._store.is_dir() and (self._done / str(first)).exists()
 
     def open(self, make_template: Callable[[], xr.Dataset], *, should_stop: Callable[[], bool]) -> None:
-        """Make the store if nobody has yet; to be called once before `write`.
+        """Make the store if it does not exist; to be called once before `write`.
 
         Parameters
         ----------
-        make_template : gives an empty dataset from `template`, which fixes coordinates, variables and attributes.
+        make_template
+            gives an empty dataset from `template`, which fixes coordinates, variables and attributes.
 
         Raises
         ------
@@ -83,11 +86,12 @@ class ForecastWriter:
         fsync(self._done)
 
     def finish(self, blocks: Iterable[int]) -> None:
-        """Give the full store its name. Nobody else may write meanwhile: call it with the forecasts' lock held alone.
+        """Give the full store its name. Call it with the forecasts' lock held alone, so that there is no other writer.
 
         Parameters
         ----------
-        blocks : the first initial time's number of each block there must be.
+        blocks
+            the first initial time's number of each block there must be.
 
         Raises
         ------

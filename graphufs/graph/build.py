@@ -26,8 +26,10 @@ class Edges:
 
     Attributes
     ----------
-    senders, receivers : int32 [edge], node numbers
-    features : float32 [edge, 4], the sender's scaled distance and position as seen from the receiver
+    senders, receivers
+        int32 [edge], node numbers
+    features
+        float32 [edge, 4], the sender's scaled distance and position as seen from the receiver
     """
 
     senders: np.ndarray
@@ -44,12 +46,18 @@ class Graph:
 
     Attributes
     ----------
-    grid_shape : (latitudes, longitudes); grid node = latitude index * longitudes + longitude index
-    grid_features : float32 [grid, 3]
-    mesh_features : float32 [mesh, 3]
-    grid2mesh : by grid node, then mesh node
-    mesh : the multimesh, coarsest level first
-    mesh2grid : three a grid node, by grid node
+    grid_shape
+        (latitudes, longitudes); grid node = latitude index * longitudes + longitude index
+    grid_features
+        float32 [grid, 3]
+    mesh_features
+        float32 [mesh, 3]
+    grid2mesh
+        by grid node, then mesh node
+    mesh
+        the multimesh, coarsest level first
+    mesh2grid
+        three a grid node, by grid node
     """
 
     grid_shape: tuple[int, int]
@@ -72,10 +80,14 @@ def build_graph(
 
     Parameters
     ----------
-    latitude, longitude : degrees, 1-D, in the data's order
-    mesh_size : refinements of the icosahedron
-    radius_fraction : radius of the grid2mesh edges over the finest mesh's longest edge
-    mesh2grid_normalization : scale of the mesh2grid edge features; None takes their longest edge
+    latitude, longitude
+        degrees, 1-D, in the data's order
+    mesh_size
+        refinements of the icosahedron
+    radius_fraction
+        radius of the grid2mesh edges over the finest mesh's longest edge
+    mesh2grid_normalization
+        scale of the mesh2grid edge features; None takes their longest edge
 
     Raises
     ------
@@ -114,8 +126,10 @@ def assemble_graph(
 
     Parameters
     ----------
-    latitude, longitude : degrees, 1-D
-    vertices : float32 [mesh, 3], of the finest mesh
+    latitude, longitude
+        degrees, 1-D
+    vertices
+        float32 [mesh, 3], of the finest mesh
     """
     grid_phi, grid_theta = features.spherical(*features.grid_points(latitude, longitude))
     mesh_phi, mesh_theta = features.spherical(*features.vertex_coordinates(vertices))

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def spherical(latitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(phi, theta) in radians, float32, of latitudes and longitudes in degrees."""
+    """(phi, theta) in radians, float32, of latitudes and longitudes in degrees; shapes are kept."""
     return np.deg2rad(np.asarray(longitude, np.float32)), np.deg2rad(90 - np.asarray(latitude, np.float32))
 
 

@@ -18,9 +18,12 @@ def grid2mesh_edges(grid_xyz: np.ndarray, mesh_vertices: np.ndarray, radius: flo
 
     Parameters
     ----------
-    grid_xyz : float32 [grid, 3]
-    mesh_vertices : float32 [mesh, 3]
-    radius : chord length on the unit sphere; float32 rounding decides pairs that lie on it
+    grid_xyz
+        float32 [grid, 3]
+    mesh_vertices
+        float32 [mesh, 3]
+    radius
+        chord length on the unit sphere; float32 rounding decides pairs that lie on it
 
     Returns
     -------

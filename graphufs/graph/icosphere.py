@@ -23,8 +23,10 @@ class TriangularMesh:
 
     Attributes
     ----------
-    vertices : float32 [vertex, 3]
-    faces : int32 [face, 3], counter-clockwise as seen from outside
+    vertices
+        float32 [vertex, 3]
+    faces
+        int32 [face, 3], counter-clockwise as seen from outside
     """
 
     vertices: np.ndarray
@@ -46,7 +48,7 @@ def icosahedron() -> TriangularMesh:
     # float32 from here, as in the reference: the last bit of a vertex decides which grid points lie within a radius
     vertices = np.array(corners, np.float32)
     vertices /= np.linalg.norm([1.0, golden])
-    # an edge's midpoint lies on the z axis; half of what the dihedral angle lacks to pi tilts one of its faces there
+    # an edge's midpoint lies on the z axis; half of pi less the dihedral angle tilts one of its faces there
     angle = (np.pi - 2 * np.arcsin(golden / np.sqrt(3))) / 2
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     return TriangularMesh((vertices @ turn).astype(np.float32), np.array(_ICOSAHEDRON_FACES, np.int32))

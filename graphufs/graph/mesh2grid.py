@@ -26,7 +26,8 @@ def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh) -> np.ndarray:
 
     Parameters
     ----------
-    grid_xyz : float32 [grid, 3], on the unit sphere
+    grid_xyz
+        float32 [grid, 3], on the unit sphere
 
     Returns
     -------

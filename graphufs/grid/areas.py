@@ -132,8 +132,10 @@ def quadrature_weights(latitude: np.ndarray, parent_latitude: np.ndarray | None 
 
     Parameters
     ----------
-    latitude : [lat], degrees, ascending or descending
-    parent_latitude : the latitudes of the finer grid that `latitude` was picked from, or `latitude` itself. Each row
+    latitude
+        [lat], degrees, ascending or descending
+    parent_latitude
+        the latitudes of the finer grid that `latitude` was picked from, or `latitude` itself. Each row
         then stands for the finer grid's row, as the picked ones do not lie symmetrically about the equator
 
     Raises

@@ -33,15 +33,23 @@ class GraphArrays(eqx.Module):
 
     Attributes
     ----------
-    grid_features : [block, point, 3]
-    mesh_features : [mesh, 3]
-    grid2mesh : [block, edge]; senders count within their block, receivers ascend and are the number of mesh nodes
+    grid_features
+        [block, point, 3]
+    mesh_features
+        [mesh, 3]
+    grid2mesh
+        [block, edge]; senders count within their block, receivers ascend and are the number of mesh nodes
         (one past the last) where a block is padded to the length of the others
-    mesh : [edge], receivers ascend
-    mesh2grid_senders : [block, 3, point]
-    mesh2grid_features : [block, 3, point, 4]
-    grid2mesh_degrees, mesh_degrees : float32 [mesh], how many edges end at each mesh node
-    fills_cache : whether the activations of one sample fill a CPU's cache, so that samples had better follow each other
+    mesh
+        [edge], receivers ascend
+    mesh2grid_senders
+        [block, 3, point]
+    mesh2grid_features
+        [block, 3, point, 4]
+    grid2mesh_degrees, mesh_degrees
+        float32 [mesh], how many edges end at each mesh node
+    fills_cache
+        whether the activations of one sample fill a CPU's cache, so that samples had better follow each other
     """
 
     grid_features: jax.Array
@@ -60,8 +68,10 @@ class GraphArrays(eqx.Module):
 
         Parameters
         ----------
-        latent_size : the network's, which decides how large a block may be
-        blocks : number of blocks; a divisor of the number of grid points. None chooses one for the device
+        latent_size
+            the network's, which decides how large a block may be
+        blocks
+            number of blocks; a divisor of the number of grid points. None chooses one for the device
 
         Raises
         ------

@@ -33,8 +33,10 @@ class ChannelMap:
 
     Attributes
     ----------
-    inputs, forcings : the network's input channels, inputs first
-    outputs : its output channels, each at time index 0
+    inputs, forcings
+        the network's input channels, inputs first
+    outputs
+        its output channels, each at time index 0
     """
 
     inputs: tuple[Slot, ...]
@@ -55,10 +57,14 @@ class ChannelMap:
 
         Parameters
         ----------
-        inputs, targets, forcings : variable names
-        levels : number of levels by variable; those not named have one
-        input_frames : times of the input variables that are not static
-        static : the inputs that do not depend on time
+        inputs, targets, forcings
+            variable names
+        levels
+            number of levels by variable; those not named have one
+        input_frames
+            times of the input variables that are not static
+        static
+            the inputs that do not depend on time
         """
 
         def slots(names: Iterable[str], times: int) -> tuple[Slot, ...]:

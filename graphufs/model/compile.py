@@ -20,7 +20,8 @@ def jit(function: Callable[..., Any], *, deterministic: bool = False, **options:
 
     Parameters
     ----------
-    deterministic : on a GPU, only operations that give the same bits each time; a CPU's always do
+    deterministic
+        on a GPU, only operations that give the same bits each time; a CPU's always do
     """
     extra = {"xla_gpu_deterministic_ops": True} if deterministic else {}
     return jax.jit(function, compiler_options=COMPILER_OPTIONS | extra, **options)

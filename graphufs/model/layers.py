@@ -121,7 +121,10 @@ scale_columns.defvjp(lambda x, scale: (scale_columns(x, scale), (x, scale)), _sc
 
 @jax.custom_vjp
 def activate(z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
-    """swish(z) @ weight + bias, where swish(z) = z s with s = sigmoid(z); its derivative is s + z s (1 - s)."""
+    """swish(z) @ weight + bias, [..., out], of z [..., in], weight [in, out] and bias [out].
+
+    swish(z) = z s with s = sigmoid(z); its derivative is s + z s (1 - s).
+    """
     return _activate_forward(z, weight, bias)[0]
 
 

@@ -73,11 +73,16 @@ class EdgeEmbeddings(eqx.Module):
 
     Attributes
     ----------
-    grid : [block, point, L], the grid features' share of the grid embedding's first layer
-    mesh_nodes : [mesh, L], embedded mesh nodes
-    grid2mesh : [block, edge, L], the edges' and receivers' share of the messages' first layer, and its bias
-    mesh : [edge, L], embedded edges without the offset of their normalization
-    mesh2grid : [block, 3 * point, L], the edges' share of the messages' first layer, but for the same offset
+    grid
+        [block, point, L], the grid features' share of the grid embedding's first layer
+    mesh_nodes
+        [mesh, L], embedded mesh nodes
+    grid2mesh
+        [block, edge, L], the edges' and receivers' share of the messages' first layer, and its bias
+    mesh
+        [edge, L], embedded edges without the offset of their normalization
+    mesh2grid
+        [block, 3 * point, L], the edges' share of the messages' first layer, but for the same offset
     """
 
     grid: jax.Array
@@ -102,11 +107,16 @@ class GraphCast(eqx.Module):
 
         Parameters
         ----------
-        inputs, outputs : channels of x and y
-        latent_size : width of all hidden layers and latent vectors
-        message_steps : steps on the mesh
-        hidden_layers : hidden layers of each MLP
-        key : JAX random key
+        inputs, outputs
+            channels of x and y
+        latent_size
+            width of all hidden layers and latent vectors
+        message_steps
+            steps on the mesh
+        hidden_layers
+            hidden layers of each MLP
+        key
+            JAX random key, a scalar
         """
         size = latent_size
 
@@ -201,16 +211,21 @@ class GraphCast(eqx.Module):
 
         Parameters
         ----------
-        x : [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
+        x
+            [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
             Sums of messages and what layer normalization computes are float32 inside in any case
-        graph : of the grid
-        edges : `embed_edges(graph, x.dtype)` where already known
-        remat : compute activations again when differentiated instead of keeping them: those of each block of grid
+        graph
+            of the grid
+        edges
+            `embed_edges(graph, x.dtype)` where already known
+        remat
+            compute activations again when differentiated instead of keeping them: those of each block of grid
             points, and those of each message step on the mesh. None: those of blocks, where there are several
 
         Returns
         -------
-        y : [batch, grid, outputs], normalised, as precise as x
+        y
+            [batch, grid, outputs], normalised, as precise as x
         """
         edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]
@@ -279,7 +294,7 @@ class GraphCast(eqx.Module):
             total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
             total = _scale_sums(step.edges, total, graph.mesh_degrees).astype(mesh.dtype)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
-            # after the last step nobody reads the edges, and the compiler drops them
+            # after the last step the edges are not read, and the compiler drops them
             return mesh, _add_static(scale_columns(message, step.edges.scale), edge), offset + step.edges.offset
 
         edge, offset = edges.mesh, self.processor.embed_edges.offset

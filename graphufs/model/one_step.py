@@ -40,16 +40,23 @@ class Stepper(eqx.Module):
 
     Attributes
     ----------
-    channels : the channel map
-    grid_shape : (latitudes, longitudes)
-    graph : the graph's arrays
-    mean, std, diffs_std : float32 [level] by variable
-    masks : bool [level, lat, lon] by variable, False where the variable never exists (an ocean variable on land).
+    channels
+        the channel map
+    grid_shape
+        (latitudes, longitudes)
+    graph
+        the graph's arrays
+    mean, std, diffs_std
+        float32 [level] by variable
+    masks
+        bool [level, lat, lon] by variable, False where the variable never exists (an ocean variable on land).
         There inputs are 0 after normalisation and predictions keep what the last input holds (NaN), or are NaN.
         A NaN anywhere else is bad data and spreads, so that it is noticed.
-    precision : of the network's activations. Parameters, statistics, normalised inputs and outputs, what is added to
+    precision
+        of the network's activations. Parameters, statistics, normalised inputs and outputs, what is added to
         the last input, and the loss are float32 always; so are the gradients
-    remat_blocks : whether a block's activations are computed again for the gradient, see GraphCast's call
+    remat_blocks
+        whether a block's activations are computed again for the gradient, see GraphCast's call
     """
 
     channels: ChannelMap = eqx.field(static=True)
@@ -80,11 +87,16 @@ class Stepper(eqx.Module):
 
         Parameters
         ----------
-        mean, std, diffs_std : [level] (or a scalar) by variable, such as those of a Statistics
-        latent_size : the network's
-        masks : bool [level, lat, lon] by variable, for variables that do not exist everywhere
-        blocks : see GraphArrays.from_graph
-        precision, remat_blocks : see the attributes
+        mean, std, diffs_std
+            [level] (or a scalar) by variable, such as those of a Statistics
+        latent_size
+            the network's
+        masks
+            bool [level, lat, lon] by variable, for variables that do not exist everywhere
+        blocks
+            see GraphArrays.from_graph
+        precision, remat_blocks
+            see the attributes
 
         Raises
         ------

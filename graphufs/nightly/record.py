@@ -138,7 +138,7 @@ def _together(before: xr.Dataset | None, tonight: xr.Dataset | None) -> xr.Datas
 def finished(
     scores: Scores, experiment: Experiment, layout: Layout, times: np.ndarray, known: dict[str, str]
 ) -> Scores:
-    """The scores with the attributes that depend on the initial times; `times` are those of all nights.
+    """The scores with the attributes that depend on the initial times; `times` [time] are of all nights.
 
     `holes` holds, by initial time, why there is no score between the first and the last that there is one for.
     """

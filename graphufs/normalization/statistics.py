@@ -32,7 +32,7 @@ class Statistics:
     Attributes
     ----------
     mean, std, diffs_std
-        float64 [level] by variable; length 1 for variables without levels. `diffs_std` lacks static variables.
+        float64 [level] by variable; length 1 for variables without levels. `diffs_std` has no static variables.
     native
         The native levels (hPa, or m in the ocean) by variable with levels, float64 [level].
     vertical

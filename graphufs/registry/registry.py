@@ -1,8 +1,8 @@
 """The models of a root: candidates, champions and retired ones, as an append-only history tells them.
 
 Below `<root>/registry/history/` each event is one small JSON file, named by its number, written atomically and never
-changed. The number is taken by whoever creates the file first, so that two writers never decide on the same past; who
-comes second looks again. Roles are what folding the history gives: an experiment name never has more than one champion.
+changed. The writer that creates the file first takes the number, so that two never decide on the same past; the second
+one reads again. Roles are what folding the history gives: an experiment name never has more than one champion.
 This module imports no array library, so that the control plane can read registries.
 """
 
@@ -122,7 +122,7 @@ def history(root: Path) -> list[RegistryEvent]:
     Raises
     ------
     UserError
-        If an event lacks or cannot be read: nothing is then concluded from the others.
+        If an event is missing or cannot be read: nothing is then concluded from the others.
     """
     folder = _folder(root)
     numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
@@ -158,7 +158,7 @@ def champion(root: Path, experiment_name: str) -> RegisteredModel | None:
 
 
 def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> RegisteredModel | None:
-    """The model somebody asks for; None if no model of that experiment name can be it.
+    """The model that is asked for; None if no model of that experiment name can be it.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def _read(path: Path, number: int) -> RegistryEvent:
             raise UserError(f"{path} is of another format than this version's, {FORMAT}; use the version that wrote it")
         event = RegistryEvent(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is no event of a registry ({error!r}); restore it from a copy") from None
+        raise UserError(f"{path} is not an event of a registry ({error!r}); restore it from a copy") from None
     if event.number != number:
         raise UserError(f"{path} holds event {event.number}; restore it from a copy")
     return event

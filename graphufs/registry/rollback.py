@@ -24,7 +24,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     wish, folder = experiment.retraining, Layout(experiment, root).root
     event = rollback(folder, experiment.name, wish.decided_by or registry.whoever(), wish.why, wish.rollback_to)
     champion = registry.champion(folder, experiment.name)
-    if champion is None:  # nobody can take the last one away: somebody removed the history
+    if champion is None:  # rolling back never removes the last one: the history was deleted
         raise UserError(f"{experiment.name} has no champion any more; restore the registry from a copy")
     message = f"{champion.id} is the champion {'again' if event else 'already'}"
     return {"status": "completed" if event else "unchanged", "model": champion.id, "message": message}

@@ -54,7 +54,7 @@ def write_pressure_levels(
     names = {name: replay_name(name) for name in sorted(set(variables))}
     if unknown := [name for name in names if name not in BY_WEATHERBENCH]:
         raise UserError(
-            f"{', '.join(unknown)} is no variable that Replay and WeatherBench2 share; there are "
+            f"{', '.join(unknown)} is not a variable that Replay and WeatherBench2 share; there are "
             f"{', '.join(name for name, known in BY_WEATHERBENCH.items() if known.dimensions != 'static')}"
         )
     layered = [name for name, replay in names.items() if BY_WEATHERBENCH[name].dimensions == "levels"]

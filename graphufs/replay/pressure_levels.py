@@ -58,8 +58,8 @@ class Layers:
         indices = np.array([int(np.argmin(np.abs(self.reference - value))) for value in native], int)
         if strange := [v for v, i in zip(native, indices, strict=True) if not _is_same(self.reference[i], v)]:
             raise UserError(
-                f"{strange[0]:g} hPa is no layer of this vertical coordinate, whose {len(self.reference)} layers run "
-                f"from {self.reference[0]:g} to {self.reference[-1]:g} hPa"
+                f"{strange[0]:g} hPa is not a layer of this vertical coordinate, whose {len(self.reference)} layers "
+                f"run from {self.reference[0]:g} to {self.reference[-1]:g} hPa"
             )
         return indices
 

@@ -71,7 +71,7 @@ class ReplayStore:
                     f"set data.source.component to one of {', '.join(COMPONENTS)}"
                 )
         if "time" not in dataset.variables or dataset.variables["time"].dims != ("time",):
-            raise UserError(f"the store {url} has no time coordinate along a time dimension; it is no Replay store")
+            raise UserError(f"the store {url} has no time coordinate along a time dimension; it is not a Replay store")
         self.times, self._order = np.unique(_datetimes(dataset.variables["time"].values), return_index=True)
         self.latitude = dataset.variables[self.dimensions.latitude].values.astype(np.float64)
         self.longitude = dataset.variables[self.dimensions.longitude].values.astype(np.float64)
@@ -118,7 +118,7 @@ class ReplayStore:
             If the dimension has no coordinate.
         """
         if dimension not in self._dataset.variables:
-            raise UserError(f"the store {self.url} has no values for its levels ({dimension} lacks a coordinate)")
+            raise UserError(f"the store {self.url} has no values for its levels ({dimension} has no coordinate)")
         return self._dataset.variables[dimension].values.astype(np.float64)
 
     def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None) -> int:
@@ -141,7 +141,7 @@ class ReplayStore:
         return int(self._dataset.variables[name].encoding.get("preferred_chunks", {}).get("time", 1))
 
     def read(self, name: str, stamps: np.ndarray | None = None, levels: np.ndarray | None = None) -> np.ndarray:
-        """Read a variable, float32 [time, level, lat, lon] with the dimensions it lacks left out.
+        """Read a variable, float32 [time, level, lat, lon] without the dimensions it does not have.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ def open_store(url: str, component: str, storage_options: Mapping[str, Any] | No
     Raises
     ------
     UserError
-        If it cannot be opened or is no store of that component.
+        If it cannot be opened or is not a store of that component.
     """
     url = clean_url(url)
     raw = open_zarr(

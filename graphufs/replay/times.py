@@ -28,20 +28,20 @@ def hours(count: int) -> np.timedelta64:
 
 
 def stamps_in(period: Period, time_step: int) -> np.ndarray:
-    """All stamps of a period: its start and every `time_step` hours from there, the end included if it is met."""
+    """The stamps [time] of a period: its start and every `time_step` hours from there, the end included if met."""
     start, end = instant(period.start), instant(period.end)
     return np.arange(start, end + np.timedelta64(1, "ns"), hours(time_step))
 
 
 def wanted_stamps(experiment: Experiment) -> np.ndarray:
-    """The union of the stamps of all periods the experiment needs, sorted."""
+    """The union of the stamps of all periods the experiment needs, sorted, [time]."""
     step = experiment.data.time_step
     periods = [period for name, period in experiment.periods.items() if name != "forecast"]
     return union([stamps_in(period, step) for period in (*periods, *experiment.forecast_windows)])
 
 
 def union(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """All stamps that are in any of the parts, once each, sorted."""
+    """All stamps that are in any of the parts [time], once each, sorted."""
     collected = [np.asarray(part, "datetime64[ns]") for part in parts]
     return np.unique(np.concatenate(collected)) if collected else np.empty(0, "datetime64[ns]")
 
@@ -52,7 +52,7 @@ def text(stamp: np.datetime64) -> str:
 
 
 def listing(stamps: Sequence[np.datetime64] | np.ndarray) -> str:
-    """The first few stamps by name, then how many more there are."""
+    """The first few stamps [time] by name, then how many more there are."""
     shown = ", ".join(text(stamp) for stamp in stamps[:NAMES_SHOWN])
     more = len(stamps) - NAMES_SHOWN
     return shown + (f" and {more} more" if more > 0 else "")
@@ -68,14 +68,14 @@ def to_runs(stamps: np.ndarray, time_step: int) -> list[list[str]]:
 
 
 def from_runs(runs: Iterable[Sequence[str]], time_step: int) -> np.ndarray:
-    """The stamps of runs as `to_runs` wrote them."""
+    """The stamps [time] of runs as `to_runs` wrote them."""
     step = hours(time_step)
     parts = [np.arange(instant(first), instant(last) + np.timedelta64(1, "ns"), step) for first, last in runs]
     return np.concatenate(parts) if parts else np.empty(0, "datetime64[ns]")
 
 
 def by_month(stamps: np.ndarray) -> list[np.ndarray]:
-    """Sorted stamps cut into one array for each calendar month."""
+    """Sorted stamps [time] cut into one array for each calendar month."""
     stamps = np.asarray(stamps, "datetime64[ns]")
     if not stamps.size:
         return []

@@ -88,7 +88,7 @@ def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.nda
 
 
 def error_maps(scores: Scores, diagnostics: Diagnostics, position: int, land: np.ndarray | None) -> str:
-    """Maps of one channel's bias and RMSE over all initial times, a row for each lead."""
+    """Maps of one channel's bias and RMSE over all initial times, a row a lead; coasts from `land` [lat, lon]."""
     channel, grid, leads = diagnostics.channels[position], diagnostics.grid, diagnostics.leads
     unit = scores.unit(channel)
     found = diagnostics.maps.scores(FORECAST)

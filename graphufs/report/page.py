@@ -242,7 +242,7 @@ def _words(period: Period | str) -> str:
 
 
 def _gaps(prepared: PreparedData, wanted: np.ndarray) -> Sequence[tuple[str, str]]:
-    """Stamps of the experiment's periods that the source lacks, and those left out for NaN."""
+    """Stamps of the experiment's periods that are missing from the source, and those left out for NaN."""
     missing = np.intersect1d(prepared.missing, wanted)
     flawed = np.intersect1d(prepared.stamps[~prepared.valid], wanted)
     return [

@@ -107,7 +107,7 @@ def _content(experiment: Experiment, layout: Layout, scores: Scores) -> Content:
 
 
 def typical_time(scores: Scores, lead: np.timedelta64, among: np.ndarray) -> np.datetime64:
-    """The initial time, of those also in `among`, whose error at `lead` is the median.
+    """The initial time, of those also in `among` [time], whose error at `lead` is the median.
 
     The error is the RMSE over its mean, averaged over the targets.
     """

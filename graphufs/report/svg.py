@@ -108,7 +108,7 @@ def to_svg(figure: Figure, alternative: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # The page's own font: the SVG names matplotlib's, which readers lack.
+    # The page's own font: the SVG names matplotlib's, which readers may not have.
     text = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", text)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would reach beyond the figure
     text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every figure, and used by none

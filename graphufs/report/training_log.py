@@ -32,7 +32,7 @@ class TrainingLog:
 
     @property
     def smoothed(self) -> np.ndarray:
-        """The running mean of the losses over a fiftieth of the updates, within each stage's own updates."""
+        """The running mean of the losses [update] over a fiftieth of the updates, within each stage's own updates."""
         width = max(1, len(self.losses) // 50)
         out = np.empty_like(self.losses)
         edges = [0, *(int(np.searchsorted(self.updates, start)) for start, _ in self.stages[1:]), len(self.losses)]

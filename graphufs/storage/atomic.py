@@ -1,4 +1,4 @@
-"""Atomic writes: files and folders that appear whole or not at all."""
+"""Atomic writes: files and folders that readers see complete or not at all."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One writer at a time: a lock that the operating system lets go of when its holder dies, however it dies.
 
-Several may share a lock instead: whoever wants it alone then waits for all of them, and they for him.
+Several may share a lock instead: one who wants it alone then waits for all of them, and they for him.
 """
 
 from __future__ import annotations

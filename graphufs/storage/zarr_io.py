@@ -100,6 +100,6 @@ def write_zarr(
 
 
 def level_coordinate(levels: np.ndarray) -> np.ndarray:
-    """Levels as WeatherBench2 writes them: whole numbers of hPa as int32; others stay as they are."""
+    """Levels [level] as WeatherBench2 writes them: whole numbers of hPa as int32; others stay as they are."""
     whole = np.all(levels == np.round(levels))
     return levels.astype(np.int32) if whole else levels

@@ -27,7 +27,7 @@ class Programs:
         if self._share % self.device_batch_size:
             raise UserError(
                 f"training.compute.device_batch_size is {self.device_batch_size}, but each of "
-                f"{objective.devices.count} devices has {self._share} samples of a batch, which is no multiple of it"
+                f"{objective.devices.count} devices has {self._share} samples of a batch, which is not a multiple of it"
             )
 
     def prefer(self, device_batch_size: int | None) -> None:

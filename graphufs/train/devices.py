@@ -1,7 +1,7 @@
 """The devices a training runs on: a batch is divided among them, parameters are the same on all.
 
 On one device nothing is sharded. With several, each holds its part of the batch (`jax.sharding`), and with several
-processes (`jax.distributed`, started by whoever starts the processes) each process brings its part.
+processes (`jax.distributed`, started by the one that starts the processes) each process brings its part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Devices:
 
     Attributes
     ----------
-    devices : all of them, over all processes
+    devices
+        all of them, over all processes
     """
 
     devices: tuple[jax.Device, ...]
@@ -38,8 +39,10 @@ class Devices:
 
         Parameters
         ----------
-        batch_size : samples of an update, over all devices
-        wanted : devices of this machine to use; None takes the most that divide the batch
+        batch_size
+            samples of an update, over all devices
+        wanted
+            devices of this machine to use; None takes the most that divide the batch
 
         Raises
         ------

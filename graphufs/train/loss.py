@@ -37,10 +37,12 @@ class LossDiagnostics(NamedTuple):
 
     Attributes
     ----------
-    by_variable : l_v by target, before the weight of the variable
-    by_level : e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the
+    by_variable
+        l_v by target, before the weight of the variable
+    by_level
+        e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the
         normalised target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target
-        that is no input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it
+        that is not an input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it
     """
 
     by_variable: dict[str, jax.Array]
@@ -52,11 +54,15 @@ class LossWeights(eqx.Module):
 
     Attributes
     ----------
-    areas : float32 [1, lat, 1] (or [level, lat, lon] where masked) by target: each point's share of the area; at each
+    areas
+        float32 [1, lat, 1] (or [level, lat, lon] where masked) by target: each point's share of the area; at each
         level they sum, over all points, to 1
-    levels : c_vk by target, float32 [level]
-    variables : W_v by target
-    masks : bool [level, lat, lon] by target, False where there is nothing to score
+    levels
+        c_vk by target, float32 [level]
+    variables
+        W_v by target
+    masks
+        bool [level, lat, lon] by target, False where there is nothing to score
     """
 
     areas: dict[str, jax.Array]
@@ -81,14 +87,20 @@ class LossWeights(eqx.Module):
 
         Parameters
         ----------
-        latitude, longitude : degrees
-        levels : pressures by variable, whose levels then weigh proportionally; others have equal weights at theirs
-        variable_weights : by target; the others count 1
-        channel_weights : factors [level] by target, in the order of its levels, on top of the weights of levels and
+        latitude, longitude
+            degrees
+        levels
+            pressures by variable, whose levels then weigh proportionally; others have equal weights at theirs
+        variable_weights
+            by target; the others count 1
+        channel_weights
+            factors [level] by target, in the order of its levels, on top of the weights of levels and
             variables; the others have 1. Nothing is normalised again: a factor of 2 doubles this channel's part of the
             loss and leaves all other parts as they are
-        parent_latitude : see `latitude_weights`
-        masks : bool [level, lat, lon] by variable, False where it never exists: weight zero. The others' weights at a
+        parent_latitude
+            see `latitude_weights`
+        masks
+            bool [level, lat, lon] by variable, False where it never exists: weight zero. The others' weights at a
             level still have mean 1, so that a variable does not count less for existing in few places.
 
         Raises
@@ -176,8 +188,10 @@ def sample_losses(
 
     Parameters
     ----------
-    inputs, targets, forcings : canonical arrays; targets and forcings [batch, steps, ...]
-    edges, remat : see `graphufs.emulator.rollout.rollout`
+    inputs, targets, forcings
+        canonical arrays; targets and forcings [batch, steps, ...]
+    edges, remat
+        see `graphufs.emulator.rollout.rollout`
 
     Raises
     ------
@@ -212,7 +226,7 @@ def loss_and_diagnostics(
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
 ) -> tuple[jax.Array, LossDiagnostics]:
-    """The batch's loss and diagnostics: the means of `sample_losses`."""
+    """The batch's loss, a scalar, and its diagnostics: the means of `sample_losses`."""
     found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
     mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
@@ -229,11 +243,12 @@ def batch_loss_and_grads(
     device_batch_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[tuple[jax.Array, LossDiagnostics], GraphCast]:
-    """((loss, diagnostics), gradients): means over the batch's samples.
+    """((loss, diagnostics), gradients): means over the batch's samples; the loss is a scalar.
 
     Parameters
     ----------
-    device_batch_size : how many samples are computed together; memory grows with it. The others follow one after the
+    device_batch_size
+        how many samples are computed together; memory grows with it. The others follow one after the
         other, their gradients are summed. What depends on parameters only is computed and differentiated once. None:
         one on a CPU, which is fastest with what fits its cache, and all elsewhere
 

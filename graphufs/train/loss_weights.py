@@ -22,8 +22,10 @@ def channel_factors(
 
     Parameters
     ----------
-    settings : factors by variable and wanted level, such as training.loss.channel_weights
-    levels : the wanted levels by variable, in the channels' order
+    settings
+        factors by variable and wanted level, such as training.loss.channel_weights
+    levels
+        the wanted levels by variable, in the channels' order
 
     Raises
     ------

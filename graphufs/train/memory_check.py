@@ -12,7 +12,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes(device: jax.Device) -> int | None:
-    """The memory a program on a device can have: what is free and what this process holds; None where nobody knows."""
+    """The memory a program on a device can have: what is free and what this process holds; None where unknown."""
     if device.platform == "cpu":
         return _main_memory()
     statistics = device.memory_stats() or {}

@@ -34,10 +34,14 @@ class Position:
 
     Attributes
     ----------
-    done : updates done
-    rate_factor, rollbacks : what the guard's rollbacks have made of the learning rate, and how many there were
-    best : see Best
-    guard : losses the guard remembers, see Guard.state
+    done
+        updates done
+    rate_factor, rollbacks
+        what the guard's rollbacks have made of the learning rate, and how many there were
+    best
+        see Best
+    guard
+        losses the guard remembers, see Guard.state
     """
 
     done: int = 0

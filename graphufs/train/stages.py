@@ -22,11 +22,16 @@ class PlannedStage:
 
     Attributes
     ----------
-    name : from the experiment
-    loader : its batches
-    first, updates : how many updates come before it, and how many it has
-    rollout : steps the loss is averaged over
-    optimizer : its settings
+    name
+        from the experiment
+    loader
+        its batches
+    first, updates
+        how many updates come before it, and how many it has
+    rollout
+        steps the loss is averaged over
+    optimizer
+        its settings
     """
 
     name: str
@@ -55,7 +60,8 @@ class Plan:
 
         Parameters
         ----------
-        shard : (process, processes) where several processes share each batch
+        shard
+            (process, processes) where several processes share each batch
 
         Raises
         ------

@@ -174,7 +174,8 @@ class Objective:
 
         Parameters
         ----------
-        device_batch_size : samples a device computes at once; the rest of its part of the batch follows
+        device_batch_size
+            samples a device computes at once; the rest of its part of the batch follows
         """
         state = jax.eval_shape(lambda: self.start(self.emulator.network)) if self.devices.single else None
         if state is None:

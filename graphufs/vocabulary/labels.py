@@ -42,5 +42,5 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def json_number(value: float) -> float | None:
-    """A number with six significant digits; None for NaN and infinity, which JSON lacks."""
+    """A number with six significant digits; None for NaN and infinity, which JSON does not have."""
     return float(f"{value:.6g}") if math.isfinite(value) else None

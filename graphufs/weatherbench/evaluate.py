@@ -132,7 +132,7 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
 
 
 def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | None:
-    """What keeps maps and spectra, at the leads asked for that were forecast; None if nobody asks."""
+    """What keeps maps and spectra, at the leads asked for that were forecast; None if none are asked for."""
     options, leads = experiment.evaluation, reference.forecasts.leads
     wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in options.map_leads]
     if not options.map_leads:
@@ -247,7 +247,10 @@ def _lag_correlation(experiment: Experiment, layout: Layout, reference: Referenc
 
 
 def days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads: np.ndarray) -> int:
-    """How many of the scored days of the year the climatology has no data for within its window; 0 if it is silent."""
+    """How many of the scored days of the year the climatology has no data for within its window.
+
+    Scored are the initial times [time] plus the leads [lead]. 0 if the climatology does not say.
+    """
     if "covered" not in climatology:
         return 0
     days = np.unique(day_of_year(initial_times[:, None] + leads))
@@ -256,7 +259,7 @@ def days_without_data(climatology: xr.Dataset, initial_times: np.ndarray, leads:
 
 
 def independent(experiment: Experiment, initial_times: np.ndarray) -> int:
-    """How many forecasts use and verify on no time of the training and validation periods."""
+    """How many forecasts [time] use and verify on no time of the training and validation periods."""
     before = timedelta(hours=(experiment.data.input_frames - 1) * experiment.data.time_step)
     after = timedelta(hours=experiment.forecast.lead_time)
     seen = (experiment.data.training, experiment.data.validation)

@@ -89,7 +89,7 @@ class RegriddedTruth:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times with usable fields, ascending."""
+        """The times with usable fields, datetime64[ns] [time], ascending."""
         return self._truth.stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:

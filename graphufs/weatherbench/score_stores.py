@@ -151,7 +151,7 @@ class ScoringJob:
         observers: Sequence[Observer] = (),
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, ScoreState]:
-        """The states of some of the usable initial times."""
+        """The states of some of the usable initial times [time]."""
         wanted = self.wanted
         return score(
             self.forecasts,

@@ -17,7 +17,7 @@ def job_key(dag_id: str, run_id: str, task_id: str, map_index: int = -1, *, inst
     """The key of the job of a task in a run.
 
     It begins with what a person recognizes and ends with a hash of all parts as they are, so two tasks never share a
-    key, nor do two Airflows on one site that have names. The number of the try is no part of it: another try of the
+    key, nor do two Airflows on one site that have names. The number of the try is not part of it: another try of the
     same task is about the same job.
     """
     parts = json.dumps([instance, dag_id, run_id, task_id, map_index], ensure_ascii=True)

@@ -36,14 +36,14 @@ def failure(answer: dict[str, Any]) -> str:
     lines = [f"{step} {answer['state']}{f', {ending}' if ending else ''}: {_first(message) or 'no reason is known'}"]
     lines += [f"  {line}" for line in message.splitlines()[1:]]
     advice = {
-        "LOST": "nobody knows the job; it is not submitted again. Clear this task to go on waiting for it; if it is "
-        "certain that it is gone, `graphufs-jobs cancel` first, then clear the task",
+        "LOST": "the job's state is unknown, so it is not submitted again. Clear this task to keep waiting; if it is "
+        "certain that the job is gone, run `graphufs-jobs cancel`, then clear the task",
         "NONE": "the site has no such job; was its folder removed, or its root changed?",
     }
     if answer["state"] in advice:
         lines.append(f"  {advice[answer['state']]}")
     if answer.get("what") == "waits for a person":
-        lines.append("  put right what was wrong, then clear this task: the job goes on from what lies on disk")
+        lines.append("  correct the cause, then clear this task: the job continues from what it has saved")
     number = f", id {answer['id']}" if answer.get("id") else ""
     lines.append(f"  job:       {answer['key']}{number}")
     if answer.get("folder"):

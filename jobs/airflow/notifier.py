@@ -38,7 +38,7 @@ class Notifier(BaseNotifier):
         self.state, self.only_if = state, only_if
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Render nothing: what a message holds was typed by somebody."""
+        """Render nothing: a message may contain text that a person typed."""
 
     def notify(self, context: Any) -> None:
         """Send a message about the task or run of a callback's context."""

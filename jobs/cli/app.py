@@ -15,8 +15,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from graphufs.errors import UserError
-from jobs import site as sites_module
 from jobs.job.folder import JobFolder
+from jobs.site import load
 
 PROTOCOL = 1
 """Raised when a command's JSON changes so that an older reader would misunderstand it."""
@@ -49,7 +49,7 @@ class Place:
 
     def folder(self) -> Path:
         """The root folder."""
-        return sites_module.load(self.site).folder(self.root)
+        return load(self.site).folder(self.root)
 
     def jobs(self, keys: Sequence[str]) -> list[JobFolder]:
         """The jobs of keys, or all."""
@@ -109,5 +109,5 @@ def err() -> Console:
 
 
 def out() -> Console:
-    """Standard output, wide enough for tables where it is no terminal."""
+    """Standard output, wide enough for tables where it is not a terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -15,13 +15,12 @@ from rich.text import Text
 
 from graphufs.errors import UserError
 from graphufs.steps import CHAINS
-from jobs import site as sites_module
 from jobs.cli import site_commands as site_commands  # its commands are this one's
 from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
-from jobs.job.status import Status
+from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
+from jobs.site import load
 from jobs.submission import submit
 
 
@@ -52,7 +51,7 @@ def submit_(
 
     place, asked = place or Place(), asked or Asked()
     loaded = experiment_of(experiment, list(asked.set_))
-    site = sites_module.load(place.site)
+    site = load(place.site)
     request = submit.Request(
         step,
         loaded,
@@ -78,7 +77,7 @@ def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Ask
     """Submit steps of an experiment, each after the one before, and return the exit code."""
     from graphufs.config.shipped import experiment_of
 
-    site = sites_module.load(place.site)
+    site = load(place.site)
     requests = submit.chain(
         steps,
         experiment=experiment_of(experiment, list(asked.set_)),
@@ -104,7 +103,7 @@ def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> in
 
             assert status.attempt is not None
             launch.here(status.job, status.attempt)
-            status = state.look([status.job])[0]
+            status = read_statuses([status.job])[0]
         answers.append((what, status))
         if not place.json_:
             console.print(f"{what}: {status.job.key}  {status.state}  {status.id or ''}")
@@ -145,7 +144,7 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
     from jobs.job.usage import history as history_of
 
     place = place or Place()
-    statuses = state.look(place.jobs(keys))
+    statuses = read_statuses(place.jobs(keys))
     histories = [history_of(status.job) for status in statuses] if history else []
     if place.json_:
         print_json(jobs=[status.to_json() for status in statuses], histories=histories)
@@ -185,7 +184,7 @@ def list_(
     place, wanted = place or Place(), labels_of(label).items()
     jobs = [job for job in place.jobs(()) if wanted <= job.require().labels.items()]
     jobs = [job for job in jobs if not (unfinished and job.result())]
-    return _show(state.look(jobs), place)
+    return _show(read_statuses(jobs), place)
 
 
 @app.command
@@ -200,6 +199,11 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
         Stay and print what comes, until the job is over.
     attempt
         Which one. [default: the last]
+
+    Raises
+    ------
+    UserError
+        If there is no such job or attempt.
     """
     job = (place or Place()).jobs([key])[0]
     job.require()
@@ -217,7 +221,7 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
         sys.stdout.flush()
 
     show()
-    while follow and not state.look([job])[0].over:
+    while follow and not read_statuses([job])[0].over:
         time.sleep(1.0)
         show()
     show()
@@ -226,10 +230,16 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
 
 @app.command
 def cancel(*keys: str, place: Place | None = None) -> int:
-    """Cancel jobs, on their scheduler too."""
+    """Cancel jobs, on their scheduler too.
+
+    Raises
+    ------
+    UserError
+        If no job is named.
+    """
     place = place or Place()
     if not keys:
-        raise UserError("say which jobs to cancel; `graphufs-jobs list` shows all")
+        raise UserError("no job to cancel is named; `graphufs-jobs list` shows all")
     return _each(place, keys, submit.cancel)
 
 

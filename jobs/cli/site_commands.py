@@ -8,8 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobs import site as sites_module
 from jobs.cli.app import DONE, FAILED, Place, app, out, print_json
+from jobs.site import available, load
 
 
 @app.command
@@ -129,14 +129,14 @@ def sites(
         With --check, what jobs of a step will ask for besides, as in --resource train.gpus=2. May be repeated.
     """
     if name is None:
-        known = {one: sites_module.load(one) for one in sites_module.available()}
+        known = {one: load(one) for one in available()}
         if json_:
             print_json(sites={one: site.model_dump(mode="json") for one, site in known.items()})
         else:
             for one, site in known.items():
                 print(f"{one:<18} {site.executor:<6} {site.description}")
         return DONE
-    site = sites_module.load(name)
+    site = load(name)
     if not check:
         content = site.model_dump(mode="json")
         if json_:

@@ -7,9 +7,8 @@ import time
 from rich.console import Console
 
 from jobs.cli.tables import progress
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
-from jobs.job.status import Status
+from jobs.job.status import Status, read_statuses
 from jobs.site import Site
 from jobs.submission import submit
 
@@ -23,7 +22,7 @@ def wait(jobs: list[JobFolder], site: Site, console: Console | None) -> list[Sta
     pause = WAIT
     while True:
         statuses, going_on = [], False
-        for status in state.look(jobs):
+        for status in read_statuses(jobs):
             what = "nothing"
             if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
                 what, status = submit.tend(status.job)

@@ -8,7 +8,7 @@
     cancel.json          someone asked for the end
     attempts/<n>/        attempt.json (Attempt), payload.pkl, script.sh, submitit/ (logs), reserve, segments.jsonl
                          (every start and end of the work), claim* (the one job that may do it), ending.json
-                         (an exception), observed.json (since when nobody knows the job)
+                         (an exception), observed.json (since when its state is unknown)
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Intent:
 
     Attributes
     ----------
-    labels : what whoever asked last says of where the job comes from, by name
+    labels
+        where the job comes from, by name, as its last submitter says
     """
 
     key: str
@@ -84,13 +85,19 @@ class Attempt:
 
     Attributes
     ----------
-    phase : `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
-        `blocked` where a job it needs did not end well
-    name : the job's name at the scheduler, by which a lost number is found again
-    id : the scheduler's number, or a local process's
-    process : of a local process: host, and start time in the kernel's ticks
-    cause : why there is this attempt: `person`, or the ending it goes on after
-    site : what the site file said
+    phase
+        `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
+        `blocked` where a job it needs did not succeed
+    name
+        the job's name at the scheduler, by which a lost number is found again
+    id
+        the scheduler's number, or a local process's
+    process
+        of a local process: host, and start time in the kernel's ticks
+    cause
+        why there is this attempt: `person`, or the ending it goes on after
+    site
+        what the site file said
     """
 
     number: int
@@ -122,7 +129,7 @@ class JobFolder:
 
     def __init__(self, root: Path, key: str) -> None:
         if not KEY.fullmatch(key):
-            raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
+            raise UserError(f"{key!r} is not a job key; use letters, digits, dots, dashes and underscores, at most 151")
         self.root, self.key = root, key
         self.path = root / "jobs" / key
 

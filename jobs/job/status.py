@@ -1,8 +1,8 @@
 """What state jobs are in, by evidence: a result file, the scheduler's word on that very job, or nothing.
 
 A job is over only on positive proof: its own result file, or a final state that the scheduler reports for it. That it
-is not in the queue proves nothing. Nobody knowing a job makes it UNKNOWN, after a while LOST; both are shown with
-since when and who was asked, and neither is ever taken for success or for leave to submit again.
+is not in the queue proves nothing. A job that no source knows is UNKNOWN, after a while LOST; both are shown with
+since when and who was asked, and neither is ever taken for success or for permission to submit again.
 """
 
 from __future__ import annotations
@@ -38,12 +38,17 @@ class Status:
 
     Attributes
     ----------
-    state : NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
+    state
+        NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
         or LOST
-    ending : how an attempt ended that did not complete: a name of jobs.site.Policy
-    message : the exception, the site's own words, or who was asked
-    since : when the state was first seen, where that is known
-    seen : the job's folder as it was read
+    ending
+        how an attempt ended that did not complete: a name of jobs.site.Policy
+    message
+        the exception, the site's own words, or who was asked
+    since
+        when the state was first seen, where that is known
+    seen
+        the job's folder as it was read
     """
 
     seen: Snapshot
@@ -98,13 +103,13 @@ class Status:
         }
 
 
-def look(jobs: Sequence[JobFolder]) -> list[Status]:
+def read_statuses(jobs: Sequence[JobFolder]) -> list[Status]:
     """The states of jobs, in one call of squeue and one of sacct for all of them together."""
-    return of([job.read() for job in jobs])
+    return statuses_of([job.read() for job in jobs])
 
 
-def of(snapshots: Sequence[Snapshot]) -> list[Status]:
-    """The same for folders that were read just now. Of what is not live, whether it is done is read once more."""
+def statuses_of(snapshots: Sequence[Snapshot]) -> list[Status]:
+    """As `read_statuses`, of folders read just now; the result of a job that is not live is read once more."""
     numbers = [_id(seen) for seen in snapshots]
     answers = _Answers.of(
         [
@@ -192,7 +197,7 @@ def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
         return _left_slurm(seen, attempt, rows, answers.silent, status)
     if running is None:
         host = process_of(seen).get("host")
-        return _nobody_knows(job, attempt, [f"the process runs on another machine, {host}"], status)
+        return _unknown(job, attempt, [f"the process runs on another machine, {host}"], status)
     return _over(seen, attempt, "", "its process is gone", status, {})
 
 
@@ -222,7 +227,7 @@ def _left_slurm(
     """The state of a job without a result that Slurm does not have any more."""
     if not rows:
         asked = list(silent) or ["squeue and sacct both answered, neither knows the job"]
-        return _nobody_knows(seen.job, attempt, asked, status)
+        return _unknown(seen.job, attempt, asked, status)
     worst = next((row for row in rows.values() if row.state != "COMPLETED"), next(iter(rows.values())))
     if worst.state == "COMPLETED" or worst.state in slurm.OFTEN_REQUEUED:
         # the result file may come late over a shared file system; a lost node's job may be put into the queue again
@@ -250,7 +255,7 @@ def _remember(path: Path, content: dict[str, Any]) -> None:
         write_json(path, content)
 
 
-def _nobody_knows(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) -> Status:
+def _unknown(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) -> Status:
     """UNKNOWN, and LOST when it has been so for too long."""
     path = job.folder(attempt.number) / "observed.json"
     seen = read_json(path)
@@ -259,7 +264,7 @@ def _nobody_knows(job: JobFolder, attempt: Attempt, asked: list[str], status: An
         _remember(path, seen)
     lost = seconds_since(seen["since"]) > Site.model_validate(attempt.site).lost_after
     if lost and (job.path / "cancel.json").exists():
-        return status("CANCELLED", "cancelled", "cancelled by a person while nobody knew the job", seen["since"])
+        return status("CANCELLED", "cancelled", "cancelled by a person while its state was unknown", seen["since"])
     return status("LOST" if lost else "UNKNOWN", message="; ".join(asked), since=seen["since"])
 
 
@@ -294,7 +299,7 @@ def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: A
 def _dependency_failed(seen: Snapshot) -> str:
     for key in seen.intent.needs:
         if JobFolder(seen.job.root, key).result() is None:
-            return f"the job {key}, which this one needs, did not end well"
+            return f"the job {key}, which this one needs, did not succeed"
     return ""
 
 

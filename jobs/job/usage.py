@@ -21,12 +21,17 @@ def history(job: JobFolder) -> dict[str, Any]:
 
     Returns
     -------
-    `attempts` : for each its number, cause, scheduler's number, resources, ending
-    `segments` : for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
+    attempts
+        for each its number, cause, scheduler's number, resources, ending
+    segments
+        for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
         elapsed [s], GPU-hours, CPU efficiency (CPU time / (elapsed x CPUs))
-    `used` : their sums
-    `waiting` : of a training, the share of the time in which updates waited for data; None otherwise
-    `silent` : what accounting said where it did not answer
+    used
+        their sums
+    waiting
+        of a training, the share of the time in which updates waited for data; None otherwise
+    silent
+        what accounting said where it did not answer
     """
     attempts, segments, silent = [], [], ""
     executor = job.require().executor
@@ -84,7 +89,7 @@ def _joined(attempt: int, noted: list[dict[str, Any]], accounted: list[dict[str,
 
 
 def _of_steps(row: dict[str, str], accounted: list[dict[str, str]]) -> dict[str, str]:
-    """CPU time and energy of a start: those of its steps, where an allocation's row lacks them, as when cut short."""
+    """CPU time and energy of a start: those of its steps, where an allocation's row has none, as when cut short."""
     inside = [r for r in accounted if r["JobID"].startswith(row["JobID"] + ".") and r["Start"] >= row["Start"]]
     steps = [r for r in inside if row["End"] == "Unknown" or r["Start"] <= row["End"]]
     total = seconds(row["TotalCPU"]) or sum(seconds(r["TotalCPU"]) for r in steps)

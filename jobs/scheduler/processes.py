@@ -77,7 +77,13 @@ def _left(session: int) -> list[int]:
 
 
 def end(pid: int, process: dict[str, Any], patience: float = 20.0) -> None:
-    """Ask a process and its children to end, and make them after `patience` seconds."""
+    """Ask a process and its children to end, and make them after `patience` seconds.
+
+    Raises
+    ------
+    UserError
+        If the process runs on another machine.
+    """
     running = alive(pid, process)
     if running is None:
         raise UserError(f"process {pid} runs on {process.get('host')}; end it there")

@@ -1,6 +1,6 @@
 """Slurm's commands: what they are asked, and what their answers mean.
 
-An answer that did not come is not an answer: `Silent` is raised, and nobody may conclude anything from it.
+An answer that did not come is not an answer: `Silent` is raised, and nothing may be concluded from it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ OFTEN_REQUEUED = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
 
 class Silent(RuntimeError):
     """A command of Slurm failed or did not answer; `str()` says which and what it printed."""
+
+
+class NotInstalled(Silent):
+    """A command of Slurm is not on this machine, so that nothing can have been submitted."""
 
 
 class Refused(RuntimeError):
@@ -63,7 +67,7 @@ def _ask(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment())
     except FileNotFoundError:
-        raise Silent(f"{command[0]}: there is no such command here") from None
+        raise NotInstalled(f"{command[0]}: command not found") from None
     except OSError as error:
         raise Silent(f"{command[0]} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
@@ -81,20 +85,22 @@ def sbatch(script: str, options: Sequence[str] = ()) -> str:
     Refused
         If Slurm says that it does not take the job.
     Silent
-        If there is no telling whether it has: the answer is lost, or the controller was out of reach.
+        If it is unknown whether it has: the answer is lost, or the controller was out of reach.
     """
     try:
         answer = _ask(["sbatch", *options, script])
+    except NotInstalled as missing:
+        raise Refused(str(missing)) from None
     except Silent as silent:
         words = str(silent)
         # of what sbatch may print only this leaves open whether it was heard
         lost = re.search(r"no answer|timed out|Unable to contact|onnection refused|Zero Bytes|ommunicat|empora", words)
-        if lost or ("error:" not in words and "no such command" not in words):
+        if lost or "error:" not in words:
             raise
         raise Refused(words) from None
     found = re.search(r"Submitted batch job (\d+)", answer)
     if found is None:
-        raise Silent(f"sbatch's answer makes no sense: {answer!r}")
+        raise Silent(f"sbatch's answer has no job number: {answer!r}")
     return found.group(1)
 
 
@@ -155,7 +161,13 @@ def scancel(number: str) -> None:
 
 
 def test_only(script: str) -> str:
-    """What Slurm says when it would start a script's job, or why it would not take it; nothing is submitted."""
+    """What Slurm says when it would start a script's job, or why it would not take it; nothing is submitted.
+
+    Raises
+    ------
+    Refused
+        If Slurm would not accept the script.
+    """
     command = ["sbatch", "--test-only", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment())
     words = " ".join((done.stderr + done.stdout).split())

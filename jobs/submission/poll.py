@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.errors import UserError
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
+from jobs.job.status import read_statuses
 from jobs.submission import submit
 
 LIMIT = 65536
@@ -40,7 +40,7 @@ def parse(text: str, root: Path) -> list[Wish]:
         wishes = []
         for key, cursor in asked.items():
             if not all(isinstance(offset, int) and offset >= 0 for offset in (cursor or {}).values()):
-                raise ValueError(f"{cursor!r} is no cursor")
+                raise ValueError(f"{cursor!r} is not a cursor")
             wishes.append(Wish(JobFolder(root, key), dict(cursor or {})))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'poll reads JSON like {{"jobs": {{"KEY": {{}}}}}} from standard input: {error}') from None
@@ -54,7 +54,7 @@ def poll(wishes: list[Wish]) -> list[dict[str, Any]]:
     """
     known = [wish for wish in wishes if wish.job.exists]
     answers: dict[str, dict[str, Any]] = {wish.job.key: {"key": wish.job.key, "state": "NONE"} for wish in wishes}
-    for wish, status in zip(known, state.look([wish.job for wish in known]), strict=True):
+    for wish, status in zip(known, read_statuses([wish.job for wish in known]), strict=True):
         what = "nothing"
         if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
             what, status = submit.tend(wish.job)

@@ -10,8 +10,8 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.paths import Layout
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
+from jobs.job.status import read_statuses
 
 SHARED = ("worlds", "data", "statistics", "climatology")
 """Folders below the root whose contents several experiments may use."""
@@ -27,14 +27,14 @@ class Waste:
 
 
 def find(root: Path, days: float) -> list[Waste]:
-    """Folders older than `days` that nobody needs: jobs that are over, and shared data out of use.
+    """Folders older than `days` that are not needed: jobs that are over, and shared data out of use.
 
     Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
     """
     waste, kept = [], []
     needed: set[str] = set()
     folders = JobFolder.all(root)
-    for status in state.look(folders):
+    for status in read_statuses(folders):
         changed = max((path.stat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
         if status.over and time.time() - changed > 86400 * days:
             reason = f"job {status.state.lower()}, unchanged for {_age(changed)}"

@@ -20,9 +20,8 @@ from graphufs.errors import UserError
 from graphufs.steps import STEPS
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import digest
-from jobs.job import status as state
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, moment, now, seconds_since
-from jobs.job.status import Status
+from jobs.job.status import Status, process_of, read_statuses, statuses_of
 from jobs.scheduler import processes, slurm
 from jobs.site import Resources, Site
 from jobs.submission import launch
@@ -38,10 +37,14 @@ class Request:
 
     Attributes
     ----------
-    needs : keys of jobs whose results this one needs
-    labels : where the job comes from, by name
-    force : do finished work again
-    resources : overrides like `gpus=2`
+    needs
+        keys of jobs whose results this one needs
+    labels
+        where the job comes from, by name
+    force
+        do finished work again
+    resources
+        overrides like `gpus=2`
     """
 
     step: str
@@ -73,12 +76,12 @@ def submit(request: Request) -> tuple[str, Status]:
         If the request is wrong, or its key belongs to other work.
     """
     if request.step not in STEPS:
-        raise UserError(f"{request.step!r} is no step; there are {', '.join(STEPS)}")
+        raise UserError(f"{request.step!r} is not a step; the steps are {', '.join(STEPS)}")
     resources = request.site.resources_of(request.step, request.resources)
     _check(request, resources)
     job = request.job()
     with job.exclusive():
-        status = state.of([_intended(job, request)])[0]
+        status = statuses_of([_intended(job, request)])[0]
         healed = status.state == "SUBMITTING"
         if healed:
             status = _heal(status, request.site)
@@ -102,11 +105,11 @@ def check(request: Request) -> None:
 def _check(request: Request, resources: Resources) -> None:
     if resources.nodes > 1 and request.step not in SEVERAL_NODES:
         raise UserError(
-            f"{request.step} runs on one node, but {resources.nodes} are asked for; several nodes serve "
+            f"{request.step} runs on one node, but {resources.nodes} are asked for; several nodes are possible for "
             f"{', '.join(SEVERAL_NODES)}; a forecast is divided by resources.blocks"
         )
     if resources.blocks > 1 and (request.step != "forecast" or request.site.executor != "slurm"):
-        raise UserError("resources.blocks divides a forecast on a site with Slurm, nothing else")
+        raise UserError("resources.blocks applies only to forecasts on a site with Slurm; leave it out")
     if resources.nodes > 1 and request.site.executor != "slurm":
         raise UserError(f"{resources.nodes} nodes are asked for, but the site's executor is {request.site.executor}")
     for key in request.needs:
@@ -155,17 +158,17 @@ def _launch(status: Status, needs: Sequence[str], site: Site, resources: Resourc
     needed = _needed(job.root, needs)
     if isinstance(needed, str):
         job.write_attempt(attempt, phase="blocked", message=needed)
-        return state.look([job])[0]
+        return read_statuses([job])[0]
     launch.write_payload(job, attempt, site, needed)
     job.write_attempt(attempt)
     _start(job, attempt, site)
-    return state.look([job])[0]
+    return read_statuses([job])[0]
 
 
 def _needed(root: Path, needs: Sequence[str]) -> list[str] | str:
     """The numbers of the jobs to wait for, or why there is nothing to wait for."""
     numbers = []
-    for status in state.look([JobFolder(root, key) for key in needs]):
+    for status in read_statuses([JobFolder(root, key) for key in needs]):
         if status.state == "COMPLETED":
             continue
         if status.over or status.id is None:
@@ -207,12 +210,12 @@ def _heal(status: Status, site: Site) -> Status:
             _start(job, attempt, site)
         elif late:
             job.write_attempt(attempt, phase="refused", message="cancelled before it had started")
-        return state.look([job])[0]
+        return read_statuses([job])[0]
     try:
         numbers = slurm.find(attempt.name, moment(attempt.begun))
     except slurm.Silent as silent:
         job.write_attempt(attempt, message=f"{silent}; whether the job was taken is not known yet")
-        return state.look([job])[0]
+        return read_statuses([job])[0]
     if numbers:
         job.write_attempt(attempt, phase="submitted", id=numbers[0], message="found by its name")
     elif again:
@@ -222,7 +225,7 @@ def _heal(status: Status, site: Site) -> Status:
     else:
         message = "neither squeue nor accounting knows the job yet; it is submitted again if that stays so"
         job.write_attempt(attempt, message=message)
-    return state.look([job])[0]
+    return read_statuses([job])[0]
 
 
 def tend(job: JobFolder) -> tuple[str, Status]:
@@ -232,11 +235,11 @@ def tend(job: JobFolder) -> tuple[str, Status]:
     -------
     what was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status
     """
-    status = state.look([job])[0]
+    status = read_statuses([job])[0]
     if status.state != "SUBMITTING" and not (status.over and status.state != "COMPLETED"):
         return "nothing", status
     with job.exclusive():
-        status = state.look([job])[0]
+        status = read_statuses([job])[0]
         attempt = status.attempt
         if attempt is None:
             return "nothing", status
@@ -300,7 +303,7 @@ def cancel(job: JobFolder) -> Status:
     """
     job.require()
     with job.exclusive():
-        status = state.look([job])[0]
+        status = read_statuses([job])[0]
         if status.over:
             return status
         write_json(job.path / "cancel.json", {"at": now()})
@@ -316,8 +319,8 @@ def cancel(job: JobFolder) -> Status:
                 if status.state != "LOST":  # of a lost job this is a person's word that it is over
                     raise
         elif status.id is not None:
-            processes.end(int(status.id.split(".")[0]), state.process_of(status.seen))
-        return state.look([job])[0]
+            processes.end(int(status.id.split(".")[0]), process_of(status.seen))
+        return read_statuses([job])[0]
 
 
 def chain(step_names: Sequence[str], **common: Any) -> list[Request]:

@@ -30,7 +30,8 @@ def work(what: dict[str, Any]) -> dict[str, Any] | None:
 
     Parameters
     ----------
-    what : the job's `root` and `key`, and the number of the `attempt`
+    what
+        the job's `root` and `key`, and the number of the `attempt`
     """
     from jobs.worker import runner
 

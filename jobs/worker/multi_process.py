@@ -34,10 +34,14 @@ class Member:
 
     Attributes
     ----------
-    folder : of the attempt, where the processes find each other
-    id : the job's number at the scheduler
-    rank, count : this process's number, and how many there are
-    interface : network interface to speak over; None for that of the node's name
+    folder
+        of the attempt, where the processes find each other
+    id
+        the job's number at the scheduler
+    rank, count
+        this process's number, and how many there are
+    interface
+        network interface to speak over; None for that of the node's name
     """
 
     folder: Path
@@ -62,7 +66,13 @@ def run(step: str, experiment: Experiment, root: Path, member: Member, **options
 
 
 def address(interface: str | None) -> str:
-    """This node's IPv4 address on an interface, by default that of its name."""
+    """This node's IPv4 address on an interface, by default that of its name.
+
+    Raises
+    ------
+    UserError
+        If this node has no such interface.
+    """
     if interface is None:
         return socket.gethostbyname(socket.gethostname())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -70,7 +80,9 @@ def address(interface: str | None) -> str:
             answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
         except OSError:
             names = ", ".join(name for _, name in socket.if_nameindex())
-            raise UserError(f"the site's interface {interface!r} is not there; this node has {names}") from None
+            raise UserError(
+                f"this node has no interface {interface!r}, it has {names}; change `interface` in the site's file"
+            ) from None
     return socket.inet_ntoa(answer[20:24])
 
 

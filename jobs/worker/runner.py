@@ -29,8 +29,8 @@ from graphufs.errors import Diverged, UserError
 from graphufs.steps import Event, Part, run_step
 from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
-from jobs.job import status as state
 from jobs.job.folder import RESERVE, JobFolder, now
+from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site, minutes
 
@@ -144,7 +144,7 @@ class Running:
         own = path.with_name(f".claim-{self.id}")
         own.write_text(self.id)
         try:
-            os.link(own, path)  # whole or not at all, and only if it is not there
+            os.link(own, path)  # atomic, and only if it does not exist
         except FileExistsError:
             owner = path.read_text().strip()
             if owner != self.id:
@@ -179,11 +179,11 @@ class Running:
             needed, waited = JobFolder(self.job.root, key), time.monotonic()
             while needed.result() is None:
                 if self.site.executor == "local":
-                    failed = state.look([needed])[0].over
+                    failed = read_statuses([needed])[0].over
                 else:  # the scheduler started this job after that one; the shared file system may lag behind
                     failed = time.monotonic() - waited > FILES_LAG
                 if failed and needed.result() is None:
-                    raise NeededFailed(f"the job {key}, which this one needs, did not end well")
+                    raise NeededFailed(f"the job {key}, which this one needs, did not succeed")
                 self._progress(Event(f"waiting for {key}", 0.0, 1.0))
                 if self.stopping.wait(0.5):
                     raise StoppedByOthers("stopped while it waited for the jobs it needs")
@@ -234,7 +234,7 @@ class Running:
         self.stopping.set()
 
     def _wait_for_the_end(self) -> None:
-        """After a polite stop that nobody of ours asked for: the work is saved, what follows is others' decision.
+        """After a polite stop that we did not request: the work is saved; what follows is for others to decide.
 
         A job that ends by itself while it is being preempted is not requeued, so it must wait to be killed.
         """
@@ -242,7 +242,7 @@ class Running:
         if self.why == "terminated" and self.environment.name() == "slurm":
             while True:
                 time.sleep(1)
-        raise StoppedByOthers(f"the step stopped before its end ({self.why}); all it did is saved")
+        raise StoppedByOthers(f"the step stopped before its end ({self.why}); its work so far is saved")
 
     def _hung(self) -> None:
         """End a step that makes no progress, saying where it stands."""

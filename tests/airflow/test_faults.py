@@ -116,7 +116,7 @@ def test_ssh_server_killed_and_back(bench: AirflowBench, request: pytest.Fixture
     row.deferred()
     with without(bench.ssh.stop, bench.ssh.start):
         row.release()
-        eventually(lambda: "Site bench cannot be asked since" in row.log())
+        eventually(lambda: "Site bench has been unreachable since" in row.log())
         run = bench.trigger("reconcile", {"grace": 0})
         eventually(lambda: bench.slurm.job(row.key).result() is not None)
         assert bench.api.wait("reconcile", run, 120) == "success"
@@ -133,7 +133,7 @@ def test_a_new_login_wanted(bench: AirflowBench, request: pytest.FixtureRequest)
     with without(partial(bench.ssh.allow, False), partial(bench.ssh.allow, True)):
         row.start("held")
         row.until("deferred")
-        eventually(lambda: row.log().count("Site bench cannot be asked") >= 1)
+        eventually(lambda: row.log().count("Site bench is unreachable") >= 1)
         time.sleep(5)
         assert row.task()["state"] == "deferred" and not bench.slurm.job(row.key).exists
         assert "uthentication" in row.log() or "ermission denied" in row.log()

@@ -293,7 +293,7 @@ def test_an_answer_without_a_job_is_trouble_and_not_silence():
         with Poller(client, 0.05).subscribe("job") as one:
             return await one.next()
 
-    assert "says nothing of the job" in asyncio.run(main()).message
+    assert "does not include the job" in asyncio.run(main()).message
 
 
 def test_the_poller_ends_when_nobody_waits_and_begins_again():

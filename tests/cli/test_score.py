@@ -167,8 +167,8 @@ def test_initial_times_without_truth_are_left_out_and_named(tmp_path: Path, caps
     assert_as_written_out(results, made, ("global",), False, np.delete(IRREGULAR, 2))
     told = capsys.readouterr()
     assert "results of 3 initial times" in told.out
-    assert "1 initial times left out for want of truth: 2020-02-29T00" in told.err
-    assert "lacks 2020-03-01T00" in told.err
+    assert "1 initial times are left out because truth is missing: for example, 2020-02-29T00" in told.err
+    assert "has none at 2020-03-01T00" in told.err
 
 
 def test_longitudes_of_another_range_and_truth_on_another_grid_are_refused(tmp_path: Path) -> None:

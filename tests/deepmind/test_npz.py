@@ -52,12 +52,12 @@ def test_a_checkpoint_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no readable npz"):
+    with pytest.raises(UserError, match="not a readable npz"):
         read_checkpoint(tmp_path / "missing.npz")
     write_checkpoint(tmp_path / "torn.npz", Checkpoint(to_deepmind(network())))
     (tmp_path / "torn.npz").write_bytes((tmp_path / "torn.npz").read_bytes()[:5000])
-    with pytest.raises(UserError, match="no readable npz"):
+    with pytest.raises(UserError, match="not a readable npz"):
         read_checkpoint(tmp_path / "torn.npz")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(UserError, match="no GraphCast checkpoint"):
+    with pytest.raises(UserError, match="not a GraphCast checkpoint"):
         read_checkpoint(tmp_path / "other.npz")

@@ -37,7 +37,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     ("like", "message"),
     [
         ({"w": TREE["w"]}, "in excess"),
-        ({**TREE, "more": jnp.zeros(1)}, "lacks"),
+        ({**TREE, "more": jnp.zeros(1)}, "is missing"),
         ({**TREE, "w": jnp.zeros((3, 2))}, "expected float32"),
         ({**TREE, "w": jnp.zeros((2, 3), jnp.int32)}, "expected int32"),
     ],
@@ -69,5 +69,5 @@ def test_pruning_keeps_what_is_asked_for(tmp_path):
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
-    with pytest.raises(UserError, match="is no checkpoint"):
+    with pytest.raises(UserError, match="is not a checkpoint"):
         checkpoint.read_meta(tmp_path)

@@ -38,8 +38,8 @@ from jobs import site
 from jobs.airflow.keys import job_key
 from jobs.airflow.mirror import read
 from jobs.catalogue import catalogue
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
+from jobs.job.status import read_statuses
 from jobs.submission import poll, submit
 from jobs.submission.submit import Request
 from tests.airflow import NO_AIRFLOW
@@ -109,7 +109,7 @@ def rmse(scores):
 
 
 def look(job):
-    return state.look([job])[0]
+    return read_statuses([job])[0]
 
 
 def test_every_step_of_each_model_was_done(root):
@@ -265,7 +265,7 @@ def at_home(monkeypatch):
 
 
 def test_jobs_are_in_the_states_they_were_in(root, at_home):
-    statuses = [one for one in state.look(JobFolder.all(root.path)) if one.job.key != "live"]
+    statuses = [one for one in read_statuses(JobFolder.all(root.path)) if one.job.key != "live"]
     assert {one.job.key: [one.state, one.ending, len(one.job.attempts())] for one in statuses} == VALUES["states"]
     told = look(JobFolder(root.path, VALUES["jobs"]["register"])).to_json()
     wanted = VALUES["airflows"]["status"]

@@ -35,9 +35,9 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "link", "folder/secret", "folder", "runs/../../secret"])
 def test_nothing_outside_the_root_is_handed_out(root, tmp_path, name, capfdbinary):
-    with pytest.raises(UserError, match="lies outside"):
+    with pytest.raises(UserError, match="is outside"):
         fetch(root, name, tmp_path / "copy")
-    with pytest.raises(UserError, match="lies outside"):
+    with pytest.raises(UserError, match="is outside"):
         fetch(root, name, None)
     assert not (tmp_path / "copy").exists() and capfdbinary.readouterr().out == b""
 
@@ -45,7 +45,7 @@ def test_nothing_outside_the_root_is_handed_out(root, tmp_path, name, capfdbinar
 def test_a_sister_whose_name_begins_alike_is_outside(root, tmp_path):
     (tmp_path / "root-of-another").mkdir()
     (tmp_path / "root-of-another" / "secret").write_text("secret")
-    with pytest.raises(UserError, match="lies outside"):
+    with pytest.raises(UserError, match="is outside"):
         fetch(root, "../root-of-another/secret", None)
 
 
@@ -76,7 +76,7 @@ def test_a_root_behind_a_link_is_the_same_root(root, tmp_path):
 def test_a_folder_is_copied_whole_and_replaces_nothing(root, tmp_path):
     assert fetch(root, "runs", tmp_path / "deep" / "copy") == 13
     assert (tmp_path / "deep" / "copy" / "one" / "notes.txt").read_text() == "notes"
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         fetch(root, "runs", tmp_path / "deep" / "copy")
     with pytest.raises(UserError, match="--to"):
         fetch(root, "runs", None)
@@ -95,12 +95,12 @@ def test_a_file_travels_in_json_unless_it_is_too_large_or_outside(root):
     packed = hand_out.packed(root, "bytes", 256)
     assert base64.b64decode(packed["base64"]) == content and packed["bytes"] == 256
     assert packed["sha256"] == hashlib.sha256(content).hexdigest()
-    with pytest.raises(UserError, match="256 bytes, more than the 255"):
+    with pytest.raises(UserError, match="256 bytes, more than the limit of 255"):
         hand_out.packed(root, "bytes", 255)
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         hand_out.packed(root, "runs", 255)
     for name in ("../secret", "link", "folder/secret"):
-        with pytest.raises(UserError, match="lies outside"):
+        with pytest.raises(UserError, match="is outside"):
             hand_out.packed(root, name, 255)
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
-from jobs import site as sites
-from jobs.site import Resources, Site, minutes
+from jobs.site import SHIPPED, Resources, Site, available, load, minutes
 
 
 def site_of(**content):
@@ -23,16 +22,16 @@ def written(folder, text, name="own"):
     return path
 
 
-@pytest.mark.parametrize("path", sorted(sites.SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_site_is_valid_for_every_step(path):
-    loaded = sites.load(path.stem)
+    loaded = load(path.stem)
     assert loaded.description
     for step in STEPS:
         assert minutes(loaded.resources_of(step).time_limit) * 60 > loaded.lead
 
 
 def test_the_shipped_sites_are_those_of_the_issue():
-    shipped = {path.stem for path in sites.SHIPPED.glob("*.yaml")}
+    shipped = {path.stem for path in SHIPPED.glob("*.yaml")}
     assert shipped >= {"local", "debug", "testcluster", "perlmutter-like", "hera-like"}
 
 
@@ -65,8 +64,10 @@ def test_what_is_no_time_limit_is_refused(text):
 
 def test_a_wrong_time_limit_is_named_with_its_place(tmp_path):
     path = written(tmp_path, "executor: slurm\nresources: {train: {time_limit: 4h}}\n")
-    with pytest.raises(UserError, match=r"(?s)own\.yaml is not a valid site.*resources\.train.*'4h' is no time limit"):
-        sites.load(str(path))
+    with pytest.raises(
+        UserError, match=r"(?s)own\.yaml is not a valid site.*resources\.train.*'4h' is not a time limit"
+    ):
+        load(str(path))
 
 
 @pytest.mark.parametrize("text", ["64", "64GB", "lots", "1.5G", "64g", ""])
@@ -83,10 +84,10 @@ def test_memory_is_an_amount_with_a_unit(text):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("executer: slurm\nexecutor: slurm\n", "executer: unknown key; did you mean executor"),
-        ("executor: slurm\npolicy: {prempted: stop}\n", "policy.prempted: unknown key; did you mean policy.preempted"),
-        ("executor: slurm\nresources: {default: {gpu: 1}}\n", "unknown key; did you mean gpus"),
-        ("executor: slurm\nresources: {trian: {gpus: 1}}\n", "'trian' is no step; there are default, prepare"),
+        ("executer: slurm\nexecutor: slurm\n", "executer: unknown key (did you mean executor"),
+        ("executor: slurm\npolicy: {prempted: stop}\n", "policy.prempted: unknown key (did you mean policy.preempted"),
+        ("executor: slurm\nresources: {default: {gpu: 1}}\n", "unknown key (did you mean gpus"),
+        ("executor: slurm\nresources: {trian: {gpus: 1}}\n", "'trian' is not a step; allowed are default, prepare"),
         ("executor: pbs\n", "executor"),
         ("description: none\n", "executor: is needed but not given"),
         ("executor: slurm\npolicy: {killed: retry}\n", "policy.killed"),
@@ -97,7 +98,7 @@ def test_memory_is_an_amount_with_a_unit(text):
 )
 def test_a_wrong_site_file_says_what_is_wrong(tmp_path, text, expected):
     with pytest.raises(UserError) as wrong:
-        sites.load(str(written(tmp_path, text)))
+        load(str(written(tmp_path, text)))
     assert expected in str(wrong.value) and "own.yaml" in str(wrong.value)
 
 
@@ -144,7 +145,7 @@ def test_the_root_is_the_one_given_else_the_sites_else_the_environments(tmp_path
 
 def test_a_root_with_a_variable_that_is_not_set_is_refused(monkeypatch):
     monkeypatch.delenv("NO_SUCH_SCRATCH", raising=False)
-    with pytest.raises(UserError, match=r"\$NO_SUCH_SCRATCH/graphufs holds a variable that is not set"):
+    with pytest.raises(UserError, match=r"\$NO_SUCH_SCRATCH/graphufs names an environment variable that is not set"):
         site_of(root="$NO_SUCH_SCRATCH/graphufs").folder()
 
 
@@ -153,21 +154,21 @@ def test_an_own_site_goes_before_a_shipped_one_of_the_same_name(tmp_path, monkey
     written(tmp_path / "second", "executor: slurm\ndescription: second\n", "local")
     written(tmp_path / "second", "executor: slurm\ndescription: mine\n", "mine")
     monkeypatch.setenv("GRAPHUFS_SITES", f"{tmp_path / 'first'}:{tmp_path / 'second'}:{tmp_path / 'missing'}")
-    assert sites.load("local").description == "first"
-    assert sites.load("mine").description == "mine"
-    assert sites.load("debug").executor == "debug"
-    assert {"mine", "local", "debug"} <= set(sites.available())
+    assert load("local").description == "first"
+    assert load("mine").description == "mine"
+    assert load("debug").executor == "debug"
+    assert {"mine", "local", "debug"} <= set(available())
 
 
 def test_a_site_may_be_a_file(tmp_path):
-    assert sites.load(str(written(tmp_path, "executor: debug\n"))).executor == "debug"
+    assert load(str(written(tmp_path, "executor: debug\n"))).executor == "debug"
     with pytest.raises(UserError, match="cannot read .*none.yaml"):
-        sites.load(str(tmp_path / "none.yaml"))
+        load(str(tmp_path / "none.yaml"))
 
 
 def test_an_unknown_site_lists_those_there_are(tmp_path, monkeypatch):
     written(tmp_path, "executor: slurm\n", "mine")
     monkeypatch.setenv("GRAPHUFS_SITES", str(tmp_path))
     with pytest.raises(UserError, match="there is no site 'mars'; there are mine, debug, .*local") as wrong:
-        sites.load("mars")
+        load("mars")
     assert ".yaml" in str(wrong.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphufs.cli import main as cli
+from graphufs.cli import main
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
@@ -102,7 +102,7 @@ def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
         tonight = loading.load(TINY, [f"nightly.night=2026-03-{day}", "nightly.at_most=10"])
         path.write_text(loading.dump(tonight))
         with pytest.raises(SystemExit) as ending:
-            cli.main(["nightly", str(path), "--root", str(root), "--json"])
+            main.main(["nightly", str(path), "--root", str(root), "--json"])
         assert ending.value.code == 0
         results = {result["step"]: result for result in json.loads(capsys.readouterr().out)}
         scores = store_of(tiny, root).open()

@@ -176,7 +176,7 @@ def test_a_decision_is_made_on_exactly_the_history_it_follows(tmp_path):
     ("spoil", "words"),
     [
         (lambda folder: (folder / "00000001.json").unlink(), "event 1 of 1 is missing from"),
-        (lambda folder: (folder / "00000002.json").write_text("{"), "is no event"),
+        (lambda folder: (folder / "00000002.json").write_text("{"), "is not an event"),
         (lambda folder: (folder / "00000001.json").rename(folder / "00000003.json"), "event 1 of 2 is missing from"),
         (lambda folder: (folder / "00000002.json").write_text((folder / "00000001.json").read_text()), "holds event 1"),
     ],

@@ -109,7 +109,7 @@ def test_sigma_layers_lie_at_fractions_of_the_surface_pressure(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--variables", "delz", "--levels", "500"], "delz is no variable that Replay and WeatherBench2 share"),
+        (["--variables", "delz", "--levels", "500"], "delz is not a variable that Replay and WeatherBench2 share"),
         (["--variables", "temperature"], "temperature has layers: name the pressure levels"),
         (["--variables", "specific_humidity", "--levels", "500"], "no variable 'spfh'"),
         (["--variables", "temperature", "--levels", "500", "--start", "2001-01"], "no stamp in this period"),

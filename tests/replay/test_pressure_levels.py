@@ -17,7 +17,7 @@ def test_the_tables_layers_have_the_reference_pressures_of_the_store() -> None:
     assert layers.reference.shape == (127,)
     np.testing.assert_allclose(layers.reference[list(PFULL)], list(PFULL.values()), rtol=3e-5)
     assert layers.find(list(PFULL.values())).tolist() == list(PFULL)
-    with pytest.raises(UserError, match="500 hPa is no layer of this vertical coordinate, whose 127 layers run"):
+    with pytest.raises(UserError, match="500 hPa is not a layer of this vertical coordinate, whose 127 layers run"):
         layers.find([500.0])
 
 

@@ -162,7 +162,7 @@ def test_the_report_shows_what_was_derived(made: tuple[Experiment, Path, Scores,
     [
         (["data.time_step=6h"], "mean of 3h every 6h only: its sum is not the precipitation of 24h"),
         (["evaluation.derived=[wind_sped]"], "no derived variable wind_sped .did you mean wind_speed"),
-        (["evaluation.derived=[wind_speed]"], "made of ugrd, vgrd; ugrd, vgrd is no target"),
+        (["evaluation.derived=[wind_speed]"], "made of ugrd, vgrd; ugrd, vgrd is not a target"),
         (
             ["data.levels=[500, 850]", "data.targets=[tmp, spfh]", "evaluation.derived=[relative_humidity]"],
             "needs pressure levels; the forecasts lie on Replay's native layers",

@@ -175,7 +175,7 @@ def test_layers_may_only_stand_for_levels_they_stay_near() -> None:
     assert "taken for" in as_levels(replay, "gs://replay")
     with pytest.raises(UserError, match=r"layers 700 \(636 to 731 hPa\), 1000 \(899 to 1049 hPa\) cannot"):
         as_levels(replay | {700.0: 699.1375, 1000.0: 998.7807}, "gs://replay")
-    with pytest.raises(UserError, match="510 hPa is no layer"):
+    with pytest.raises(UserError, match="510 hPa is not a layer"):
         as_levels({500.0: 510.0}, "gs://replay")
     with pytest.raises(UserError, match="cannot stand"):
         as_levels({500.0: 490.0}, "embedded")

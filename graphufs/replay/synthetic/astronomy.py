@@ -24,7 +24,7 @@ YEAR_DAYS = 365.25
 
 
 def year_angle(times: NDArray[np.datetime64]) -> NDArray[np.float32]:
-    """Return 2 pi times the fraction of its calendar year that has passed at each time."""
+    """2 pi times the fraction of its calendar year that has passed at each time, in the shape of `times`."""
     years = times.astype("datetime64[Y]")
     start = years.astype("datetime64[s]")
     length = (years + 1).astype("datetime64[s]") - start
@@ -33,13 +33,13 @@ def year_angle(times: NDArray[np.datetime64]) -> NDArray[np.float32]:
 
 
 def day_angle(times: NDArray[np.datetime64]) -> NDArray[np.float32]:
-    """Return 2 pi times the fraction of its UTC day that has passed at each time."""
+    """2 pi times the fraction of its UTC day that has passed at each time, in the shape of `times`."""
     fraction = (times.astype("datetime64[s]") - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
     return np.asarray(2 * np.pi * fraction, np.float32)
 
 
 def season(year: jax.Array, lag_days: float) -> jax.Array:
-    """Return a sine over the year, within [-1, 1], that peaks `lag_days` after the northern summer solstice."""
+    """A sine over year angles of any shape, in [-1, 1], that peaks `lag_days` after the northern summer solstice."""
     return jnp.sin(year - 2 * jnp.pi * (EQUINOX_DAY + lag_days) / YEAR_DAYS)
 
 
@@ -49,7 +49,10 @@ def declination(year: jax.Array) -> jax.Array:
 
 
 def distance_factor(year: jax.Array) -> jax.Array:
-    """Irradiance relative to that at the mean distance, to first order in the eccentricity (2 x 0.0167)."""
+    """Irradiance over that at the mean distance, at year angles of any shape, to first order in the eccentricity.
+
+    The eccentricity is 0.0167, and the factor twice that.
+    """
     return 1 + 0.0334 * jnp.cos(year - 2 * jnp.pi * PERIHELION_DAY / YEAR_DAYS)
 
 
@@ -62,6 +65,7 @@ def daily_mean_cosine(latitude: ArrayLike, year: jax.Array) -> jax.Array:
     """Daily mean of max(0, cos z) for the zenith angle z, with the declination d and the sunset hour angle h0.
 
     (h0 sin(lat) sin(d) + cos(lat) cos(d) sin(h0)) / pi; Hartmann, Global Physical Climatology (1994), eq. 2.17.
+    Latitude and year angle are broadcast against each other.
     """
     sun = declination(year)
     sunset = _sunset(latitude, sun)
@@ -76,7 +80,8 @@ def mean_cosine(
     With the hour angle h, cos z = a + b cos(h), a = sin(lat) sin(d), b = cos(lat) cos(d). Its integral from noon,
     with h held within sunrise and sunset, is C(h) = n D + a h' + b sin(h'), where n counts whole turns, h' is the
     hour angle of this turn clipped to [-h0, h0], and D is the integral over a whole day. The mean is a difference of
-    two values of C; both are the same number throughout a night, so that nights are exactly zero.
+    two values of C; both are the same number throughout a night, so that nights are exactly zero. Angles are broadcast
+    against each other.
     """
     sun = declination(year)
     sunset = _sunset(latitude, sun)

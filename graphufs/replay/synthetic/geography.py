@@ -55,7 +55,7 @@ def _land_map() -> NDArray[np.float64]:
 
 
 def land_fraction(longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.float64]:
-    """Fraction of land, between 0 and 1, interpolated bilinearly between the map's cell centres."""
+    """Fraction of land, 0 to 1, bilinear between the map's cell centres; degrees are broadcast."""
     land = _land_map()
     rows, columns = land.shape
     spacing = 180 / rows
@@ -71,7 +71,7 @@ def land_fraction(longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.float
 
 
 def mountains(longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.float64]:
-    """Height [m] of the mountain ranges, a sum of Gaussians, lowered towards the coasts."""
+    """Height [m] of the mountain ranges, a sum of Gaussians, lowered towards the coasts; degrees are broadcast."""
     longitude, latitude = np.broadcast_arrays(longitude, latitude)
     height = np.zeros(longitude.shape)
     for each in RANGES:

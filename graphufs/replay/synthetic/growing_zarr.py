@@ -86,6 +86,11 @@ class GrowingZarr:
         """Write the chunks of block number `index`; readers do not see them before `commit`.
 
         `values` holds every growing array's block and, for the first block, the arrays that do not grow.
+
+        Raises
+        ------
+        ValueError
+            If an array's shape is not that of the store's blocks.
         """
         for array in self._arrays:
             if not array.grows and index:

@@ -65,14 +65,14 @@ class Columns(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Year angle and day angle [rad] at the start of a step (graphufs.replay.synthetic.astronomy)."""
+    """Year angle and day angle [rad] at the start of a step, scalars (graphufs.replay.synthetic.astronomy)."""
 
     year: jax.Array
     day: jax.Array
 
 
 def saturation_humidity(temperature: jax.Array, pressure: ArrayLike) -> jax.Array:
-    """Specific humidity at saturation over water [kg/kg], with Bolton's vapour pressure.
+    """Specific humidity at saturation over water [kg/kg], with Bolton's vapour pressure; K and Pa, which are broadcast.
 
     Bolton, Mon. Wea. Rev. 108 (1980), 1046-1053, eq. 10. The denominator is kept positive where the vapour pressure
     nears the total pressure.
@@ -82,13 +82,13 @@ def saturation_humidity(temperature: jax.Array, pressure: ArrayLike) -> jax.Arra
 
 
 def sea_ice(geometry: Geometry, year: jax.Array) -> jax.Array:
-    """Fraction of the sea under ice: an edge at 66 degrees that moves 5 degrees with the season."""
+    """Fraction of the sea under ice [lon, lat]: an edge at 66 degrees that moves 5 degrees with the season."""
     season = astronomy.season(year, 45.0) * np.sign(geometry.latitude)
     return jax.nn.sigmoid((np.abs(geometry.degrees_north) - 66.0 - 5.0 * season) / 3.0)
 
 
 def sea_surface_temperature(geometry: Geometry, year: jax.Array) -> jax.Array:
-    """Prescribed temperature [K] of the sea or its ice: zonal, with a warm pool and a warm North Atlantic."""
+    """Prescribed temperature [K] of the sea or its ice [lon, lat]: zonal, with a warm pool and North Atlantic."""
     latitude, longitude = geometry.latitude, geometry.longitude
     thermal_equator = np.deg2rad(6.0) * astronomy.season(year, 45.0)
     zonal = 29.5 * jnp.maximum(0.0, 1 - (jnp.sin(latitude - thermal_equator) / 0.95) ** 2)
@@ -110,7 +110,7 @@ def _sea_level_land_temperature(geometry: Geometry, year: jax.Array) -> jax.Arra
 
 
 def land_equilibrium_temperature(geometry: Geometry, year: jax.Array) -> jax.Array:
-    """Temperature [K] the land relaxes to over days, 4.5 K colder for each kilometre of height."""
+    """Temperature [K] the land relaxes to over days, on [lon, lat]; 4.5 K colder for each kilometre of height."""
     return _sea_level_land_temperature(geometry, year) - 0.0045 * geometry.height
 
 
@@ -149,7 +149,7 @@ SLAB_ABSORPTION = 0.55
 def warm_land(
     geometry: Geometry, clock: Clock, step: float, land_temperature: jax.Array, lowest: jax.Array, sunshine: jax.Array
 ) -> jax.Array:
-    """Temperature of the land slab [K] after a step.
+    """Temperature of the land slab [K] on [lon, lat] after a step.
 
     It relaxes to its seasonal equilibrium over 5 days and to the lowest layer over 1 day, and follows the insolation's
     departure from its daily mean: the equilibrium already holds the daily mean.
@@ -166,7 +166,7 @@ def warm_land(
 
 
 def surface_temperature(geometry: Geometry, year: jax.Array, land_temperature: jax.Array) -> jax.Array:
-    """Temperature [K] of the surface, land and sea averaged by their fractions."""
+    """Temperature [K] of the surface on [lon, lat], land and sea averaged by their fractions."""
     sea = sea_surface_temperature(geometry, year)
     return geometry.land * land_temperature + (1 - geometry.land) * sea
 
@@ -177,7 +177,7 @@ def _exchange_rate(geometry: Geometry) -> NDArray[Any]:
 
 
 def heat(geometry: Geometry, year: jax.Array, step: float, columns: Columns, surface: jax.Array) -> jax.Array:
-    """Temperature after radiation and the exchange with the surface, each an implicit Euler step.
+    """Temperature [K] on [level, lon, lat] after radiation and surface exchange, each an implicit Euler step.
 
     Radiation relaxes at 1/30 to 1/5 per day (Held and Suarez' k_T with a faster interior). Surface air, brought up dry
     adiabatically, replaces the boundary layer's; a third as fast where the layer is stable.
@@ -193,7 +193,7 @@ def heat(geometry: Geometry, year: jax.Array, step: float, columns: Columns, sur
 
 
 def drag(geometry: Geometry, step: float) -> NDArray[Any]:
-    """Factor on both winds after a step of Rayleigh friction, 1/day at the ground, stronger over land (implicit)."""
+    """Factor on both winds [level, lon, lat] of an implicit step of friction, 1/day at the ground, more over land."""
     rate = geometry.boundary_layer / DAY * (0.8 + 0.6 * geometry.land)
     return 1 / (1 + step * rate)
 
@@ -201,7 +201,7 @@ def drag(geometry: Geometry, step: float) -> NDArray[Any]:
 def moisten(
     geometry: Geometry, step: float, columns: Columns, temperature: jax.Array, surface: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Specific humidity [kg/kg] after evaporation, condensation and shallow mixing, and the rain [kg/m2] of the step.
+    """Specific humidity [kg/kg] on [level, lon, lat] after a step, and its rain [kg/m2] on [1, lon, lat].
 
     Evaporation draws the boundary layer towards 80 % of saturation at the surface, falling off as sigma^3. What
     exceeds 90 % relative humidity rains out over 3 hours. Over warm surfaces, shallow convection keeps the free

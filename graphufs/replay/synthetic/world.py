@@ -169,7 +169,10 @@ class IdealisedWorld:
         return WorldState(self._grid.clip_wavenumbers(dynamics), land)
 
     def random_vorticity(self, generator: np.random.Generator, amplitude: float) -> jax.Array:
-        """Random spectral vorticity, the same on all levels, standard deviation `amplitude` in units of 2 Omega."""
+        """Random spectral vorticity [level, zonal, total], the same on all levels.
+
+        `amplitude` is its standard deviation in units of 2 Omega.
+        """
         zonal, total = np.meshgrid(*self._grid.modal_axes, indexing="ij")
         chosen = self._grid.mask & (total >= 3) & (total <= 12) & (np.abs(zonal) <= total)
         noise = amplitude * generator.standard_normal(self._grid.modal_shape) * chosen

@@ -43,7 +43,7 @@ from graphufs.train.tracking.tracking import (
 )
 
 LOCK = ".tracking.lock"
-"""In the run folder: whoever sends holds it."""
+"""In the run folder: the sender holds it."""
 LONGEST_PAUSE = 300.0
 """Seconds until a failed call is tried again are doubled each time, up to this."""
 METRICS_PER_CALL, PARAMETERS_PER_CALL = 1000, 100

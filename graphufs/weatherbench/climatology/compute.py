@@ -35,13 +35,13 @@ year's day 365 there, as WeatherBench2's script does. In complete years without 
 
 
 def day_of_year(stamps: np.ndarray) -> np.ndarray:
-    """The day of the year, 1 to 366, of datetime64 stamps."""
+    """The day of the year, 1 to 366, of datetime64 stamps of any shape."""
     days = np.asarray(stamps, "datetime64[D]")
     return (days - days.astype("datetime64[Y]")).astype(np.int64) + 1
 
 
 def hour_of_day(stamps: np.ndarray) -> np.ndarray:
-    """The hour of the day, 0 to 23, of datetime64 stamps."""
+    """The hour of the day, 0 to 23, of datetime64 stamps of any shape."""
     stamps = np.asarray(stamps)
     return (stamps - stamps.astype("datetime64[D]")).astype("timedelta64[h]").astype(np.int64)
 
@@ -139,7 +139,7 @@ def climatology(
 
 
 def checked(stamps: np.ndarray, window: int) -> np.ndarray:
-    """The stamps, ascending.
+    """The stamps [time], ascending.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class SeepsClimatology:
         fractions = [Channel(f"{name}_seeps_dry_fraction") for name in self._names]
         self._thresholds = Climatology(dataset, thresholds, grid)
         if lacking := [name for name, _ in fractions if name not in dataset]:
-            raise UserError(f"the climatology lacks {', '.join(lacking)}; make it with SEEPS thresholds")
+            raise UserError(f"the climatology has no {', '.join(lacking)}; make it with SEEPS thresholds")
         order = grid.orientation(grid_of(dataset, "the climatology"), "the climatology")
         packed = pack(dataset, fractions, ["hour", "dayofyear"])[..., order, :]
         # one p a point: the mean over whatever days and hours the climatology has values for, as in WeatherBench2
@@ -54,7 +54,7 @@ class SeepsClimatology:
         self._convention = convention
 
     def read(self, stamps: np.ndarray) -> dict[int, SeepsThresholds]:
-        """The thresholds at valid times, by position of the channel."""
+        """The thresholds at valid times [time], by position of the channel."""
         heavy = self._thresholds.read(stamps)
         return {
             position: SeepsThresholds(DRY_METRES[name], heavy[:, index], self._penalties[index], self._convention)

@@ -134,7 +134,7 @@ def write_store(
     progress: Callable[[int, int], None] = lambda done, total: None,
     **recipe: Any,
 ) -> None:
-    """Compute the climatology into a zarr store, written atomically; see `ClimatologySettings`.
+    """Compute the climatology of `stamps` [time] into a zarr store, written atomically; see `ClimatologySettings`.
 
     A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
     """
@@ -210,7 +210,7 @@ class Climatology:
         renames = {f"{name}_mean": name for name in names if name not in dataset and f"{name}_mean" in dataset}
         dataset = dataset.rename(renames)
         if lacking := sorted(names - set(map(str, dataset.data_vars))):
-            raise UserError(f"the climatology lacks {', '.join(lacking)}; make it from data that have it")
+            raise UserError(f"the climatology has no {', '.join(lacking)}; make it from data that have it")
         self._dataset = dataset
         self._channels = require_channels(channels_of(dataset, names), channels, "the climatology")
         self._order = grid.orientation(grid_of(dataset, "the climatology"), "the climatology")
@@ -227,7 +227,7 @@ class Climatology:
         Raises
         ------
         UserError
-            If it lacks the hour or the day of a time.
+            If it does not have the hour or the day of a time.
         """
         stamps = np.asarray(stamps, "datetime64[ns]")
         wanted: dict[int, list[tuple[int, int, int]]] = {}

@@ -13,7 +13,7 @@ PER_DECADE = 30
 
 
 def block_length(series: np.ndarray) -> float:
-    """The mean block length that suits a series, at least 1.
+    """The mean block length that suits a series [time], at least 1.
 
     The automatic choice of Politis & White (2004) as corrected by Patton, Politis & White (2009): autocovariances up
     to twice the lag m after which max(5, log10 T) autocorrelations in a row are insignificant, under a flat-top

@@ -1,4 +1,4 @@
-"""Two forecasts compared: paired differences of a score over common initial times, and which are beyond chance."""
+"""Two forecasts compared: paired differences of a score over common initial times, and which are significant."""
 
 from __future__ import annotations
 
@@ -48,7 +48,13 @@ class Side:
     forecast: str = FORECAST
 
     def state(self) -> ScoreState:
-        """The state behind its scores."""
+        """The state behind its scores.
+
+        Raises
+        ------
+        UserError
+            If the scores have no such forecast.
+        """
         states = self.scores.states()
         if self.forecast not in states:
             raise UserError(f"{self.name} has no forecast {self.forecast}, only {', '.join(states)}")
@@ -72,7 +78,7 @@ class Comparison:
     inference
         A minus B.
     significant
-        Where the difference is beyond chance at `level`, many tests considered as `control` says.
+        Where the difference is significant at `level`, many tests considered as `control` says.
     initial_times
         Those of both, datetime64[ns].
     only_a, only_b
@@ -269,7 +275,7 @@ def _significant(p_values: np.ndarray, level: float, control: Control) -> np.nda
     finite = np.isfinite(p_values)
     found = np.zeros(p_values.shape, bool)
     if finite.any():
-        from scipy import stats  # takes seconds, and whoever draws scores needs none of it
+        from scipy import stats  # takes seconds, and plotting scores does not need it
 
         found[finite] = stats.false_discovery_control(p_values[finite]) < level
     return found

@@ -93,8 +93,8 @@ def pack(
     Parameters
     ----------
     dataset
-        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable that
-        lacks a leading dimension is repeated along it.
+        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable
+        without a leading dimension is repeated along it.
     channels
         What to take, in this order.
     leading
@@ -107,6 +107,11 @@ def pack(
     -------
     np.ndarray
         float32 [*leading, channel, lat, lon].
+
+    Raises
+    ------
+    UserError
+        If there are no channels.
     """
     packed: np.ndarray | None = None
     where: dict[str, list[tuple[int, float | None]]] = {}
@@ -139,7 +144,7 @@ def pack(
 
 
 def as_slice(positions: np.ndarray) -> slice | np.ndarray:
-    """Ascending positions without a gap as a slice, which stores read with less ado; others as they are."""
+    """Ascending 1-D positions without a gap as a slice, which stores read faster; others as they are."""
     first = int(positions[0])
     whole = np.array_equal(positions, np.arange(first, first + len(positions)))
     return slice(first, first + len(positions)) if whole else positions
@@ -168,7 +173,7 @@ def unpack(
     -------
     tuple
         For each variable its dimensions ("channel" replaced by "level", or gone for a surface variable) and values;
-        and the levels, ascending, the same for all variables. Where a variable lacks a level, it is NaN there.
+        and the levels, ascending, the same for all variables. Where a variable has no such level, it is NaN.
     """
     axis = list(dims).index("channel")
     levels = np.array(sorted({channel.level for channel in channels if channel.level is not None}))

@@ -41,57 +41,57 @@ def _magnitude(u: xr.DataArray, v: xr.DataArray) -> xr.DataArray:
 
 
 def divergence(x: xr.Dataset) -> xr.DataArray:
-    """du/dx + dv/dy."""
+    """du/dx + dv/dy, in 1/s, on the dimensions of the wind."""
     return _d_dx(x[U]) + _d_dy(x[V])
 
 
 def vorticity(x: xr.Dataset) -> xr.DataArray:
-    """dv/dx - du/dy."""
+    """dv/dx - du/dy, in 1/s, on the dimensions of the wind."""
     return _d_dx(x[V]) - _d_dy(x[U])
 
 
 def geostrophic_wind(x: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """(-dPhi/dy / f, dPhi/dx / f), infinite or NaN at the equator."""
+    """(-dPhi/dy / f, dPhi/dx / f) in m/s, on the dimensions of Phi; infinite or NaN at the equator."""
     coriolis = 2 * OMEGA * np.sin(np.deg2rad(x["latitude"]))
     return -_d_dy(x[PHI]) / coriolis, _d_dx(x[PHI]) / coriolis
 
 
 def ageostrophic_wind(x: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """The wind minus the geostrophic wind."""
+    """The wind minus the geostrophic wind, eastward and northward, in m/s, on the dimensions of the wind."""
     u, v = geostrophic_wind(x)
     return x[U] - u, x[V] - v
 
 
 def vertical_velocity(x: xr.Dataset) -> xr.DataArray:
-    """Omega = -int div dp from the uppermost level down, in Pa/s."""
+    """Omega = -int div dp from the uppermost level down, in Pa/s, on the dimensions of the wind."""
     minus_divergence = -divergence(x).assign_coords(level=100.0 * x["level"])
     return minus_divergence.cumulative_integrate("level").assign_coords(level=x["level"])
 
 
 def eddy_kinetic_energy(x: xr.Dataset) -> xr.DataArray:
-    """Int (u'^2 + v'^2)/2 dlevel in m2/s2 hPa, a prime being the deviation from the zonal mean."""
+    """Int (u'^2 + v'^2)/2 dlevel in m2/s2 hPa, without the dimension level; a prime: deviation from the zonal mean."""
     u, v = (x[name] - x[name].mean("longitude") for name in (U, V))
     return (0.5 * (u**2 + v**2)).integrate("level")
 
 
 def lapse_rate(x: xr.Dataset) -> xr.DataArray:
-    """dT/dp over dz/dp."""
+    """dT/dp over dz/dp, in K/m, on the dimensions of T."""
     return x[T].differentiate("level") / (x[PHI].differentiate("level") / GRAVITY)
 
 
 def total_column(x: xr.Dataset, species: str) -> xr.DataArray:
-    """Int q dlevel / g with levels in hPa: a hundredth of the mass in kg/m2."""
+    """Int q dlevel / g with levels in hPa, a hundredth of the mass in kg/m2; without the dimension level."""
     return x[species].integrate("level") / GRAVITY
 
 
 def integrated_vapor_transport(x: xr.Dataset) -> xr.DataArray:
-    """|int q (u, v) dlevel| / g over the levels from 300 to 1000 hPa, in hPa as above."""
+    """|int q (u, v) dlevel| / g over the levels from 300 to 1000 hPa, in hPa as above; without the dimension level."""
     column = x.sel(level=slice(300, 1000))
     return _magnitude(*((column[Q] * column[wind]).integrate("level") for wind in (U, V))) / GRAVITY
 
 
 def relative_humidity(x: xr.Dataset) -> xr.DataArray:
-    """Mixing ratio over that of saturation after Bolton (1980), with levels in hPa."""
+    """Mixing ratio over that of saturation after Bolton (1980), with levels in hPa; on the dimensions of T."""
     saturation = 6.112 * np.exp(17.67 * (x[T] - 273.15) / (x[T] - 29.65))
     return x[Q] / (1 - x[Q]) / (0.622 * saturation / (x["level"] - saturation))
 
@@ -145,7 +145,7 @@ def check_derived(dataset: xr.Dataset, names: Iterable[str], origin: str) -> Non
     for name in names:
         recipe = DERIVED_VARIABLES[name]
         if lacking := [needed for needed in recipe.inputs if needed not in dataset]:
-            raise UserError(f"{name} is made of {', '.join(recipe.inputs)}; {origin} lacks {', '.join(lacking)}")
+            raise UserError(f"{name} is made of {', '.join(recipe.inputs)}; {origin} has no {', '.join(lacking)}")
         if recipe.column and dataset.sizes.get("level", 0) < 2:
             raise UserError(f"{name} needs at least two levels; {origin} has {dataset.sizes.get('level', 0)}")
         if recipe.hours and "prediction_timedelta" not in dataset.dims:

@@ -53,7 +53,7 @@ class DerivedTruth:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times there are usable fields for, ascending."""
+        """The times there are usable fields for, datetime64[ns] [time], ascending."""
         stamps = self._base.stamps
         for truth, hours, step in self._sums.values():
             before = np.arange(0, hours, step) * np.timedelta64(1, "h")

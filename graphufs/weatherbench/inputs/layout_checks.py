@@ -163,7 +163,10 @@ def _check_variables(dataset: xr.Dataset, origin: str, leading: set[str]) -> Non
 
 
 def phase_mismatch(valid: np.ndarray, stamps: np.ndarray) -> str | None:
-    """What to say where no valid time falls on an hour of the day that the truth has; None where some do."""
+    """What to say where no valid time falls on an hour of the day that the truth has; None where some do.
+
+    Valid times may have any shape; `stamps` [time] are those of the truth.
+    """
 
     def hours(times: np.ndarray) -> list[str]:
         of_day = times - times.astype("datetime64[D]")

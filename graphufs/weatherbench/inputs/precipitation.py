@@ -16,7 +16,7 @@ LEAD = "prediction_timedelta"
 
 
 def from_running_total(total: xr.DataArray, hours: int, dim: str = LEAD) -> xr.DataArray:
-    """What was added to a running total during the last `hours`, at least 0.
+    """What was added to a running total during the last `hours`, at least 0; dimensions and unit as those of `total`.
 
     Negative differences, which models have, count as none. NaN at the first steps, for which the total before is not
     known (weatherbench2/derived_variables.py, `PrecipitationAccumulation`).
@@ -29,6 +29,8 @@ def from_running_total(total: xr.DataArray, hours: int, dim: str = LEAD) -> xr.D
 
 def longer_accumulation(amounts: xr.DataArray, hours: int, amount_hours: int, dim: str = LEAD) -> xr.DataArray:
     """The accumulation over `hours` from accumulations over `amount_hours`; NaN at the first steps.
+
+    Dimensions and unit are those of `amounts`.
 
     Raises
     ------

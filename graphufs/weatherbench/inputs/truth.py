@@ -33,7 +33,7 @@ class Truth(Protocol):
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times there are usable fields for, datetime64[ns], ascending."""
+        """The times there are usable fields for, datetime64[ns] [time], ascending."""
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon], on `grid`; UserError where one is absent."""
@@ -82,11 +82,17 @@ class DatasetTruth:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times in the dataset, ascending."""
+        """The times in the dataset, datetime64[ns] [time], ascending."""
         return self._stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The fields at `stamps`, float32 [time, channel, lat, lon]."""
+        """The fields at `stamps`, float32 [time, channel, lat, lon].
+
+        Raises
+        ------
+        UserError
+            If the dataset has no fields at one of them.
+        """
         wanted = np.asarray(stamps, "datetime64[ns]")
         where = np.searchsorted(self._stamps, wanted)
         found = where < len(self._stamps)
@@ -132,7 +138,7 @@ def require_channels(
         return tuple(there)
     if lacking := [str(channel) for channel in wanted if channel not in there]:
         raise UserError(
-            f"{origin} lacks {', '.join(lacking)}, which the forecasts have; it has {', '.join(map(str, there))}"
+            f"{origin} has no {', '.join(lacking)}, which the forecasts have; it has {', '.join(map(str, there))}"
         )
     return tuple(wanted)
 
@@ -171,7 +177,7 @@ class PreparedTruth:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The times with usable fields, ascending."""
+        """The times with usable fields, datetime64[ns] [time], ascending."""
         return np.setdiff1d(self._prepared.stamps, self.flawed)
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
@@ -197,7 +203,7 @@ class DailyMeans:
 
     @property
     def stamps(self) -> np.ndarray:
-        """The days, datetime64[ns], ascending."""
+        """The days, datetime64[ns] [day], ascending."""
         return self._stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
@@ -213,7 +219,7 @@ class FrameWindow:
         self._frames: dict[np.datetime64, np.ndarray] = {}
 
     def frames(self, stamps: np.ndarray) -> list[np.ndarray]:
-        """The frames at `stamps`; a time may come more than once."""
+        """The frames [channel, lat, lon] at `stamps` [time]; a time may come more than once."""
         wanted = list(stamps)
         self._frames = {stamp: self._frames[stamp] for stamp in set(wanted) & set(self._frames)}
         new = sorted(set(wanted) - set(self._frames))

@@ -63,7 +63,7 @@ class SeepsThresholds:
         return replace(self, heavy=self.heavy[leads])
 
     def categories(self, amount: np.ndarray) -> np.ndarray:
-        """0 dry, 1 light, 2 heavy, 3 none, of accumulations in metres."""
+        """0 dry, 1 light, 2 heavy, 3 none, of accumulations [..., lat, lon] in metres."""
         dry = amount <= self.dry if self.convention == "WeatherBench-X" else amount < self.dry
         light, heavy = (amount > self.dry) & (amount < self.heavy), amount >= self.heavy
         return np.select([dry, light, heavy], [0, 1, 2], 3)

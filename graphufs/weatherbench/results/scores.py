@@ -171,17 +171,17 @@ class Scores:
 
     @property
     def leads(self) -> np.ndarray:
-        """The lead times, timedelta64[ns]."""
+        """The lead times, timedelta64[ns] [lead]."""
         return self.dataset["lead_time"].values
 
     @property
     def lead_hours(self) -> np.ndarray:
-        """The lead times in hours."""
+        """The lead times in hours, float64 [lead]."""
         return self.leads / np.timedelta64(1, "h")
 
     @property
     def initial_times(self) -> np.ndarray:
-        """The initial times, datetime64[ns], ascending."""
+        """The initial times, datetime64[ns] [time], ascending."""
         return self._statistics["init_time"].values
 
     @property

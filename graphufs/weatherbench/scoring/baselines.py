@@ -35,12 +35,12 @@ Baseline = Callable[[BaselineInputs], np.ndarray]
 
 
 def persistence(inputs: BaselineInputs) -> np.ndarray:
-    """The truth at the initial time, for all leads."""
+    """The truth at the initial time, for all leads, [lead, channel, lat, lon]."""
     return np.broadcast_to(inputs.truth, inputs.climatology.shape)
 
 
 def climatology(inputs: BaselineInputs) -> np.ndarray:
-    """The climatology at the valid time."""
+    """The climatology at the valid time, [lead, channel, lat, lon]."""
     return inputs.climatology
 
 

@@ -60,7 +60,7 @@ class Diagnostics:
     def observe(
         self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
     ) -> None:
-        """Add a forecast, if it is the emulator's."""
+        """Add a forecast, if it is the emulator's; arrays are [lead, channel, lat, lon]."""
         if name == FORECAST:
             at = self._at
             self.maps.observe(name, time, forecast[at], truth[at], climatology[at])
@@ -69,7 +69,7 @@ class Diagnostics:
 
     @property
     def initial_times(self) -> np.ndarray:
-        """The initial times in the sums, datetime64[ns], ascending."""
+        """The initial times in the sums, datetime64[ns] [time], ascending."""
         sums = self.maps.sums.get(FORECAST)
         return np.array([], "datetime64[ns]") if sums is None else sums.initial_times
 

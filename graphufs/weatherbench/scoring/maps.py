@@ -58,7 +58,7 @@ class Maps:
     def observe(
         self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
     ) -> None:
-        """Add a forecast."""
+        """Add a forecast; arrays are [lead, channel, lat, lon]."""
         shape = (len(self._statistics), len(self.leads), len(self.channels), *self.grid.shape)
         values = np.empty(shape)
         for channel in range(len(self.channels)):

@@ -42,7 +42,7 @@ def cores() -> int:
 
 
 def split(times: np.ndarray, parts: int) -> list[np.ndarray]:
-    """The initial times in about `parts` shares of neighbours, none smaller than `SMALLEST` if there are more."""
+    """The initial times [time] in about `parts` shares of neighbours, none below `SMALLEST` if there are more."""
     return np.array_split(np.sort(times), max(1, min(parts, len(times) // SMALLEST)))
 
 
@@ -74,7 +74,7 @@ def score_in_shares(
     Parameters
     ----------
     times
-        The initial times, datetime64[ns].
+        The initial times, datetime64[ns] [time].
     here
         Scores some of them in this process and calls its second argument after each.
     there

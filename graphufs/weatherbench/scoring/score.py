@@ -54,7 +54,12 @@ def spatial_means(
 ) -> list[SpatialMean]:
     """The area-weighted means of each channel over regions, taken over the points where the channel has values.
 
-    With `vectors`, the means of the vectors in `vectors_in` follow.
+    With `vectors`, the means of the vectors in `vectors_in` follow. `land_sea_mask` [lat, lon] is the share of land.
+
+    Raises
+    ------
+    UserError
+        If a channel has no value at any point.
     """
     masks = list(truth.mask)
     if vectors:
@@ -83,6 +88,8 @@ def usable_initial_times(
     initial_times: np.ndarray, leads: np.ndarray, stamps: np.ndarray, *, at_start: bool = True
 ) -> tuple[np.ndarray, dict[np.datetime64, np.datetime64]]:
     """The initial times with truth at all valid times and, if `at_start`, at the initial time (for baselines).
+
+    Initial times and stamps of the truth are [time], leads [lead].
 
     Returns
     -------
@@ -186,7 +193,7 @@ def score(
     truths, climatology_window, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
         valid = time + forecasts.offsets
-        # without baselines nobody looks at the initial time, and nothing need be known of it
+        # without baselines the initial time is not looked at, and nothing need be known of it
         times = np.concatenate([[time], valid]) if baselines else valid
         seen, climatology_frames = truths.frames(times), climatology_window.frames(times)
         thresholds = seeps.read(valid) if seeps is not None else {}

@@ -151,7 +151,7 @@ class ScoreState:
         Raises
         ------
         UserError
-            If the state holds no initial time, or lacks a metric's statistics.
+            If the state holds no initial time, or has no statistics of a metric.
         """
         if not len(self):
             raise UserError("no initial time has been scored: there is nothing to average")
@@ -177,7 +177,7 @@ class ScoreState:
 
 
 def require_same_times(states: Mapping[str, ScoreState]) -> np.ndarray:
-    """The initial times all states share; forecasts are only comparable on the same ones.
+    """The initial times [time] all states share; forecasts are only comparable on the same ones.
 
     Raises
     ------

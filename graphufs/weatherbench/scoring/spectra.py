@@ -25,7 +25,7 @@ TRUTH = "truth"
 
 
 def circumference(latitude: np.ndarray) -> np.ndarray:
-    """The circumference of circles of latitude in metres."""
+    """The circumference in metres of circles of latitude [lat] in degrees."""
     return 2 * np.pi * EARTH_RADIUS * np.cos(np.deg2rad(latitude))
 
 
@@ -85,7 +85,7 @@ class Spectra:
     def observe(
         self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
     ) -> None:
-        """Add a forecast, and its truth where that is not in yet."""
+        """Add a forecast, and its truth where that is not in yet; arrays are [lead, channel, lat, lon]."""
         self._add(name, time, forecast)
         if TRUTH not in self.sums or time not in self.sums[TRUTH]:
             self._add(TRUTH, time, truth)

@@ -9,8 +9,8 @@ from typing import Any
 
 from graphufs.config import loading, shipped
 from graphufs.errors import UserError
-from jobs import site as sites_module
 from jobs.airflow.mirror import read
+from jobs.site import Site, available, load
 
 EXPERIMENTS = shipped.EXPERIMENTS
 POOL = "graphufs"
@@ -69,7 +69,7 @@ def _loaded() -> dict[str, Any]:
 @cache
 def sites() -> list[str]:
     """The sites that tasks can use: not those of a debugger, nor patterns that still have <brackets> to fill in."""
-    return [name for name, path in sites_module.available().items() if _site(name, path) is not None]
+    return [name for name, path in available().items() if _site(name, path) is not None]
 
 
 def models() -> list[str]:
@@ -79,7 +79,7 @@ def models() -> list[str]:
 
 def pool_of(site: str) -> str | None:
     """The pool of a site that is known when the DAG is read."""
-    path = sites_module.available().get(site)
+    path = available().get(site)
     found = None if path is None else _site(site, path)
     return None if found is None else found.control.pool
 
@@ -90,12 +90,12 @@ def pool() -> str:
     return str(pools.pop()) if len(pools) == 1 else POOL
 
 
-def _site(name: str, path: Path) -> sites_module.Site | None:
+def _site(name: str, path: Path) -> Site | None:
     text = "\n".join(line.partition("#")[0] for line in path.read_text().splitlines())
     if re.search(r"<[^<>]+>", text):
         return None
     try:
-        found = sites_module.load(name)
+        found = load(name)
     except UserError:  # `graphufs-jobs sites NAME` says what is wrong; a DAG file must be readable all the same
         return None
     return None if found.executor == "debug" else found

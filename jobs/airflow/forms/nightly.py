@@ -83,6 +83,11 @@ def trigger(dag_id: str, run_id: str, told: Sequence[Mapping[str, Any]]) -> list
     """Trigger runs of their own for further events that one run was triggered by; the runs' ids.
 
     Doing it again triggers nothing twice.
+
+    Raises
+    ------
+    RuntimeError
+        If Airflow does not trigger one of them.
     """
     from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time import task_runner

@@ -88,7 +88,13 @@ class AskPerson(HITLOperator):
         self.decision, self.hours = decision, hours
 
     def execute(self, context: Context) -> Any:
-        """Put the question, or skip."""
+        """Put the question, or skip.
+
+        Raises
+        ------
+        AirflowSkipException
+            If the rule decides without asking.
+        """
         if self.decision != "ask":
             raise AirflowSkipException(f"the rule says {self.decision}; nobody is asked")
         self.response_timeout = timedelta(hours=float(self.hours))

@@ -1,6 +1,6 @@
 """From what a form, an asset's event or a setting says to an experiment that is right, or one clear error.
 
-Whoever may fill in a form may change what is learnt, but not where the site's account reads and connects to: an address
+All who may fill in a form may change what is learnt, but not where the site's account reads and connects to: an address
 of a dask scheduler, a store or a folder could make it run or read what is not theirs. Those stand in the experiment's
 file, which only an operator can change.
 """

@@ -1,7 +1,7 @@
 """Fetching what a site holds into the local copy that forms and pages read.
 
 The site is believed as far as its words go, not its paths: nothing is written outside its folder of the copy. A file
-appears whole or not at all, the catalogue comes after the files it names, and what the site no longer has goes last.
+appears atomically, the catalogue comes after the files it names, and what the site no longer has goes last.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _fetch(client: SiteClient, path: str) -> bytes:
     content = client.run("fetch", path, f"--limit={LARGEST}")
     data = base64.b64decode(content["base64"], validate=True)
     if hashlib.sha256(data).hexdigest() != content["sha256"] or len(data) > LARGEST:
-        raise SiteError(f"{path} did not arrive whole")
+        raise SiteError(f"{path} was not transferred completely; it is fetched again next time")
     return data
 
 

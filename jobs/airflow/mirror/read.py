@@ -42,10 +42,10 @@ def place(site: str) -> Path:
     Raises
     ------
     UserError
-        If that is no name of a site.
+        If that is not the name of a site.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", site):
-        raise UserError(f"{site!r} is no name of a site")
+        raise UserError(f"{site!r} is not the name of a site")
     return folder() / site
 
 

@@ -103,24 +103,42 @@ class JobOperator(BaseOperator):
         self._client_: SiteClient | None = None
 
     def execute(self, context: Context) -> Any:
-        """Submit the job, or find it again, and wait for it in the triggerer."""
+        """Submit the job, or find it again, and wait for it in the triggerer.
+
+        Raises
+        ------
+        AirflowSkipException
+            If the run does not want this step.
+        """
         if not self.wanted:
             raise AirflowSkipException(f"{self.step} is not wanted in this run")
         deadline = None if self._patience is None else time.time() + self._patience.total_seconds()
         return self._submit(context, deadline)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when the site can be asked again."""
+        """Go on when the site can be asked again.
+
+        Raises
+        ------
+        AirflowFailException
+            If the deadline passed before the site could be asked.
+        """
         if event.get("late"):
             raise AirflowFailException(
-                f"{self.step} was not submitted: site {self.site} could not be asked until the deadline of "
-                f"{self._patience}; if an earlier command had come through, `graphufs-jobs cancel "
-                f"{self._key(context)} --site {self.site}` ends what it started"
+                f"{self.step} was not submitted: site {self.site} was unreachable until the deadline of "
+                f"{self._patience}; if an earlier command reached the site, `graphufs-jobs cancel "
+                f"{self._key(context)} --site {self.site}` ends the job it started"
             )
         return self._submit(context, event.get("deadline"))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """See what became of the job."""
+        """See what became of the job.
+
+        Raises
+        ------
+        AirflowFailException
+            If the deadline passed before the job was done, or the job failed.
+        """
         self._job = event["key"]
         if event.get("late"):
             state = (
@@ -131,8 +149,10 @@ class JobOperator(BaseOperator):
             )
         attached = event.get("attached")
         if event["state"] == "CANCELLED" and attached is not None and time.time() - attached < CROSSING:
-            # an earlier try of this task, cleared by somebody, asked for the end; the wish arrived after we attached
-            self.log.warning("An earlier try's cancelling came late and ended the job; submitting it again, once")
+            # an earlier try of this task, since cleared, asked to cancel; that arrived after we attached
+            self.log.warning(
+                "A cancel requested by an earlier try arrived late and ended the job; submitting it again, once"
+            )
             return self._submit(context, event.get("deadline"), again=True)
         return self._finish(context, event)
 
@@ -166,7 +186,7 @@ class JobOperator(BaseOperator):
             raise AirflowFailException(f"{self.step} was not submitted: site {self.site} says: {error}") from None
         except Unreachable as error:
             # it may have come through all the same: the next submission of the key will attach to it
-            self.log.warning("Site %s cannot be asked now: %s. Waiting until it can", self.site, error)
+            self.log.warning("Site %s is unreachable: %s. Waiting until it answers", self.site, error)
             self._wait(SiteTrigger(self.site, deadline), "execute_again")
         except SiteError as error:
             raise AirflowException(f"{self.step} was not submitted: site {self.site}: {error}") from None
@@ -215,7 +235,9 @@ class JobOperator(BaseOperator):
         try:
             return timedelta(hours=float(self.deadline))
         except (TypeError, ValueError, OverflowError):
-            raise AirflowFailException(f"{self.deadline!r} is no number of hours for a deadline") from None
+            raise AirflowFailException(
+                f"the deadline {self.deadline!r} is not a number of hours; write it like 12 or 0.5"
+            ) from None
 
     @property
     def _forced(self) -> bool:
@@ -243,10 +265,12 @@ class JobOperator(BaseOperator):
         from jobs.job.folder import KEY
 
         if self.step not in STEPS:
-            raise UserError(f"{self.step!r} is no step; there are {', '.join(STEPS)}")
+            raise UserError(f"{self.step!r} is not a step; the steps are {', '.join(STEPS)}")
         for key in (self._job or "", *self.needs):
             if not KEY.fullmatch(key):
-                raise UserError(f"{key!r} is no job key: letters, digits, dots, dashes and underscores, 151 at most")
+                raise UserError(
+                    f"{key!r} is not a job key; use letters, digits, dots, dashes and underscores, at most 151"
+                )
         arguments = ["submit", self.step, "-", f"--key={self._job}"]
         arguments += [f"--label={name}={value}" for name, value in self._origin(context).labels(instance()).items()]
         arguments += [f"--needs={key}" for key in self.needs]
@@ -293,7 +317,7 @@ class JobOperator(BaseOperator):
             self.log.warning("%s: a hole at %s: %s", self.step, hole["initial_time"], hole["why"])
 
     def _tell_history(self, ti: Any, key: str) -> None:
-        """Write segments and GPU-hours into the log and an XCom; that they cannot be had is no failure."""
+        """Write segments and GPU-hours into the log and an XCom; not getting them does not fail the task."""
         try:
             content = self._client().run("status", key, "--history", timeout=60)
             history = content["histories"][0]

@@ -1,4 +1,4 @@
-"""Tasks that ask a site something short. While a site cannot be asked, such a task waits without a worker."""
+"""Tasks that ask a site something short. While a site is unreachable, such a task waits without a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SiteCommand(BaseOperator):
     site
         The site's name.
     patience
-        How long to wait for a site that cannot be asked.
+        How long to wait for a site that is unreachable.
     """
 
     template_fields: Sequence[str] = ("site",)
@@ -51,16 +51,22 @@ class SiteCommand(BaseOperator):
         return self._ask(context, time.time() + self.patience.total_seconds())
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when the site can be asked again."""
+        """Go on when the site can be asked again.
+
+        Raises
+        ------
+        AirflowFailException
+            If the deadline passed before the site could be asked.
+        """
         if event.get("late"):
-            raise AirflowFailException(f"site {self.site} could not be asked for {self.patience}")
+            raise AirflowFailException(f"site {self.site} was unreachable for {self.patience}")
         return self._ask(context, event["deadline"])
 
     def _ask(self, context: Context, deadline: float) -> Any:
         try:
             return self.ask(SiteClient.load(self.site), context)
         except Unreachable as error:
-            self.log.warning("Site %s cannot be asked now: %s. Waiting until it can", self.site, error)
+            self.log.warning("Site %s is unreachable: %s. Waiting until it answers", self.site, error)
             raise TaskDeferred(trigger=SiteTrigger(self.site, deadline), method_name="execute_again") from None
         except (UserError, Refused) as error:
             raise AirflowFailException(f"site {self.site} says: {error}") from None
@@ -84,7 +90,13 @@ class PreflightOperator(SiteCommand):
         self.job_resources = job_resources
 
     def ask(self, client: SiteClient, context: Context) -> Any:
-        """The findings; what is missing fails the task."""
+        """The findings; what is missing fails the task.
+
+        Raises
+        ------
+        AirflowFailException
+            If the site is not ready.
+        """
         wanted = [f"--resource={one}" for one in self.job_resources]
         content = client.run("sites", "--check", *wanted, timeout=PREFLIGHT)
         bad = []

@@ -1,9 +1,9 @@
 """Waiting for a job, or for a site, in the triggerer.
 
-A trigger asks nobody itself: it is told by its site's poller. It writes what is new into the task's log and ends with
-an event when the job is over, lost, waits for a person, or the deadline has come. How far the log was read is kept in
-the task's XCom `log_cursor` (Airflow's task_state_store cannot be reached from a trigger), so that another triggerer
-goes on there.
+A trigger does not ask the site itself: the site's poller tells it. It writes what is new into the task's log and ends
+with an event when the job is over, lost, waits for a person, or the deadline has passed. How far the log was read is
+kept in the task's XCom `log_cursor` (Airflow's task_state_store cannot be reached from a trigger), so that another
+triggerer goes on there.
 
 Cancelling follows three rules, each from a fault of Airflow 3.3.2 that was seen:
 
@@ -146,7 +146,7 @@ class JobTrigger(BaseTrigger):
         if self._told.get("trouble") != trouble.since:  # once, not at each vain try
             self._told["trouble"] = trouble.since
             self.log.warning(
-                "Site %s cannot be asked since %s: %s. The job is not touched; waiting until the site answers",
+                "Site %s has been unreachable since %s: %s. The job is not touched; waiting until the site answers",
                 self.site,
                 trouble.since,
                 trouble.message,
@@ -154,11 +154,11 @@ class JobTrigger(BaseTrigger):
 
     async def _too_late(self) -> dict[str, Any]:
         """Cancel at the deadline; what became of it."""
-        self.log.error("The deadline has come: cancelling job %s", self.key)
+        self.log.error("The deadline has passed: cancelling job %s", self.key)
         answer = await self._cancel(DEADLINE_CANCEL)
         if answer is not None and answer["state"] == "COMPLETED":  # it was faster
             return self._event(answer)
-        content = answer or {"state": "UNKNOWN", "message": f"site {self.site} could not be asked to cancel"}
+        content = answer or {"state": "UNKNOWN", "message": f"site {self.site} did not answer the request to cancel"}
         return self._event({**content, "key": self.key, "late": True, "cancelled": answer is not None})
 
     # how far the log was read
@@ -178,7 +178,7 @@ class JobTrigger(BaseTrigger):
         try:
             known = await asyncio.wait_for(XCom.aget_one(key=CURSOR, **place), CHECK)
         except Exception as error:
-            self.log.warning("How far the log was read is not known (%r); it may be repeated", error)
+            self.log.warning("The position in the log could not be read (%r); lines may be repeated", error)
             return self.cursor
         return {str(name): int(offset) for name, offset in known.items()} if isinstance(known, dict) else self.cursor
 
@@ -196,7 +196,9 @@ class JobTrigger(BaseTrigger):
         except Exception as error:
             if not self._told.get("cursor"):
                 self._told["cursor"] = True
-                self.log.warning("How far the log was read cannot be kept (%r); another triggerer repeats it", error)
+                self.log.warning(
+                    "The position in the log could not be saved (%r); another triggerer would repeat lines", error
+                )
 
     # cancelling
 
@@ -212,7 +214,7 @@ class JobTrigger(BaseTrigger):
         if state == "deferred":
             self.log.warning("Job %s is not cancelled: its task waits on, in another triggerer", self.key)
             return
-        self.log.info("The task is %s: cancelling job %s", state or "in a state that Airflow does not tell", self.key)
+        self.log.info("The task is %s: cancelling job %s", state or "in a state that Airflow did not return", self.key)
         if await self._cancel(CANCEL) is None:
             self.log.error("Job %s could not be cancelled; cancel it by hand: graphufs-jobs cancel", self.key)
 
@@ -229,7 +231,7 @@ class JobTrigger(BaseTrigger):
             answer = await asyncio.wait_for(task_runner.SUPERVISOR_COMMS.asend(question), CHECK)
             states = answer.task_states.get(ti.run_id, {})
         except Exception as error:
-            self.log.warning("Airflow does not tell the task's state: %r", error)
+            self.log.warning("Airflow did not return the task's state: %r", error)
             return None
         mapped = states.get(f"{ti.task_id}_{ti.map_index}") if ti.map_index >= 0 else None
         return mapped or states.get(ti.task_id)
@@ -284,7 +286,9 @@ class SiteTrigger(BaseTrigger):
                 if isinstance(word, Trouble):
                     if since != word.since:
                         since = word.since
-                        self.log.warning("Site %s cannot be asked since %s: %s", self.site, word.since, word.message)
+                        self.log.warning(
+                            "Site %s has been unreachable since %s: %s", self.site, word.since, word.message
+                        )
                     continue
                 await _settle(began)
                 yield TriggerEvent({"site": self.site, "deadline": self.deadline, "late": word is None})

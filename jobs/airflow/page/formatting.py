@@ -25,7 +25,7 @@ def duration(seconds: Any) -> str:
 
 
 def ago(when: str, now: datetime) -> str:
-    """How long ago something was; as it was written where that is no time."""
+    """How long ago something was; the text itself where it is not a time."""
     try:
         then = datetime.fromisoformat(when)
     except ValueError:

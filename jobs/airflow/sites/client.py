@@ -1,6 +1,6 @@
 """The job command of a site, as a process of this machine or over SSH, blocking for workers, async for the triggerer.
 
-Every call ends in one of four ways: an answer (a dictionary), `Unreachable` (the site cannot be asked now; nothing is
+Every call ends in one of four ways: an answer (a dictionary), `Unreachable` (the site does not answer now; nothing is
 known and nothing is to be concluded), `Refused` (the command says that what was asked is wrong) or `SiteError` (the
 command is not there, broken, or speaks another protocol).
 
@@ -86,7 +86,7 @@ class SiteClient:
         Unreachable
             If the site does not answer, or not in time; whether the command was done is not known then.
         SiteError
-            If its answer makes no sense; `Refused` if it calls the arguments wrong.
+            If its answer cannot be read; `Refused` if it calls the arguments wrong.
         """
         if self.site.control.connection is None:
             return self._read(*self._run_here(arguments, stdin, timeout))
@@ -108,11 +108,17 @@ class SiteClient:
                 await asyncio.wait_for(connection.wait_closed(), 5)
 
     def words(self, arguments: Sequence[str]) -> list[str]:
-        """The words after the job command."""
+        """The words after the job command.
+
+        Raises
+        ------
+        Refused
+            If an argument contains a zero byte.
+        """
         words = [*arguments, f"--site={self.name}", "--json"]
         for word in words:
             if "\0" in word:
-                raise Refused(f"{word!r} holds a zero byte")
+                raise Refused(f"{word!r} contains a zero byte")
         return words
 
     def line(self, arguments: Sequence[str]) -> str:
@@ -220,7 +226,7 @@ class SiteClient:
             return self._connection
 
     async def _drop(self, connection: Any) -> None:
-        """Close a connection that failed, unless somebody has opened another one since."""
+        """Close a connection that failed, unless another one has been opened since."""
         if connection is not None and self._connection is connection:
             await self.close()
 
@@ -280,7 +286,7 @@ def _execute(client: Any, line: str, stdin: str, timeout: float) -> tuple[int | 
 
 
 def _connection_of(name: str, make: Any) -> Any:
-    """A hook; that there is no such connection in Airflow is said in words of ours."""
+    """A hook; a connection that Airflow does not have is reported in words of ours."""
     try:
         return make()
     except Exception as error:

@@ -2,7 +2,7 @@
 
 In the triggerer, every deferred task of a site shares one poller: one connection, and one `graphufs-jobs poll` for all
 keys an interval. While the site does not answer, the pauses grow, those who wait are told, and nothing is concluded.
-Whatever goes wrong in a look, the next one starts afresh; nobody is left waiting for an answer that cannot come.
+Whatever goes wrong in a look, the next one starts afresh, so that no task waits for an answer that cannot come.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Poller:
             self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Nobody may be left waiting: whatever ended the loop, it starts again while somebody waits."""
+        """Start the loop again while a task waits, whatever ended it."""
         if task.cancelled():
             return
         if task.exception() is not None:
@@ -162,7 +162,7 @@ class Poller:
                 await self.client.close()
 
     async def _look(self) -> bool:
-        """Ask once for everybody; whether somebody's log has more than fits in one answer."""
+        """Ask once for all who wait; whether a log has more than fits in one answer."""
         groups: dict[str, list[Subscription]] = {}
         sites_only = []
         for one in self._subscribers:
@@ -180,7 +180,7 @@ class Poller:
         for key, several in groups.items():
             answer = answers.get(key)
             if answer is None:
-                raise SiteError(f"the site's answer says nothing of the job {key}")
+                raise SiteError(f"the site's answer does not include the job {key}")
             asked_for = wishes[key]
             for one in several:
                 if one is chosen[key]:

@@ -1,4 +1,4 @@
-"""Jobs of a site against the tasks they belong to: what nobody waits for any more is cancelled, what is lost is named.
+"""Jobs of a site against the tasks they belong to: those without a waiting task are cancelled, lost ones are named.
 
 Airflow cancels a task's job itself, but for one hole (3.3.2): a task that is marked while it waits for a triggerer to
 take it up. This closes it, and says of what no task tells any more. It looks only at jobs that this Airflow has
@@ -58,7 +58,7 @@ def reconcile(client: SiteClient, instance: str, states: States, grace: float) -
     Raises
     ------
     Unreachable, SiteError
-        If the site cannot be asked; nothing is concluded then.
+        If the site is unreachable; nothing is concluded then.
     """
     content = client.run("list", f"--label=instance={instance}", "--unfinished")
     jobs = {job["key"]: (origin, job) for job in content["jobs"] if (origin := Origin.of(job["labels"])) is not None}

@@ -119,7 +119,7 @@ def test_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(m
     found.append({"what": "train job", "good": False, "words": "no such partition"})
     with pytest.raises(AirflowFailException, match="is not ready: train job: no such partition"):
         task.execute({})
-    with pytest.raises(AirflowFailException, match="could not be asked"):
+    with pytest.raises(AirflowFailException, match="was unreachable"):
         task.execute_again({}, {**event, "late": True})
     assert asked[0] == ("sites", "--check", "--resource=train.gpus=2")
 

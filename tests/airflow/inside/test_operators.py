@@ -109,7 +109,7 @@ def test_a_site_out_of_reach_pauses_the_task_and_it_goes_on():
         with pytest.raises(TaskDeferred) as caught:
             task.execute_again(context(), event)
         assert caught.value.trigger.deadline == left.trigger.deadline, "the deadline is absolute"
-        with pytest.raises(AirflowFailException, match="could not be asked until the deadline"):
+        with pytest.raises(AirflowFailException, match="was unreachable until the deadline"):
             task.execute_again(context(), {**event, "late": True})
 
 
@@ -122,9 +122,9 @@ def test_what_is_wrong_is_said_and_not_tried_again():
         for task, words in (
             (operator(overrides=["training.batch_sise=3"]), "did you mean training.batch_size"),
             (operator(experiment="no-such"), "there is no experiment"),
-            (operator(step="--help"), "is no step"),
-            (operator(needs=["../x"]), "is no job key"),
-            (operator(key="-x"), "is no job key"),
+            (operator(step="--help"), "is not a step"),
+            (operator(needs=["../x"]), "is not a job key"),
+            (operator(key="-x"), "is not a job key"),
             (operator(site="debug"), "debugger"),
             (operator(site="nowhere"), "there is no site"),
         ):

@@ -313,8 +313,8 @@ def jobs_not_over(values: dict[str, Any]) -> None:
     """Jobs that somebody will attach to, start, or find cancelled."""
     from graphufs.config import loading
     from jobs import site
-    from jobs.job import status as state
     from jobs.job.folder import JobFolder
+    from jobs.job.status import read_statuses
     from jobs.submission import submit
 
     tiny = names.shipped("tiny", *SETTINGS)
@@ -325,7 +325,7 @@ def jobs_not_over(values: dict[str, Any]) -> None:
 
     def running(job: JobFolder) -> None:
         end = time.monotonic() + 120
-        while state.look([job])[0].state != "RUNNING" or not (job.path / "progress.json").exists():
+        while read_statuses([job])[0].state != "RUNNING" or not (job.path / "progress.json").exists():
             assert time.monotonic() < end, f"{job.key} does not start"
             time.sleep(0.1)
 
@@ -347,7 +347,7 @@ def jobs_not_over(values: dict[str, Any]) -> None:
     shutil.rmtree(ROOT / "jobs" / "live")
     shutil.move(PLACE / "live", ROOT / "jobs" / "live")
     jobs = [job for job in JobFolder.all(ROOT) if job.key != "live"]
-    values["states"] = {one.job.key: [one.state, one.ending, len(one.job.attempts())] for one in state.look(jobs)}
+    values["states"] = {one.job.key: [one.state, one.ending, len(one.job.attempts())] for one in read_statuses(jobs)}
     values["slurm"] = SLURM_NUMBER
 
 

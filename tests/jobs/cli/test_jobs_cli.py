@@ -12,9 +12,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
-from jobs.cli import app as command
-from jobs.cli import main as cli
-from jobs.cli import tables, wait
+from jobs.cli import app, main, tables, wait
 from jobs.job.folder import JobFolder, now
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings
@@ -28,7 +26,7 @@ def call(capfd):
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
-            cli.main(list(map(str, arguments)))
+            main.main(list(map(str, arguments)))
         out, error = capfd.readouterr()
         return ended.value.code, out, error
 
@@ -50,7 +48,7 @@ def failed(fake, tmp_path):
 def told(out):
     """The JSON of an answer that is nothing but JSON."""
     content = json.loads(out)
-    assert content["protocol"] == command.PROTOCOL and content["graphufs"]
+    assert content["protocol"] == app.PROTOCOL and content["graphufs"]
     return content
 
 
@@ -337,7 +335,7 @@ def test_durations_are_short_to_read(seconds, expected):
     assert tables.duration(seconds) == expected
 
 
-def test_the_table_shows_progress_and_since_when_nobody_knows(fake, tmp_path):
+def test_the_table_shows_progress_and_since_when_unknown(fake, tmp_path):
     event = {"label": "one", "done": 250, "total": 1000, "unit": "updates", "metrics": {"loss": 0.125}}
     running, done, unknown = (job_of(tmp_path, key, id=number) for key, number in (("a", "1"), ("b", "2"), ("c", "3")))
     write_json(running.path / "progress.json", {**event, "at": ago(5), "attempt": 1})

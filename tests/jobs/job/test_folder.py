@@ -16,7 +16,7 @@ from tests.jobs import EXPERIMENT, attempt_of, job_of
 
 @pytest.mark.parametrize("key", ["", ".hidden", "../up", "a/b", "a b", "-dash", "é", "a\n", "x" * 152])
 def test_a_key_that_is_no_folder_name_is_refused(tmp_path, key):
-    with pytest.raises(UserError, match="is no job key"):
+    with pytest.raises(UserError, match="is not a job key"):
         JobFolder(tmp_path, key)
 
 

@@ -11,15 +11,15 @@ from dataclasses import asdict
 import pytest
 
 from graphufs.storage.atomic import write_json
-from jobs.job import status as state
-from jobs.job.folder import Intent, JobFolder, now
+from jobs.job.folder import Intent, JobFolder, now, read_json
+from jobs.job.status import SETTLE, read_statuses
 from jobs.scheduler import processes
 from jobs.site import Policy, Site
 from tests.jobs import SLURM, ago, attempt_of, finish, job_of
 
 
 def look(job):
-    return state.look([job])[0]
+    return read_statuses([job])[0]
 
 
 def logged(job, text, name="12_0_log.err"):
@@ -30,7 +30,7 @@ def logged(job, text, name="12_0_log.err"):
 def seen_earlier(job, name, seconds):
     """Have what was noted at the first look be older."""
     path = job.folder(1) / name
-    content = state.read_json(path)
+    content = read_json(path)
     write_json(path, {**content, "since": ago(seconds)})
 
 
@@ -108,7 +108,7 @@ def test_what_slurm_may_take_back_is_given_time(fake, tmp_path, said):
     for _ in range(2):
         found = look(job)
         assert (found.state, found.over) == ("RUNNING", False) and said in found.message
-    seen_earlier(job, "settling.json", state.SETTLE + 5)
+    seen_earlier(job, "settling.json", SETTLE + 5)
     found = look(job)
     assert (found.state, found.over) == ("FAILED", True)
     expected = {"COMPLETED": "killed", "PREEMPTED": "preempted"}.get(said, "node_failure")
@@ -192,7 +192,7 @@ def test_who_does_not_answer_is_named(fake, tmp_path):
     fake.row("RUNNING")
     assert look(job).state == "RUNNING"
     fake.say("squeue")
-    assert look(job).message == "sacct: there is no such command here"
+    assert look(job).message == "sacct: command not found"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_five_hundred_jobs_cost_one_question_each(fake, tmp_path):
     fake.say("squeue", "\n".join(lines[:250]))
     fake.say("sacct", "\n".join(line.replace("None", "0:0") for line in lines[250:]))
     began = time.monotonic()
-    found = state.look(jobs)
+    found = read_statuses(jobs)
     took = time.monotonic() - began
     print(f"status of 500 jobs: {took:.2f} s")
     assert {status.state for status in found} == {"RUNNING"}

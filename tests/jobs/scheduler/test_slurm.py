@@ -87,7 +87,7 @@ def test_a_failing_command_is_silent_and_its_words_are_kept(fake):
 
 def test_a_missing_command_is_silent(fake):
     fake.missing("squeue")
-    with pytest.raises(Silent, match="squeue: there is no such command here"):
+    with pytest.raises(Silent, match="squeue: command not found"):
         slurm.squeue()
 
 
@@ -147,7 +147,7 @@ def test_an_answer_that_leaves_open_whether_sbatch_was_heard_is_silence(fake, wo
 
 def test_where_there_is_no_sbatch_nothing_was_submitted(fake):
     fake.missing("sbatch")
-    with pytest.raises(Refused, match="no such command"):
+    with pytest.raises(Refused, match="command not found"):
         slurm.sbatch("script.sh")
 
 

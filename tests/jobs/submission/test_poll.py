@@ -55,5 +55,5 @@ def test_many_jobs_in_one_look_and_those_that_are_not_there(fake, tmp_path):
     "text", ["", "[]", "{}", '{"jobs": []}', '{"jobs": {"a": {"x": -1}}}', '{"jobs": {"../a": {}}}']
 )
 def test_what_is_no_question_is_refused(tmp_path, text):
-    with pytest.raises(UserError, match=r"poll reads JSON|no job key"):
+    with pytest.raises(UserError, match=r"poll reads JSON|not a job key"):
         poll.parse(text, tmp_path)

@@ -13,8 +13,8 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from jobs import preflight
-from jobs.job import status as state
 from jobs.job.folder import JobFolder, now
+from jobs.job.status import read_statuses
 from jobs.scheduler import slurm
 from jobs.site import Site
 from jobs.submission import submit
@@ -151,7 +151,7 @@ def test_a_cancelled_job_starts_again_when_asked(fake, root):
     submit.cancel(job)
     assert fake.calls("scancel") == ["12"] and (job.path / "cancel.json").exists()
     fake.account("CANCELLED by 0")
-    assert state.look([job])[0].state == "CANCELLED"
+    assert read_statuses([job])[0].state == "CANCELLED"
     assert submit.cancel(job).state == "CANCELLED" and len(fake.calls("scancel")) == 1
     fake.say("sbatch", "Submitted batch job 13")
     fake.row("PENDING", "13")
@@ -222,9 +222,9 @@ def test_tend_goes_on_with_a_job_when_the_one_it_needs_is_done(fake, root):
         ("forecast", ["nodes=2"], "slurm", "forecast runs on one node.*blocks"),
         ("report", ["nodes=2"], "slurm", "report runs on one node"),
         ("train", ["nodes=2"], "local", "2 nodes are asked for, but the site's executor is local"),
-        ("train", ["blocks=2"], "slurm", "blocks divides a forecast"),
-        ("forecast", ["blocks=2"], "local", "blocks divides a forecast on a site with Slurm"),
-        ("trian", [], "slurm", "'trian' is no step; there are prepare"),
+        ("train", ["blocks=2"], "slurm", "blocks applies only to forecasts"),
+        ("forecast", ["blocks=2"], "local", "blocks applies only to forecasts on a site with Slurm"),
+        ("trian", [], "slurm", "'trian' is not a step; the steps are prepare"),
         ("train", ["gpsu=2"], "slurm", "did you mean gpus"),
     ],
 )
@@ -409,7 +409,7 @@ def test_where_there_is_no_slurm_a_submission_is_no_accident(fake, root):
     except UserError as error:
         assert "Slurm" in str(error) or "srun" in str(error) or "sbatch" in str(error)
     else:
-        assert status.state == "REFUSED" and "no such command" in status.message
+        assert status.state == "REFUSED" and "command not found" in status.message
 
 
 def test_a_preflight_where_there_is_no_slurm_is_no_accident(fake):

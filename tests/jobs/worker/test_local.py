@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from jobs import site
-from jobs.job import status as state
 from jobs.job.folder import JobFolder
+from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site
 from jobs.submission import launch, submit
@@ -28,7 +28,7 @@ LOCAL = site.load("local")
 
 
 def look(job):
-    return state.look([job])[0]
+    return read_statuses([job])[0]
 
 
 def members(job):

@@ -220,9 +220,9 @@ def test_a_missing_hour_variable_or_level_is_named() -> None:
     dataset = in_memory(truth, stamps)
     with pytest.raises(UserError, match="no day 4 at 06 UTC"):
         packed(dataset, truth).read(np.array(["2020-01-04T06"], "datetime64[ns]"))
-    with pytest.raises(UserError, match="lacks geopotential"):
+    with pytest.raises(UserError, match="has no geopotential"):
         Climatology(dataset, [Channel("geopotential", 500.0)], GRID)
-    with pytest.raises(UserError, match="lacks temperature 700"):
+    with pytest.raises(UserError, match="has no temperature 700"):
         Climatology(dataset, [Channel("temperature", 700.0)], GRID)
 
 

@@ -138,8 +138,8 @@ def test_what_a_derived_variable_lacks_is_named() -> None:
     dataset = on_levels(temperature=LAT).expand_dims(time=RAIN_TIMES)
     for name, message in (
         ("potential_vorticity", "no derived variable potential_vorticity"),
-        ("lapse_rate", "made of temperature, geopotential; the truth lacks geopotential"),
-        ("total_precipitation_24hr_from_6hr", "lacks total_precipitation_6hr"),
+        ("lapse_rate", "made of temperature, geopotential; the truth has no geopotential"),
+        ("total_precipitation_24hr_from_6hr", "has no total_precipitation_6hr"),
     ):
         with pytest.raises(UserError, match=message):
             DatasetTruth(dataset, derived=[name])

@@ -93,5 +93,5 @@ def test_what_is_missing_for_seeps_is_named() -> None:
         SeepsClimatology(climate(GRID.latitude), (Channel("temperature"),), GRID)
     whole, channels = climate(GRID.latitude), (Channel("total_precipitation_6hr"),)
     for name in whole:
-        with pytest.raises(UserError, match=f"lacks {name}"):
+        with pytest.raises(UserError, match=f"has no {name}"):
             SeepsClimatology(whole.drop_vars(name), channels, GRID)

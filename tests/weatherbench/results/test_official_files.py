@@ -136,7 +136,7 @@ def test_a_missing_initial_truth_matters_to_baselines_only() -> None:
 def test_derived_variables_are_made_of_both_or_taken_from_the_truth() -> None:
     forecast, truth, climatology = stores()
     wanted = ScoreRequest(("2m_temperature",), derived=("10m_wind_speed",), regions=("global",))
-    with pytest.raises(UserError, match="the climatology lacks 10m_wind_speed"):
+    with pytest.raises(UserError, match="the climatology has no 10m_wind_speed"):
         evaluate(forecast, truth, climatology, wanted)
     speed = {"10m_wind_speed": np.hypot(truth["10m_u_component_of_wind"], truth["10m_v_component_of_wind"])}
     climatology = in_memory(DatasetTruth(truth.assign(speed).drop_vars("land_sea_mask")), STAMPS, window=5)

@@ -21,7 +21,7 @@ from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths, evaluate_stores
-from graphufs.weatherbench.scoring import parallel as shares
+from graphufs.weatherbench.scoring.parallel import SMALLEST, merged, score_in_shares, split
 from graphufs.weatherbench.scoring.score_state import ScoreState
 from tests.cli.test_score import STAMPS, stores
 from tests.support import idealised
@@ -146,8 +146,8 @@ def share(
         first.set()
         return made(piece)
 
-    return shares.score_in_shares(
-        times, here, made, shares.merged, threads=threads, progress=lambda *done: None, should_stop=should_stop
+    return score_in_shares(
+        times, here, made, merged, threads=threads, progress=lambda *done: None, should_stop=should_stop
     )
 
 
@@ -159,11 +159,11 @@ def test_shares_are_merged_in_order_whichever_comes_first() -> None:
 
 
 def test_shares_are_neighbours_of_about_the_same_size_and_not_too_small() -> None:
-    pieces = shares.split(np.random.default_rng(0).permutation(TIMES), 4)
+    pieces = split(np.random.default_rng(0).permutation(TIMES), 4)
     assert [len(piece) for piece in pieces] == [9, 9, 9, 9]
     np.testing.assert_array_equal(np.concatenate(pieces), TIMES)
-    assert [len(piece) for piece in shares.split(TIMES[:15], 4)] == [15]
-    assert len(shares.split(TIMES, 100)) == len(TIMES) // shares.SMALLEST
+    assert [len(piece) for piece in split(TIMES[:15], 4)] == [15]
+    assert len(split(TIMES, 100)) == len(TIMES) // SMALLEST
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -177,8 +177,8 @@ def test_an_error_in_a_share_is_the_error_of_all() -> None:
         raise UserError("this share cannot be read")
 
     with pytest.raises(UserError, match="this share cannot be read"):
-        shares.score_in_shares(
-            TIMES, here, made, shares.merged, threads=2, progress=lambda *done: None, should_stop=never_stop
+        score_in_shares(
+            TIMES, here, made, merged, threads=2, progress=lambda *done: None, should_stop=never_stop
         )  # fmt: skip
 
 
