@@ -54,11 +54,13 @@ def run(
     layout = Layout(experiment, root)
     place = layout.forecasts
 
-    def waiting() -> None:
-        progress(Event("waiting for another process that makes the same forecasts", 0, 1))
-
+    waiting = Event("waiting for another process that makes the same forecasts", 0, 1)
     with locked(
-        place.parent, should_stop=should_stop, waiting=waiting, shared=part is not None, name=f".{place.name}.lock"
+        place.parent,
+        should_stop=should_stop,
+        waiting=lambda: progress(waiting),
+        shared=part is not None,
+        name=f".{place.name}.lock",
     ):
         path = finished_checkpoint(layout)
         data = PreparedData.open(layout.data)

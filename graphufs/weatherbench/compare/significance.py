@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy import fft, special
@@ -54,43 +54,21 @@ class Inference:
         return self.p_value < level
 
 
-def score_uncertainty(
-    state: ScoreState,
-    metric: str,
-    *,
-    method: Method = "hac",
-    level: float = 0.05,
-    seed: int = 0,
-    replicates: int = 1000,
-) -> Inference:
+def score_uncertainty(state: ScoreState, metric: str, **how: Any) -> Inference:
     """The uncertainty of a score; see `score_difference`."""
-    return _infer([state], [1.0], metric, method, level, seed, replicates)
+    return _infer([state], [1.0], metric, **how)
 
 
-def score_difference(
-    state: ScoreState,
-    reference: ScoreState,
-    metric: str,
-    *,
-    method: Method = "hac",
-    level: float = 0.05,
-    seed: int = 0,
-    replicates: int = 1000,
-) -> Inference:
+def score_difference(state: ScoreState, reference: ScoreState, metric: str, **how: Any) -> Inference:
     """The score of one forecast minus that of another, paired by initial time.
 
     Parameters
     ----------
     state, reference
         Of forecasts scored on the same leads, channels and regions. Only initial times of both count.
-    metric
-        The name of a metric.
-    method
-        See the module.
-    level
-        The significance level (two-sided), as 0.05; the interval has the confidence level 1 - `level`.
-    seed, replicates
-        Of the bootstrap.
+    how
+        `method` (see the module), `hac` where not given; `level`, the significance level (two-sided), 0.05, so that
+        the interval has the confidence level 1 - `level`; `seed` and `replicates` of the bootstrap, 0 and 1000.
 
     Raises
     ------
@@ -101,17 +79,18 @@ def score_difference(
         raise UserError("scores can only be compared on the same statistics, leads, channels, regions and convention")
     common = np.intersect1d(state.initial_times, reference.initial_times)
     pair = [one.select(common) for one in (state, reference)]
-    return _infer(pair, [1.0, -1.0], metric, method, level, seed, replicates)
+    return _infer(pair, [1.0, -1.0], metric, **how)
 
 
 def _infer(
     states: list[ScoreState],
     signs: list[float],
     metric: str,
-    method: Method,
-    level: float,
-    seed: int,
-    replicates: int,
+    *,
+    method: Method = "hac",
+    level: float = 0.05,
+    seed: int = 0,
+    replicates: int = 1000,
 ) -> Inference:
     if method not in get_args(Method):
         raise UserError(f"there is no method {method}; there are {', '.join(get_args(Method))}")

@@ -35,10 +35,8 @@ def refresh(client: SiteClient, site: str, say: Callable[[str], object]) -> dict
     """
     place = read.place(site)
 
-    def waiting() -> None:
-        say("waiting for another task that fetches from the same site")
-
-    with locked(place, should_stop=lambda: False, waiting=waiting):
+    told = "waiting for another task that fetches from the same site"
+    with locked(place, should_stop=lambda: False, waiting=lambda: say(told)):
         before = {one["path"]: one for one in (read.catalogue(site) or {}).get("files", ())}
         content = client.run("show")
         kept, left_out, fetched = [], [], 0
