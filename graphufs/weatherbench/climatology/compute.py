@@ -81,8 +81,6 @@ def climatology(
 
     Parameters
     ----------
-    truth
-        The fields.
     stamps
         The times to use; all must be in `truth`. Their years may be incomplete.
     write
@@ -91,8 +89,6 @@ def climatology(
         has no value within the window.
     window
         Days, odd: the width of the triangle's base, whose ends have weight 0.
-    method
-        `explicit` or `fast`.
     std
         Whether to compute the standard deviation too.
     gaps

@@ -24,19 +24,7 @@ MAPS = ("rmse", "bias")
 
 
 class Diagnostics:
-    """Maps and spectra of the emulator's forecasts; an `Observer` of `score`.
-
-    Parameters
-    ----------
-    channels, grid
-        Of the forecasts.
-    leads
-        Those to keep.
-    every_lead
-        All leads of the forecasts.
-    convention, skipna
-        As for the scores.
-    """
+    """Maps and spectra of the emulator's forecasts at `leads`, some of `every_lead`; an `Observer` of `score`."""
 
     def __init__(
         self,

@@ -73,14 +73,10 @@ def score_in_shares(
 
     Parameters
     ----------
-    times
-        The initial times, datetime64[ns].
     here
         Scores some of them in this process and calls its second argument after each.
     there
         Does the same on a dask worker: importable, or a partial of such with small arguments.
-    merge
-        Makes one of what comes of two shares.
     threads
         How many to use where there are no workers (`graphufs.parallel.over`).
     progress
