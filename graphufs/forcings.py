@@ -54,11 +54,8 @@ def derived_forcing(
 ) -> np.ndarray:
     """A variable of DERIVED_FORCINGS, float32 [time, 1, lat or 1, lon or 1].
 
-    Parameters
-    ----------
-    stamps : datetime64, UTC
-    latitude, longitude : degrees, 1-D
-    tisr_period_hours : hours ending at the stamp over which toa_incident_solar_radiation is integrated
+    Stamps are datetime64 in UTC, coordinates 1-D in degrees; `tisr_period_hours` are the hours ending at the stamp over
+    which toa_incident_solar_radiation is integrated.
 
     Raises
     ------
@@ -82,15 +79,11 @@ def toa_incident_solar_radiation(
 ) -> np.ndarray:
     """Solar energy on a horizontal plane at the top of the atmosphere during the `period_hours` before each stamp.
 
-    The integral over the period, by the trapezoidal rule with 360 bins, of
+    The integral over the period, by the trapezoidal rule with 360 bins, float64 [time, lat, lon] in J m-2, of
 
         tsi / distance^2 * max(0, cos(lat) cos(declination) cos(hour angle) + sin(lat) sin(declination))
 
     with the orbit of ECMWF's IFS as GraphCast has it (its solar_radiation module).
-
-    Returns
-    -------
-    float64 [time, lat, lon], J m-2
     """
     if period_hours <= 0:
         raise UserError(f"the period of toa_incident_solar_radiation is {period_hours} h; it must be positive")

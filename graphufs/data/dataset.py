@@ -150,20 +150,13 @@ class PreparedData:
         return slice_of(variable_slices(self.channels), name)
 
     def read(self, stamps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Frames at any stamps, in any order, repeats allowed.
+        """Frames at any stamps, datetime64 [n], in any order, repeats allowed; land stays NaN in ocean frames.
 
         Parameters
         ----------
-        stamps
-            datetime64 [n].
         out
             A buffer to fill, C-contiguous float32 [n, channel, lat, lon]; filling one again and again is several
             times faster than a fresh one.
-
-        Returns
-        -------
-        np.ndarray
-            `out`, or a new array. Land stays NaN in ocean frames.
 
         Raises
         ------
@@ -207,14 +200,8 @@ class PreparedData:
     def samples(self, period: Period, frames: int, rollout: int) -> Samples:
         """Initial times t whose window t-(frames-1)*step ... t+rollout*step lies in the period, is there and is valid.
 
-        Parameters
-        ----------
-        period
-            Both ends included.
-        frames
-            Input frames, the initial time included.
-        rollout
-            Target steps after the initial time.
+        Both ends of the period are included; `frames` counts input frames, the initial time included, `rollout` target
+        steps.
         """
         stamps = stamps_in(period, self.time_step)
         length = frames + rollout

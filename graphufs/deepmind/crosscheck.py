@@ -135,12 +135,7 @@ class Official:
 
 
 def crosscheck(path: Path | str, seed: int = 0) -> Crosscheck:
-    """Run both networks on the same random normalised input.
-
-    Parameters
-    ----------
-    path : a checkpoint folder
-    seed : of the input, standard normal in every channel
+    """Run both networks of a checkpoint folder on the same random input, standard normal in every channel.
 
     Raises
     ------
@@ -190,16 +185,9 @@ def official_outputs(
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """What DeepMind's network makes of normalised channels.
+    """What DeepMind's network makes of normalised channels [batch, grid, input channel]: [batch, grid, output channel].
 
-    Parameters
-    ----------
-    labels : what the channels are, in the names and the order of `checkpoint`
-    x : [batch, grid, input channel]
-
-    Returns
-    -------
-    [batch, grid, output channel]
+    `labels` say what the channels are, in the names and the order of the checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder) / "exported.npz", checkpoint)

@@ -22,13 +22,7 @@ def template(
     levels: Mapping[str, tuple[tuple[float, float], ...]],
     attributes_of_all: Mapping[str, Any],
 ) -> xr.Dataset:
-    """An empty forecast dataset.
-
-    Parameters
-    ----------
-    levels : for each Replay variable its (wanted, native) levels, empty for a surface variable.
-    attributes_of_all : global attributes, such as provenance.
-    """
+    """An empty forecast dataset; `levels` are (wanted, native) by Replay variable, none of a surface variable."""
     pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
     coordinates: dict[str, Any] = {
         "time": initial_times.astype("datetime64[ns]"),

@@ -100,13 +100,8 @@ class GraphCast(eqx.Module):
     ) -> GraphCast:
         """Random parameters, distributed as in the reference.
 
-        Parameters
-        ----------
-        inputs, outputs : channels of x and y
-        latent_size : width of all hidden layers and latent vectors
-        message_steps : steps on the mesh
-        hidden_layers : hidden layers of each MLP
-        key : JAX random key
+        `inputs` and `outputs` are the channels of x and y, `latent_size` the width of all hidden layers and latent
+        vectors, `message_steps` those on the mesh, `hidden_layers` those of each MLP.
         """
         size = latent_size
 

@@ -54,14 +54,9 @@ class Statistics:
     ) -> None:
         """Write the three stores into an existing folder.
 
-        Parameters
-        ----------
-        attributes
-            By kind (mean, std, diffs_std), then variable.
-        provenance
-            Attributes of all three stores.
-        stored_as
-            Names in the stores by variable, where they are others (graphufs.normalization.transforms.statistics_names).
+        `attributes` are by kind (mean, std, diffs_std), then variable; `provenance` is for all three stores;
+        `stored_as` has names in the stores by variable, where they are others
+        (graphufs.normalization.transforms.statistics_names).
         """
         for kind, store in STORES.items():
             values: dict[str, np.ndarray] = getattr(self, kind)

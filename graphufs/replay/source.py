@@ -50,8 +50,6 @@ class ReplayStore:
 
     Attributes
     ----------
-    url
-        Where the store is.
     times
         datetime64[ns] [time], sorted, once each.
     latitude, longitude
@@ -143,12 +141,8 @@ class ReplayStore:
     def read(self, name: str, stamps: np.ndarray | None = None, levels: np.ndarray | None = None) -> np.ndarray:
         """Read a variable, float32 [time, level, lat, lon] with the dimensions it lacks left out.
 
-        Parameters
-        ----------
-        stamps
-            datetime64[ns], all in `times`; None for a variable without time.
-        levels
-            Indices along the vertical dimension; None for a variable without one.
+        Stamps are datetime64[ns], all in `times`, levels indices along the vertical dimension; None where there is
+        neither.
 
         Raises
         ------

@@ -174,10 +174,8 @@ def sample_losses(
 ) -> tuple[jax.Array, LossDiagnostics]:
     """Loss [batch] and diagnostics [batch, ...] of each sample, means over the steps of the rollout.
 
-    Parameters
-    ----------
-    inputs, targets, forcings : canonical arrays; targets and forcings [batch, steps, ...]
-    edges, remat : see `graphufs.emulator.rollout.rollout`
+    Arrays are canonical, targets and forcings [batch, steps, ...]; for `edges` and `remat` see
+    `graphufs.emulator.rollout.rollout`.
 
     Raises
     ------

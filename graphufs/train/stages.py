@@ -18,15 +18,9 @@ from graphufs.train.optimizer import learning_rate
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A training stage.
+    """A training stage: its loader's batches, and `first`, how many updates come before its own.
 
-    Attributes
-    ----------
-    name : from the experiment
-    loader : its batches
-    first, updates : how many updates come before it, and how many it has
-    rollout : steps the loss is averaged over
-    optimizer : its settings
+    The loss is averaged over `rollout` steps.
     """
 
     name: str

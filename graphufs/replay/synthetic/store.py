@@ -53,30 +53,21 @@ def ensure_world(
     progress: Progress = no_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Make or extend the store of a world so that it holds the stamps from WORLD_START to `until` at least.
+    """Make or extend the store of a world so that it holds the stamps from WORLD_START to `until` at least; its path.
 
     It is computed in whole blocks of ten days, each committed at once: a process killed at any moment loses at most the
     block it was working on, and calling again gives the store an undisturbed call gives, bit for bit (with the same
     package versions on the same kind of processor). Several processes may call at once; one works, the others wait.
-    JAX is imported only if there is something to compute.
+    JAX is imported only if there is something to compute. Stopping is possible between blocks.
 
     Parameters
     ----------
     folder
         The world's own folder, such as `Layout.world`; made if needed.
-    world
-        The world's configuration.
     until
         The last time that must be covered [UTC].
     exact
         Show readers the stamps up to `until` only, where the store has to grow; else all of the last block.
-    progress, should_stop
-        As for every step; stopping is possible between blocks.
-
-    Returns
-    -------
-    Path
-        The zarr store, `folder / "fv3.zarr"`.
 
     Raises
     ------

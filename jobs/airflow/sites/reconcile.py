@@ -44,16 +44,9 @@ class Found:
 
 
 def reconcile(client: SiteClient, instance: str, states: States, grace: float) -> Found:
-    """Compare, and cancel the orphans.
+    """Compare, and cancel the orphans that were submitted more than `grace` seconds ago.
 
-    Parameters
-    ----------
-    instance
-        This Airflow's name.
-    states
-        Gives the tasks' states, `gone` of those there are not.
-    grace
-        Seconds for which a job is left alone after its submission.
+    `instance` is this Airflow's name, `states` gives the tasks' states, `gone` of those there are not.
 
     Raises
     ------
