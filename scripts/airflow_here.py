@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from devstack.airflow import postgresql
 from devstack.airflow.settings import TOP, Database, Settings
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
+from graphufs.cli.terminal import handled
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
 from jobs.job import status as state
@@ -96,7 +97,7 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
         stack.up()
         yield stack
     finally:
-        with _unstoppable():
+        with handled(SIGNALS, signal.SIG_IGN):  # nothing may interrupt this
             stack.down(jobs=False)
 
 
@@ -119,17 +120,6 @@ def _site(root: Path) -> str:
 
 
 @contextmanager
-def _unstoppable() -> Iterator[None]:
-    """Let nothing interrupt what is inside the `with`."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def interruptible() -> Iterator[None]:
     """Have Ctrl-C, SIGTERM and the closing of the terminal interrupt what is inside the `with`."""
 
@@ -140,12 +130,8 @@ def interruptible() -> Iterator[None]:
                 os.dup2(nowhere, descriptor)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
+    with handled(SIGNALS, interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def living(root: Path) -> list[Status]:

@@ -175,7 +175,7 @@ def sample_losses(
     """Loss [batch] and diagnostics [batch, ...] of each sample, means over the steps of the rollout.
 
     Arrays are canonical, targets and forcings [batch, steps, ...]; for `edges` and `remat` see
-    `graphufs.emulator.rollout.rollout`.
+    `graphufs.emulator.rollout.scan_steps`.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def sample_losses(
         return weights.errors(outputs, stepper.normalize_targets(targets, inputs))
 
     wanted = {name: targets[name] for name in names}
-    errors, _ = scan_steps(
+    errors = scan_steps(
         network, stepper, inputs, forcings, observe, wanted, steps=steps.pop(), edges=edges, remat=remat
     )
     return weights.combine({name: error.mean(axis=0) for name, error in errors.items()})
@@ -206,12 +206,10 @@ def loss_and_diagnostics(
     inputs: Arrays,
     targets: Arrays,
     forcings: Arrays,
-    *,
-    edges: EdgeEmbeddings | None = None,
-    remat: bool | None = None,
+    **how: Any,
 ) -> tuple[jax.Array, LossDiagnostics]:
     """The batch's loss and diagnostics: the means of `sample_losses`."""
-    found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
+    found = sample_losses(network, stepper, weights, inputs, targets, forcings, **how)
     mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
 

@@ -32,8 +32,8 @@ def submit_(
     *,
     key: str | None = None,
     needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    place: Place | None = None,
-    asked: Asked | None = None,
+    place: Place = Place(),
+    asked: Asked = Asked(),
 ) -> int:
     """Submit a step of an experiment, once.
 
@@ -50,7 +50,6 @@ def submit_(
     """
     from graphufs.config.shipped import experiment_of
 
-    place, asked = place or Place(), asked or Asked()
     loaded = experiment_of(experiment, list(asked.set_))
     site = sites_module.load(place.site)
     request = submit.Request(
@@ -69,9 +68,9 @@ def submit_(
 
 
 @app.command
-def run(experiment: str, *, place: Place | None = None, asked: Asked | None = None) -> int:
+def run(experiment: str, *, place: Place = Place(), asked: Asked = Asked()) -> int:
     """Submit all steps of an experiment, from data to report, each after the one it needs."""
-    return submit_chain(CHAINS["run"], experiment, place or Place(), asked or Asked())
+    return submit_chain(CHAINS["run"], experiment, place, asked)
 
 
 def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
@@ -131,7 +130,7 @@ def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> in
 
 
 @app.command
-def status(*keys: str, history: bool = False, place: Place | None = None) -> int:
+def status(*keys: str, history: bool = False, place: Place = Place()) -> int:
     """Show the state of jobs, by default of all, in one look at the scheduler.
 
     Parameters
@@ -144,7 +143,6 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
     from jobs.cli.tables import ended, history_table, jobs_table
     from jobs.job.usage import history as history_of
 
-    place = place or Place()
     statuses = state.look(place.jobs(keys))
     histories = [history_of(status.job) for status in statuses] if history else []
     if place.json_:
@@ -171,7 +169,7 @@ def list_(
     *,
     label: Annotated[tuple[str, ...], Parameter(name="--label", negative=())] = (),
     unfinished: Annotated[bool, Parameter(negative=())] = False,
-    place: Place | None = None,
+    place: Place = Place(),
 ) -> int:
     """List the jobs below the root.
 
@@ -182,14 +180,14 @@ def list_(
     unfinished
         Only jobs that are not completed.
     """
-    place, wanted = place or Place(), labels_of(label).items()
+    wanted = labels_of(label).items()
     jobs = [job for job in place.jobs(()) if wanted <= job.require().labels.items()]
     jobs = [job for job in jobs if not (unfinished and job.result())]
     return _show(state.look(jobs), place)
 
 
 @app.command
-def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: Place | None = None) -> int:
+def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: Place = Place()) -> int:
     """Print a job's logs.
 
     Parameters
@@ -201,7 +199,7 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
     attempt
         Which one. [default: the last]
     """
-    job = (place or Place()).jobs([key])[0]
+    job = place.jobs([key])[0]
     job.require()
     last = job.attempt(attempt)
     if last is None:
@@ -225,18 +223,16 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
 
 
 @app.command
-def cancel(*keys: str, place: Place | None = None) -> int:
+def cancel(*keys: str, place: Place = Place()) -> int:
     """Cancel jobs, on their scheduler too."""
-    place = place or Place()
     if not keys:
         raise UserError("say which jobs to cancel; `graphufs-jobs list` shows all")
     return _each(place, keys, submit.cancel)
 
 
 @app.command
-def tend(*keys: str, place: Place | None = None) -> int:
+def tend(*keys: str, place: Place = Place()) -> int:
     """See after jobs once: find lost numbers again, and restart what ended in a way that may go on."""
-    place = place or Place()
     console, found = err(), []
     for job in place.jobs(keys):
         what, one = submit.tend(job)
@@ -249,11 +245,10 @@ def tend(*keys: str, place: Place | None = None) -> int:
 
 
 @app.command
-def poll(*, place: Place | None = None) -> int:
+def poll(*, place: Place = Place()) -> int:
     """Answer a control plane's questions about many jobs at once: JSON on standard input, JSON on standard output."""
     from jobs.submission import poll as polling
 
-    place = place or Place()
     print_json(jobs=polling.poll(polling.parse(sys.stdin.read(), place.folder())))
     return DONE
 

@@ -42,8 +42,6 @@ class Forecasts:
         If the dataset deviates from the layout: the message names the defect.
     """
 
-    by_valid = False
-
     def __init__(
         self,
         dataset: xr.Dataset,
