@@ -102,9 +102,7 @@ def map_unordered(
     Parameters
     ----------
     function
-        What workers call: importable, or a functools.partial of such with small arguments.
-    pieces
-        Small too.
+        What workers call: importable, or a functools.partial of such with small arguments; so are the pieces.
     stopped
         Gives the message of `Stopped`.
     here

@@ -51,12 +51,8 @@ def running(
 ) -> Iterator[tuple[Stack, bool]]:
     """The Airflow of a root, up inside the `with` and down after it; jobs that run on this machine then go on.
 
-    Whether it is this process' own comes with it.
-
-    Parameters
-    ----------
-    borrow
-        Where one is up already, kept by another process, use it, and leave it up.
+    Whether it is this process' own comes with it: one that is up already, kept by another process, may be borrowed, and
+    is left up.
 
     Raises
     ------

@@ -21,7 +21,6 @@ class Domain:
     ----------
     latitude, longitude : float64 degrees, in the source's order
     parent_latitude : latitudes of the full grid that `latitude` was taken from, or `latitude` itself
-    channels : the channels of a frame
     mask : bool [channel, lat, lon], False where a channel never has a value (land, for the ocean)
     static : float32 [lat, lon] by variable
     """

@@ -192,20 +192,15 @@ class GraphCast(eqx.Module):
     def __call__(
         self, x: jax.Array, graph: GraphArrays, edges: EdgeEmbeddings | None = None, *, remat: bool | None = None
     ) -> jax.Array:
-        """Apply the network.
+        """Apply the network: y [batch, grid, outputs], normalised, as precise as x.
 
         Parameters
         ----------
         x : [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
             Sums of messages and what layer normalization computes are float32 inside in any case
-        graph : of the grid
         edges : `embed_edges(graph, x.dtype)` where already known
         remat : compute activations again when differentiated instead of keeping them: those of each block of grid
             points, and those of each message step on the mesh. None: those of blocks, where there are several
-
-        Returns
-        -------
-        y : [batch, grid, outputs], normalised, as precise as x
         """
         edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]

@@ -40,9 +40,7 @@ class Stepper(eqx.Module):
 
     Attributes
     ----------
-    channels : the channel map
     grid_shape : (latitudes, longitudes)
-    graph : the graph's arrays
     mean, std, diffs_std : float32 [level] by variable
     masks : bool [level, lat, lon] by variable, False where the variable never exists (an ocean variable on land).
         There inputs are 0 after normalisation and predictions keep what the last input holds (NaN), or are NaN.

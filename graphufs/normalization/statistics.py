@@ -27,16 +27,10 @@ STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_st
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean, standard deviation and standard deviation of differences over the time step.
+    """Mean, standard deviation and standard deviation of differences over the time step, float64 [level] by variable.
 
-    Attributes
-    ----------
-    mean, std, diffs_std
-        float64 [level] by variable; length 1 for variables without levels. `diffs_std` lacks static variables.
-    native
-        The native levels (hPa, or m in the ocean) by variable with levels, float64 [level].
-    vertical
-        The name of the vertical dimension by variable with levels.
+    The length is 1 for variables without levels; `diffs_std` lacks static variables. Of variables with levels there are
+    the `native` ones (hPa, or m in the ocean), float64 [level], and the name of the vertical dimension.
     """
 
     mean: dict[str, np.ndarray]

@@ -48,12 +48,7 @@ COMPONENTS: dict[str, Dimensions] = {
 class ReplayStore:
     """Read access to one Replay store.
 
-    Attributes
-    ----------
-    times
-        datetime64[ns] [time], sorted, once each.
-    latitude, longitude
-        float64, degrees, in the store's order.
+    Its `times` are datetime64[ns] [time], sorted, once each; latitude and longitude float64, degrees, in its own order.
     """
 
     def __init__(self, dataset: xr.Dataset, url: str, component: str) -> None:

@@ -47,9 +47,7 @@ class Plan:
     def of(experiment: Experiment, data: PreparedData, shard: tuple[int, int] = (0, 1)) -> Plan:
         """The plan of an experiment; stages counted in epochs get their updates from the valid samples.
 
-        Parameters
-        ----------
-        shard : (process, processes) where several processes share each batch
+        `shard` is (process, processes) where several processes share each batch.
 
         Raises
         ------

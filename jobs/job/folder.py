@@ -80,7 +80,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One submission of a job.
+    """One submission of a job, with what the site file said.
 
     Attributes
     ----------
@@ -90,7 +90,6 @@ class Attempt:
     id : the scheduler's number, or a local process's
     process : of a local process: host, and start time in the kernel's ticks
     cause : why there is this attempt: `person`, or the ending it goes on after
-    site : what the site file said
     """
 
     number: int

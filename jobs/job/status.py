@@ -34,7 +34,7 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Status:
-    """A job's state.
+    """A job's state, and its folder as it was `seen`.
 
     Attributes
     ----------
@@ -43,7 +43,6 @@ class Status:
     ending : how an attempt ended that did not complete: a name of jobs.site.Policy
     message : the exception, the site's own words, or who was asked
     since : when the state was first seen, where that is known
-    seen : the job's folder as it was read
     """
 
     seen: Snapshot

@@ -30,14 +30,10 @@ _SIOCGIFADDR = 0x8915
 
 @dataclass(frozen=True)
 class Member:
-    """One of the processes of a job.
+    """One of the processes of a job: its number, and how many there are.
 
-    Attributes
-    ----------
-    folder : of the attempt, where the processes find each other
-    id : the job's number at the scheduler
-    rank, count : this process's number, and how many there are
-    interface : network interface to speak over; None for that of the node's name
+    They find each other in the `folder` of the attempt; `id` is the job's number at the scheduler. They speak over the
+    network interface, with None over that of the node's name.
     """
 
     folder: Path

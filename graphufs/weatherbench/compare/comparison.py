@@ -154,14 +154,9 @@ def compare(
 ) -> Comparison:
     """Compare two forecasts in a metric of `BETTER`, paired by initial time.
 
-    Parameters
-    ----------
-    method, level, seed, replicates
-        See `graphufs.weatherbench.compare.significance`.
-    control
-        What is done about many tests at once.
-    allow
-        Differences to accept: `truth` (each forecast against its own, as of analyses), `climatology`.
+    For `method`, `level`, `seed` and `replicates` see `graphufs.weatherbench.compare.significance`; `control` says what
+    is done about many tests at once; `allow` names differences to accept: `truth` (each forecast against its own, as of
+    analyses), `climatology`.
 
     Raises
     ------

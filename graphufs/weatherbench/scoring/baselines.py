@@ -79,16 +79,8 @@ def lag_correlation(
     A climatology of few years holds some of their own anomalies, so that r comes out a little low (0.1 where it is
     0.43, for a single year of synthetic red noise). The baseline's RMSE hardly notices (1 % there).
 
-    Parameters
-    ----------
-    stamps
-        The times to learn from: t and t+L are both taken from these.
-    means
-        The spatial mean of each channel; its first region counts.
-    samples
-        About how many initial times to use, spread evenly and over all hours of the day.
-    progress
-        Called with the number of initial times done and of all.
+    Both t and t+L are taken from `stamps`, from about so many `samples` of initial times, spread evenly and over all
+    hours of the day. `means` has the spatial mean of each channel, of which the first region counts.
     """
     stamps = np.sort(np.asarray(stamps, "datetime64[ns]"))
     channels = len(truth.channels)

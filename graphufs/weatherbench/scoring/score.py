@@ -133,10 +133,10 @@ def score(
 ) -> dict[str, ScoreState]:
     """Score forecasts and baselines from the same initial times; the states by name, the forecasts' as `emulator`.
 
+    Forecasts, truth and climatology have the same channels, on the same grid.
+
     Parameters
     ----------
-    forecasts, truth, climatology
-        All with the same channels, on the same grid.
     initial_times
         The truth must be complete for these (`usable_initial_times`).
     statistics
@@ -210,18 +210,9 @@ def average(
 ) -> np.ndarray:
     """Spatial means of the statistics of one initial time, float64 [statistic, lead, channel, region].
 
-    They are NaN where a statistic is not defined for a channel.
-
-    Parameters
-    ----------
-    axes
-        What to compute. Its channels are those of the fields and then the vectors.
-    means
-        The spatial mean of each channel.
-    vectors
-        The positions of each vector's components among the fields' channels.
-    seeps
-        Thresholds by position of the channel.
+    They are NaN where a statistic is not defined for a channel. The channels of `axes`, for each of which there is one
+    of `means`, are those of the fields and then the vectors, given by the positions of their components among the
+    former. SEEPS' thresholds are by position too.
     """
     averages = np.full(axes.shape, np.nan)
     compiled = [(row, ORDER.index(name)) for row, name in enumerate(axes.statistics) if name in ORDER]
