@@ -182,7 +182,8 @@ def _on_workers(
     try:
         while todo or running:
             check()
-            room = _room(client) - len(running) if todo else 0
+            # where no worker has come yet, some pieces wait for the first
+            room = AHEAD * max(1, _threads(client)) - len(running) if todo else 0
             for _ in range(min(room, len(todo))):
                 number = todo.popleft()
                 # impure: the same piece asked for again, in a repeated step, is not the one of before
@@ -210,11 +211,6 @@ def _on_workers(
     finally:
         if running and client.status == "running":
             client.cancel(list(running.values()))
-
-
-def _room(client: Any) -> int:
-    """How many pieces may be in flight."""
-    return AHEAD * max(1, _threads(client))  # where no worker has come yet, some pieces wait for the first
 
 
 def _threads(client: Any) -> int:

@@ -88,7 +88,8 @@ class ReplayStore:
         variable = self._dataset.variables[name]
         given = tuple(str(dimension) for dimension in variable.dims)
         vertical = next((dimension for dimension in given if dimension in self.dimensions.vertical), None)
-        canonical = self._canonical(given, vertical)
+        lead = (*(("time",) if "time" in given else ()), *((vertical,) if vertical else ()))
+        canonical = (*lead, self.dimensions.latitude, self.dimensions.longitude)
         if set(canonical) != set(given):
             raise UserError(
                 f"{name} of {self.url} has the dimensions ({', '.join(given)}); only time, one of "
@@ -97,10 +98,6 @@ class ReplayStore:
             )
         attributes = {key: _plain(value) for key, value in variable.attrs.items() if key != "coordinates"}
         return VariableFacts(canonical, vertical, attributes)
-
-    def _canonical(self, given: tuple[str, ...], vertical: str | None) -> tuple[str, ...]:
-        lead = ("time",) if "time" in given else ()
-        return (*lead, *((vertical,) if vertical else ()), self.dimensions.latitude, self.dimensions.longitude)
 
     def levels(self, dimension: str) -> np.ndarray:
         """The native levels along a vertical dimension, float64 [level].

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,6 @@ from jobs import site as sites_module
 from jobs.cli import site_commands as site_commands  # its commands are this one's
 from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
 from jobs.job import status as state
-from jobs.job.folder import JobFolder
 from jobs.job.status import Status
 from jobs.scheduler import slurm
 from jobs.submission import submit
@@ -227,7 +226,7 @@ def cancel(*keys: str, place: Place = Place()) -> int:
     """Cancel jobs, on their scheduler too."""
     if not keys:
         raise UserError("say which jobs to cancel; `graphufs-jobs list` shows all")
-    return _each(place, keys, submit.cancel)
+    return _show([submit.cancel(job) for job in place.jobs(keys)], place)
 
 
 @app.command
@@ -251,10 +250,6 @@ def poll(*, place: Place = Place()) -> int:
 
     print_json(jobs=polling.poll(polling.parse(sys.stdin.read(), place.folder())))
     return DONE
-
-
-def _each(place: Place, keys: Sequence[str], action: Callable[[JobFolder], Status]) -> int:
-    return _show([action(job) for job in place.jobs(keys)], place)
 
 
 def _show(statuses: list[Status], place: Place) -> int:

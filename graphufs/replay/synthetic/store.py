@@ -116,7 +116,9 @@ def _extend(folder: Path, configuration: World, stamps: int, progress: Progress,
     with arithmetic():
         model = shared_model()
         state = _load_state(folder, done) if done else initial_state(model, configuration.seed)
-        store = GrowingZarr(folder / STORE, ARRAYS, _sizes(model), BLOCK, _attributes(provenance))
+        longitudes, latitudes = model.geometry.land.shape
+        sizes = {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
+        store = GrowingZarr(folder / STORE, ARRAYS, sizes, BLOCK, _attributes(provenance))
         days = float(BLOCK * STAMP / np.timedelta64(1, "D"))
         for block in range(done, wanted):
             if should_stop():
@@ -187,11 +189,6 @@ def _load_state(folder: Path, blocks: int) -> WorldState:
         raise UserError(f"{path} is missing, so the world cannot go on from there; remove {folder} to make it anew")
     with path.open("rb") as file:
         return WorldState.load(file)
-
-
-def _sizes(model: IdealisedWorld) -> dict[str, int]:
-    longitudes, latitudes = model.geometry.land.shape
-    return {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
 
 
 def _provenance(configuration: World) -> dict[str, Any]:

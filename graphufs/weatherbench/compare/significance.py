@@ -26,7 +26,7 @@ from scipy import fft, special
 
 from graphufs.errors import UserError
 from graphufs.weatherbench.compare.bootstrap import block_length, percentile_interval, resampled
-from graphufs.weatherbench.metrics.metrics import Averages, Metric
+from graphufs.weatherbench.metrics.metrics import Averages, Metric, time_mean
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
 Method = Literal["hac", "ar2", "iid", "bootstrap"]
@@ -104,7 +104,7 @@ def _infer(
         raise UserError(f"these scores cannot tell {metric}, only {', '.join(known)}")
     averages = [state.averages() for state in states]
     weighted = list(zip(signs, averages, strict=True))
-    estimate = np.asarray(sum(sign * known[metric].combine(one, _plain_mean) for sign, one in weighted))
+    estimate = np.asarray(sum(sign * known[metric].combine(one, time_mean()) for sign, one in weighted))
     influence = np.asarray(sum(sign * influences(known[metric], one) for sign, one in weighted))
     steps = np.diff(times)
     even = bool((steps == steps[0]).all())
@@ -124,10 +124,6 @@ def _infer(
     return Inference(
         estimate, error, estimate - quantile * error, estimate + quantile * error, p_value, len(times), even
     )
-
-
-def _plain_mean(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.mean(axis=0))
 
 
 def influences(metric: Metric, averages: Averages, step: float = 1e-4) -> np.ndarray:
