@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,16 +96,8 @@ class Crosscheck:
         return {**asdict(self), "agrees": self.agrees, "tolerance": TOLERANCE}
 
 
-@dataclass(frozen=True)
-class Official:
-    """DeepMind's modules."""
-
-    graphcast: ModuleType
-    checkpoint: ModuleType
-    xarray_jax: ModuleType
-    icosahedral_mesh: ModuleType
-    grid_mesh_connectivity: ModuleType
-    haiku: ModuleType
+class Official(SimpleNamespace):
+    """DeepMind's modules by name: those of graphcast, and haiku."""
 
     @classmethod
     def load(cls) -> Official:

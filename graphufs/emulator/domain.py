@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,7 @@ class Domain:
     @classmethod
     def of(cls, data: PreparedData) -> Domain:
         """The domain of prepared data."""
-        return cls(
-            latitude=data.latitude,
-            longitude=data.longitude,
-            parent_latitude=data.parent_latitude,
-            channels=data.channels,
-            mask=data.mask,
-            static=data.static,
-        )
+        return cls(**{field.name: getattr(data, field.name) for field in fields(cls)})
 
     @property
     def slices(self) -> dict[str, slice]:

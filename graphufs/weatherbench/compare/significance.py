@@ -49,10 +49,6 @@ class Inference:
     evenly_spaced: bool
     """Whether the initial times are; gaps make the dependence look weaker than it is."""
 
-    def significant(self, level: float = 0.05) -> np.ndarray:
-        """Where the p-value lies below `level`."""
-        return self.p_value < level
-
 
 def score_uncertainty(state: ScoreState, metric: str, **how: Any) -> Inference:
     """The uncertainty of a score; see `score_difference`."""
