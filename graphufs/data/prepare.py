@@ -121,7 +121,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         # What other experiments found missing stays on record until it is there.
         missing = np.setdiff1d(np.union1d(manifest.missing, np.setdiff1d(todo, present)), store.times)
         if not np.array_equal(missing, manifest.missing):
-            manifest = manifest.with_missing(missing)
+            manifest = replace(manifest, missing=missing)
             manifest.write(folder)
         _check_room(folder, manifest.header, present.size)
         mask, _ = read_static(folder / STATIC)

@@ -109,11 +109,6 @@ class GraphArrays(eqx.Module):
         return self.grid_features.shape[0]
 
     @property
-    def grid_nodes(self) -> int:
-        """The number of grid points."""
-        return self.grid_features.shape[0] * self.grid_features.shape[1]
-
-    @property
     def mesh_nodes(self) -> int:
         """The number of mesh nodes."""
         return self.mesh_features.shape[0]

@@ -77,17 +77,10 @@ class Statistics:
         level_match: Literal["nearest", "exact"] = "nearest",
         stored_as: Mapping[str, str] | None = None,
     ) -> Self:
-        """Read variables, and of those with levels the wanted ones, from stores of ours or published ones.
+        """Read variables, and of those with levels the wanted ones in their order, from our or published stores.
 
-        Parameters
-        ----------
-        names
-            Variables; each must have a mean and a standard deviation. Those without differences (static ones) are left
-            out of `diffs_std`.
-        levels
-            Wanted levels, in the order the arrays shall have.
-        stored_as
-            Names in the stores by variable, where they are others: {"spfh": "log_spfh"}.
+        Each must have a mean and a standard deviation; those without differences (static ones) are left out of
+        `diffs_std`. `stored_as` has names in the stores by variable, where they are others: {"spfh": "log_spfh"}.
 
         Raises
         ------

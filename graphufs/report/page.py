@@ -201,7 +201,7 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
     data = experiment.data
     made = attributes["provenance"]
     levels = ", ".join(f"{wanted} → {native:.6g}" for wanted, native in attributes["native_levels"].items() if native)
-    rows = [
+    return [
         ("Source", "the embedded idealised world, seed " + str(data.source.world.seed))
         if data.source.url == EMBEDDED
         else ("Source", data.source.url),
@@ -228,7 +228,6 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Scored", f"{made['created']}, code {made.get('commit') or 'outside a checkout'}, Python {made['python']}"),
         ("Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())),
     ]
-    return [(label, value) for label, value in rows]
 
 
 def _initial_times(content: Content) -> str:

@@ -23,7 +23,7 @@ def locked(
     folder: Path,
     *,
     should_stop: Callable[[], bool],
-    waiting: Callable[[], None],
+    waiting: Callable[[], object],
     shared: bool = False,
     name: str = LOCK,
 ) -> Iterator[None]:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -47,23 +47,7 @@ def submit_(
     needs
         Key of a job that must complete first. May be repeated.
     """
-    from graphufs.config.shipped import experiment_of
-
-    loaded = experiment_of(experiment, list(asked.set_))
-    site = sites_module.load(place.site)
-    request = submit.Request(
-        step,
-        loaded,
-        place.site,
-        site,
-        site.folder(place.root),
-        key,
-        needs,
-        asked.force,
-        asked.resource,
-        labels_of(asked.label),
-    )
-    return submit_all([request], place, asked)
+    return submit_all([submit.Request(step, key=key, needs=needs, **_common(experiment, place, asked))], place, asked)
 
 
 @app.command
@@ -74,20 +58,23 @@ def run(experiment: str, *, place: Place = Place(), asked: Asked = Asked()) -> i
 
 def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
     """Submit steps of an experiment, each after the one before, and return the exit code."""
+    return submit_all(submit.chain(steps, **_common(experiment, place, asked)), place, asked)
+
+
+def _common(experiment: str, place: Place, asked: Asked) -> dict[str, Any]:
+    """What requests for all steps of an experiment have in common."""
     from graphufs.config.shipped import experiment_of
 
     site = sites_module.load(place.site)
-    requests = submit.chain(
-        steps,
-        experiment=experiment_of(experiment, list(asked.set_)),
-        site_name=place.site,
-        site=site,
-        root=site.folder(place.root),
-        force=asked.force,
-        resources=asked.resource,
-        labels=labels_of(asked.label),
-    )
-    return submit_all(requests, place, asked)
+    return {
+        "experiment": experiment_of(experiment, list(asked.set_)),
+        "site_name": place.site,
+        "site": site,
+        "root": site.folder(place.root),
+        "force": asked.force,
+        "resources": asked.resource,
+        "labels": labels_of(asked.label),
+    }
 
 
 def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:
