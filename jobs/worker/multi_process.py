@@ -30,10 +30,10 @@ _SIOCGIFADDR = 0x8915
 
 @dataclass(frozen=True)
 class Member:
-    """One of the processes of a job: its number, and how many there are.
+    """Number `rank` of the `count` processes of a job, which has the number `id` at the scheduler.
 
-    They find each other in the `folder` of the attempt; `id` is the job's number at the scheduler. They speak over the
-    network interface, with None over that of the node's name.
+    They find each other in the `folder` of the attempt, and speak over the network interface, or over that of the
+    node's name where it is None.
     """
 
     folder: Path
