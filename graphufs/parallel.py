@@ -102,9 +102,7 @@ def map_unordered(
     Parameters
     ----------
     function
-        What workers call: importable, or a functools.partial of such with small arguments.
-    pieces
-        Small too.
+        What workers call: importable, or a functools.partial of such with small arguments; so are the pieces.
     stopped
         Gives the message of `Stopped`.
     here
@@ -122,12 +120,17 @@ def map_unordered(
         If `should_stop()` turned true, within about a second where workers compute. They go on for a moment with
         pieces begun: see `abandoned`.
     """
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped(stopped())
+
     client = current()
     if client is not None:
-        return _on_workers(client, function, pieces, should_stop, stopped)
+        return _on_workers(client, function, pieces, check)
     if threads is not None:
-        return _in_threads(threads, here or function, pieces, should_stop, stopped)
-    return _one_by_one(here or function, pieces, should_stop, stopped)
+        return _in_threads(threads, here or function, pieces, check)
+    return _one_by_one(here or function, pieces, check)
 
 
 def abandoned() -> bool:
@@ -146,20 +149,15 @@ def abandoned() -> bool:
 
 
 def _one_by_one(
-    function: Callable[[P], R], pieces: Sequence[P], should_stop: Callable[[], bool], stopped: Callable[[], str]
+    function: Callable[[P], R], pieces: Sequence[P], check: Callable[[], None]
 ) -> Generator[tuple[int, R], None, None]:
     for number, piece in enumerate(pieces):
-        if should_stop():
-            raise Stopped(stopped())
+        check()
         yield number, function(piece)
 
 
 def _in_threads(
-    threads: int,
-    function: Callable[[P], R],
-    pieces: Sequence[P],
-    should_stop: Callable[[], bool],
-    stopped: Callable[[], str],
+    threads: int, function: Callable[[P], R], pieces: Sequence[P], check: Callable[[], None]
 ) -> Generator[tuple[int, R], None, None]:
     pool = ThreadPoolExecutor(threads, "graphufs-pieces")
     try:
@@ -168,18 +166,14 @@ def _in_threads(
             finished, _ = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield pending.pop(future), future.result()
-            if should_stop() and pending:
-                raise Stopped(stopped())
+            if pending:
+                check()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _on_workers(
-    client: Any,
-    function: Callable[[P], R],
-    pieces: Sequence[P],
-    should_stop: Callable[[], bool],
-    stopped: Callable[[], str],
+    client: Any, function: Callable[[P], R], pieces: Sequence[P], check: Callable[[], None]
 ) -> Generator[tuple[int, R], None, None]:
     todo = deque(range(len(pieces)))
     running: dict[int, Any] = {}
@@ -187,9 +181,9 @@ def _on_workers(
     seen = time.monotonic()
     try:
         while todo or running:
-            if should_stop():
-                raise Stopped(stopped())
-            room = _room(client) - len(running) if todo else 0
+            check()
+            # where no worker has come yet, some pieces wait for the first
+            room = AHEAD * max(1, _threads(client)) - len(running) if todo else 0
             for _ in range(min(room, len(todo))):
                 number = todo.popleft()
                 # impure: the same piece asked for again, in a repeated step, is not the one of before
@@ -211,17 +205,12 @@ def _on_workers(
                 del running[number]  # the worker took it for abandoned, which it is not
                 todo.append(number)
                 continue
-            result = _result(running[number], should_stop, stopped)
+            result = _result(running[number], check)
             del running[number]
             yield number, result
     finally:
         if running and client.status == "running":
             client.cancel(list(running.values()))
-
-
-def _room(client: Any) -> int:
-    """How many pieces may be in flight."""
-    return AHEAD * max(1, _threads(client))  # where no worker has come yet, some pieces wait for the first
 
 
 def _threads(client: Any) -> int:
@@ -233,7 +222,7 @@ def _threads(client: Any) -> int:
         raise _lost(repr(error)) from error
 
 
-def _result(future: Any, should_stop: Callable[[], bool], stopped: Callable[[], str]) -> Any:
+def _result(future: Any, check: Callable[[], None]) -> Any:
     """The result of a future that has ended.
 
     It is still to be fetched from its worker; if that has died since, dask computes it anew.
@@ -255,8 +244,8 @@ def _result(future: Any, should_stop: Callable[[], bool], stopped: Callable[[], 
         except (CancelledError, asyncio.CancelledError) as error:
             raise _lost(repr(error)) from error
         except NotYet:
-            if future.status != "error" and should_stop():
-                raise Stopped(stopped()) from None
+            if future.status != "error":
+                check()
 
 
 def _lost(reason: str) -> UserError:

@@ -40,7 +40,7 @@ def catalogue(root: Path) -> dict[str, Any]:
     return {
         "root": str(root),
         "experiments": shipped.names(),
-        "runs": [run(path) for path in _runs(root)],
+        "runs": [run(path.parent) for path in sorted((root / "runs").glob("*/*/experiment.yaml"))],
         "models": models,
         "champions": {one["experiment_name"]: one["id"] for one in models if one["role"] == "champion"},
         "history": [event(one) for one in past],
@@ -90,10 +90,6 @@ def files(root: Path) -> list[dict[str, Any]]:
             modified = datetime.fromtimestamp(about.st_mtime, UTC).isoformat()
             found.append({"path": path.relative_to(root).as_posix(), "bytes": about.st_size, "modified": modified})
     return found
-
-
-def _runs(root: Path) -> list[Path]:
-    return sorted(path.parent for path in (root / "runs").glob("*/*/experiment.yaml"))
 
 
 def run(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from devstack.airflow import postgresql
 from devstack.airflow.settings import TOP, Database, Settings
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
+from graphufs.cli.terminal import handled
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
 from jobs.job.folder import JobFolder
@@ -49,12 +50,8 @@ def running(
 ) -> Iterator[tuple[Stack, bool]]:
     """The Airflow of a root, up inside the `with` and down after it; jobs that run on this machine then go on.
 
-    Whether it is this process' own comes with it.
-
-    Parameters
-    ----------
-    borrow
-        Where one is up already, kept by another process, use it, and leave it up.
+    Whether it is this process' own comes with it: one that is up already, kept by another process, may be borrowed, and
+    is left up.
 
     Raises
     ------
@@ -95,7 +92,7 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
         stack.up()
         yield stack
     finally:
-        with _unstoppable():
+        with handled(SIGNALS, signal.SIG_IGN):  # nothing may interrupt this
             stack.down(jobs=False)
 
 
@@ -118,17 +115,6 @@ def _site(root: Path) -> str:
 
 
 @contextmanager
-def _unstoppable() -> Iterator[None]:
-    """Let nothing interrupt what is inside the `with`."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def interruptible() -> Iterator[None]:
     """Have Ctrl-C, SIGTERM and the closing of the terminal interrupt what is inside the `with`."""
 
@@ -139,12 +125,8 @@ def interruptible() -> Iterator[None]:
                 os.dup2(nowhere, descriptor)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
+    with handled(SIGNALS, interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def living(root: Path) -> list[Status]:

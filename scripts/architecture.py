@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draw docs/images/architecture.svg from the imports, and check that docs/architecture.md has a line for each package.
+"""Draw the picture in docs/architecture.md from the imports, and check that the page has a line for each package.
 
-    python scripts/architecture.py            # write the picture
+    python scripts/architecture.py            # write the picture, as Mermaid, into the page
     python scripts/architecture.py --check    # exit 1 where the picture is out of date or a package has no line
 
 Imports are read from the syntax trees; nothing is imported. The order of the layers is that of import-linter's
@@ -17,10 +17,8 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from scripts.layered_picture import Panel, draw
 
 FLOORS = {
     "dags": "when: Airflow's schedules and forms",
@@ -35,12 +33,10 @@ ORDER = {
     "emulator weatherbench demo_bar deepmind train forecast report registry nightly retraining cli",
 }
 """The layers of a floor without a contract, the lowest first."""
-PICTURE, PAGE = "docs/images/architecture.svg", "docs/architecture.md"
-TITLE = "The packages of graph-ufs and what they import, drawn by scripts/architecture.py"
-LEGEND = (
-    "An arrow points to what is imported; arrows that follow from others are left out.",
-    "Small print: the packages inside. Dashed: a single module. Red: an import against the order.",
-)
+PAGE = "docs/architecture.md"
+PICTURE = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)
+"""Where the picture is in the page."""
+Arrow = tuple[str, str]
 
 
 class Tree:
@@ -91,10 +87,10 @@ class Tree:
                 found |= modules or {node.module}
         return found & set(self.files)
 
-    def label(self, box: str) -> list[str]:
-        """The lines in a box: its name, and the packages inside it, two in a line."""
+    def label(self, box: str) -> str:
+        """What a box says: its name, and the packages inside it, two in a line."""
         inner = [name.removeprefix(f"{box}.") for name in self.packages if name.startswith(f"{box}.")]
-        return [box.partition(".")[2], *(", ".join(inner[i : i + 2]) for i in range(0, len(inner), 2))]
+        return "<br/>".join([box.partition(".")[2], *(", ".join(inner[i : i + 2]) for i in range(0, len(inner), 2))])
 
 
 def box_of(module: str) -> str:
@@ -121,27 +117,44 @@ def layers(project: Path, tree: Tree, floor: str) -> list[list[str]]:
     return [[name for name in sorted(level) if level[name] == number] for number in sorted(set(level.values()))]
 
 
+def arrows_of(order: Sequence[Sequence[str]], edges: Mapping[str, set[str]]) -> tuple[list[Arrow], list[Arrow]]:
+    """Arrows to lower layers that do not follow from others, and arrows that go up or sideways."""
+    level = {box: number for number, layer in enumerate(order) for box in layer}
+    inside = {box: sorted(edges.get(box, set()) & set(level)) for box in level}
+    down = {box: [other for other in inside[box] if level[other] < level[box]] for box in level}
+    reach: dict[str, set[str]] = {}
+    for box in level:
+        reach[box] = set(down[box]).union(*(reach[other] for other in down[box]))
+    kept = [(a, b) for a in level for b in down[a] if not any(b in reach[other] for other in down[a])]
+    return kept, [(a, b) for a in level for b in inside[a] if b not in down[a]]
+
+
 def picture(repository: Path, tree: Tree) -> str:
-    """The picture as SVG."""
-    panels = []
+    """The picture as Mermaid, which GitHub, GitLab and editors lay out."""
+    lines, dashed = ["flowchart TB"], []
     for floor, note in FLOORS.items():
         boxes = tree.boxes[floor]
-        foreign = sorted({found for box in boxes for found in tree.edges[box] if not found.startswith(f"{floor}.")})
-        names = {other: [one.partition(".")[2] for one in foreign if one.startswith(other)] for other in FLOORS}
-        alone = ", ".join(one.partition(".")[2] for one in tree.alone[floor])
-        panels.append(
-            Panel(
-                floor,
-                note,
-                layers(repository / "pyproject.toml", tree, floor),
-                tree.edges,
-                {box: tree.label(box) for box in boxes},
-                dashed=frozenset(boxes) - set(tree.packages),
-                footer=f"Run or loaded by name: {alone}" if alone else "",
-                below="; ".join(f"imports of {other}: {', '.join(found)}" for other, found in names.items() if found),
-            )
-        )
-    return draw(TITLE, panels, LEGEND)
+        arrows, against = arrows_of(layers(repository / "pyproject.toml", tree, floor), tree.edges)
+        lines.append(f'  subgraph {floor}["{floor} - {note}"]')
+        lines += [f'    {_id(box)}["{tree.label(box)}"]' for box in boxes]
+        lines += [f"    {_id(a)} --> {_id(b)}" for a, b in arrows]
+        lines += [f"    {_id(a)} -. against the order .-> {_id(b)}" for a, b in against]
+        if tree.alone[floor]:
+            names = ", ".join(one.partition(".")[2] for one in tree.alone[floor])
+            lines.append(f'    {floor}_alone["run or loaded by name:<br/>{names}"]')
+            dashed.append(f"{floor}_alone")
+        lines.append("  end")
+        foreign = {found for box in boxes for found in tree.edges[box]}
+        for other in FLOORS:
+            found = sorted(one.partition(".")[2] for one in foreign if other != floor and one.startswith(f"{other}."))
+            lines += [f'  {floor} -- "{", ".join(found)}" --> {other}'] if found else []
+        dashed += [_id(box) for box in boxes if box not in tree.packages]
+    style = ["  classDef module stroke-dasharray: 4 3", f"  class {','.join(dashed)} module"] if dashed else []
+    return "\n".join([*lines, *style]) + "\n"
+
+
+def _id(box: str) -> str:
+    return box.replace(".", "_")
 
 
 def faults(page: str, tree: Tree) -> list[str]:
@@ -161,15 +174,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something is out of date")
     parser.add_argument("--repository", type=Path, default=Path(__file__).parents[1], help="the checkout to look at")
     options = parser.parse_args()
-    tree = Tree(options.repository)
-    file, page = options.repository / PICTURE, options.repository / PAGE
-    drawn = picture(options.repository, tree)
+    tree, page = Tree(options.repository), options.repository / PAGE
+    text, drawn = page.read_text(encoding="utf-8"), picture(options.repository, tree)
+    now = PICTURE.sub(lambda _: drawn, text, count=1)
     if not options.check:
-        file.write_text(drawn, encoding="utf-8")
+        page.write_text(now, encoding="utf-8")
         return 0
-    found = faults(page.read_text(encoding="utf-8") if page.exists() else "", tree)
-    if not file.exists() or file.read_text(encoding="utf-8") != drawn:
-        found.append(f"{PICTURE} is out of date; write it with `python scripts/architecture.py`")
+    found = faults(text, tree)
+    if now != text or not PICTURE.search(text):
+        found.append(f"the picture in {PAGE} is out of date; write it with `python scripts/architecture.py`")
     print("\n".join(found) or "architecture: the picture and the page agree with the imports")
     return 1 if found else 0
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from scripts import architecture, layered_picture
+from scripts import architecture
 
 FILES = {
     "dags/night.py": "from jobs.airflow import forms",
@@ -43,7 +42,7 @@ def test_imports_of_modules_inside_functions_too_become_edges_between_packages(r
     tree = architecture.Tree(repository)
     assert tree.edges["graphufs.train"] == {"graphufs.errors", "graphufs.config"}
     assert tree.edges["jobs.airflow"] == {"graphufs.config"} and tree.edges["dags.night"] == {"jobs.airflow"}
-    assert tree.alone["jobs"] == ["jobs.run_it"] and tree.label("graphufs.train") == ["train", "tracking"]
+    assert tree.alone["jobs"] == ["jobs.run_it"] and tree.label("graphufs.train") == "train<br/>tracking"
 
 
 def test_what_the_order_does_not_name_lies_above_what_it_imports(repository):
@@ -61,37 +60,31 @@ def test_the_contract_of_import_linter_is_the_order_where_there_is_one(repositor
 
 def test_arrows_that_follow_from_others_are_left_out_and_those_against_the_order_are_kept(repository):
     edges = {"a": {"b", "c"}, "b": {"c"}, "c": {"a"}}
-    panel = layered_picture.Panel("", "", [["c"], ["b"], ["a"]], edges, {name: [name] for name in edges})
-    assert layered_picture.arrows_of(panel) == ([("b", "c"), ("a", "b")], [("c", "a")])
+    assert architecture.arrows_of([["c"], ["b"], ["a"]], edges) == ([("b", "c"), ("a", "b")], [("c", "a")])
 
 
-def test_boxes_do_not_overlap_and_nothing_depends_on_the_order_of_sets(repository):
-    names = [f"{letter}{number}" for letter in "abcdefgh" for number in range(4)]
-    edges = {name: set(names[: i // 2]) for i, name in enumerate(names)}
-    panel = layered_picture.Panel("", "", [[name] for name in names], edges, {name: [name] for name in names})
-    drawing = layered_picture.Drawing(panel, 0.0)
-    for line in drawing.lines:
-        boxes = sorted((drawing.x[box], panel.width(box)) for box in chain(*line) if box in drawing.row)
-        assert all(x + width / 2 < y - other / 2 for (x, width), (y, other) in zip(boxes, boxes[1:], strict=False))
-        assert all(0 < x - width / 2 and x + width / 2 < layered_picture.WIDTH for x, width in boxes)
-    again = layered_picture.Panel("", "", panel.layers, {a: set(sorted(edges[a])[::-1]) for a in edges}, panel.labels)
-    assert layered_picture.draw("", [panel], []) == layered_picture.draw("", [again], [])
+def test_the_picture_has_a_box_for_each_package_and_an_arrow_for_each_import(repository):
+    lines = architecture.picture(repository, architecture.Tree(repository)).splitlines()
+    assert '    graphufs_train["train<br/>tracking"]' in lines and "    graphufs_unnamed --> graphufs_train" in lines
+    assert '    jobs_alone["run or loaded by name:<br/>run_it"]' in lines
+    assert '  jobs -- "config" --> graphufs' in lines and '  dags -- "airflow" --> jobs' in lines
+    assert "  class dags_night,jobs_alone,graphufs_errors module" in lines
 
 
 def test_the_check_names_packages_without_a_line_lines_without_a_package_and_an_old_picture(
     repository, monkeypatch, capsys
 ):
     page = repository / architecture.PAGE
-    (repository / architecture.PICTURE).parent.mkdir(parents=True)
+    page.parent.mkdir()
     rows = [f"| `{name}` | something | something |" for name in architecture.Tree(repository).packages]
-    page.write_text("\n".join(rows))
+    page.write_text("\n".join(["```mermaid", "```", *rows]))
     monkeypatch.setattr("sys.argv", ["architecture.py", "--repository", str(repository)])
     assert architecture.main() == 0
     monkeypatch.setattr("sys.argv", ["architecture.py", "--check", "--repository", str(repository)])
     assert architecture.main() == 0
-    page.write_text("\n".join([*rows[1:], "| `graphufs.gone` | something | something |"]))
+    page.write_text("\n".join(["```mermaid", "```", *rows[1:], "| `graphufs.gone` | something | something |"]))
     (repository / "graphufs/train/trainer.py").write_text("")
     assert architecture.main() == 1
     said = capsys.readouterr().out
     assert "no complete line for the package dags" in said and "graphufs.gone, which does not exist" in said
-    assert "architecture.svg is out of date" in said
+    assert "the picture in docs/architecture.md is out of date" in said

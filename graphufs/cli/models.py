@@ -35,9 +35,8 @@ class Where:
 
 
 @app.command(name="list")
-def list_(experiment: str | None = None, *, where: Where | None = None) -> int:
+def list_(experiment: str | None = None, *, where: Where = Where()) -> int:
     """List all models, or those of an experiment name, the newest last."""
-    where = where or Where()
     models = registry.models(root_folder(where.root), experiment)
     if where.json_:
         print(json.dumps([asdict(model) for model in models], indent=2))
@@ -56,9 +55,8 @@ def list_(experiment: str | None = None, *, where: Where | None = None) -> int:
 
 
 @app.command
-def show(model: str, *, where: Where | None = None) -> int:
+def show(model: str, *, where: Where = Where()) -> int:
     """Show a model: what it was made from, its scores, and what happened to it."""
-    where = where or Where()
     root = root_folder(where.root)
     found = registry.get(root, model)
     events = [event for event in registry.history(root) if event.model == found.id]
@@ -76,11 +74,10 @@ def show(model: str, *, where: Where | None = None) -> int:
 
 
 @app.command
-def compare(model: str, other: str | None = None, *, where: Where | None = None) -> int:
+def compare(model: str, other: str | None = None, *, where: Where = Where()) -> int:
     """Show how a model was held against champions; or compare it with another one, as `graphufs compare` does."""
     from graphufs.retraining.scorecard import comparisons, scorecard
 
-    where = where or Where()
     root = root_folder(where.root)
     found = registry.get(root, model)
     if other is not None:
@@ -98,22 +95,22 @@ def compare(model: str, other: str | None = None, *, where: Where | None = None)
 
 
 @app.command
-def promote(model: str, *, why: str, where: Where | None = None) -> int:
+def promote(model: str, *, why: str, where: Where = Where()) -> int:
     """Make a model the champion of its experiment name; the former champion retires. `--why` goes into the history."""
     from graphufs.registry.decisions import promote as promoted
 
-    root = root_folder((where or Where()).root)
+    root = root_folder(where.root)
     event = promoted(root, model, registry.whoever(), why)
     print(f"{model} is the champion {'now' if event else 'already'}")
     return 0
 
 
 @app.command
-def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Where | None = None) -> int:
+def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Where = Where()) -> int:
     """Make the former champion of an experiment name the champion again, or the one that `--to` names."""
     from graphufs.registry.decisions import rollback as rolled_back
 
-    root = root_folder((where or Where()).root)
+    root = root_folder(where.root)
     event = rolled_back(root, experiment, registry.whoever(), why, to)
     champion = registry.champion(root, experiment)
     print(f"{champion.id if champion else 'no model'} is the champion {'again' if event else 'already'}")

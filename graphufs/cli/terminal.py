@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -67,6 +68,17 @@ class Bars:
 
 
 @contextmanager
+def handled(numbers: Iterable[int], handler: Any) -> Iterator[None]:
+    """Have signals handled so inside the `with`, and as before after it."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
 def polite_stop(console: Console) -> Iterator[ShouldStop]:
     """Turn SIGINT and SIGTERM into a `should_stop` that saves first; a second signal interrupts at once."""
     received: list[int] = []
@@ -77,9 +89,5 @@ def polite_stop(console: Console) -> Iterator[ShouldStop]:
         received.append(number)
         console.print("Stopping after saving; once more to stop at once.", style="yellow")
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled((signal.SIGINT, signal.SIGTERM), on_signal):
         yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

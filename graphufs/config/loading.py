@@ -123,24 +123,17 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
     place: Any = content
     for depth, part in enumerate(path):
-        last = depth == len(path) - 1
+        where, name = ".".join(path[:depth]), int(part) if isinstance(place, list) and part.isdigit() else part
         if isinstance(place, list):
-            if not part.isdigit() or int(part) >= len(place):
-                where = ".".join(path[:depth])
+            if not isinstance(name, int) or name >= len(place):
                 raise UserError(f"--set {override}: {where} is a list of {len(place)}; give a number below that")
-            if last:
-                place[int(part)] = value
-            else:
-                place = place[int(part)]
-        elif isinstance(place, dict):
-            if last:
-                place[part] = value
-            else:
-                if place.get(part) is None:
-                    place[part] = {}
-                place = place[part]
-        else:
-            raise UserError(f"--set {override}: {'.'.join(path[:depth])} is a value, not a section")
+        elif not isinstance(place, dict):
+            raise UserError(f"--set {override}: {where} is a value, not a section")
+        elif depth < len(path) - 1 and place.get(part) is None:
+            place[part] = {}
+        if depth == len(path) - 1:
+            place[name] = value
+        place = place[name]
 
 
 def _explain(error: ValidationError, model: type[BaseModel], known: str) -> Iterator[str]:

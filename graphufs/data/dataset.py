@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import tensorstore
 
 from graphufs.config.base import Period
 from graphufs.data.channels import PreparedChannel, slice_of, variable_slices
@@ -126,7 +125,7 @@ class PreparedData:
             missing=manifest.missing,
             invalid=invalid,
             _where=where[order],
-            _segments=tuple(_open_segment(folder, segment.name, context) for segment in manifest.segments),
+            _segments=tuple(PackedFrames(folder / SEGMENTS / segment.name, context) for segment in manifest.segments),
         )
 
     @property
@@ -150,20 +149,13 @@ class PreparedData:
         return slice_of(variable_slices(self.channels), name)
 
     def read(self, stamps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Frames at any stamps, in any order, repeats allowed.
+        """Frames at any stamps, datetime64 [n], in any order, repeats allowed; land stays NaN in ocean frames.
 
         Parameters
         ----------
-        stamps
-            datetime64 [n].
         out
             A buffer to fill, C-contiguous float32 [n, channel, lat, lon]; filling one again and again is several
             times faster than a fresh one.
-
-        Returns
-        -------
-        np.ndarray
-            `out`, or a new array. Land stays NaN in ocean frames.
 
         Raises
         ------
@@ -194,11 +186,9 @@ class PreparedData:
         if absent.size:
             lacking = np.isin(absent, self.missing)
             reason = "missing in the source" if lacking.all() else "not prepared (run prepare with their period)"
-            raise UserError(f"no frame at {listing(absent)}: {reason}. {self.folder} holds {self._range()}")
+            there = f"{self.stamps.size} stamps, {listing(self.stamps[:1])} to {listing(self.stamps[-1:])}"
+            raise UserError(f"no frame at {listing(absent)}: {reason}. {self.folder} holds {there}")
         return indices
-
-    def _range(self) -> str:
-        return f"{self.stamps.size} stamps, {listing(self.stamps[:1])} to {listing(self.stamps[-1:])}"
 
     def usable(self, stamps: np.ndarray) -> np.ndarray:
         """Whether each stamp is there and valid, bool [n]."""
@@ -207,14 +197,8 @@ class PreparedData:
     def samples(self, period: Period, frames: int, rollout: int) -> Samples:
         """Initial times t whose window t-(frames-1)*step ... t+rollout*step lies in the period, is there and is valid.
 
-        Parameters
-        ----------
-        period
-            Both ends included.
-        frames
-            Input frames, the initial time included.
-        rollout
-            Target steps after the initial time.
+        Both ends of the period are included; `frames` counts input frames, the initial time included, `rollout` target
+        steps.
         """
         stamps = stamps_in(period, self.time_step)
         length = frames + rollout
@@ -231,7 +215,3 @@ class PreparedData:
             {"missing": int((~all_present).sum()), "invalid": int((all_present & ~all_valid).sum())},
             {"missing": stamps[~present], "invalid": stamps[present & ~valid]},
         )
-
-
-def _open_segment(folder: Path, name: str, context: tensorstore.Context) -> PackedFrames:
-    return PackedFrames(folder / SEGMENTS / name, context)

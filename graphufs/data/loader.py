@@ -147,8 +147,6 @@ class BatchLoader:
 
     Parameters
     ----------
-    samples
-        What to choose from.
     batch_size
         Samples of one update, over all processes.
     key

@@ -101,10 +101,6 @@ class Manifest:
         """The same with other segments, in order of time."""
         return replace(self, segments=tuple(sorted(segments, key=lambda segment: segment.stamps[0])))
 
-    def with_missing(self, stamps: np.ndarray) -> Manifest:
-        """The same with other missing stamps [frame]."""
-        return replace(self, missing=np.sort(stamps))
-
     def write(self, folder: Path) -> None:
         """Replace the manifest on disk."""
         header, step = self.header, self.header.time_step

@@ -105,10 +105,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     if _complete(Manifest.read(folder), folder, wanted):
         return _result(folder, Manifest.read(folder), wanted, new=0)
 
-    def waiting() -> None:
-        progress(Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps"))
-
-    with locked(folder, should_stop=should_stop, waiting=waiting):
+    waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
+    with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
         manifest = _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
@@ -123,7 +121,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         # What other experiments found missing stays on record until it is there.
         missing = np.setdiff1d(np.union1d(manifest.missing, np.setdiff1d(todo, present)), store.times)
         if not np.array_equal(missing, manifest.missing):
-            manifest = manifest.with_missing(missing)
+            manifest = replace(manifest, missing=missing)
             manifest.write(folder)
         _check_room(folder, manifest.header, present.size)
         mask, _ = read_static(folder / STATIC)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,16 +100,8 @@ class Crosscheck:
         return {**asdict(self), "agrees": self.agrees, "tolerance": TOLERANCE}
 
 
-@dataclass(frozen=True)
-class Official:
-    """DeepMind's modules."""
-
-    graphcast: ModuleType
-    checkpoint: ModuleType
-    xarray_jax: ModuleType
-    icosahedral_mesh: ModuleType
-    grid_mesh_connectivity: ModuleType
-    haiku: ModuleType
+class Official(SimpleNamespace):
+    """DeepMind's modules by name: those of graphcast, and haiku."""
 
     @classmethod
     def load(cls) -> Official:
@@ -139,14 +131,7 @@ class Official:
 
 
 def crosscheck(path: Path | str, seed: int = 0) -> Crosscheck:
-    """Run both networks on the same random normalised input.
-
-    Parameters
-    ----------
-    path
-        a checkpoint folder
-    seed
-        of the input, standard normal in every channel
+    """Run both networks of a checkpoint folder on the same random input, standard normal in every channel.
 
     Raises
     ------
@@ -196,18 +181,9 @@ def official_outputs(
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """What DeepMind's network makes of normalised channels.
+    """What DeepMind's network makes of normalised channels [batch, grid, input channel]: [batch, grid, output channel].
 
-    Parameters
-    ----------
-    labels
-        what the channels are, in the names and the order of `checkpoint`
-    x
-        [batch, grid, input channel]
-
-    Returns
-    -------
-    [batch, grid, output channel]
+    `labels` say what the channels are, in the names and the order of the checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder) / "exported.npz", checkpoint)

@@ -30,12 +30,7 @@ def labels_of(emulator: ReplayEmulator) -> Labels:
 
 
 def official_checkpoint(emulator: ReplayEmulator, license: str = "") -> Checkpoint:
-    """An emulator in DeepMind's names, order and configuration.
-
-    Parameters
-    ----------
-    license
-        of the parameters, free text
+    """An emulator in DeepMind's names, order and configuration; the license, free text, is that of the parameters.
 
     Raises
     ------

@@ -82,14 +82,8 @@ OUTPUT = "mesh2grid_gnn/~_networks_builder/decoder_nodes_grid_nodes_mlp/~/linear
 class Label(NamedTuple):
     """What a channel is.
 
-    Attributes
-    ----------
-    variable
-        its name
-    frame
-        0 for the newest input, -1 for the one before it, 1 for the target time, None for a static variable
-    level
-        hPa (depth in m for the ocean); None for a variable without levels
+    `frame` is 0 for the newest input, -1 for the one before it, 1 for the target time, None for a static variable;
+    `level` is in hPa (depth in m for the ocean), None for a variable without levels.
     """
 
     variable: str
@@ -121,15 +115,10 @@ class Labels:
         levels: Mapping[str, Sequence[float]],
         transforms: Mapping[str, str] | None = None,
     ) -> Labels:
-        """The labels of a channel map.
+        """The labels of a channel map; `levels` are the wanted ones by variable, of those that have some.
 
-        Parameters
-        ----------
-        levels
-            the wanted levels by variable; those not named have none
-        transforms
-            the function applied to a variable before it is normalised. A transformed variable is another
-            quantity: it is called `log_spfh`, and is no one's specific humidity
+        `transforms` has the function applied to a variable before it is normalised. A transformed variable is another
+        quantity: it is called `log_spfh`, and is no one's specific humidity.
         """
         newest, transforms = channels.input_frames - 1, transforms or {}
 

@@ -96,14 +96,10 @@ class InitialReport:
 
 
 def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[GraphCast, InitialReport]:
-    """The emulator's network with what fits of another training's weights, and the report of what that is.
+    """The network of an untrained emulator with what fits of another training's weights, and the report of that.
 
-    Parameters
-    ----------
-    emulator
-        untrained; what does not fit keeps its parameters
-    source
-        a file in DeepMind's npz format, or a checkpoint folder of ours
+    The source is a file in DeepMind's npz format, or a checkpoint folder of ours; what does not fit keeps its
+    parameters.
 
     Raises
     ------

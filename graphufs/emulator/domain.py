@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ class Domain:
         float64 degrees, in the source's order
     parent_latitude
         latitudes of the full grid that `latitude` was taken from, or `latitude` itself
-    channels
-        the channels of a frame
     mask
         bool [channel, lat, lon], False where a channel never has a value (land, for the ocean)
     static
@@ -41,14 +39,7 @@ class Domain:
     @classmethod
     def of(cls, data: PreparedData) -> Domain:
         """The domain of prepared data."""
-        return cls(
-            latitude=data.latitude,
-            longitude=data.longitude,
-            parent_latitude=data.parent_latitude,
-            channels=data.channels,
-            mask=data.mask,
-            static=data.static,
-        )
+        return cls(**{field.name: getattr(data, field.name) for field in fields(cls)})
 
     @property
     def slices(self) -> dict[str, slice]:

@@ -53,16 +53,10 @@ REMAT_BLOCKS = {"auto": None, "nothing": False, "steps": False, "blocks": True, 
 
 @dataclass(frozen=True)
 class ReplayEmulator:
-    """An emulator of UFS Replay.
+    """An emulator of UFS Replay: its experiment, its domain, and the parameters of its network.
 
     Attributes
     ----------
-    experiment
-        its configuration
-    domain
-        grid, channels and static fields
-    network
-        the parameters
     statistics
         what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
         until `load_normalization`

@@ -22,18 +22,9 @@ def template(
     levels: Mapping[str, tuple[tuple[float, float], ...]],
     attributes_of_all: Mapping[str, Any],
 ) -> xr.Dataset:
-    """An empty forecast dataset.
+    """An empty forecast dataset of initial times [time], leads [lead] and a grid in degrees [lat] and [lon].
 
-    Parameters
-    ----------
-    initial_times, leads
-        [time] and [lead]
-    latitude, longitude
-        [lat] and [lon], degrees
-    levels
-        for each Replay variable its (wanted, native) levels, empty for a surface variable.
-    attributes_of_all
-        global attributes, such as provenance.
+    `levels` are (wanted, native) by Replay variable, none of a surface variable.
     """
     pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
     coordinates: dict[str, Any] = {

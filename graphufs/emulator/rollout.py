@@ -1,8 +1,4 @@
-"""The autoregressive rollout: each step's prediction becomes an input of the next; shared by training and forecasting.
-
-predictions = rollout(network, stepper, inputs, forcings)                 # [batch, steps, level, lat, lon]
-predictions, inputs = rollout_from(network, stepper, inputs, forcings)    # ... and the inputs to go on from
-"""
+"""The autoregressive rollout: each step's prediction becomes an input of the next; for training and forecasting."""
 
 from __future__ import annotations
 
@@ -22,61 +18,15 @@ Observe = Callable[[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Ar
 
 
 def rollout(
-    network: GraphCast,
-    stepper: Stepper,
-    inputs: Arrays,
-    forcings: Arrays,
-    *,
-    steps: int | None = None,
-    edges: EdgeEmbeddings | None = None,
-    remat: bool | None = None,
+    network: GraphCast, stepper: Stepper, inputs: Arrays, forcings: Arrays, *, steps: int | None = None
 ) -> dict[str, jax.Array]:
-    """Predictions [batch, steps, level, lat, lon] by target, in physical units.
+    """Predictions [batch, steps, level, lat, lon] by target, in physical units; see `scan_steps`."""
 
-    Parameters
-    ----------
-    inputs
-        canonical arrays, `input_frames` times each, static ones once
-    forcings
-        canonical arrays at the target times, [batch, steps, ...]
-    steps
-        how many; needed only where there are no forcings
-    edges
-        `network.embed_edges(stepper.graph)` where already known
-    remat
-        recompute each step when differentiated, so that memory does not grow with the steps' activations.
-        None: so; on a CPU it is faster too (193 against 267 ms for four steps of the demo)
+    def observe(outputs: Any, prediction: Any, inputs: Any, extra: Any) -> Any:
+        return prediction
 
-    Raises
-    ------
-    UserError
-        If an input depends on time but is neither a target nor a forcing, or the forcings' times do not fit.
-    """
-    return rollout_from(network, stepper, inputs, forcings, steps=steps, edges=edges, remat=remat)[0]
-
-
-def rollout_from(
-    network: GraphCast,
-    stepper: Stepper,
-    inputs: Arrays,
-    forcings: Arrays,
-    *,
-    steps: int | None = None,
-    edges: EdgeEmbeddings | None = None,
-    remat: bool | None = None,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """As `rollout`, and the inputs [batch, time, level, lat, lon] to go on from: a long forecast in pieces."""
-    kept, inputs = scan_steps(
-        network,
-        stepper,
-        inputs,
-        forcings,
-        lambda outputs, prediction, inputs, extra: prediction,
-        steps=steps,
-        edges=edges,
-        remat=remat,
-    )
-    return {name: jnp.moveaxis(array[:, :, 0], 0, 1) for name, array in kept.items()}, inputs
+    kept = scan_steps(network, stepper, inputs, forcings, observe, steps=steps)
+    return {name: jnp.moveaxis(array[:, :, 0], 0, 1) for name, array in kept.items()}
 
 
 def scan_steps(
@@ -90,10 +40,29 @@ def scan_steps(
     steps: int | None = None,
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
-) -> tuple[Any, dict[str, jax.Array]]:
-    """Step by step, keep what `observe` returns, stacked along a new first axis; and the inputs after the last step.
+) -> Any:
+    """Step by step, keep what `observe` returns, stacked along a new first axis.
 
-    `extra` is a pytree of arrays [batch, steps, ...] of which `observe` gets [batch, 1, ...] at each step.
+    Parameters
+    ----------
+    inputs
+        canonical arrays, `input_frames` times each, static ones once
+    forcings
+        canonical arrays at the target times, [batch, steps, ...]
+    extra
+        a pytree of arrays [batch, steps, ...] of which `observe` gets [batch, 1, ...] at each step
+    steps
+        how many; needed only where there are no forcings
+    edges
+        `network.embed_edges(stepper.graph)` where already known
+    remat
+        recompute each step when differentiated, so that memory does not grow with the steps' activations.
+        None: so; on a CPU it is faster too (193 against 267 ms for four steps of the demo)
+
+    Raises
+    ------
+    UserError
+        If an input depends on time but is neither a target nor a forcing, or the forcings' times do not fit.
     """
     forcings = {name: forcings[name] for name in stepper.channels.forcing_variables if name in forcings}
     steps = _count_steps(forcings, steps)
@@ -113,38 +82,33 @@ def scan_steps(
         # the inputs may then hold variables nothing is known about at the next time
         outputs = stepper.apply(network, inputs, forcings, edges)
         prediction = stepper.to_physical(outputs, inputs)
-        kept = observe(outputs, prediction, dict(inputs), extra)
-        after = {**advance(moving, prediction, forcings, strict=False), **static}
-        return jax.tree.map(lambda array: array[None], kept), after
+        return jax.tree.map(lambda array: array[None], observe(outputs, prediction, dict(inputs), extra))
     by_time = jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0)[:, :, None], (forcings, extra))
-    moving = {name: _widen(array, forcings.get(name), name, stepper) for name, array in moving.items()}
-    moving, kept = jax.lax.scan(step if remat is False else jax.checkpoint(step), moving, by_time, length=steps)
-    return kept, {**moving, **static}
+    moving = {name: _widen(array, forcings.get(name)) for name, array in moving.items()}
+    return jax.lax.scan(step if remat is False else jax.checkpoint(step), moving, by_time, length=steps)[1]
 
 
-def advance(inputs: Arrays, prediction: Arrays, forcings: Arrays, *, strict: bool = True) -> dict[str, jax.Array]:
+def advance(inputs: Arrays, prediction: Arrays, forcings: Arrays) -> dict[str, jax.Array]:
     """The inputs of the next step: the oldest time dropped, the predicted or forcing one appended.
 
-    `inputs` hold the variables that depend on time [batch, time, ...]; the others have one time. Where not `strict`,
-    those known at no later time are left out.
+    `inputs` hold the variables that depend on time [batch, time, ...]; the others have one time.
 
     Raises
     ------
     UserError
-        If `strict`, and an input is neither predicted nor a forcing.
+        If an input is neither predicted nor a forcing.
     """
     new: dict[str, jax.Array] = {}
     for name, array in inputs.items():
         latest = prediction.get(name, forcings.get(name))
-        if latest is not None:
-            shape = jnp.broadcast_shapes(array[:, :1].shape, latest.shape)
-            older = jnp.broadcast_to(array[:, 1:], (shape[0], array.shape[1] - 1, *shape[2:]))
-            new[name] = jnp.concatenate([older, jnp.broadcast_to(latest, shape)], axis=1)
-        elif strict:
+        if latest is None:
             raise UserError(
                 f"{name} is an input that changes with time, but neither a target nor a forcing: its value at later "
                 "times is unknown and no rollout of several steps can be made. Add it to the forcings or the targets"
             )
+        shape = jnp.broadcast_shapes(array[:, :1].shape, latest.shape)
+        older = jnp.broadcast_to(array[:, 1:], (shape[0], array.shape[1] - 1, *shape[2:]))
+        new[name] = jnp.concatenate([older, jnp.broadcast_to(latest, shape)], axis=1)
     return new
 
 
@@ -156,7 +120,7 @@ def _count_steps(forcings: Mapping[str, jax.Array], steps: int | None) -> int:
     return wanted
 
 
-def _widen(array: jax.Array, forcing: jax.Array | None, name: str, stepper: Stepper) -> jax.Array:
+def _widen(array: jax.Array, forcing: jax.Array | None) -> jax.Array:
     """Give an input the shape it will keep through the scan."""
     if forcing is not None:
         rest = jnp.broadcast_shapes(array[:, :1].shape, forcing[:, :1].shape)

@@ -37,13 +37,9 @@ def run(
 ) -> dict[str, Any]:
     """Make the forecasts of an experiment with its last or best checkpoint, or a part of them.
 
-    Initial times whose input frames (or forcings read from the store) are missing or flawed are left out and named.
-
-    Parameters
-    ----------
-    part
-        roll out only this share of the blocks of initial times; the forecasts stay unfinished. Parts may work side
-        by side; a forecast without a part waits for them, and they for it.
+    Initial times whose input frames (or forcings read from the store) are missing or flawed are left out and named. A
+    part is a share of the blocks of initial times; with it, the forecasts stay unfinished. Parts may work side by side;
+    a forecast without a part waits for them, and they for it.
 
     Raises
     ------
@@ -55,11 +51,13 @@ def run(
     layout = Layout(experiment, root)
     place = layout.forecasts
 
-    def waiting() -> None:
-        progress(Event("waiting for another process that makes the same forecasts", 0, 1))
-
+    waiting = Event("waiting for another process that makes the same forecasts", 0, 1)
     with locked(
-        place.parent, should_stop=should_stop, waiting=waiting, shared=part is not None, name=f".{place.name}.lock"
+        place.parent,
+        should_stop=should_stop,
+        waiting=lambda: progress(waiting),
+        shared=part is not None,
+        name=f".{place.name}.lock",
     ):
         path = finished_checkpoint(layout)
         data = PreparedData.open(layout.data)

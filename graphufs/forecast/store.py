@@ -50,12 +50,7 @@ class ForecastWriter:
         return self._store.is_dir() and (self._done / str(first)).exists()
 
     def open(self, make_template: Callable[[], xr.Dataset], *, should_stop: Callable[[], bool]) -> None:
-        """Make the store if it does not exist; to be called once before `write`.
-
-        Parameters
-        ----------
-        make_template
-            gives an empty dataset from `template`, which fixes coordinates, variables and attributes.
+        """Make the store from an empty dataset of `template`, if nobody has yet; to be called once before `write`.
 
         Raises
         ------
@@ -86,12 +81,9 @@ class ForecastWriter:
         fsync(self._done)
 
     def finish(self, blocks: Iterable[int]) -> None:
-        """Give the full store its name. Call it with the forecasts' lock held alone, so that there is no other writer.
+        """Give the full store its name; `blocks` are the first initial time's numbers of those there must be.
 
-        Parameters
-        ----------
-        blocks
-            the first initial time's number of each block there must be.
+        Nobody else may write meanwhile: call it with the forecasts' lock held alone.
 
         Raises
         ------

@@ -76,12 +76,10 @@ def build_graph(
     radius_fraction: float = 0.6,
     mesh2grid_normalization: float | None = 0.6180338738074472,
 ) -> Graph:
-    """Build the graph of a latitude-longitude grid.
+    """Build the graph of a latitude-longitude grid, whose coordinates are 1-D, in degrees, in the data's order.
 
     Parameters
     ----------
-    latitude, longitude
-        degrees, 1-D, in the data's order
     mesh_size
         refinements of the icosahedron
     radius_fraction

@@ -14,20 +14,10 @@ def query_radius(finest: TriangularMesh, fraction: float) -> np.float32:
 
 
 def grid2mesh_edges(grid_xyz: np.ndarray, mesh_vertices: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of grid point and mesh vertex at most `radius` apart.
+    """All pairs of grid point [grid, 3] and mesh vertex [mesh, 3], float32, at most `radius` apart.
 
-    Parameters
-    ----------
-    grid_xyz
-        float32 [grid, 3]
-    mesh_vertices
-        float32 [mesh, 3]
-    radius
-        chord length on the unit sphere; float32 rounding decides pairs that lie on it
-
-    Returns
-    -------
-    senders (grid), receivers (mesh) : int32 [edge] each, by grid point and then by mesh vertex
+    That is a chord on the unit sphere; float32 rounding decides pairs that lie on it. Returns senders (grid) and
+    receivers (mesh), int32 [edge] each, by grid point and then by mesh vertex.
     """
     found = cKDTree(mesh_vertices).query_ball_point(grid_xyz, radius, return_sorted=True)
     counts = np.fromiter(map(len, found), np.int64, len(found))

@@ -18,20 +18,13 @@ _EQUAL = 1e-8
 def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh) -> np.ndarray:
     """The face nearest to each grid point: the one that contains its radial projection.
 
+    Points are float32 [grid, 3] on the unit sphere, what is returned int32 [grid], indices into `mesh.faces`.
+
     A point lies in the face (a, b, c) where its distances to the planes through the origin and each side,
     (a x b).p, (b x c).p and (c x a).p, are all positive; the face with the largest minimum is taken. On a side or a
     vertex of the mesh several faces do equally well: there the reference's rule (nearest flat triangle in float64, of
     the two nearest that whose normal points best to the grid point) is followed. Where rounding
     decides it, the outcome can differ from the reference by the choice among equidistant faces.
-
-    Parameters
-    ----------
-    grid_xyz
-        float32 [grid, 3], on the unit sphere
-
-    Returns
-    -------
-    int32 [grid], indices into `mesh.faces`
     """
     points = np.asarray(grid_xyz, np.float64)
     corners = mesh.vertices.astype(np.float64)[mesh.faces]

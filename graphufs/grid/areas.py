@@ -16,22 +16,10 @@ from graphufs.vocabulary.conventions import DEFAULT, Convention
 def latitude_weights(latitude: np.ndarray, convention: Convention = DEFAULT) -> np.ndarray:
     """Weight of each latitude row, proportional to its area on the sphere, with mean 1.
 
-    With latitudes ascending, row k lies between the midpoints to its neighbours, b_k and b_{k+1}, and its weight is
-    sin(b_{k+1}) - sin(b_k) over the mean of all rows. The first and last bounds are the poles whatever the grid
-    (weatherbench2/metrics.py, `get_lat_weights`), or, with WeatherBench-X, half a cell beyond the last row but not
-    beyond the poles. The two differ on Gaussian grids.
-
-    Parameters
-    ----------
-    latitude
-        [lat], degrees, ascending or descending.
-    convention
-        Whose weights.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [lat], in the order of `latitude`.
+    Both are float64 [lat] in the same order, degrees ascending or descending. With latitudes ascending, row k lies
+    between the midpoints to its neighbours, b_k and b_{k+1}, and its weight is sin(b_{k+1}) - sin(b_k) over the mean of
+    all rows. The first and last bounds are the poles whatever the grid (weatherbench2/metrics.py, `get_lat_weights`),
+    or, with WeatherBench-X, half a cell beyond the last row but not beyond the poles. The two differ on Gaussian grids.
 
     Raises
     ------

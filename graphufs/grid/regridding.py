@@ -42,15 +42,10 @@ def named_grid(name: str) -> Grid:
 
 
 class Regridder:
-    """Brings fields from one grid to another.
+    """Brings fields from one grid to another, whose latitudes may ascend or descend in either.
 
-    Parameters
-    ----------
-    source, target
-        Latitudes may ascend or descend in either.
-    method
-        `conservative` keeps area means (for coarser grids), `bilinear` interpolates (for finer ones), `nearest` takes
-        the nearest point on the sphere (for categories).
+    The method `conservative` keeps area means (for coarser grids), `bilinear` interpolates (for finer ones), `nearest`
+    takes the nearest point on the sphere (for categories).
     """
 
     def __init__(self, source: Grid, target: Grid, method: Method = "conservative") -> None:

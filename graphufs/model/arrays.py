@@ -64,14 +64,9 @@ class GraphArrays(eqx.Module):
 
     @staticmethod
     def from_graph(graph: Graph, *, latent_size: int, blocks: int | None = None) -> GraphArrays:
-        """Arrange a graph for a network.
+        """Arrange a graph for a network, whose latent size decides how large a block may be.
 
-        Parameters
-        ----------
-        latent_size
-            the network's, which decides how large a block may be
-        blocks
-            number of blocks; a divisor of the number of grid points. None chooses one for the device
+        The number of blocks divides that of grid points; None chooses one for the device.
 
         Raises
         ------
@@ -120,11 +115,6 @@ class GraphArrays(eqx.Module):
     def blocks(self) -> int:
         """The number of blocks."""
         return self.grid_features.shape[0]
-
-    @property
-    def grid_nodes(self) -> int:
-        """The number of grid points."""
-        return self.grid_features.shape[0] * self.grid_features.shape[1]
 
     @property
     def mesh_nodes(self) -> int:

@@ -53,18 +53,9 @@ class ChannelMap:
         input_frames: int,
         static: Collection[str] = (),
     ) -> ChannelMap:
-        """Make the map.
+        """Make the map of variables by name; `levels` has the number of levels of those that have more than one.
 
-        Parameters
-        ----------
-        inputs, targets, forcings
-            variable names
-        levels
-            number of levels by variable; those not named have one
-        input_frames
-            times of the input variables that are not static
-        static
-            the inputs that do not depend on time
+        `input_frames` is how many times of the inputs there are that are not among the `static` ones.
         """
 
         def slots(names: Iterable[str], times: int) -> tuple[Slot, ...]:

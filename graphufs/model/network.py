@@ -105,18 +105,9 @@ class GraphCast(eqx.Module):
     ) -> GraphCast:
         """Random parameters, distributed as in the reference.
 
-        Parameters
-        ----------
-        inputs, outputs
-            channels of x and y
-        latent_size
-            width of all hidden layers and latent vectors
-        message_steps
-            steps on the mesh
-        hidden_layers
-            hidden layers of each MLP
-        key
-            JAX random key, a scalar
+        `inputs` and `outputs` are the channels of x and y, `latent_size` the width of all hidden layers and latent
+        vectors, `message_steps` those on the mesh, `hidden_layers` those of each MLP; `key` is a scalar, a JAX random
+        key.
         """
         size = latent_size
 
@@ -207,25 +198,18 @@ class GraphCast(eqx.Module):
     def __call__(
         self, x: jax.Array, graph: GraphArrays, edges: EdgeEmbeddings | None = None, *, remat: bool | None = None
     ) -> jax.Array:
-        """Apply the network.
+        """Apply the network: y [batch, grid, outputs], normalised, as precise as x.
 
         Parameters
         ----------
         x
             [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
             Sums of messages and what layer normalization computes are float32 inside in any case
-        graph
-            of the grid
         edges
             `embed_edges(graph, x.dtype)` where already known
         remat
             compute activations again when differentiated instead of keeping them: those of each block of grid
             points, and those of each message step on the mesh. None: those of blocks, where there are several
-
-        Returns
-        -------
-        y
-            [batch, grid, outputs], normalised, as precise as x
         """
         edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]

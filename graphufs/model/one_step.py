@@ -40,12 +40,8 @@ class Stepper(eqx.Module):
 
     Attributes
     ----------
-    channels
-        the channel map
     grid_shape
         (latitudes, longitudes)
-    graph
-        the graph's arrays
     mean, std, diffs_std
         float32 [level] by variable
     masks
@@ -85,18 +81,8 @@ class Stepper(eqx.Module):
     ) -> Stepper:
         """Bring graph and statistics onto the device.
 
-        Parameters
-        ----------
-        mean, std, diffs_std
-            [level] (or a scalar) by variable, such as those of a Statistics
-        latent_size
-            the network's
-        masks
-            bool [level, lat, lon] by variable, for variables that do not exist everywhere
-        blocks
-            see GraphArrays.from_graph
-        precision, remat_blocks
-            see the attributes
+        Statistics are [level] (or a scalar) by variable, such as those of a Statistics; masks are bool [level, lat,
+        lon], for variables that do not exist everywhere; `blocks` is as in GraphArrays.from_graph.
 
         Raises
         ------

@@ -82,7 +82,7 @@ class Accumulator:
         int64 [channel], for each channel the channel that holds the thickness of its layer [m, either sign], or -1 to
         weight by area alone.
     transforms
-        What to apply to which channels before they are added up. Thickness is taken as it is in the frame.
+        Of which channels, before they are added up. Thickness is taken as it is in the frame.
     """
 
     def __init__(self, area: np.ndarray, layer: np.ndarray, transforms: Sequence[tuple[slice, Transform]] = ()) -> None:

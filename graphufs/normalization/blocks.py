@@ -68,15 +68,7 @@ def plan_blocks(stamps: np.ndarray, time_step: int) -> list[Block]:
 
 
 def compute_block(data: PreparedData | str, block: Block, task: Task) -> State:
-    """Moments of all variables over a block.
-
-    Parameters
-    ----------
-    data
-        Prepared data, or their folder (for workers in other processes).
-    block, task
-        What to add up, and how.
-    """
+    """Moments of all variables over a block of prepared data, or of their folder (for workers in other processes)."""
     if isinstance(data, str):
         data = PreparedData.open(Path(data))
     state: State = {}

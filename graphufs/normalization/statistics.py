@@ -27,16 +27,10 @@ STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_st
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean, standard deviation and standard deviation of differences over the time step.
+    """Mean, standard deviation and standard deviation of differences over the time step, float64 [level] by variable.
 
-    Attributes
-    ----------
-    mean, std, diffs_std
-        float64 [level] by variable; length 1 for variables without levels. `diffs_std` has no static variables.
-    native
-        The native levels (hPa, or m in the ocean) by variable with levels, float64 [level].
-    vertical
-        The name of the vertical dimension by variable with levels.
+    The length is 1 for variables without levels; `diffs_std` lacks static variables. Of variables with levels there are
+    the `native` ones (hPa, or m in the ocean), float64 [level], and the name of the vertical dimension.
     """
 
     mean: dict[str, np.ndarray]
@@ -54,14 +48,9 @@ class Statistics:
     ) -> None:
         """Write the three stores into an existing folder.
 
-        Parameters
-        ----------
-        attributes
-            By kind (mean, std, diffs_std), then variable.
-        provenance
-            Attributes of all three stores.
-        stored_as
-            Names in the stores by variable, where they are others (graphufs.normalization.transforms.statistics_names).
+        `attributes` are by kind (mean, std, diffs_std), then variable; `provenance` is for all three stores;
+        `stored_as` has names in the stores by variable, where they are others
+        (graphufs.normalization.transforms.statistics_names).
         """
         for kind, store in STORES.items():
             values: dict[str, np.ndarray] = getattr(self, kind)
@@ -88,17 +77,10 @@ class Statistics:
         level_match: Literal["nearest", "exact"] = "nearest",
         stored_as: Mapping[str, str] | None = None,
     ) -> Self:
-        """Read variables, and of those with levels the wanted ones, from stores of ours or published ones.
+        """Read variables, and of those with levels the wanted ones in their order, from our or published stores.
 
-        Parameters
-        ----------
-        names
-            Variables; each must have a mean and a standard deviation. Those without differences (static ones) are left
-            out of `diffs_std`.
-        levels
-            Wanted levels, in the order the arrays shall have.
-        stored_as
-            Names in the stores by variable, where they are others: {"spfh": "log_spfh"}.
+        Each must have a mean and a standard deviation; those without differences (static ones) are left out of
+        `diffs_std`. `stored_as` has names in the stores by variable, where they are others: {"spfh": "log_spfh"}.
 
         Raises
         ------

@@ -73,10 +73,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     if _is_done(folder, fingerprint):
         return _result(folder, "unchanged", stamps, wanted)
 
-    def waiting() -> None:
-        progress(Event("waiting for another process that makes the same statistics", 0, 1))
-
-    with locked(layout.moments, should_stop=should_stop, waiting=waiting):
+    waiting = Event("waiting for another process that makes the same statistics", 0, 1)
+    with locked(layout.moments, should_stop=should_stop, waiting=lambda: progress(waiting)):
         if _is_done(folder, fingerprint):
             return _result(folder, "unchanged", stamps, wanted)
         blocks = plan_blocks(stamps, data.time_step)

@@ -40,10 +40,9 @@ class RegisteredModel:
     experiment
         The experiment it was trained with as YAML, every default written out; options of storage, which may hold keys,
         are left out.
-    run, run_folder, checkpoint
-        The hash of the training, its folder relative to the root, and the checkpoint's name there.
-    update
-        After how many updates the checkpoint was written.
+    run, run_folder, checkpoint, update
+        The hash of the training, its folder relative to the root, the checkpoint's name there, and after how many
+        updates it was written.
     periods
         By use (training, validation, normalization, climatology), as `start..end`.
     provenance
@@ -54,12 +53,8 @@ class RegisteredModel:
         A small table of its evaluation, see graphufs.registry.register.
     cost
         What its training used, where that is known: segments, gpu_hours, queue_wait [s], elapsed [s], energy [kWh].
-    registered
-        When, UTC.
-    number
-        Of the event that registered it: later models have larger ones.
-    role
-        What it is now.
+    registered, number
+        When, UTC, and the event that did it: later models have larger numbers.
     """
 
     id: str
@@ -160,10 +155,8 @@ def champion(root: Path, experiment_name: str) -> RegisteredModel | None:
 def choose(root: Path, experiment_name: str, wanted: str = CHAMPION) -> RegisteredModel | None:
     """The model that is asked for; None if no model of that experiment name can be it.
 
-    Parameters
-    ----------
-    wanted
-        `champion`, or the newest candidate while there is none; `latest`, the newest that is not retired; or an id.
+    `wanted` is `champion`, or the newest candidate while there is none; `latest`, the newest that is not retired; or an
+    id.
 
     Raises
     ------
@@ -238,13 +231,7 @@ def append(root: Path, decide: Callable[[list[RegistryEvent]], RegistryEvent | N
 
 
 def register(root: Path, model: RegisteredModel, by: str) -> tuple[RegisteredModel, bool]:
-    """Enter a model as a candidate, or the scores of another evaluation of one that is there.
-
-    Returns
-    -------
-    tuple
-        The model as the registry has it, and whether anything was new.
-    """
+    """Enter a model, or the scores of another evaluation of one that is there; with it, whether anything was new."""
 
     def decide(past: list[RegistryEvent]) -> RegistryEvent | None:
         known = fold(past).get(model.id)

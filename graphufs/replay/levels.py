@@ -33,23 +33,16 @@ def match_levels(
     *,
     where: str = "the store",
 ) -> np.ndarray:
-    """Indices into `available` of the levels that stand for the wanted ones.
+    """Indices into `available` of the levels that stand for the wanted ones, int64 [len(wanted)], in their order.
 
     Parameters
     ----------
     available
-        [level], the store's own levels (hPa, or depth in m), any order and float type.
-    wanted
-        Levels asked for, in the same unit.
+        [level], the store's own levels (hPa, or depth in m), any order and float type, as the wanted ones.
     match
         `nearest` takes the closest within a tenth of the wanted value; `exact` the same level only (see `same_level`).
     where
         What holds the levels, for the message.
-
-    Returns
-    -------
-    np.ndarray
-        int64 [len(wanted)], in the order of `wanted`.
 
     Raises
     ------

@@ -34,17 +34,8 @@ def write_pressure_levels(
     """Write variables at some stamps, those with layers interpolated to pressure levels; the store appears whole.
 
     One stamp is in memory at a time. Where a level lies below the lowest layer there is NaN, see `to_pressure_levels`.
-
-    Parameters
-    ----------
-    variables
-        WeatherBench2's names.
-    levels
-        hPa.
-    stamps
-        datetime64 [time].
-    sigma
-        Whether the store's layers lie at constant fractions of the surface pressure, as those of the embedded world.
+    Variables have WeatherBench2's names, levels are in hPa, stamps datetime64 [time]; `sigma` says that the store's
+    layers lie at constant fractions of the surface pressure, as those of the embedded world.
 
     Raises
     ------

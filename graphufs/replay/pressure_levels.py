@@ -86,22 +86,10 @@ def sigma_layers(reference: np.ndarray) -> Layers:
 def to_pressure_levels(values: np.ndarray, pressure: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Values on pressure levels, interpolated linearly in the logarithm of pressure between neighbouring layers.
 
-    There is no extrapolation: a level above the uppermost layer's pressure or below the lowest layer's (so also below
-    the ground) has NaN, which scores leave out with `skipna`. A NaN in either neighbour makes NaN.
-
-    Parameters
-    ----------
-    values
-        [layer, ...], layers from the top down.
-    pressure
-        The layers' pressures, [layer, ...], in the unit of `levels`, rising with the layer.
-    levels
-        The wanted pressures.
-
-    Returns
-    -------
-    np.ndarray
-        float32 [level, ...].
+    Values and the layers' pressures are [layer, ...], from the top down, pressure rising with the layer and in the unit
+    of `levels`; what is returned is float32 [level, ...]. There is no extrapolation: a level above the uppermost
+    layer's pressure or below the lowest layer's (so also below the ground) has NaN, which scores leave out with
+    `skipna`. A NaN in either neighbour makes NaN.
 
     Raises
     ------

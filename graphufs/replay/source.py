@@ -48,14 +48,7 @@ COMPONENTS: dict[str, Dimensions] = {
 class ReplayStore:
     """Read access to one Replay store.
 
-    Attributes
-    ----------
-    url
-        Where the store is.
-    times
-        datetime64[ns] [time], sorted, once each.
-    latitude, longitude
-        float64, degrees, in the store's order.
+    Its `times` are datetime64[ns] [time], sorted, once each; latitude and longitude float64, degrees, in its own order.
     """
 
     def __init__(self, dataset: xr.Dataset, url: str, component: str) -> None:
@@ -95,7 +88,8 @@ class ReplayStore:
         variable = self._dataset.variables[name]
         given = tuple(str(dimension) for dimension in variable.dims)
         vertical = next((dimension for dimension in given if dimension in self.dimensions.vertical), None)
-        canonical = self._canonical(given, vertical)
+        lead = (*(("time",) if "time" in given else ()), *((vertical,) if vertical else ()))
+        canonical = (*lead, self.dimensions.latitude, self.dimensions.longitude)
         if set(canonical) != set(given):
             raise UserError(
                 f"{name} of {self.url} has the dimensions ({', '.join(given)}); only time, one of "
@@ -104,10 +98,6 @@ class ReplayStore:
             )
         attributes = {key: _plain(value) for key, value in variable.attrs.items() if key != "coordinates"}
         return VariableFacts(canonical, vertical, attributes)
-
-    def _canonical(self, given: tuple[str, ...], vertical: str | None) -> tuple[str, ...]:
-        lead = ("time",) if "time" in given else ()
-        return (*lead, *((vertical,) if vertical else ()), self.dimensions.latitude, self.dimensions.longitude)
 
     def levels(self, dimension: str) -> np.ndarray:
         """The native levels along a vertical dimension, float64 [level].
@@ -143,12 +133,8 @@ class ReplayStore:
     def read(self, name: str, stamps: np.ndarray | None = None, levels: np.ndarray | None = None) -> np.ndarray:
         """Read a variable, float32 [time, level, lat, lon] without the dimensions it does not have.
 
-        Parameters
-        ----------
-        stamps
-            datetime64[ns], all in `times`; None for a variable without time.
-        levels
-            Indices along the vertical dimension; None for a variable without one.
+        Stamps are datetime64[ns], all in `times`, levels indices along the vertical dimension; None where there is
+        neither.
 
         Raises
         ------

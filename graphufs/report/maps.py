@@ -44,20 +44,10 @@ class Case:
 
 
 def case_map(scores: Scores, case: Case, position: int, grid: Grid, land: np.ndarray | None) -> str:
-    """Maps of one channel: a row for each lead, with the forecast, the truth and the error.
+    """Maps of the channel at a position in the case: a row for each lead, with the forecast, the truth and the error.
 
-    Parameters
-    ----------
-    scores
-        For names and units.
-    case
-        The fields.
-    position
-        The channel's position in the fields.
-    grid
-        Where the fields lie.
-    land
-        Land fraction [lat, lon], whose outline is drawn; none where not given.
+    `scores` gives names and units, `grid` is where the fields lie. The outline of the land fraction [lat, lon] is
+    drawn.
     """
     channel = case.channels[position]
     unit = scores.unit(channel)

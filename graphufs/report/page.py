@@ -58,6 +58,8 @@ def render(content: Content, key: str) -> str:
         for position, channel in enumerate(content.case.channels):
             figure = case_map(scores, content.case, position, content.grid, content.land)
             maps.append((scores.channel_name(channel), Markup(figure)))
+    from_replay = scores.truth_name == "replay"
+    no_maps = "The forecasts are no longer there" if from_replay else "Maps are drawn against Replay alone"
     sure = evidence(scores)
     diagnostics = None if scores.diagnostics is None else Diagnostics.restore(scores.diagnostics)
     return template.render(
@@ -83,7 +85,7 @@ def render(content: Content, key: str) -> str:
         leads=[lead_name(lead) for lead in shown_leads(scores)],
         rows=summary.rows(scores),
         maps=maps,
-        no_maps=f"{_no_maps(scores)}, so there are no maps. The scores above do not depend on them.",
+        no_maps=f"{no_maps}, so there are no maps. The scores above do not depend on them.",
         against_era5=scores.truth_name == "era5",
         case_time="" if content.case is None else _minute(content.case.initial_time),
         case_lead=lead_name(content.case_lead),
@@ -199,7 +201,7 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
     data = experiment.data
     made = attributes["provenance"]
     levels = ", ".join(f"{wanted} → {native:.6g}" for wanted, native in attributes["native_levels"].items() if native)
-    rows = [
+    return [
         ("Source", "the embedded idealised world, seed " + str(data.source.world.seed))
         if data.source.url == EMBEDDED
         else ("Source", data.source.url),
@@ -226,7 +228,6 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Scored", f"{made['created']}, code {made.get('commit') or 'outside a checkout'}, Python {made['python']}"),
         ("Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())),
     ]
-    return [(label, value) for label, value in rows]
 
 
 def _initial_times(content: Content) -> str:
@@ -249,9 +250,3 @@ def _gaps(prepared: PreparedData, wanted: np.ndarray) -> Sequence[tuple[str, str
         ("Missing stamps", f"{missing.size} of {wanted.size}" + (f": {listing(missing)}" if missing.size else "")),
         ("Stamps with NaN", f"{flawed.size} of {wanted.size}" + (f": {listing(flawed)}" if flawed.size else "")),
     ]
-
-
-def _no_maps(scores: Scores) -> str:
-    if scores.truth_name != "replay":
-        return "Maps are drawn against Replay alone"
-    return "The forecasts are no longer there"

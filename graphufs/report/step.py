@@ -60,12 +60,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 def write_nightly(path: Path, experiment: Experiment, layout: Layout, scores: Scores) -> bool:
     """Write the report on the nights so far to `path`, with maps of tonight's forecasts; False if it is there already.
 
-    Parameters
-    ----------
-    experiment
-        Tonight's.
-    scores
-        Those of all nights.
+    The experiment is tonight's, the scores are those of all nights.
     """
     key = digest({"format": FORMAT, "scores": scores.checksums, "holes": scores.dataset.attrs["holes"]})
     if _is_of(path, key):

@@ -23,18 +23,13 @@ def locked(
     folder: Path,
     *,
     should_stop: Callable[[], bool],
-    waiting: Callable[[], None],
+    waiting: Callable[[], object],
     shared: bool = False,
     name: str = LOCK,
 ) -> Iterator[None]:
-    """Hold the lock of a folder, waiting for another holder; `waiting` is called once if there is one.
+    """Hold the lock of a folder, or with others who share it, waiting for another holder.
 
-    Parameters
-    ----------
-    shared
-        Hold it together with others who share it.
-    name
-        The lock's file, for a folder that has several.
+    `waiting` is called once if there is one. `name` is the lock's file, for a folder that has several.
 
     Raises
     ------

@@ -31,20 +31,10 @@ def open_zarr(
     what: str = "a zarr store",
     **decoding: Any,
 ) -> xr.Dataset:
-    """Open a zarr store (format 2 or 3) lazily and without dask.
+    """Open a zarr store (format 2 or 3) at a path or any address fsspec knows, lazily and without dask.
 
-    Parameters
-    ----------
-    address
-        A path, or any address fsspec knows.
-    group
-        The group of the store; None is the root.
-    storage_options
-        For fsspec, where the address is remote.
-    what
-        What the store is, for the message.
-    decoding
-        What else `xarray.open_zarr` takes, such as `decode_cf`.
+    The group is the root where none is given; `storage_options` are fsspec's, for a remote address; `what` is what
+    messages call the store; `decoding` is what else `xarray.open_zarr` takes, such as `decode_cf`.
 
     Raises
     ------
@@ -73,16 +63,10 @@ def open_zarr(
 def write_zarr(
     path: Path, groups: Mapping[str | None, xr.Dataset], chunks: Mapping[str, Mapping[str, int]] | None = None
 ) -> None:
-    """Write a zarr v2 store with consolidated metadata atomically.
+    """Write the datasets of some groups (None is the root) as a zarr v2 store with consolidated metadata, atomically.
 
-    Parameters
-    ----------
-    path
-        Where. A store already there is replaced.
-    groups
-        The dataset of each group; None is the root.
-    chunks
-        For each variable the chunk length along some dimensions; other dimensions are one chunk.
+    A store already there is replaced. `chunks` has by variable the chunk length along some dimensions; others are one
+    chunk.
     """
     with new_folder(path) as temporary:
         for group, dataset in groups.items():

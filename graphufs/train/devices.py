@@ -23,26 +23,13 @@ AXIS = "batch"
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices that share each batch.
-
-    Attributes
-    ----------
-    devices
-        all of them, over all processes
-    """
+    """Devices that share each batch, over all processes."""
 
     devices: tuple[jax.Device, ...]
 
     @staticmethod
     def choose(batch_size: int, wanted: int | None = None) -> Devices:
-        """The devices for a batch.
-
-        Parameters
-        ----------
-        batch_size
-            samples of an update, over all devices
-        wanted
-            devices of this machine to use; None takes the most that divide the batch
+        """The devices for a batch: `wanted` ones of this machine, or the most that divide it.
 
         Raises
         ------

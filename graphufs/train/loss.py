@@ -186,12 +186,8 @@ def sample_losses(
 ) -> tuple[jax.Array, LossDiagnostics]:
     """Loss [batch] and diagnostics [batch, ...] of each sample, means over the steps of the rollout.
 
-    Parameters
-    ----------
-    inputs, targets, forcings
-        canonical arrays; targets and forcings [batch, steps, ...]
-    edges, remat
-        see `graphufs.emulator.rollout.rollout`
+    Arrays are canonical, targets and forcings [batch, steps, ...]; for `edges` and `remat` see
+    `graphufs.emulator.rollout.scan_steps`.
 
     Raises
     ------
@@ -209,7 +205,7 @@ def sample_losses(
         return weights.errors(outputs, stepper.normalize_targets(targets, inputs))
 
     wanted = {name: targets[name] for name in names}
-    errors, _ = scan_steps(
+    errors = scan_steps(
         network, stepper, inputs, forcings, observe, wanted, steps=steps.pop(), edges=edges, remat=remat
     )
     return weights.combine({name: error.mean(axis=0) for name, error in errors.items()})
@@ -222,12 +218,10 @@ def loss_and_diagnostics(
     inputs: Arrays,
     targets: Arrays,
     forcings: Arrays,
-    *,
-    edges: EdgeEmbeddings | None = None,
-    remat: bool | None = None,
+    **how: Any,
 ) -> tuple[jax.Array, LossDiagnostics]:
     """The batch's loss, a scalar, and its diagnostics: the means of `sample_losses`."""
-    found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
+    found = sample_losses(network, stepper, weights, inputs, targets, forcings, **how)
     mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
 

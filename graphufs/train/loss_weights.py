@@ -20,12 +20,8 @@ def channel_factors(
 ) -> dict[str, list[float]]:
     """Factors [level] by variable for `LossWeights.build`, 1 where none is set.
 
-    Parameters
-    ----------
-    settings
-        factors by variable and wanted level, such as training.loss.channel_weights
-    levels
-        the wanted levels by variable, in the channels' order
+    They are set by variable and wanted level, as training.loss.channel_weights has them; `levels` has the wanted levels
+    by variable, in the channels' order.
 
     Raises
     ------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 
 import jax
+import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -20,24 +20,15 @@ def available_bytes(device: jax.Device) -> int | None:
     return int(limit) if limit else None
 
 
-def _main_memory() -> int | None:
+def _main_memory() -> int:
     """Free main memory plus what this process uses, within the limits of its control group and address space."""
-    used = _resident()
-    limits = [amount for amount in (_free(), _cgroup_free()) if amount is not None]
-    total = [amount + used for amount in limits]
+    used = psutil.Process().memory_info().rss
+    limits = [psutil.virtual_memory().available, _cgroup_free()]
+    total = [amount + used for amount in limits if amount is not None]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         total.append(soft)
-    return min(total) if total else None
-
-
-def _free() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    amounts = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(amounts["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in amounts else None
+    return min(total)
 
 
 def _cgroup_free() -> int | None:
@@ -60,13 +51,6 @@ def _cgroup_free() -> int | None:
             files = int(details.get("active_file", 0)) + int(details.get("inactive_file", 0))  # given up when needed
             free.append(int(limit) - int(used) + files)
     return min(free) if free else None
-
-
-def _resident() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def gibibytes(amount: int) -> str:

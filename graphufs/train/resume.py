@@ -30,16 +30,12 @@ class Best:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a training.
+    """A place in a training, after so many updates `done`.
 
     Attributes
     ----------
-    done
-        updates done
     rate_factor, rollbacks
         what the guard's rollbacks have made of the learning rate, and how many there were
-    best
-        see Best
     guard
         losses the guard remembers, see Guard.state
     """

@@ -18,20 +18,9 @@ from graphufs.train.optimizer import learning_rate
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A training stage.
+    """A training stage: its loader's batches, and `first`, how many updates come before its own.
 
-    Attributes
-    ----------
-    name
-        from the experiment
-    loader
-        its batches
-    first, updates
-        how many updates come before it, and how many it has
-    rollout
-        steps the loss is averaged over
-    optimizer
-        its settings
+    The loss is averaged over `rollout` steps.
     """
 
     name: str
@@ -58,10 +47,7 @@ class Plan:
     def of(experiment: Experiment, data: PreparedData, shard: tuple[int, int] = (0, 1)) -> Plan:
         """The plan of an experiment; stages counted in epochs get their updates from the valid samples.
 
-        Parameters
-        ----------
-        shard
-            (process, processes) where several processes share each batch
+        `shard` is (process, processes) where several processes share each batch.
 
         Raises
         ------

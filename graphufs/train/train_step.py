@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -272,18 +271,9 @@ class Objective:
         process, processes = self.devices.shard
         size = self.emulator.experiment.training.batch_size
         part = slice(process * size // processes, (process + 1) * size // processes)
-        for chosen in _batches(samples.initial_times, size):
-            losses = self.losses(network, samples.read(chosen.filled[part], self._derived))
-            total += float(losses[: chosen.wanted].sum(dtype=np.float64))
+        for first in range(0, count, size):
+            times = samples.initial_times[first : first + size]
+            filled = np.concatenate([times, np.repeat(times[-1:], size - len(times))])
+            losses = self.losses(network, samples.read(filled[part], self._derived))
+            total += float(losses[: len(times)].sum(dtype=np.float64))
         return total / count
-
-
-class _Chosen(NamedTuple):
-    filled: NDArray[np.datetime64]
-    wanted: int
-
-
-def _batches(times: NDArray[np.datetime64], size: int) -> Iterator[_Chosen]:
-    for first in range(0, len(times), size):
-        part = times[first : first + size]
-        yield _Chosen(np.concatenate([part, np.repeat(part[-1:], size - len(part))]), len(part))

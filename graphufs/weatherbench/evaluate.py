@@ -63,11 +63,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     if todo and not layout.forecasts.is_dir():
         raise UserError(f"no forecasts at {layout.forecasts}; run `graphufs forecast` with this experiment first")
 
-    def waiting() -> None:
-        progress(Event("waiting for another process that evaluates with the same climatology", 0, 1))
-
+    waiting = Event("waiting for another process that evaluates with the same climatology", 0, 1)
     if todo:
-        with locked(layout.climatology, should_stop=should_stop, waiting=waiting):
+        with locked(layout.climatology, should_stop=should_stop, waiting=lambda: progress(waiting)):
             for name in todo:
                 _evaluate(experiment, layout, name, progress, should_stop).write(places[name])
     first, *others = ((name, Scores.open(path)) for name, path in places.items())

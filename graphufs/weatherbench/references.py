@@ -130,22 +130,16 @@ def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedDa
     _write_climatology(path, experiment, truth, native.vertical, report)
     dataset = open_zarr(path)
     forecasts, method = forecasts_on(options.grid, native, options.regridding)
-    scored: Truth = truth
-    land = _land(prepared, native.grid)
-    if not forecasts.grid.agrees(native.grid):
-        regridder = Regridder(native.grid, forecasts.grid, options.regridding)
-        scored = RegriddedTruth(truth, regridder)
-        land = None if land is None else regridder(land)
     return Reference(
         name="replay",
         description=f"the prepared Replay data themselves, from {experiment.data.source.url}",
         forecasts=forecasts,
-        truth=scored,
+        truth=_regridded_truth(truth, forecasts.grid, options.regridding),
         climatology_reader=climatology_on(forecasts.grid, dataset, forecasts.channels, method),
         climatology=dataset,
         usable=truth.stamps,
         lacking=lambda time: f"no usable truth at {text(time)}",
-        land=land,
+        land=_regridded(_land(prepared, native.grid), native.grid, forecasts.grid, options.regridding),
         vertical=native.vertical,
     )
 
@@ -175,10 +169,7 @@ def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData
         climatology = open_zarr(path, storage_options=options.era5.storage_options)
     replay = _replay(prepared, native.channels, options.derived, native.grid)
     stamps, of_replay = np.intersect1d(truth.stamps, replay.stamps), replay.stamps
-    floor: Truth = replay
-    if not forecasts.grid.agrees(native.grid):
-        floor = RegriddedTruth(replay, Regridder(native.grid, forecasts.grid, options.regridding))
-    window = FrameWindow(floor.read)
+    window = FrameWindow(_regridded_truth(replay, forecasts.grid, options.regridding).read)
     land = land_on(forecasts.grid, era5, method)
     if land is None:
         land = _regridded(_land(prepared, native.grid), native.grid, forecasts.grid, options.regridding)
@@ -266,6 +257,10 @@ def _land(prepared: PreparedData, grid: Grid) -> np.ndarray | None:
         return None
     own = Grid(prepared.latitude, prepared.longitude)
     return (mask == 1).astype(np.float64)[grid.orientation(own, "the prepared data")]
+
+
+def _regridded_truth(truth: Truth, target: Grid, method: Method) -> Truth:
+    return truth if target.agrees(truth.grid) else RegriddedTruth(truth, Regridder(truth.grid, target, method))
 
 
 def _regridded(field: np.ndarray | None, source: Grid, target: Grid, method: Method) -> np.ndarray | None:

@@ -23,14 +23,9 @@ LONGEST = 500
 
 
 class Notifier(BaseNotifier):
-    """Tell of a task that failed, or of a run that ended.
+    """Tell of a task that failed, or of a run that ended, which is called a `state`.
 
-    Parameters
-    ----------
-    state
-        What to call what happened.
-    only_if
-        The name of a setting; the message is for the log only unless that is `true`.
+    The message is for the log only unless the setting `only_if`, where one is named, is `true`.
     """
 
     def __init__(self, state: str = "failed", only_if: str | None = None) -> None:

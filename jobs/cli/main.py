@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -17,7 +17,6 @@ from graphufs.errors import UserError
 from graphufs.steps import CHAINS
 from jobs.cli import site_commands as site_commands  # its commands are this one's
 from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
-from jobs.job.folder import JobFolder
 from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
 from jobs.site import load
@@ -31,8 +30,8 @@ def submit_(
     *,
     key: str | None = None,
     needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    place: Place | None = None,
-    asked: Asked | None = None,
+    place: Place = Place(),
+    asked: Asked = Asked(),
 ) -> int:
     """Submit a step of an experiment, once.
 
@@ -47,48 +46,34 @@ def submit_(
     needs
         Key of a job that must complete first. May be repeated.
     """
-    from graphufs.config.shipped import experiment_of
-
-    place, asked = place or Place(), asked or Asked()
-    loaded = experiment_of(experiment, list(asked.set_))
-    site = load(place.site)
-    request = submit.Request(
-        step,
-        loaded,
-        place.site,
-        site,
-        site.folder(place.root),
-        key,
-        needs,
-        asked.force,
-        asked.resource,
-        labels_of(asked.label),
-    )
-    return submit_all([request], place, asked)
+    return submit_all([submit.Request(step, key=key, needs=needs, **_common(experiment, place, asked))], place, asked)
 
 
 @app.command
-def run(experiment: str, *, place: Place | None = None, asked: Asked | None = None) -> int:
+def run(experiment: str, *, place: Place = Place(), asked: Asked = Asked()) -> int:
     """Submit all steps of an experiment, from data to report, each after the one it needs."""
-    return submit_chain(CHAINS["run"], experiment, place or Place(), asked or Asked())
+    return submit_chain(CHAINS["run"], experiment, place, asked)
 
 
 def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
     """Submit steps of an experiment, each after the one before, and return the exit code."""
+    return submit_all(submit.chain(steps, **_common(experiment, place, asked)), place, asked)
+
+
+def _common(experiment: str, place: Place, asked: Asked) -> dict[str, Any]:
+    """What requests for all steps of an experiment have in common."""
     from graphufs.config.shipped import experiment_of
 
     site = load(place.site)
-    requests = submit.chain(
-        steps,
-        experiment=experiment_of(experiment, list(asked.set_)),
-        site_name=place.site,
-        site=site,
-        root=site.folder(place.root),
-        force=asked.force,
-        resources=asked.resource,
-        labels=labels_of(asked.label),
-    )
-    return submit_all(requests, place, asked)
+    return {
+        "experiment": experiment_of(experiment, list(asked.set_)),
+        "site_name": place.site,
+        "site": site,
+        "root": site.folder(place.root),
+        "force": asked.force,
+        "resources": asked.resource,
+        "labels": labels_of(asked.label),
+    }
 
 
 def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:
@@ -130,7 +115,7 @@ def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> in
 
 
 @app.command
-def status(*keys: str, history: bool = False, place: Place | None = None) -> int:
+def status(*keys: str, history: bool = False, place: Place = Place()) -> int:
     """Show the state of jobs, by default of all, in one look at the scheduler.
 
     Parameters
@@ -143,7 +128,6 @@ def status(*keys: str, history: bool = False, place: Place | None = None) -> int
     from jobs.cli.tables import ended, history_table, jobs_table
     from jobs.job.usage import history as history_of
 
-    place = place or Place()
     statuses = read_statuses(place.jobs(keys))
     histories = [history_of(status.job) for status in statuses] if history else []
     if place.json_:
@@ -170,7 +154,7 @@ def list_(
     *,
     label: Annotated[tuple[str, ...], Parameter(name="--label", negative=())] = (),
     unfinished: Annotated[bool, Parameter(negative=())] = False,
-    place: Place | None = None,
+    place: Place = Place(),
 ) -> int:
     """List the jobs below the root.
 
@@ -181,14 +165,14 @@ def list_(
     unfinished
         Only jobs that are not completed.
     """
-    place, wanted = place or Place(), labels_of(label).items()
+    wanted = labels_of(label).items()
     jobs = [job for job in place.jobs(()) if wanted <= job.require().labels.items()]
     jobs = [job for job in jobs if not (unfinished and job.result())]
     return _show(read_statuses(jobs), place)
 
 
 @app.command
-def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: Place | None = None) -> int:
+def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: Place = Place()) -> int:
     """Print a job's logs.
 
     Parameters
@@ -205,7 +189,7 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
     UserError
         If there is no such job or attempt.
     """
-    job = (place or Place()).jobs([key])[0]
+    job = place.jobs([key])[0]
     job.require()
     last = job.attempt(attempt)
     if last is None:
@@ -229,7 +213,7 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
 
 
 @app.command
-def cancel(*keys: str, place: Place | None = None) -> int:
+def cancel(*keys: str, place: Place = Place()) -> int:
     """Cancel jobs, on their scheduler too.
 
     Raises
@@ -237,16 +221,14 @@ def cancel(*keys: str, place: Place | None = None) -> int:
     UserError
         If no job is named.
     """
-    place = place or Place()
     if not keys:
         raise UserError("no job to cancel is named; `graphufs-jobs list` shows all")
-    return _each(place, keys, submit.cancel)
+    return _show([submit.cancel(job) for job in place.jobs(keys)], place)
 
 
 @app.command
-def tend(*keys: str, place: Place | None = None) -> int:
+def tend(*keys: str, place: Place = Place()) -> int:
     """See after jobs once: find lost numbers again, and restart what ended in a way that may go on."""
-    place = place or Place()
     console, found = err(), []
     for job in place.jobs(keys):
         what, one = submit.tend(job)
@@ -259,17 +241,12 @@ def tend(*keys: str, place: Place | None = None) -> int:
 
 
 @app.command
-def poll(*, place: Place | None = None) -> int:
+def poll(*, place: Place = Place()) -> int:
     """Answer a control plane's questions about many jobs at once: JSON on standard input, JSON on standard output."""
     from jobs.submission import poll as polling
 
-    place = place or Place()
     print_json(jobs=polling.poll(polling.parse(sys.stdin.read(), place.folder())))
     return DONE
-
-
-def _each(place: Place, keys: Sequence[str], action: Callable[[JobFolder], Status]) -> int:
-    return _show([action(job) for job in place.jobs(keys)], place)
 
 
 def _show(statuses: list[Status], place: Place) -> int:

@@ -22,9 +22,7 @@ def run(description: str, steps: Sequence[str]) -> None:
     script = App(help=f"{description} Runs the steps {', '.join(steps)}, skipping what is done.")
 
     @script.default
-    def _(
-        experiment: str = "p0", *, root: Path | None = None, site: str | None = None, asked: Asked | None = None
-    ) -> int:
+    def _(experiment: str = "p0", *, root: Path | None = None, site: str | None = None, asked: Asked = Asked()) -> int:
         """Run the steps.
 
         Parameters
@@ -36,7 +34,6 @@ def run(description: str, steps: Sequence[str]) -> None:
         site
             Submit the steps as jobs of a site; `graphufs-jobs sites` lists them.
         """
-        asked = asked or Asked()
         if site is not None:
             return jobs_cli.submit_chain(steps, experiment, Place(root=root, site=site), asked)
         if asked != Asked(set_=asked.set_):

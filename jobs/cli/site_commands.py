@@ -13,11 +13,10 @@ from jobs.site import available, load
 
 
 @app.command
-def show(*, place: Place | None = None) -> int:
+def show(*, place: Place = Place()) -> int:
     """Show what the root holds: experiments, runs, models, scores, reports."""
     from jobs.catalogue import catalogue
 
-    place = place or Place()
     content = catalogue(place.folder())
     if place.json_:
         print_json(**content)
@@ -43,7 +42,7 @@ def fetch(
     to: Path | None = None,
     report: bool = False,
     limit: int = 2**30,
-    place: Place | None = None,
+    place: Place = Place(),
 ) -> int:
     """Hand out a file or folder of the root.
 
@@ -63,7 +62,6 @@ def fetch(
     from jobs.hand_out import fetch as hand_out
     from jobs.hand_out import packed, report_of
 
-    place = place or Place()
     root = place.folder()
     if report:
         name = str(report_of(root, name))
@@ -80,7 +78,7 @@ def fetch(
 
 
 @app.command
-def prune(*, days: float = 30.0, yes: bool = False, place: Place | None = None) -> int:
+def prune(*, days: float = 30.0, yes: bool = False, place: Place = Place()) -> int:
     """List job folders that are long over and data out of use, and remove them with --yes.
 
     Parameters
@@ -93,7 +91,6 @@ def prune(*, days: float = 30.0, yes: bool = False, place: Place | None = None) 
     from jobs.cli.tables import waste_table
     from jobs.submission import prune as pruning
 
-    place = place or Place()
     waste = pruning.find(place.folder(), days)
     if yes:
         pruning.remove(waste)

@@ -81,7 +81,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One submission of a job.
+    """One submission of a job, with what the site file said.
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Status:
-    """A job's state.
+    """A job's state, and its folder as it was `seen`.
 
     Attributes
     ----------

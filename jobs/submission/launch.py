@@ -42,7 +42,9 @@ def write_payload(job: JobFolder, attempt: Attempt, site: Site, dependency: list
     if site.executor == "slurm":
         write_text(script, _slurm_script(job, attempt, site, resources, dependency))
     else:
-        write_text(script, "\n".join(["#!/bin/bash", *_setup(job, attempt, site, "$$"), _controller(site, submitit)]))
+        # the local controller of submitit, which starts the work again when that asks to be requeued
+        controller = f"exec {python_of(site)} -u -m submitit.local._local {shlex.quote(str(submitit))}"
+        write_text(script, "\n".join(["#!/bin/bash", *_setup(job, attempt, site, "$$"), controller]))
     return script
 
 
@@ -122,11 +124,6 @@ def python_of(site: Site) -> str:
 def _begin(site: Site, submitit: Path) -> str:
     """What each process of a job runs: submitit's own start, with a signal held back that comes too early for it."""
     return f"{python_of(site)} -u -m jobs.worker.bootstrap {shlex.quote(str(submitit))}"
-
-
-def _controller(site: Site, submitit: Path) -> str:
-    """Start the local controller of submitit, which starts the work again when that asks to be requeued."""
-    return f"exec {python_of(site)} -u -m submitit.local._local {shlex.quote(str(submitit))}"
 
 
 def on_slurm(job: JobFolder, attempt: Attempt) -> str:

@@ -35,16 +35,8 @@ SEVERAL_NODES = ("prepare", "normalize", "train", "evaluate")
 class Request:
     """What a person or a DAG asks for.
 
-    Attributes
-    ----------
-    needs
-        keys of jobs whose results this one needs
-    labels
-        where the job comes from, by name
-    force
-        do finished work again
-    resources
-        overrides like `gpus=2`
+    It `needs` the results of the jobs of these keys; `labels` say where it comes from; `force` does finished work
+    again; `resources` are overrides like `gpus=2`.
     """
 
     step: str
@@ -64,11 +56,9 @@ class Request:
 
 
 def submit(request: Request) -> tuple[str, Status]:
-    """Submit a job, or attach to it where it is live or done.
+    """Submit a job, or attach to it where it is live or done: what happened, and the job's status.
 
-    Returns
-    -------
-    what happened (`submitted`, `attached`, `completed already`, `healed`), and the job's status
+    What happened is `submitted`, `attached`, `completed already` or `healed`.
 
     Raises
     ------

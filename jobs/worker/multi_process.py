@@ -30,18 +30,10 @@ _SIOCGIFADDR = 0x8915
 
 @dataclass(frozen=True)
 class Member:
-    """One of the processes of a job.
+    """Number `rank` of the `count` processes of a job, which has the number `id` at the scheduler.
 
-    Attributes
-    ----------
-    folder
-        of the attempt, where the processes find each other
-    id
-        the job's number at the scheduler
-    rank, count
-        this process's number, and how many there are
-    interface
-        network interface to speak over; None for that of the node's name
+    They find each other in the `folder` of the attempt, and speak over the network interface, or over that of the
+    node's name where it is None.
     """
 
     folder: Path

@@ -73,55 +73,28 @@ def _array(name: str, field: Field, dimensions: tuple[str, ...]) -> Array:
 
 _TIME_UNITS = f"hours since {str(WORLD_START).replace('T', ' ')}:00:00"
 
+
+def _axis(name: str, dimension: str, kind: np.dtype[Any], **attributes: str) -> Array:
+    return Array(name, (dimension,), kind, attributes)
+
+
 ARRAYS: tuple[Array, ...] = (
-    Array(
-        "time",
-        ("time",),
-        _INTEGER,
-        {"axis": "T", "long_name": "time", "units": _TIME_UNITS, "calendar": "proleptic_gregorian"},
+    _axis("time", "time", _INTEGER, axis="T", long_name="time", units=_TIME_UNITS, calendar="proleptic_gregorian"),
+    _axis(
+        "cftime", "time", _INTEGER,
+        calendar_type="JULIAN", cartesian_axis="T", long_name="time", units=_TIME_UNITS, calendar="julian",
     ),
-    Array(
-        "cftime",
-        ("time",),
-        _INTEGER,
-        {
-            "calendar_type": "JULIAN",
-            "cartesian_axis": "T",
-            "long_name": "time",
-            "units": _TIME_UNITS,
-            "calendar": "julian",
-        },
+    _axis(
+        "ftime", "time", _INTEGER,
+        axis="T", long_name="forecast_time", description="time passed since forecast initialization", units="hours",
+        dtype="timedelta64[ns]",
     ),
-    Array(
-        "ftime",
-        ("time",),
-        _INTEGER,
-        {
-            "axis": "T",
-            "long_name": "forecast_time",
-            "description": "time passed since forecast initialization",
-            "units": "hours",
-            "dtype": "timedelta64[ns]",
-        },
+    _axis(
+        "pfull", "pfull", _FLOAT,
+        long_name="ref full pressure level", units="mb", positive="down", cartesian_axis="Z", edges="phalf",
     ),
-    Array(
-        "pfull",
-        ("pfull",),
-        _FLOAT,
-        {
-            "long_name": "ref full pressure level",
-            "units": "mb",
-            "positive": "down",
-            "cartesian_axis": "Z",
-            "edges": "phalf",
-        },
-    ),
-    Array(
-        "grid_yt", ("grid_yt",), _DOUBLE, {"long_name": "T-cell latitude", "units": "degrees_N", "cartesian_axis": "Y"}
-    ),
-    Array(
-        "grid_xt", ("grid_xt",), _DOUBLE, {"long_name": "T-cell longitude", "units": "degrees_E", "cartesian_axis": "X"}
-    ),
+    _axis("grid_yt", "grid_yt", _DOUBLE, long_name="T-cell latitude", units="degrees_N", cartesian_axis="Y"),
+    _axis("grid_xt", "grid_xt", _DOUBLE, long_name="T-cell longitude", units="degrees_E", cartesian_axis="X"),
     *(_array(name, field, ("time", "pfull", *_HORIZONTAL)) for name, field in LEVEL_FIELDS.items()),
     *(_array(name, field, ("time", *_HORIZONTAL)) for name, field in SURFACE_FIELDS.items()),
     Array(
@@ -131,7 +104,7 @@ ARRAYS: tuple[Array, ...] = (
         {"long_name": "static land-sea/ice mask", "description": "1 = land, 0 = not land", "units": "numerical"},
     ),
     _array("hgtsfc_static", SURFACE_FIELDS["hgtsfc"], _HORIZONTAL),
-)
+)  # fmt: skip
 """All arrays of the store, coordinates first."""
 
 

@@ -53,30 +53,21 @@ def ensure_world(
     progress: Progress = no_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Make or extend the store of a world so that it holds the stamps from WORLD_START to `until` at least.
+    """Make or extend the store of a world so that it holds the stamps from WORLD_START to `until` at least; its path.
 
     It is computed in whole blocks of ten days, each committed at once: a process killed at any moment loses at most the
     block it was working on, and calling again gives the store an undisturbed call gives, bit for bit (with the same
     package versions on the same kind of processor). Several processes may call at once; one works, the others wait.
-    JAX is imported only if there is something to compute.
+    JAX is imported only if there is something to compute. Stopping is possible between blocks.
 
     Parameters
     ----------
     folder
         The world's own folder, such as `Layout.world`; made if needed.
-    world
-        The world's configuration.
     until
         The last time that must be covered [UTC].
     exact
         Show readers the stamps up to `until` only, where the store has to grow; else all of the last block.
-    progress, should_stop
-        As for every step; stopping is possible between blocks.
-
-    Returns
-    -------
-    Path
-        The zarr store, `folder / "fv3.zarr"`.
 
     Raises
     ------
@@ -125,7 +116,9 @@ def _extend(folder: Path, configuration: World, stamps: int, progress: Progress,
     with arithmetic():
         model = shared_model()
         state = _load_state(folder, done) if done else initial_state(model, configuration.seed)
-        store = GrowingZarr(folder / STORE, ARRAYS, _sizes(model), BLOCK, _attributes(provenance))
+        longitudes, latitudes = model.geometry.land.shape
+        sizes = {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
+        store = GrowingZarr(folder / STORE, ARRAYS, sizes, BLOCK, _attributes(provenance))
         days = float(BLOCK * STAMP / np.timedelta64(1, "D"))
         for block in range(done, wanted):
             if should_stop():
@@ -196,11 +189,6 @@ def _load_state(folder: Path, blocks: int) -> WorldState:
         raise UserError(f"{path} is missing, so the world cannot go on from there; remove {folder} to make it anew")
     with path.open("rb") as file:
         return WorldState.load(file)
-
-
-def _sizes(model: IdealisedWorld) -> dict[str, int]:
-    longitudes, latitudes = model.geometry.land.shape
-    return {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
 
 
 def _provenance(configuration: World) -> dict[str, Any]:

@@ -8,15 +8,12 @@ is slow, away or back again neither slows nor stops the training, and nothing is
 only starts that process and, at the end, gives it FINISH_SECONDS to send the rest. What remains is sent when the
 training goes on, when its command is repeated, or by `graphufs track`.
 
-Where to: the server that MLflow's own variable MLFLOW_TRACKING_URI names (with MLFLOW_TRACKING_USERNAME and so on),
-else the folder ROOT/mlflow with a SQLite file and artefacts, which `mlflow server --backend-store-uri
-sqlite:///ROOT/mlflow/mlflow.db` shows. SQLite needs working file locks: where several machines train under one root on
-a file system without them, use a server.
+Where to: see docs/training.md. SQLite, which the folder ROOT/mlflow has, needs working file locks: where several
+machines train under one root on a file system without them, use a server.
 
 What: the experiment as parameters, each number of metrics.jsonl at its update, and as artefacts experiment.yaml,
 metrics.jsonl and the last checkpoint's meta.json. A training that goes on stays the same MLflow run. Updates that it
-takes again after its last checkpoint are then there twice. Where MLFLOW_PARENT_RUN_ID is set, a new run becomes the
-child of that one, as a retraining wants it.
+takes again after its last checkpoint are then there twice.
 
 The record RUN/tracking.json holds the server, the id of the MLflow run, its status there, and a checksum of every line
 that was sent. Sent are the lines that metrics.jsonl and the record begin with alike; all others wait.

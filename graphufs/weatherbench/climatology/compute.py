@@ -77,12 +77,10 @@ def climatology(
     gaps: Gaps = "skip",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the climatology of all channels of `truth`.
+    """Compute the climatology of all channels of `truth`, and with `std` their standard deviation.
 
     Parameters
     ----------
-    truth
-        The fields.
     stamps
         The times to use; all must be in `truth`. Their years may be incomplete.
     write
@@ -91,10 +89,6 @@ def climatology(
         has no value within the window.
     window
         Days, odd: the width of the triangle's base, whose ends have weight 0.
-    method
-        `explicit` or `fast`.
-    std
-        Whether to compute the standard deviation too.
     gaps
         What becomes of missing days and NaN, with the explicit method.
     progress

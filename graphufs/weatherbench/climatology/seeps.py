@@ -19,17 +19,8 @@ from graphufs.weatherbench.metrics.seeps import SeepsThresholds, penalties
 class SeepsClimatology:
     """Thresholds by valid time from a climatology in WeatherBench2's layout.
 
-    Parameters
-    ----------
-    dataset
-        With X_seeps_threshold in metres and X_seeps_dry_fraction, (hour, dayofyear, latitude, longitude), for each
-        precipitation X.
-    channels
-        The scored channels; those of precipitation are looked for.
-    grid
-        The grid to bring latitudes to.
-    convention
-        Whose categories.
+    It has X_seeps_threshold in metres and X_seeps_dry_fraction, (hour, dayofyear, latitude, longitude), for each
+    precipitation X among the channels. Latitudes are brought to those of `grid`; the categories are the convention's.
     """
 
     def __init__(

@@ -50,9 +50,7 @@ def seeps_thresholds(
     truth
         The fields; NaN counts as not dry and has no say in the threshold.
     channel
-        The position of the accumulated precipitation, in metres.
-    dry
-        The dry threshold in metres.
+        The position of the accumulated precipitation, in metres, as `dry` is.
     stamps
         The times to use; all must be in `truth`. A year without a day 366 lends it its day 365.
     write

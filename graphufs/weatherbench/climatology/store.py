@@ -192,16 +192,9 @@ def _coordinates(levels: np.ndarray, grid: Grid, hours: np.ndarray, covered: np.
 
 
 class Climatology:
-    """Reads a climatology by valid time, from a dataset in WeatherBench2's layout.
+    """Reads a climatology by valid time, from a dataset in WeatherBench2's layout, with the latitudes of `grid`.
 
-    Parameters
-    ----------
-    dataset
-        (hour, dayofyear, [level], latitude, longitude); a variable may be called X or X_mean.
-    channels
-        What to read.
-    grid
-        The grid to bring latitudes to.
+    The dataset is (hour, dayofyear, [level], latitude, longitude); a variable may be called X or X_mean.
     """
 
     def __init__(self, dataset: xr.Dataset, channels: Sequence[Channel], grid: Grid) -> None:

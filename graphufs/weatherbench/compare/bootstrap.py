@@ -55,7 +55,7 @@ def block_indices(times: int, length: float, replicates: int, rng: np.random.Gen
 def resampled(
     score: Callable[[TimeMean], np.ndarray], lengths: np.ndarray, times: int, replicates: int, seed: int
 ) -> np.ndarray:
-    """A score evaluated on resamples of the initial times.
+    """A score evaluated on resamples of the initial times, float64 [replicate, ...].
 
     Parameters
     ----------
@@ -63,14 +63,8 @@ def resampled(
         Gives the score [...] for a way to take the mean over initial times.
     lengths
         The mean block length of each cell of the score, [...].
-    times, replicates, seed
-        How many initial times and resamples; the same seed gives the same resamples, so that scores of several
-        forecasts are paired.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [replicate, ...].
+    seed
+        The same gives the same resamples, so that scores of several forecasts are paired.
     """
     rounded = 10 ** (np.round(np.log10(lengths) * PER_DECADE) / PER_DECADE)
     values = np.empty((replicates, *lengths.shape))

@@ -31,17 +31,7 @@ CLIMATOLOGY = ("climatology_period", "climatology_window_days")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: a forecast among scores.
-
-    Attributes
-    ----------
-    name
-        For people.
-    scores
-        The scores it is among.
-    forecast
-        Its name there: `emulator`, or a baseline.
-    """
+    """One of the two: a forecast among scores, `emulator` or a baseline, and a name for people."""
 
     name: str
     scores: Scores
@@ -67,12 +57,6 @@ class Comparison:
 
     Attributes
     ----------
-    a, b
-        The names of the two.
-    metric, method, level, control
-        How they were compared.
-    leads, channels, regions
-        What the arrays stand for.
     of_a, of_b
         The scores over the common initial times.
     inference
@@ -174,20 +158,11 @@ def compare(
     seed: int = 0,
     replicates: int = 1000,
 ) -> Comparison:
-    """Compare two forecasts in a metric, paired by initial time.
+    """Compare two forecasts in a metric of `BETTER`, paired by initial time.
 
-    Parameters
-    ----------
-    a, b
-        What to compare.
-    metric
-        One of `BETTER`.
-    method, level, seed, replicates
-        See `graphufs.weatherbench.compare.significance`.
-    control
-        What is done about many tests at once.
-    allow
-        Differences to accept: `truth` (each forecast against its own, as of analyses), `climatology`.
+    For `method`, `level`, `seed` and `replicates` see `graphufs.weatherbench.compare.significance`; `control` says what
+    is done about many tests at once; `allow` names differences to accept: `truth` (each forecast against its own, as of
+    analyses), `climatology`.
 
     Raises
     ------

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy import fft, special
 
 from graphufs.errors import UserError
 from graphufs.weatherbench.compare.bootstrap import block_length, percentile_interval, resampled
-from graphufs.weatherbench.metrics.metrics import Averages, Metric
+from graphufs.weatherbench.metrics.metrics import Averages, Metric, time_mean
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
 Method = Literal["hac", "ar2", "iid", "bootstrap"]
@@ -49,48 +49,22 @@ class Inference:
     evenly_spaced: bool
     """Whether the initial times are; gaps make the dependence look weaker than it is."""
 
-    def significant(self, level: float = 0.05) -> np.ndarray:
-        """Where the p-value lies below `level`."""
-        return self.p_value < level
 
-
-def score_uncertainty(
-    state: ScoreState,
-    metric: str,
-    *,
-    method: Method = "hac",
-    level: float = 0.05,
-    seed: int = 0,
-    replicates: int = 1000,
-) -> Inference:
+def score_uncertainty(state: ScoreState, metric: str, **how: Any) -> Inference:
     """The uncertainty of a score; see `score_difference`."""
-    return _infer([state], [1.0], metric, method, level, seed, replicates)
+    return _infer([state], [1.0], metric, **how)
 
 
-def score_difference(
-    state: ScoreState,
-    reference: ScoreState,
-    metric: str,
-    *,
-    method: Method = "hac",
-    level: float = 0.05,
-    seed: int = 0,
-    replicates: int = 1000,
-) -> Inference:
+def score_difference(state: ScoreState, reference: ScoreState, metric: str, **how: Any) -> Inference:
     """The score of one forecast minus that of another, paired by initial time.
 
     Parameters
     ----------
     state, reference
         Of forecasts scored on the same leads, channels and regions. Only initial times of both count.
-    metric
-        The name of a metric.
-    method
-        See the module.
-    level
-        The significance level (two-sided), as 0.05; the interval has the confidence level 1 - `level`.
-    seed, replicates
-        Of the bootstrap.
+    how
+        `method` (see the module), `hac` where not given; `level`, the significance level (two-sided), 0.05, so that
+        the interval has the confidence level 1 - `level`; `seed` and `replicates` of the bootstrap, 0 and 1000.
 
     Raises
     ------
@@ -101,17 +75,18 @@ def score_difference(
         raise UserError("scores can only be compared on the same statistics, leads, channels, regions and convention")
     common = np.intersect1d(state.initial_times, reference.initial_times)
     pair = [one.select(common) for one in (state, reference)]
-    return _infer(pair, [1.0, -1.0], metric, method, level, seed, replicates)
+    return _infer(pair, [1.0, -1.0], metric, **how)
 
 
 def _infer(
     states: list[ScoreState],
     signs: list[float],
     metric: str,
-    method: Method,
-    level: float,
-    seed: int,
-    replicates: int,
+    *,
+    method: Method = "hac",
+    level: float = 0.05,
+    seed: int = 0,
+    replicates: int = 1000,
 ) -> Inference:
     if method not in get_args(Method):
         raise UserError(f"there is no method {method}; there are {', '.join(get_args(Method))}")
@@ -125,7 +100,7 @@ def _infer(
         raise UserError(f"these scores cannot tell {metric}, only {', '.join(known)}")
     averages = [state.averages() for state in states]
     weighted = list(zip(signs, averages, strict=True))
-    estimate = np.asarray(sum(sign * known[metric].combine(one, _plain_mean) for sign, one in weighted))
+    estimate = np.asarray(sum(sign * known[metric].combine(one, time_mean()) for sign, one in weighted))
     influence = np.asarray(sum(sign * influences(known[metric], one) for sign, one in weighted))
     steps = np.diff(times)
     even = bool((steps == steps[0]).all())
@@ -145,10 +120,6 @@ def _infer(
     return Inference(
         estimate, error, estimate - quantile * error, estimate + quantile * error, p_value, len(times), even
     )
-
-
-def _plain_mean(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.mean(axis=0))
 
 
 def influences(metric: Metric, averages: Averages, step: float = 1e-4) -> np.ndarray:

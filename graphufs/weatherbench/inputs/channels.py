@@ -47,16 +47,9 @@ def vectors_in(channels: Sequence[Channel]) -> dict[Channel, tuple[int, ...]]:
 def channels_of(
     dataset: xr.Dataset, variables: Iterable[str] | None = None, levels: Iterable[float] | None = None
 ) -> tuple[Channel, ...]:
-    """The channels of a dataset, by variable and level, both ascending.
+    """The channels of a dataset in WeatherBench2's layout, by variable and level, both ascending.
 
-    Parameters
-    ----------
-    dataset
-        In WeatherBench2's layout.
-    variables
-        The variables wanted; where not given, all that lie on latitude and longitude.
-    levels
-        The levels wanted; where not given, all.
+    All levels, and all variables that lie on latitude and longitude, or those named.
 
     Raises
     ------
@@ -88,25 +81,16 @@ def pack(
     leading: Sequence[str],
     at: Mapping[str, int | slice | np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The values of a dataset as one array.
+    """The values of a dataset as one array, float32 [*leading, channel, lat, lon].
 
     Parameters
     ----------
     dataset
-        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable
-        without a leading dimension is repeated along it.
-    channels
-        What to take, in this order.
-    leading
-        Names of the dimensions in front.
+        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable that
+        has no leading dimension is repeated along it.
     at
         Positions to take along some dimensions, as for `isel`. Quicker than selecting from the dataset first, which
         takes coordinates and indexes along.
-
-    Returns
-    -------
-    np.ndarray
-        float32 [*leading, channel, lat, lon].
 
     Raises
     ------
@@ -158,16 +142,7 @@ def index_of_level(dataset: xr.Dataset, level: float | None) -> int:
 def unpack(
     values: np.ndarray, channels: Sequence[Channel], dims: Sequence[str]
 ) -> tuple[dict[str, tuple[tuple[str, ...], np.ndarray]], np.ndarray]:
-    """The variables of an array with a channel axis, ready for `xr.Dataset`.
-
-    Parameters
-    ----------
-    values
-        With the axes `dims`, one of which is "channel".
-    channels
-        The channels along that axis.
-    dims
-        The names of the axes.
+    """The variables of an array with the axes `dims`, one of them "channel", ready for `xr.Dataset`.
 
     Returns
     -------

@@ -96,10 +96,6 @@ def relative_humidity(x: xr.Dataset) -> xr.DataArray:
     return x[Q] / (1 - x[Q]) / (0.622 * saturation / (x["level"] - saturation))
 
 
-def _magnitude_at_10m(x: xr.Dataset) -> xr.DataArray:
-    return _magnitude(x[f"10m_{U}"], x[f"10m_{V}"])
-
-
 def _accumulation(recipe: DerivedVariable) -> Compute:
     """From a running total, or from shorter accumulations where the recipe has their hours."""
     source = recipe.inputs[0]
@@ -110,7 +106,7 @@ def _accumulation(recipe: DerivedVariable) -> Compute:
 
 COMPUTE: dict[str, Compute] = {
     "wind_speed": lambda x: _magnitude(x[U], x[V]),
-    "10m_wind_speed": _magnitude_at_10m,
+    "10m_wind_speed": lambda x: _magnitude(x[f"10m_{U}"], x[f"10m_{V}"]),
     "divergence": divergence,
     "vorticity": vorticity,
     "vertical_velocity": vertical_velocity,

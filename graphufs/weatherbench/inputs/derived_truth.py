@@ -16,16 +16,9 @@ from graphufs.weatherbench.inputs.truth import Truth
 class DerivedTruth:
     """A truth whose derived channels are computed as it is read.
 
-    Precipitation is added up over the stamps before; a stamp counts only if these are there too.
-
-    Parameters
-    ----------
-    make
-        Gives the truth of some channels, none of them derived.
-    channels
-        All wanted ones, in this order.
-    derived
-        The names of `DERIVED_VARIABLES` that make those of them which are derived; none of these needs a whole column.
+    Precipitation is added up over the stamps before; a stamp counts only if these are there too. `make` gives the truth
+    of channels none of which is derived; `derived` names the `DERIVED_VARIABLES` that make the others, none of which
+    needs a whole column.
     """
 
     def __init__(

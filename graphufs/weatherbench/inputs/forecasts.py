@@ -24,16 +24,12 @@ if TYPE_CHECKING:
 
 
 class Forecasts:
-    """Forecasts in WeatherBench2's layout, read one initial time at a time.
+    """Forecasts in WeatherBench2's layout, read one initial time at a time; all variables and levels, or those named.
 
     Parameters
     ----------
     dataset
-        The store, opened lazily.
-    variables, levels
-        What to score; where not given, everything there.
-    origin
-        What to call the store in messages.
+        The store, opened lazily, which messages call `origin`.
     derived
         Variables to make of others (`graphufs.weatherbench.inputs.derived`).
     by_valid
@@ -45,8 +41,6 @@ class Forecasts:
     UserError
         If the dataset deviates from the layout: the message names the defect.
     """
-
-    by_valid = False
 
     def __init__(
         self,

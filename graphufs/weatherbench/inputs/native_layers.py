@@ -22,14 +22,8 @@ def as_levels(native: Mapping[float, float], source: str) -> str:
 
     A layer may stand for a level where its pressure stays within 8 % of the level's for surface pressures from 900
     to 1050 hPa, that is over ground up to about 1 km: Replay's layer "500" runs from 469 to 524 hPa there. The lowest
-    layers, which follow the ground, may not ("1000" is 1 hPa above the ground wherever that is).
-
-    Parameters
-    ----------
-    native
-        The layers' reference pressures by the level they are called by, hPa.
-    source
-        The address of the Replay store.
+    layers, which follow the ground, may not ("1000" is 1 hPa above the ground wherever that is). `native` has the
+    layers' reference pressures by the level they are called by, hPa; `source` is the address of the Replay store.
 
     Raises
     ------

@@ -49,16 +49,8 @@ class ClimatologyReader(Protocol):
 class DatasetTruth:
     """Truth from a dataset in WeatherBench2's observation layout: (time, [level], latitude, longitude).
 
-    Parameters
-    ----------
-    dataset
-        The observations.
-    channels
-        What to read; where not given, everything there.
-    grid
-        The grid to bring latitudes to; where not given, the dataset's own.
-    derived
-        Variables to make of others (`graphufs.weatherbench.inputs.derived`).
+    Where not given, `channels` are all that are there, and `grid`, whose latitudes it is brought to, its own. `derived`
+    names variables to make of others (`graphufs.weatherbench.inputs.derived`).
     """
 
     def __init__(
@@ -146,16 +138,8 @@ def require_channels(
 class PreparedTruth:
     """Truth from the prepared data of an experiment, in WeatherBench2's names and units.
 
-    Times at which one of these channels' variables had NaN where it must not are left out of `stamps`.
-
-    Parameters
-    ----------
-    prepared
-        The prepared data.
-    channels
-        What to read.
-    grid
-        The grid to bring latitudes to; where not given, the data's own.
+    Times at which one of these channels' variables had NaN where it must not are left out of `stamps`. Latitudes are
+    brought to those of `grid`, where one is given.
     """
 
     def __init__(self, prepared: PreparedData, channels: Sequence[Channel], grid: Grid | None = None) -> None:

@@ -27,13 +27,7 @@ ORDER = (
 
 
 class Tiles:
-    """A grid cut up for weighted sums over regions.
-
-    Parameters
-    ----------
-    weights
-        float64 [region, lat, lon], at least 0.
-    """
+    """A grid cut up for weighted sums over regions, whose weights are float64 [region, lat, lon], at least 0."""
 
     def __init__(self, weights: np.ndarray) -> None:
         patterns: list[np.ndarray] = []
@@ -52,20 +46,10 @@ class Tiles:
         self._runs = _runs(np.where(used, labels.reshape(used.shape), -1))
 
     def sums(self, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray, channel: int) -> np.ndarray:
-        """The sums of weight times statistic, all in float64.
+        """The sums of weight times statistic of one channel, all in float64 [`ORDER`, lead, region].
 
-        Parameters
-        ----------
-        forecast, truth, climatology
-            float32 [lead, channel, lat, lon], C-contiguous and writable. Values at points without any weight do not
-            matter.
-        channel
-            Which channel.
-
-        Returns
-        -------
-        np.ndarray
-            float64 [`ORDER`, lead, region]. Of a lead with values that are not finite, any of the sums may be NaN.
+        The fields are float32 [lead, channel, lat, lon], C-contiguous and writable. Values at points without any weight
+        do not matter. Of a lead with values that are not finite, any of the sums may be NaN.
         """
         tiles = np.zeros((len(self._patterns), len(forecast), self._members.shape[1], len(ORDER)))
         for pattern, into in zip(self._patterns, tiles, strict=True):

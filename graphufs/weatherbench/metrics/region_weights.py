@@ -29,14 +29,12 @@ def region_weights(
     mask: np.ndarray | None = None,
     convention: Convention = DEFAULT,
 ) -> np.ndarray:
-    """Weights of all grid points for each region.
+    """Weights of all grid points for each region, float64 [region, lat, lon], at least 0.
+
+    A region without a point on this grid has 0 throughout. Longitudes run from 0 to 360 degrees.
 
     Parameters
     ----------
-    latitude, longitude
-        Degrees; longitude from 0 to 360.
-    names
-        The regions.
     land_sea_mask
         The fraction of land, [lat, lon], for land versions. WeatherBench2 multiplies weights by it; WeatherBench-X
         takes every point where it is above 0.
@@ -44,11 +42,6 @@ def region_weights(
         bool [lat, lon]: points that are False have weight 0 in all regions.
     convention
         Whose regions, area weights and land versions.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [region, lat, lon], at least 0. A region without a point on this grid has 0 throughout.
 
     Raises
     ------

@@ -21,19 +21,10 @@ DRY_FRACTIONS = (0.1, 0.85)
 
 
 def penalties(dry_fraction: np.ndarray, convention: Convention = DEFAULT) -> np.ndarray:
-    """S by categories of forecast and truth and by point, float64 [4, 4, lat, lon].
+    """S by categories of forecast and truth and by point, float64 [4, 4, lat, lon], from p [lat, lon].
 
-    Parameters
-    ----------
-    dry_fraction
-        The probability p of dry weather, [lat, lon].
-    convention
-        Whose limits of p.
-
-    Returns
-    -------
-    np.ndarray
-        The fourth category, "none", costs nothing. NaN at points where the score is not defined.
+    The fourth category, "none", costs nothing. NaN at points where the score is not defined: the limits of p are the
+    convention's.
     """
     p = np.asarray(dry_fraction, np.float64)
     low, high = DRY_FRACTIONS
@@ -70,19 +61,9 @@ class SeepsThresholds:
 
 
 def seeps(forecast: np.ndarray, truth: np.ndarray, thresholds: SeepsThresholds) -> np.ndarray:
-    """The score at each point, float64 [..., lat, lon].
+    """The score at each point, float64 [..., lat, lon], of accumulations in metres at the thresholds' valid times.
 
-    Parameters
-    ----------
-    forecast, truth
-        Accumulations in metres, [..., lat, lon].
-    thresholds
-        At the same valid times.
-
-    Returns
-    -------
-    np.ndarray
-        0 for a forecast in the right category; NaN where forecast or truth is NaN or the score is not defined.
+    0 for a forecast in the right category; NaN where forecast or truth is NaN or the score is not defined.
     """
     rows, columns = np.indices(thresholds.penalties.shape[2:])
     found = thresholds.penalties[thresholds.categories(forecast), thresholds.categories(truth), rows, columns]

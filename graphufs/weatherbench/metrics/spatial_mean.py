@@ -10,18 +10,11 @@ from graphufs.weatherbench.metrics.kernel import Tiles
 
 
 class SpatialMean:
-    """Weighted means over regions of the grid: <x>_R = sum(w_R x) / sum(w_R).
+    """Weighted means over regions of the grid: <x>_R = sum(w_R x) / sum(w_R), weights [region, lat, lon], at least 0.
 
     A point of weight 0 has no influence, whatever its value. Of the other points, a NaN makes the mean NaN, or,
     with `skipna`, is left out of both sums (the mean is then NaN only where no point is left). A region without a
     point of positive weight has the mean NaN.
-
-    Parameters
-    ----------
-    weights
-        [region, lat, lon], at least 0.
-    skipna
-        Whether to leave NaN out.
     """
 
     def __init__(self, weights: np.ndarray, *, skipna: bool = False) -> None:
@@ -47,16 +40,8 @@ class SpatialMean:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The means of all statistics in `graphufs.weatherbench.metrics.kernel.ORDER` of one channel.
 
-        Parameters
-        ----------
-        forecast, truth, climatology
-            float32 [lead, channel, lat, lon].
-
-        Returns
-        -------
-        tuple
-            float64 [statistic, lead, region]; and bool [lead], False where these cannot be trusted as NaN or infinity
-            is among the values.
+        Fields are float32 [lead, channel, lat, lon], means float64 [statistic, lead, region]; with them comes bool
+        [lead], False where these cannot be trusted as NaN or infinity is among the values.
         """
         sums = self._tiles.sums(forecast, truth, climatology, channel)
         with np.errstate(invalid="ignore"):

@@ -11,8 +11,8 @@ against a look-alike of that interface (tests/official), whose scores equal the 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,28 +46,6 @@ METRICS = ("acc", "bias", "mae", "mse", "seeps_24hr", "seeps_6hr")
 """What both score."""
 
 
-@dataclass(frozen=True)
-class Files:
-    """What the official engine is to score, and how."""
-
-    forecast: str
-    truth: str
-    climatology: str
-    variables: tuple[str, ...]
-    """Those in the files; derived ones are named in `derived`."""
-    levels: tuple[float, ...]
-    regions: tuple[str, ...]
-    period: tuple[np.datetime64, np.datetime64]
-    """The first and last initial time."""
-    skipna: bool = False
-    by_valid: bool = False
-    rename: Mapping[str, str] = field(default_factory=dict)
-    pressure_level_suffixes: bool = False
-    derived: tuple[str, ...] = ()
-    land_sea_mask: str | None = None
-    seeps: str | None = None
-
-
 class Difference(NamedTuple):
     """How far two engines are apart for a variable and a metric, over all regions, leads and levels."""
 
@@ -94,8 +72,11 @@ def require() -> None:
         raise UserError(INSTALL)
 
 
-def run(files: Files, folder: Path) -> xr.Dataset:
-    """Let the official engine score files; its results, which also lie in `folder`.
+def run(stores: StorePaths, wanted: ScoreRequest, folder: Path) -> xr.Dataset:
+    """Let the official engine score stores; its results, which also lie in `folder`.
+
+    The request names its variables (those in the files; derived ones are named in `derived`), levels, regions and
+    period: nothing is found out here.
 
     Raises
     ------
@@ -105,31 +86,33 @@ def run(files: Files, folder: Path) -> xr.Dataset:
     require()
     try:
         config, evaluation = (importlib.import_module(f"{PACKAGE}.{name}") for name in ("config", "evaluation"))
-        metrics = _metrics(files, evaluation)
-        regions = _regions(files)
-        derived = importlib.import_module(f"{PACKAGE}.derived_variables").DERIVED_VARIABLE_DICT if files.derived else {}
+        metrics = _metrics(stores, wanted, evaluation)
+        regions = _regions(stores, wanted)
+        derived = (
+            importlib.import_module(f"{PACKAGE}.derived_variables").DERIVED_VARIABLE_DICT if wanted.derived else {}
+        )
     except (ImportError, AttributeError) as error:
         raise UserError(f"the package {PACKAGE} is there but cannot be imported ({error}); {INSTALL}") from error
-    if lacking := [name for name in files.derived if name not in derived]:
+    if lacking := [name for name in wanted.derived if name not in derived]:
         raise UserError(f"the official engine knows no derived variable {', '.join(lacking)}; leave it out")
     folder.mkdir(parents=True, exist_ok=True)
-    first, last = (str(time.astype("datetime64[s]")) for time in files.period)
+    first, last = (str(time.astype("datetime64[s]")) for time in wanted.period or ())
     data = config.Data(
         selection=config.Selection(
-            variables=list(files.variables),
-            levels=[int(level) if float(level).is_integer() else level for level in files.levels] or None,
+            variables=list(wanted.variables or ()),
+            levels=[int(level) if float(level).is_integer() else level for level in wanted.levels or ()] or None,
             time_slice=slice(first, last),
         ),
         paths=config.Paths(
-            forecast=files.forecast, obs=files.truth, climatology=files.climatology, output_dir=str(folder)
+            forecast=stores.forecast, obs=stores.truth, climatology=stores.climatology, output_dir=str(folder)
         ),
-        by_init=not files.by_valid,
-        rename_variables=dict(files.rename) or None,
-        pressure_level_suffixes=files.pressure_level_suffixes,
+        by_init=not wanted.by_valid,
+        rename_variables=dict(stores.rename) or None,
+        pressure_level_suffixes=stores.pressure_level_suffixes,
     )
-    wanted = config.Eval(metrics=metrics, regions=regions, derived_variables={n: derived[n] for n in files.derived})
+    scored = config.Eval(metrics=metrics, regions=regions, derived_variables={n: derived[n] for n in wanted.derived})
     try:
-        evaluation.evaluate_in_memory(data, {CONFIG: wanted}, skipna=files.skipna)
+        evaluation.evaluate_in_memory(data, {CONFIG: scored}, skipna=wanted.skipna)
     # the official code raises what its libraries raise: all of it is told, none of it is ours
     except Exception as error:
         raise UserError(f"the official engine failed ({type(error).__name__}: {error})") from error
@@ -137,13 +120,14 @@ def run(files: Files, folder: Path) -> xr.Dataset:
         return results.load()
 
 
-def _metrics(files: Files, evaluation: Any) -> dict[str, Any]:
+def _metrics(stores: StorePaths, wanted: ScoreRequest, evaluation: Any) -> dict[str, Any]:
     official = importlib.import_module(f"{PACKAGE}.metrics")
-    climatology = evaluation.make_latitude_increasing(open_zarr(files.climatology))
+    climatology = evaluation.make_latitude_increasing(open_zarr(stores.climatology))
+    variables = wanted.variables or ()
     vectors = [
         official.WindVectorMSE(u_name=u, v_name=v, vector_name=name)
         for name, (u, v) in VECTORS.items()
-        if u in files.variables and v in files.variables
+        if u in variables and v in variables
     ]
     metrics = {
         "mse": official.MSE(wind_vector_mse=vectors),
@@ -152,26 +136,26 @@ def _metrics(files: Files, evaluation: Any) -> dict[str, Any]:
         "mae": official.MAE(),
     }
     thresholds = climatology
-    if files.seeps is not None:
-        thresholds = evaluation.make_latitude_increasing(open_zarr(files.seeps))
+    if stores.seeps is not None:
+        thresholds = evaluation.make_latitude_increasing(open_zarr(stores.seeps))
     for name, dry in DRY_METRES.items():
-        if name in files.variables and f"{name}_seeps_threshold" in thresholds:
+        if name in variables and f"{name}_seeps_threshold" in thresholds:
             metrics[f"seeps_{name.rsplit('_', 1)[1]}"] = official.SEEPS(
                 climatology=thresholds, precip_name=name, dry_threshold_mm=1000 * dry
             )
     return metrics
 
 
-def _regions(files: Files) -> dict[str, Any]:
+def _regions(stores: StorePaths, wanted: ScoreRequest) -> dict[str, Any]:
     official = importlib.import_module(f"{PACKAGE}.regions")
-    land = None
-    if any(name.endswith(LAND) for name in files.regions):
+    land, names = None, wanted.regions or ()
+    if any(name.endswith(LAND) for name in names):
         evaluation = importlib.import_module(f"{PACKAGE}.evaluation")
-        dataset = evaluation.make_latitude_increasing(open_zarr(files.land_sea_mask or files.truth))
+        dataset = evaluation.make_latitude_increasing(open_zarr(stores.land_sea_mask or stores.truth))
         mask = dataset["land_sea_mask"].compute()
         land = official.LandRegion(land_sea_mask=mask)
     made = {}
-    for name in files.regions:
+    for name in names:
         region = official.SliceRegion(**_slices(REGIONS["WeatherBench2"][name.removesuffix(LAND)]))
         made[name] = official.CombinedRegion(regions=[region, land]) if name.endswith(LAND) else region
     return made
@@ -246,29 +230,19 @@ def compare_stores(
     made = {DERIVED_VARIABLES[name].variable for name in wanted.derived}
     variables = sorted({name for name, _ in axes.channels} - made - set(VECTORS))
     levels = sorted({level for _, level in axes.channels if level is not None})
-    forecast, rename, suffixes = stores.forecast, stores.rename, stores.pressure_level_suffixes
     copy = folder / ".forecasts-for-the-official-engine.zarr"
     try:
         if outcome.excluded:
             there = opened.forecast["time"].values
             write_zarr(copy, {None: opened.forecast.isel(time=np.isin(there, times)).load()})
-            forecast, rename, suffixes = str(copy), {}, False
-        files = Files(
-            forecast,
-            stores.truth,
-            stores.climatology,
-            tuple(variables),
-            tuple(levels),
-            axes.regions,
-            (times.min(), times.max()),
-            skipna=wanted.skipna,
-            by_valid=wanted.by_valid,
-            rename=rename,
-            pressure_level_suffixes=suffixes,
-            derived=wanted.derived,
-            land_sea_mask=stores.land_sea_mask,
-            seeps=stores.seeps,
+            stores = replace(stores, forecast=str(copy), rename={}, pressure_level_suffixes=False)
+        asked = replace(
+            wanted,
+            variables=tuple(variables),
+            levels=tuple(levels),
+            regions=axes.regions,
+            period=(times.min(), times.max()),
         )
-        return table(differences(weatherbench2_results(state), run(files, folder)))
+        return table(differences(weatherbench2_results(state), run(stores, asked, folder)))
     finally:
         remove_folder(copy)

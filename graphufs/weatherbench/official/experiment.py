@@ -20,10 +20,11 @@ from graphufs.vocabulary.conventions import DEFAULT
 from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day
 from graphufs.weatherbench.inputs.channels import Channel, unpack
 from graphufs.weatherbench.inputs.layout_checks import grid_of
-from graphufs.weatherbench.official.engine import Files, differences, require, run, table
+from graphufs.weatherbench.official.engine import differences, require, run, table
 from graphufs.weatherbench.references import Reference, open_reference
 from graphufs.weatherbench.results.official_files import weatherbench2_results
 from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths
 from graphufs.weatherbench.scoring.score import FORECAST
 
 
@@ -56,17 +57,19 @@ def compare(experiment: Experiment, root: Path, truth: str) -> Table:
     try:
         write_zarr(copies / "truth.zarr", {None: _truth(what, valid)})
         channels = what.forecasts.channels
-        files = Files(
+        stores = StorePaths(
             _forecast(what, times, layout, copies / "forecast.zarr", whole=not options.derived),
             str(copies / "truth.zarr"),
             _climatology(what, valid, copies / "climatology.zarr"),
+        )
+        wanted = ScoreRequest(
             tuple(sorted({name for name, _ in channels})),
             tuple(sorted({level for _, level in channels if level is not None})),
-            state.axes.regions,
-            (times.min(), times.max()),
+            regions=state.axes.regions,
             skipna=options.skipna,
+            period=(times.min(), times.max()),
         )
-        return table(differences(weatherbench2_results(state), run(files, folder)))
+        return table(differences(weatherbench2_results(state), run(stores, wanted, folder)))
     finally:
         remove_folder(copies)
 

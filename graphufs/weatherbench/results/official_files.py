@@ -28,14 +28,8 @@ WEATHERBENCH_X_NAMES = {"forecast_activity": "prediction_activity"}
 def weatherbench2_results(state: ScoreState, *, by_initial_time: bool = False, by_valid: bool = False) -> xr.Dataset:
     """The scores of a state as WeatherBench2 writes them.
 
-    Parameters
-    ----------
-    state
-        The state of one forecast.
-    by_initial_time
-        Whether to give the scores of each initial time, on the dimension init_time, instead of their mean.
-    by_valid
-        Whether what the state knows as initial times are valid times, which lie on the dimension time.
+    With `by_initial_time` those of each initial time, on the dimension init_time, instead of their mean. With
+    `by_valid` what the state knows as initial times are valid times, which lie on the dimension time.
     """
     axes = state.axes
     scores = state.by_initial_time() if by_initial_time else state.finalize()

@@ -34,17 +34,7 @@ DIAGNOSTICS = "diagnostics"
 
 
 class Scores:
-    """Scores by forecast, metric, channel and lead; and the states behind them.
-
-    Parameters
-    ----------
-    dataset
-        The root group.
-    statistics
-        The group of statistics.
-    diagnostics
-        The group of maps and spectra.
-    """
+    """Scores by forecast, metric, channel and lead; and the states behind them: groups of a store."""
 
     def __init__(self, dataset: xr.Dataset, statistics: xr.Dataset, diagnostics: xr.Dataset | None = None) -> None:
         self.dataset = dataset
@@ -59,18 +49,10 @@ class Scores:
         variable_attributes: Mapping[str, Mapping[str, Any]],
         diagnostics: xr.Dataset | None = None,
     ) -> Scores:
-        """Finish the scores of states that share their initial times.
+        """Finish the scores of states, by name of the forecast, that share their initial times.
 
-        Parameters
-        ----------
-        states
-            By name of the forecast.
-        attributes
-            What to record with the scores.
-        variable_attributes
-            The attributes of each variable: its unit and long name.
-        diagnostics
-            Maps and spectra over the same initial times.
+        `attributes` are recorded with the scores, those of each variable are its unit and long name. `diagnostics` are
+        maps and spectra over the same initial times.
         """
         times = require_same_times(states)
         axes = next(iter(states.values())).axes

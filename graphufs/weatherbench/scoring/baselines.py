@@ -69,35 +69,18 @@ def lag_correlation(
     samples: int = 400,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """How far anomalies resemble those of some time before, by lead and channel.
+    """How far anomalies resemble those of some time before, float64 [lead, channel] within [0, 1].
 
     With a the anomaly from the climatology and <x> the global mean,
 
         r(L) = sum_t <a(t) a(t+L)> / sqrt(sum_t <a(t)^2> sum_t <a(t+L)^2>).
 
+    A negative correlation is no reason to turn an anomaly over, and counts as 0, as where there is no pair of times.
     A climatology of few years holds some of their own anomalies, so that r comes out a little low (0.1 where it is
     0.43, for a single year of synthetic red noise). The baseline's RMSE hardly notices (1 % there).
 
-    Parameters
-    ----------
-    truth, climatology
-        Both with the same channels.
-    stamps
-        The times to learn from: t and t+L are both taken from these.
-    leads
-        timedelta64 [lead].
-    means
-        The spatial mean of each channel; its first region counts.
-    samples
-        About how many initial times to use, spread evenly and over all hours of the day.
-    progress
-        Called with the number of initial times done and of all.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [lead, channel] within [0, 1]: a negative correlation is no reason to turn an anomaly over. 0 where
-        there is no pair of times.
+    Both t and t+L are taken from `stamps`, from about so many `samples` of initial times, spread evenly and over all
+    hours of the day. `means` has the spatial mean of each channel, of which the first region counts.
     """
     stamps = np.sort(np.asarray(stamps, "datetime64[ns]"))
     channels = len(truth.channels)

@@ -24,19 +24,7 @@ MAPS = ("rmse", "bias")
 
 
 class Diagnostics:
-    """Maps and spectra of the emulator's forecasts; an `Observer` of `score`.
-
-    Parameters
-    ----------
-    channels, grid
-        Of the forecasts.
-    leads
-        Those to keep.
-    every_lead
-        All leads of the forecasts.
-    convention, skipna
-        As for the scores.
-    """
+    """Maps and spectra of the emulator's forecasts at `leads`, some of `every_lead`; an `Observer` of `score`."""
 
     def __init__(
         self,
@@ -73,10 +61,6 @@ class Diagnostics:
         sums = self.maps.sums.get(FORECAST)
         return np.array([], "datetime64[ns]") if sums is None else sums.initial_times
 
-    def _sums(self) -> dict[str, FieldSums]:
-        of_spectra = {} if self.spectra is None else {f"spectrum_{k}": v for k, v in self.spectra.sums.items()}
-        return {"maps": self.maps.sums[FORECAST], **of_spectra}
-
     def dataset(self) -> xr.Dataset:
         """All sums, with what it takes to go on from them."""
         axes = {
@@ -85,7 +69,8 @@ class Diagnostics:
             f"spectrum_{TRUTH}": ("lead_time", "channel", "latitude", "zonal_wavenumber"),
         }
         variables, checksums = {}, {}
-        for name, sums in self._sums().items():
+        of_spectra = {} if self.spectra is None else {f"spectrum_{k}": v for k, v in self.spectra.sums.items()}
+        for name, sums in {"maps": self.maps.sums[FORECAST], **of_spectra}.items():
             for part, values in sums.arrays().items():
                 variables[name if part == "sum" else f"{name}_{part}"] = (axes[name], values)
             checksums[name] = sums.checksum()

@@ -15,15 +15,7 @@ from graphufs.errors import UserError
 
 
 class FieldSums:
-    """The sum of fields of one shape over initial times.
-
-    Parameters
-    ----------
-    shape
-        Of one field.
-    skipna
-        Whether NaN is left out, point by point.
-    """
+    """The sum of fields of one shape over initial times; with `skipna`, NaN is left out, point by point."""
 
     def __init__(self, shape: tuple[int, ...], *, skipna: bool = False) -> None:
         self.skipna = skipna

@@ -18,18 +18,10 @@ METRICS = ("rmse", "mse", "mae", "bias")
 
 
 class Maps:
-    """Keeps pointwise statistics summed over initial times; an `Observer` of `score`.
+    """Keeps pointwise statistics summed over initial times, for maps of `METRICS`; an `Observer` of `score`.
 
-    Memory is 8 bytes for each forecast, statistic, lead, channel and point, whatever the number of initial times.
-
-    Parameters
-    ----------
-    channels, grid, leads
-        Of the forecasts.
-    metrics
-        Which maps; see `METRICS`.
-    skipna
-        Whether NaN is left out of the mean over initial times.
+    Memory is 8 bytes for each forecast, statistic, lead, channel and point, whatever the number of initial times. With
+    `skipna`, NaN is left out of the mean over initial times.
     """
 
     def __init__(

@@ -46,19 +46,6 @@ def split(times: np.ndarray, parts: int) -> list[np.ndarray]:
     return np.array_split(np.sort(times), max(1, min(parts, len(times) // SMALLEST)))
 
 
-class ProgressCounter:
-    """Adds up the progress of shares that are computed at once."""
-
-    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self._progress, self._total, self._done, self._lock = progress, total, 0, Lock()
-
-    def add(self, number: int = 1) -> None:
-        """Some more initial times are done."""
-        with self._lock:
-            self._done += number
-            self._progress(self._done, self._total)
-
-
 def score_in_shares(
     times: np.ndarray,
     here: Callable[[np.ndarray, Callable[[], None]], R],
@@ -69,18 +56,14 @@ def score_in_shares(
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> R:
-    """What comes of all initial times, merged in their order.
+    """What comes of all initial times, datetime64[ns] [time], merged in their order.
 
     Parameters
     ----------
-    times
-        The initial times, datetime64[ns] [time].
     here
         Scores some of them in this process and calls its second argument after each.
     there
         Does the same on a dask worker: importable, or a partial of such with small arguments.
-    merge
-        Makes one of what comes of two shares.
     threads
         How many to use where there are no workers (`graphufs.parallel.over`).
     progress
@@ -93,12 +76,18 @@ def score_in_shares(
     """
     client = parallel.current()
     parts = threads if client is None else PER_WORKER * sum(client.nthreads().values())
-    pieces, count = split(times, parts), ProgressCounter(progress, len(times))
+    pieces, done, lock = split(times, parts), 0, Lock()
+
+    def count(number: int) -> None:
+        nonlocal done
+        with lock:
+            done += number
+            progress(done, len(times))
 
     def advance() -> None:
         if should_stop():
             raise Stopped(STOPPED)
-        count.add()
+        count(1)
 
     if client is None and len(pieces) == 1:
         return here(pieces[0], advance)
@@ -115,7 +104,7 @@ def score_in_shares(
         for number, result in computing:
             found[number] = result
             if client is not None:
-                count.add(len(pieces[number]))
+                count(len(pieces[number]))
     return reduce(merge, [found[number] for number in range(len(pieces))])
 
 

@@ -141,39 +141,24 @@ def score(
     observers: Sequence[Observer] = (),
     after_each: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, ScoreState]:
-    """Score forecasts and baselines from the same initial times.
+    """Score forecasts and baselines from the same initial times; the states by name, the forecasts' as `emulator`.
+
+    Forecasts, truth and climatology have the same channels, on the same grid.
 
     Parameters
     ----------
-    forecasts, truth, climatology
-        All with the same channels, on the same grid.
     initial_times
-        Which initial times; the truth must be complete for these (`usable_initial_times`).
-    baselines
-        The baselines by name.
+        The truth must be complete for these (`usable_initial_times`).
     statistics
         Which statistics to keep. SEEPS is added where `seeps` is given.
-    regions
-        The regions to average over.
     land_sea_mask
         The fraction of land, [lat, lon] on the forecasts' grid, for land versions of regions.
     vectors
         Whether wind vectors are scored too, as channels of their own after the others.
-    seeps
-        The thresholds of precipitation categories.
-    convention
-        Whose regions, weights and metrics.
     skipna
         Whether NaN in a field is left out of spatial means instead of making them NaN.
-    observers
-        Shown every field that is scored.
     after_each
         Called with the number of initial times done and of all.
-
-    Returns
-    -------
-    dict
-        The state of the forecasts, as `emulator`, and of each baseline.
     """
     if seeps is not None:
         statistics = [*statistics, "seeps"]
@@ -233,25 +218,11 @@ def average(
     vectors: Sequence[Sequence[int]] = (),
     seeps: Mapping[int, SeepsThresholds] | None = None,
 ) -> np.ndarray:
-    """Spatial means of the statistics of one initial time.
+    """Spatial means of the statistics of one initial time, float64 [statistic, lead, channel, region].
 
-    Parameters
-    ----------
-    forecast, truth, climatology
-        At the same valid times.
-    axes
-        What to compute. Its channels are those of the fields and then the vectors.
-    means
-        The spatial mean of each channel.
-    vectors
-        The positions of each vector's components among the fields' channels.
-    seeps
-        Thresholds by position of the channel.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [statistic, lead, channel, region]; NaN where a statistic is not defined for a channel.
+    They are NaN where a statistic is not defined for a channel. The channels of `axes`, for each of which there is one
+    of `means`, are those of the fields and then the vectors, given by the positions of their components among the
+    former. SEEPS' thresholds are by position too.
     """
     averages = np.full(axes.shape, np.nan)
     compiled = [(row, ORDER.index(name)) for row, name in enumerate(axes.statistics) if name in ORDER]

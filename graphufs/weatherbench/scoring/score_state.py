@@ -137,16 +137,10 @@ class ScoreState:
         return {name: stacked[:, position] for position, name in enumerate(self.axes.statistics)}
 
     def finalize(self, metrics: Sequence[str] | None = None, *, skipna: bool | None = None) -> dict[str, np.ndarray]:
-        """The scores by metric, each float64 [lead, channel, region].
+        """The scores by metric, all that the statistics allow or those named, each float64 [lead, channel, region].
 
-        Whatever the order of updates and merges was, the sums run in the order of the initial times.
-
-        Parameters
-        ----------
-        metrics
-            Which; where not given, all that the statistics allow.
-        skipna
-            Whether initial times whose score is NaN are left out; where not given, as in the spatial means.
+        Whatever the order of updates and merges was, the sums run in the order of the initial times. With `skipna`,
+        initial times whose score is NaN are left out; where not given, that is as in the spatial means.
 
         Raises
         ------

@@ -30,19 +30,9 @@ def circumference(latitude: np.ndarray) -> np.ndarray:
 
 
 def zonal_energy_spectrum(field: np.ndarray, latitude: np.ndarray) -> np.ndarray:
-    """The spectrum along longitude.
+    """The spectrum along longitude, float64 [..., lat, wavenumber], wavenumbers 0 to L // 2.
 
-    Parameters
-    ----------
-    field
-        [..., lat, lon], on evenly spaced longitudes all around.
-    latitude
-        [lat], degrees.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [..., lat, wavenumber], wavenumbers 0 to L // 2.
+    `field` is [..., lat, lon] on evenly spaced longitudes all around, `latitude` [lat] in degrees.
     """
     amplitude = np.fft.rfft(np.asarray(field, np.float64), axis=-1, norm="forward")
     energy = amplitude.real**2 + amplitude.imag**2
@@ -66,13 +56,7 @@ def zonal_frequency(grid: Grid) -> np.ndarray:
 
 
 class Spectra:
-    """Keeps spectra of forecasts and truth summed over initial times, by lead; an `Observer` of `score`.
-
-    Parameters
-    ----------
-    channels, grid, leads
-        Of the forecasts.
-    """
+    """Keeps spectra of forecasts and truth summed over initial times, by lead; an `Observer` of `score`."""
 
     def __init__(self, channels: Sequence[Channel], grid: Grid, leads: np.ndarray) -> None:
         self.frequency = zonal_frequency(grid)

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from graphufs.storage.atomic import write_bytes, write_json
 from graphufs.storage.lock import locked
 from jobs.airflow.mirror import read
 from jobs.airflow.sites.client import Refused, SiteClient, SiteError
+from jobs.job.folder import now
 
 LARGEST = 32 * 2**20
 """Bytes of a file that is still fetched."""
@@ -35,10 +35,8 @@ def refresh(client: SiteClient, site: str, say: Callable[[str], object]) -> dict
     """
     place = read.place(site)
 
-    def waiting() -> None:
-        say("waiting for another task that fetches from the same site")
-
-    with locked(place, should_stop=lambda: False, waiting=waiting):
+    told = "waiting for another task that fetches from the same site"
+    with locked(place, should_stop=lambda: False, waiting=lambda: say(told)):
         before = {one["path"]: one for one in (read.catalogue(site) or {}).get("files", ())}
         content = client.run("show")
         kept, left_out, fetched = [], [], 0
@@ -60,8 +58,7 @@ def refresh(client: SiteClient, site: str, say: Callable[[str], object]) -> dict
             size += one["bytes"]
         if left_out:
             say(f"{len(left_out)} files are too large to be fetched: {', '.join(left_out[:10])}")
-        mirrored_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        content = {**content, "files": kept, "left_out": left_out, "mirrored": mirrored_at}
+        content = {**content, "files": kept, "left_out": left_out, "mirrored": now()}
         write_json(place / read.CATALOGUE, content)
         _remove_others(place / read.FILES, {one["path"] for one in kept})
     counts = {name: len(content.get(name, ())) for name in ("models", "runs", "files")}

@@ -34,12 +34,8 @@ class JobOperator(BaseOperator):
 
     Parameters
     ----------
-    step
-        The step, as in `graphufs-jobs submit`.
     experiment
         The name of a shipped experiment, the path of a YAML file, or the YAML itself.
-    site
-        The site's name.
     overrides
         Overrides of the experiment, as in `training.batch_size=8`.
     job_resources
@@ -49,9 +45,7 @@ class JobOperator(BaseOperator):
     deadline
         Time, or hours, after which the job is cancelled and the task fails, waiting in the queue included; None: never.
     force
-        Do finished work again. Matters only with a key of one's own.
-    key
-        The job's key. None: made of DAG, run, task and map index.
+        Do finished work again. Matters only with a `key` of one's own.
     wanted
         Whether there is anything to do; False: the task is skipped.
     skip_without

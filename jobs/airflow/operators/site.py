@@ -19,15 +19,7 @@ PREFLIGHT = 900.0
 
 
 class SiteCommand(BaseOperator):
-    """Ask a site; `ask` says what.
-
-    Parameters
-    ----------
-    site
-        The site's name.
-    patience
-        How long to wait for a site that is unreachable.
-    """
+    """Ask a site; `ask` says what. A site that cannot be asked is waited for as long as `patience` says."""
 
     template_fields: Sequence[str] = ("site",)
     ui_color = "#eef3db"

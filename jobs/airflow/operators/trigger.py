@@ -49,14 +49,10 @@ _kills: set[asyncio.Task[None]] = set()
 
 
 class JobTrigger(BaseTrigger):
-    """Wait for a job.
+    """Wait for a job of a site.
 
     Parameters
     ----------
-    site
-        The site's name.
-    key
-        The job's key.
     cursor
         How far the log was read already.
     deadline
@@ -259,15 +255,7 @@ class JobTrigger(BaseTrigger):
 
 
 class SiteTrigger(BaseTrigger):
-    """Wait until a site can be asked.
-
-    Parameters
-    ----------
-    site
-        The site's name.
-    deadline
-        Seconds since the epoch at which the waiting ends.
-    """
+    """Wait until a site can be asked, or for the deadline in seconds since the epoch."""
 
     def __init__(self, site: str, deadline: float | None = None) -> None:
         super().__init__()

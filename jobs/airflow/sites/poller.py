@@ -17,10 +17,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from jobs.airflow.sites.client import SiteClient, SiteError, Unreachable
+from jobs.job.folder import now
 
 log = logging.getLogger(__name__)
 LONGEST = 600.0
@@ -113,7 +113,9 @@ class Poller:
     def _ensure(self) -> None:
         if not self._running:
             # with a context of its own: what it logs belongs to no task's log
-            self._task = self._loop.create_task(self._run(), name=f"poller-{self.client.name}", context=_fresh())
+            self._task = self._loop.create_task(
+                self._run(), name=f"poller-{self.client.name}", context=contextvars.Context()
+            )
             self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -147,7 +149,7 @@ class Poller:
                     if not isinstance(error, Unreachable | SiteError):
                         log.exception("a look at site %s failed", self.client.name)
                     words = str(error) or type(error).__name__
-                    trouble = Trouble(words, trouble.since if trouble else _now())
+                    trouble = Trouble(words, trouble.since if trouble else now())
                     for one in list(self._subscribers):
                         one.inbox.put_nowait(trouble)
                     if not self._users:
@@ -221,11 +223,3 @@ def backoff(interval: float, failures: int) -> float:
     with contextlib.suppress(OverflowError):
         return min(interval * 2.0 ** min(failures - 1, 30), max(LONGEST, interval)) * random.uniform(0.5, 1.0)
     return LONGEST
-
-
-def _fresh() -> contextvars.Context:
-    return contextvars.Context()
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,15 +7,14 @@ labelled as its own. It asks the site first and Airflow after, so a job that it 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any
 
 from jobs.airflow import messages
 from jobs.airflow.keys import Origin
 from jobs.airflow.sites.client import SiteClient
+from jobs.job.folder import seconds_since
 
 ALIVE = ("running", "deferred", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting")
 """States of tasks that have, or will come back to, their job."""
@@ -44,16 +43,9 @@ class Found:
 
 
 def reconcile(client: SiteClient, instance: str, states: States, grace: float) -> Found:
-    """Compare, and cancel the orphans.
+    """Compare, and cancel the orphans that were submitted more than `grace` seconds ago.
 
-    Parameters
-    ----------
-    instance
-        This Airflow's name.
-    states
-        Gives the tasks' states, `gone` of those there are not.
-    grace
-        Seconds for which a job is left alone after its submission.
+    `instance` is this Airflow's name, `states` gives the tasks' states, `gone` of those there are not.
 
     Raises
     ------
@@ -75,7 +67,7 @@ def reconcile(client: SiteClient, instance: str, states: States, grace: float) -
         elif job["what"] == "waits for a person":
             if state == "failed":
                 found.need_a_person.append(line)
-        elif not job["over"] and job["begun"] and _age(job["begun"]) >= grace:
+        elif not job["over"] and job["begun"] and seconds_since(job["begun"]) >= grace:
             orphans.append(key)
     for start in range(0, len(orphans), AT_ONCE):
         for job in client.run("cancel", *orphans[start : start + AT_ONCE])["jobs"]:
@@ -106,7 +98,3 @@ def task_states(origins: Sequence[Origin]) -> dict[Origin, str]:
                     state = "scheduled" if going_on else "none"
                 found[Origin(dag, run, task, index)] = str(state)
     return found
-
-
-def _age(begun: str) -> float:
-    return time.time() - datetime.fromisoformat(begun).timestamp()

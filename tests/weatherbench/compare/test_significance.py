@@ -59,7 +59,7 @@ def test_a_small_paired_difference_is_found_under_large_common_noise(method: Met
     common, own = 5 + red_noise(120, 0.5, 1), 0.1 * red_noise(120, 0.2, 2)
     better, other = state(common + own - 0.1), state(common)
     found = score_difference(better, other, "mse", method=method, replicates=400)
-    assert found.significant().mean() > 0.9 and (found.estimate[found.significant()] < 0).all()
+    assert (found.p_value < 0.05).mean() > 0.9 and (found.estimate[found.p_value < 0.05] < 0).all()
     np.testing.assert_allclose(found.estimate.ravel(), own.mean(axis=0) - 0.1, rtol=1e-9)
     opposite = score_difference(other, better, "mse", method=method, replicates=400)
     np.testing.assert_allclose(opposite.high, -found.low, rtol=1e-6)
@@ -68,14 +68,14 @@ def test_a_small_paired_difference_is_found_under_large_common_noise(method: Met
 
 def test_forecasts_of_equal_skill_are_rarely_called_different() -> None:
     found = score_difference(state(5 + red_noise(160, 0.5, 3)), state(5 + red_noise(160, 0.5, 4)), "mse")
-    assert found.significant().mean() < 0.2
+    assert (found.p_value < 0.05).mean() < 0.2
 
 
 def test_a_forecast_does_not_differ_from_itself() -> None:
     one = state(5 + red_noise(20, 0.0))
     for method in ("hac", "bootstrap"):
         found = score_difference(one, one, "rmse", method=method, replicates=50)  # type: ignore[arg-type]
-        assert (found.estimate == 0).all() and not found.significant().any()
+        assert (found.estimate == 0).all() and not (found.p_value < 0.05).any()
     assert (score_difference(one, one, "rmse").p_value == 1).all()
 
 

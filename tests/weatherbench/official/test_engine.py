@@ -21,6 +21,7 @@ from graphufs.errors import UserError
 from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.official import engine as official
+from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths
 from tests.cli.test_score import IRREGULAR, LEADS, STAMPS, stores, write_zarr
 from tests.weatherbench.conftest import Made
 
@@ -56,10 +57,9 @@ def test_the_look_alike_makes_the_scores_of_the_real_package(
         times, names = forecast["time"].values, tuple(map(str, forecast.data_vars))
         levels = tuple(forecast["level"].values.astype(float))
     variables = tuple(name for name in names if name in recorded)
-    files = official.Files(
-        golden["forecast"], golden["obs"], golden["clim"], variables, levels, REGIONS, (times.min(), times.max())
-    )
-    made = official.run(files, tmp_path)
+    paths = StorePaths(golden["forecast"], golden["obs"], golden["clim"])
+    wanted = ScoreRequest(variables, levels, regions=REGIONS, period=(times.min(), times.max()))
+    made = official.run(paths, wanted, tmp_path)
     found = official.differences(made, recorded)
     assert {one.metric for one in found} >= {"mse", "mae", "bias", "acc", "seeps_24hr", "seeps_6hr"}
     assert max(one.relative for one in found) < 3e-6 and all(one.nan == 0 for one in found)
