@@ -31,7 +31,7 @@ if ! [ -x .tools/bin/uv ] || [ requirements/bootstrap.lock -nt .tools/bin/uv ]; 
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
             apt-get update -qq && apt-get install -y -qq python3-venv
         else
-            echo "setup: this Python lacks its venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2
+            echo "setup: this Python has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2
             exit 2
         fi
     fi

@@ -50,7 +50,7 @@ class ForecastWriter:
         return self._store.is_dir() and (self._done / str(first)).exists()
 
     def open(self, make_template: Callable[[], xr.Dataset], *, should_stop: Callable[[], bool]) -> None:
-        """Make the store from an empty dataset of `template`, if nobody has yet; to be called once before `write`.
+        """Make the store from an empty dataset of `template`, if it does not exist; to be called once before `write`.
 
         Raises
         ------

@@ -28,7 +28,7 @@ WIDTH, HEIGHT, LABELS, TOP, BOTTOM = 0.78, 0.40, 2.5, 0.34, 0.62
 def scorecard(comparison: Comparison, scores: Scores, leads: list[np.timedelta64], region: str = "global") -> str:
     """The scorecard of A against B as SVG, a column for each of `leads`.
 
-    Each box has A's score, and the percent that it is above or below B's; boxes with a frame differ beyond chance.
+    Each box has A's score, and the percent that it is above or below B's; boxes with a frame differ significantly.
     `scores` gives names and units.
     """
     columns = [int(np.flatnonzero(comparison.leads == lead)[0]) for lead in leads if lead in comparison.leads]
