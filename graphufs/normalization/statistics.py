@@ -29,8 +29,8 @@ STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_st
 class Statistics:
     """Mean, standard deviation and standard deviation of differences over the time step, float64 [level] by variable.
 
-    The length is 1 for variables without levels; `diffs_std` has no static variables. Of variables with levels there are
-    the `native` ones (hPa, or m in the ocean), float64 [level], and the name of the vertical dimension.
+    The length is 1 for variables without levels; `diffs_std` has no static variables. Of variables with levels there
+    are the `native` ones (hPa, or m in the ocean), float64 [level], and the name of the vertical dimension.
     """
 
     mean: dict[str, np.ndarray]

@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 STAGE = "training.stages=[{name: long, updates: %d, learning_rate: {peak: 1.0e-3}}]"
 OFTEN = ["training.checkpoint_every=50", "training.validate_every=1000", "training.checkpoint_minutes=null"]
-SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (700, 2500))
+SHORT, LONG = ([STAGE % updates, *OFTEN] for updates in (450, 1600))
 HALT = """
 import functools, sys
 import jobs.scheduler.slurm

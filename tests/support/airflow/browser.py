@@ -30,8 +30,13 @@ class Person:
     """A user of Airflow's pages who keeps pictures of what she sees in a folder."""
 
     def __init__(self, page, url: str, pictures: Path) -> None:
-        self.page, self.url, self.pictures = page, url, pictures
+        self.url, self.pictures = url, pictures
         self.addresses: set[str] = set()
+        self.look_at(page)
+
+    def look_at(self, page) -> None:
+        """Go on with this page."""
+        self.page = page
         page.on("request", lambda request: self.addresses.update(filter(None, [urlsplit(request.url).hostname])))
         page.set_default_timeout(1000 * SECONDS)
 
@@ -41,9 +46,18 @@ class Person:
         self.page.screenshot(path=self.pictures / f"{name}.png")
 
     def log_in(self, user: str, password: str) -> None:
-        """Come in through the login page."""
-        self.page.goto(self.url)
-        self.page.fill("input[name=username]", user)
+        """Come in through the login page, on another one where Chromium's process for the first has crashed."""
+        from playwright.sync_api import Error
+
+        try:
+            self.page.goto(self.url)
+            self.page.fill("input[name=username]", user)
+        except Error as error:
+            if "crashed" not in str(error):
+                raise
+            self.look_at(self.page.context.new_page())
+            self.page.goto(self.url)
+            self.page.fill("input[name=username]", user)
         self.page.fill("input[name=password]", password)
         self.page.click("button[type=submit]")
         self.page.wait_for_url(f"{self.url}/")
