@@ -14,10 +14,24 @@ from rich.console import Console
 from rich.text import Text
 
 from graphufs.errors import UserError
-from graphufs.steps import CHAINS
+from graphufs.steps import CHAINS, STEPS
 from jobs import site as sites_module
 from jobs.cli import site_commands as site_commands  # its commands are this one's
-from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
+from jobs.cli.app import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    UNREACHABLE,
+    Asked,
+    Place,
+    app,
+    err,
+    labels_of,
+    out,
+    print_json,
+    request_of,
+    tell_moved,
+)
 from jobs.job import status as state
 from jobs.job.folder import JobFolder
 from jobs.job.status import Status
@@ -32,6 +46,7 @@ def submit_(
     *,
     key: str | None = None,
     needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    request: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     place: Place | None = None,
     asked: Asked | None = None,
 ) -> int:
@@ -47,13 +62,19 @@ def submit_(
         The job's key. [default: made of step, experiment and site]
     needs
         Key of a job that must complete first. May be repeated.
+    request
+        What is asked of this run, as in answer=promote, for steps that read it: night, model, champion, answer,
+        decided_by, why, rollback_to, cost. May be repeated.
     """
-    from graphufs.config.shipped import experiment_of
+    from graphufs.config.shipped import run_of
 
-    place, asked = place or Place(), asked or Asked()
-    loaded = experiment_of(experiment, list(asked.set_))
+    place, asked, told = place or Place(), asked or Asked(), request_of(request)
+    if step in STEPS:
+        STEPS[step].require_read(told)
+    loaded, former = run_of(experiment, list(asked.set_))
+    tell_moved(former)
     site = sites_module.load(place.site)
-    request = submit.Request(
+    job = submit.Request(
         step,
         loaded,
         place.site,
@@ -64,8 +85,9 @@ def submit_(
         asked.force,
         asked.resource,
         labels_of(asked.label),
+        former | told,
     )
-    return submit_all([request], place, asked)
+    return submit_all([job], place, asked)
 
 
 @app.command

@@ -120,8 +120,8 @@ def test_finished_work_is_not_done_again_but_by_force_and_the_old_proof_stays(fa
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"step": "normalize"}, "its step or experiment is not the one given"),
-        ({"experiment": loading.load(TINY, ["training.batch_size=1"])}, "its step or experiment"),
+        ({"step": "normalize"}, "its step, experiment or request is not the one given"),
+        ({"experiment": loading.load(TINY, ["training.batch_size=1"])}, "its step, experiment or request"),
         ({"site_name": "other"}, r"its site \(fake\) is not the one given"),
     ],
 )
