@@ -1,8 +1,9 @@
 """Keys of experiments that said what one run is asked for, as version 0.1 had them; now they are fields of a request.
 
 Experiments on disk, in the registry and in Airflow's database hold them, so they are still read: taken out of a
-document while it is loaded, and handed over as the request where it is loaded for a run. After
-release 0.2 nothing needs to be handed over; documents of 0.1 last, so the keys must still be taken out of them. Jobs and reports are known by a hash of the experiment's whole content, of which they were part: `put_back` stays.
+document while it is loaded, and handed over as the request where it is loaded for a run. After release 0.2 nothing
+needs to be handed over; documents of 0.1 last, so the keys must still be taken out of them. Jobs and reports are known
+by a hash of an experiment's whole content, of which the keys were a part: `put_back` stays.
 """
 
 from __future__ import annotations
