@@ -48,8 +48,11 @@ def put_back(content: dict[str, Any], request: Request) -> dict[str, Any]:
 
 def hints(request: Request) -> list[str]:
     """For each field that came by its former key, how it is said now."""
-    return [
-        f"{FORMER[name]} is no key of experiments any more, and will not be read after this release: say "
-        f"{OPTIONS.get(name, f'--{name}')} to graphufs, --request {name}=... to graphufs-jobs"
-        for name in request.given
-    ]
+    found = []
+    for name in request.given:
+        option = "" if name == "cost" else f"{OPTIONS.get(name, f'--{name}')} to graphufs, "
+        found.append(
+            f"{FORMER[name]} is no key of experiments any more, and will ask for nothing after this release: say "
+            f"{option}--request {name}=... to graphufs-jobs"
+        )
+    return found
