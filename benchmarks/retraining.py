@@ -42,12 +42,11 @@ def round_of(experiment: Experiment, root: Path, answer: str) -> dict[str, Any]:
     plan = run_step("plan_retraining", experiment, root)
     if plan["experiment"] is None:
         return {"decision": "none", "why": plan["message"]}
-    planned = loading.parse(plan["experiment"])
+    planned, request = loading.parse(plan["experiment"]), loading.request(plan["request"])
     for step in ("prepare", "normalize", "train"):
         run_step(step, planned, root)
-    compared = run_step("compare_models", planned, root)
-    answered = loading.parse(loading.dump(planned), [f"retraining.answer={answer}"])
-    decided = run_step("decide", answered, root)
+    compared = run_step("compare_models", planned, root, request=request)
+    decided = run_step("decide", planned, root, request=request | loading.request({"answer": answer}))
     evidence = json.loads((root / compared["evidence"]).read_text())
     return {
         "decision": decided["decision"],

@@ -80,7 +80,7 @@ with DAG(
     },
 ):
     checked = check(read_form)
-    tasks = Tasks(checked)
+    tasks = Tasks(checked, request=[checked["request"]])
     steps = tasks.chain(
         CHAINS["nightly"],
         plan_nightly={

@@ -64,7 +64,7 @@ with DAG(
     },
 ):
     checked = check(read_form)
-    tasks = Tasks(checked)
+    tasks = Tasks(checked, request=[checked["request"]])
     *planned, decide = CHAINS["retrain"]
     steps = tasks.chain(
         ("extend_world", *planned),
@@ -89,16 +89,19 @@ with DAG(
         compared: dict[str, Any], answered: dict[str, Any] | None, used: dict[str, Any] | None
     ) -> dict[str, Any]:
         """What is to be decided, and what the registry is told with it."""
-        return {"overrides": retraining.told(answered, used), **retraining.outcome(compared["decision"], answered)}
+        return {"request": retraining.told(answered, used), **retraining.outcome(compared["decision"], answered)}
 
     concluded = conclude(compare.output, ask.output, steps["train"].output["used"])
-    plan = steps["plan_retraining"].output["experiment"]
+    plan = steps["plan_retraining"].output
+    decision = {
+        "experiment": plan["experiment"],
+        "request": [checked["request"], plan["request"], concluded["request"]],
+    }
     promote = tasks.job(
         decide,
         compare,
         task_id="promote",
-        experiment=plan,
-        overrides=concluded["overrides"],
+        **decision,
         wanted=concluded["promote"],
         outlets=[CHAMPION],
         event={"experiment": checked["form"], "name": checked["name"], "overrides": checked["overrides"]},
@@ -108,8 +111,7 @@ with DAG(
         decide,
         compare,
         task_id="hold",
-        experiment=plan,
-        overrides=concluded["overrides"],
+        **decision,
         wanted=concluded["hold"],
         doc_md="Note why the champion stays, with the evidence.",
     )

@@ -50,7 +50,7 @@ with DAG(
     },
 ):
     checked = check(read_form)
-    tasks = Tasks(checked)
+    tasks = Tasks(checked, request=[checked["request"]])
     roll_back = tasks.job(
         "rollback",
         outlets=[CHAMPION],

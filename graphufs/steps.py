@@ -1,9 +1,10 @@
 """The steps: every piece of work a person or a scheduler can ask for, in one registry.
 
 A step is a function `run(experiment, root, *, progress, should_stop) -> dict`, found by name here and imported only
-when it runs. It reports through `progress`, saves and raises `Stopped` soon after `should_stop()` turns true, installs
-no signal handler, and does nothing when its output is already there. The command line uses this registry; the job
-system and the DAGs do too.
+when it runs. The experiment is configuration; what somebody asks of this one run is a `Request` beside it, which a step
+is given that reads any of its fields. It reports through `progress`, saves and raises `Stopped` soon after
+`should_stop()` turns true, installs no signal handler, and does nothing when its output is already there. The command
+line uses this registry; the job system and the DAGs do too.
 
 A step that says so can be done in parts, by several processes on several machines at once, each given its `Part`. The
 same step without a part then completes the rest and finishes the output.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import Stopped, UserError
 
 
@@ -65,11 +67,19 @@ class Run(Protocol):
     """The signature of a step's function."""
 
     def __call__(
-        self, experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, part: Part = ...
+        self,
+        experiment: Experiment,
+        root: Path,
+        *,
+        progress: Progress,
+        should_stop: ShouldStop,
+        part: Part = ...,
+        request: Request = ...,
     ) -> dict[str, Any]:
         """Do the work below `root` and return a small JSON result; raise Stopped after a polite stop.
 
-        `part` is given to steps only that can be done in parts, and not to do the whole work.
+        `part` is given to steps only that can be done in parts, and not to do the whole work. `request` is given to
+        steps only that ask for some of its fields.
         """
 
 
@@ -78,7 +88,8 @@ class Step:
     """A step's name, what it does, where its function lives, and the steps whose outputs it reads.
 
     `parts` says whether it can be done in parts. `plans` says that its result's `experiment` is what the steps of a
-    chain after it are given; without one there is nothing for them to do.
+    chain after it are given, with what its `request` adds; without an experiment there is nothing for them to do.
+    `asks` names the fields of a request that it reads.
     """
 
     name: str
@@ -87,11 +98,27 @@ class Step:
     needs: tuple[str, ...] = ()
     parts: bool = False
     plans: bool = False
+    asks: tuple[str, ...] = ()
 
     def load(self) -> Run:
         """Import the function (this is where JAX and xarray come in)."""
         run: Run = importlib.import_module(self.module).run
         return run
+
+    def require_read(self, request: Request) -> None:
+        """See that the step reads all that is asked for.
+
+        Raises
+        ------
+        UserError
+            If it does not.
+        """
+        if strange := [name for name in request.given if name not in self.asks]:
+            known = ", ".join(self.asks) or "nothing"
+            raise UserError(
+                f"{', '.join(strange)} cannot be asked of {self.name}, which reads {known} of a request; leave it out, "
+                "or ask a step that reads it"
+            )
 
 
 STEPS: dict[str, Step] = {
@@ -124,11 +151,13 @@ STEPS: dict[str, Step] = {
             "Enter the trained model and its scores in the registry.",
             "graphufs.registry.register",
             ("evaluate",),
+            asks=("champion",),
         ),
         Step(
             "extend_world",
             "Let a night pass in the embedded world; other sources grow by themselves.",
             "graphufs.nightly.extend_world",
+            asks=("night",),
         ),
         Step(
             "plan_nightly",
@@ -136,6 +165,7 @@ STEPS: dict[str, Step] = {
             "graphufs.nightly.plan",
             ("register",),
             plans=True,
+            asks=("model",),
         ),
         Step(
             "record_nightly",
@@ -154,14 +184,21 @@ STEPS: dict[str, Step] = {
             "Forecast and score challenger and champion on the same fresh initial times.",
             "graphufs.retraining.compare",
             ("train",),
+            asks=("champion",),
         ),
         Step(
             "decide",
             "Promote, hold or refuse a compared challenger.",
             "graphufs.retraining.decide",
             ("compare_models",),
+            asks=("champion", "answer", "decided_by", "why", "cost"),
         ),
-        Step("rollback", "Make the former champion the champion again.", "graphufs.registry.rollback"),
+        Step(
+            "rollback",
+            "Make the former champion the champion again.",
+            "graphufs.registry.rollback",
+            asks=("rollback_to", "decided_by", "why"),
+        ),
     )
 }
 """All steps."""
@@ -172,6 +209,9 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "retrain": ("plan_retraining", "prepare", "normalize", "train", "compare_models", "decide"),
 }
 """Steps in the order in which the commands `graphufs run`, `nightly` and `retrain`, and the DAGs, take them."""
+
+
+NOTHING_ASKED = Request()
 
 
 def no_progress(event: Event) -> None:
@@ -191,6 +231,7 @@ def run_step(
     progress: Progress = no_progress,
     should_stop: ShouldStop = never_stop,
     part: Part | None = None,
+    request: Request = NOTHING_ASKED,
 ) -> dict[str, Any]:
     """Run one step, or a part of it, and return its result.
 
@@ -200,17 +241,19 @@ def run_step(
     Raises
     ------
     UserError
-        If the input is wrong, an earlier step's output is missing, or a part is asked for of a step that has none.
+        If the input is wrong, an earlier step's output is missing, a part is asked for of a step that has none, or the
+        request has a field that the step does not read.
     """
     step = STEPS[name]
+    step.require_read(request)
     if part is not None and not step.parts:
         able = ", ".join(other.name for other in STEPS.values() if other.parts)
         raise UserError(f"{name} cannot be done in parts; only {able} can. Run it as a whole")
+    more: dict[str, Any] = {} if part is None else {"part": part}
+    if step.asks:
+        more["request"] = request
     try:
-        if part is None:
-            result = step.load()(experiment, root, progress=progress, should_stop=should_stop)
-        else:
-            result = step.load()(experiment, root, progress=progress, should_stop=should_stop, part=part)
+        result = step.load()(experiment, root, progress=progress, should_stop=should_stop, **more)
     except Stopped as stop:
         return {"step": name, "status": "stopped", "message": str(stop)}
     return {"step": name, **result}

@@ -13,9 +13,10 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from graphufs.cli.terminal import Bars, polite_stop
-from graphufs.config import loading, shipped
+from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.experiment import Experiment
-from graphufs.steps import STEPS, run_step
+from graphufs.config.request import Request
+from graphufs.steps import NOTHING_ASKED, STEPS, run_step
 from graphufs.storage.paths import root_folder
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
@@ -57,15 +58,32 @@ class Options:
 
     def load(self, experiment: Path) -> Experiment:
         """The experiment of a file or a shipped name, with the overrides asked for."""
+        return self._load(experiment)[0]
+
+    def load_run(self, experiment: Path, **asked: Any) -> tuple[Experiment, Request]:
+        """The same for a run of steps, and what is asked of it by fields of the request, those that are None not."""
+        loaded, former = self._load(experiment)
+        for hint in moved_keys.hints(former):
+            Console(stderr=True).print(f"[yellow]{hint}[/]", highlight=False, soft_wrap=True)
+        return loaded, former | loading.request(asked)
+
+    def _load(self, experiment: Path) -> tuple[Experiment, Request]:
         overrides = list(self.set_)
         if self.init_from is not None:  # JSON is YAML: any path survives
             overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
-        return shipped.experiment_of(str(experiment), overrides)
+        return shipped.run_of(str(experiment), overrides)
 
 
-def run_steps(names: Sequence[str], experiment: Experiment, root: Path, *, as_json: bool = False) -> int:
+def run_steps(
+    names: Sequence[str],
+    experiment: Experiment,
+    root: Path,
+    *,
+    request: Request = NOTHING_ASKED,
+    as_json: bool = False,
+) -> int:
     """Run steps one after the other with progress on the terminal, and return the exit code."""
-    return exit_code(take(names, experiment, root), as_json)
+    return exit_code(take(names, experiment, root, request=request), as_json)
 
 
 def exit_code(results: list[dict[str, Any]], as_json: bool) -> int:
@@ -80,8 +98,12 @@ def take(
     experiment: Experiment,
     root: Path,
     ends: Callable[[dict[str, Any]], bool] = lambda result: False,
+    *,
+    request: Request = NOTHING_ASKED,
 ) -> list[dict[str, Any]]:
     """The results of steps taken one after the other, those after a plan with the experiment that it planned.
+
+    Each is given what it reads of the request, to which a plan may add something.
 
     It ends early with a step that is `stopped`, with a plan that has found nothing to do, and where `ends` says so of a
     result.
@@ -94,7 +116,8 @@ def take(
     with polite_stop(console) as should_stop:
         for name in names:
             with Bars(console, name) as bars:
-                result = run_step(name, experiment, root, progress=bars, should_stop=should_stop)
+                own = request.only(STEPS[name].asks)
+                result = run_step(name, experiment, root, progress=bars, should_stop=should_stop, request=own)
             results.append(result)
             _tell(console, result)
             if result["status"] == "stopped" or ends(result):
@@ -103,6 +126,7 @@ def take(
                 if result.get("experiment") is None:
                     break
                 experiment = loading.parse(result["experiment"], origin=f"the plan of {name}")
+                request |= loading.request(result.get("request"))
     return results
 
 

@@ -1,6 +1,7 @@
 """The command line `graphufs`: the steps of an experiment, chains of them, and what only looks.
 
-Commands on registered models, comparisons and scores of any stores are in modules of their own.
+Commands of nights and retraining, on registered models, comparisons and scores of any stores are in modules of their
+own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Annotated, Any
 from cyclopts import CycloptsError, Parameter
 from rich.console import Console
 
-from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, exit_code, run_steps, take
+from graphufs.cli import rounds as rounds  # its commands are this one's
+from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, run_steps
 from graphufs.cli.compare import compare
 from graphufs.cli.models import app as models_app
 from graphufs.cli.score import Engine, pressure_levels, score
@@ -98,86 +100,6 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
 def report(experiment: Path, *, options: Options | None = None) -> int:
     """Write the one-page HTML report. Needs `evaluate`."""
     return _steps(experiment, options, "report")
-
-
-@app.command
-def register(experiment: Path, *, options: Options | None = None) -> int:
-    """Enter the trained model and its scores in the registry, as a candidate. Needs `evaluate`."""
-    return _steps(experiment, options, "register")
-
-
-@app.command
-def extend_world(experiment: Path, *, options: Options | None = None) -> int:
-    """Let a night pass in the embedded world: its store goes on by nightly.days_per_night."""
-    return _steps(experiment, options, "extend_world")
-
-
-@app.command
-def plan_nightly(experiment: Path, *, options: Options | None = None) -> int:
-    """Choose the model and the initial times of a night: those with data that it has not been scored on.
-
-    The result's `experiment` is what the night's `prepare`, `forecast`, `evaluate` and `record-nightly` are given.
-    """
-    return _steps(experiment, options, "plan_nightly")
-
-
-@app.command
-def record_nightly(experiment: Path, *, options: Options | None = None) -> int:
-    """Add the scores of a planned night to those of the nights before, and refresh the report. Needs `evaluate`."""
-    return _steps(experiment, options, "record_nightly")
-
-
-@app.command
-def nightly(experiment: Path, *, options: Options | None = None) -> int:
-    """Do a whole night: let time pass in the embedded world, plan, prepare, forecast, evaluate and record.
-
-    Initial times wait for other nights where there are more than nightly.at_most; repeat the command to go on.
-    """
-    options = options or Options()
-    loaded, root = options.load(experiment), options.folder()
-    results = take(CHAINS["nightly"], loaded, root)
-    if not options.json_ and "report" in results[-1]:
-        print(f"Report: {root / results[-1]['report']}")
-    return exit_code(results, options.json_)
-
-
-@app.command
-def plan_retraining(experiment: Path, *, options: Options | None = None) -> int:
-    """Choose the windows of a challenger, and the fresh initial times on which it will meet the champion."""
-    return _steps(experiment, options, "plan_retraining")
-
-
-@app.command
-def compare_models(experiment: Path, *, options: Options | None = None) -> int:
-    """Forecast and score a planned challenger and its champion on the same initial times, and apply the rule."""
-    return _steps(experiment, options, "compare_models")
-
-
-@app.command
-def decide(experiment: Path, *, options: Options | None = None) -> int:
-    """Promote, hold or refuse a compared challenger, as the rule says or (retraining.answer) who was asked."""
-    return _steps(experiment, options, "decide")
-
-
-@app.command
-def rollback(experiment: Path, *, options: Options | None = None) -> int:
-    """Make the former champion of the experiment's name the champion again; as `graphufs models rollback`."""
-    return _steps(experiment, options, "rollback")
-
-
-@app.command
-def retrain(experiment: Path, *, options: Options | None = None) -> int:
-    """Do a whole round: plan, prepare, normalize, train the challenger, compare it with the champion, and decide.
-
-    Where the rule asks a person, it ends before the decision; repeat it with --set retraining.answer=promote or =hold.
-    """
-    options = options or Options()
-    loaded, root = options.load(experiment), options.folder()
-    unanswered = loaded.retraining.answer is None
-    results = take(CHAINS["retrain"], loaded, root, lambda result: unanswered and result.get("decision") == "ask")
-    if not options.json_:
-        print(results[-1].get("scorecard") or results[-1].get("message") or "")
-    return exit_code(results, options.json_)
 
 
 @app.command
@@ -297,9 +219,9 @@ def schema() -> int:
 
 def _steps(path: Path, options: Options | None, *names: str) -> int:
     options = options or Options()
-    experiment = options.load(path)
+    experiment, request = options.load_run(path)
     root = options.folder()
-    code = run_steps(names, experiment, root, as_json=options.json_)
+    code = run_steps(names, experiment, root, request=request, as_json=options.json_)
     layout = Layout(experiment, root)
     if code == DONE and not options.json_:
         if "evaluate" in names:

@@ -16,7 +16,7 @@ from graphufs.config.base import Period, Section, format_time
 from graphufs.config.data import Data
 from graphufs.config.evaluation import Evaluation
 from graphufs.config.forecast import Forecast
-from graphufs.config.identity import REQUEST, WORDS, NotIdentity
+from graphufs.config.identity import PLANS, WORDS, NotIdentity
 from graphufs.config.model import Model
 from graphufs.config.nightly import Nightly
 from graphufs.config.normalization import Normalization
@@ -37,8 +37,8 @@ class Experiment(Section):
     training: Training
     forecast: Forecast = Forecast()
     evaluation: Evaluation = Evaluation()
-    nightly: Annotated[Nightly, NotIdentity(REQUEST)] = Nightly()
-    retraining: Annotated[Retraining, NotIdentity(REQUEST)] = Retraining()
+    nightly: Annotated[Nightly, NotIdentity(PLANS)] = Nightly()
+    retraining: Annotated[Retraining, NotIdentity(PLANS)] = Retraining()
 
     @property
     def statistics_period(self) -> Period:

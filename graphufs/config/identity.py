@@ -17,7 +17,7 @@ WORDS = "words; a name is that of a folder, though, and of models"
 HOW_TO_REACH = "how to reach what is read"
 ROUNDING = "how something is computed, which changes results by rounding at most"
 KEPT_AND_TOLD = "what is kept and told of a training"
-REQUEST = "what a night or a round does; it is written into the experiments that these plan"
+PLANS = "how nights and rounds are planned and judged; what they plan is named by its own keys"
 
 
 @dataclass(frozen=True)

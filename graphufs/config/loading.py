@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from graphufs.config import moved_keys
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
+FIELDS = tuple(Request.model_fields)
+"""What can be asked of a run."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,15 +47,39 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
     UserError
         If the file cannot be read, or a key or value is not allowed: every such place is named.
     """
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
-    return parse(text, overrides, origin=str(path))
+    return load_run(path, overrides)[0]
 
 
 def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "the experiment") -> Experiment:
     """Like `load`, from YAML text.
+
+    Raises
+    ------
+    UserError
+        As `load`.
+    """
+    return parse_run(text, overrides, origin=origin)[0]
+
+
+def load_run(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Experiment, Request]:
+    """Like `load`, and what is asked of a run by keys that said so in version 0.1 (`graphufs.config.moved_keys`).
+
+    Raises
+    ------
+    UserError
+        As `load`.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
+    return parse_run(text, overrides, origin=str(path))
+
+
+def parse_run(
+    text: str, overrides: Sequence[str] = (), *, origin: str = "the experiment"
+) -> tuple[Experiment, Request]:
+    """Like `load_run`, from YAML text.
 
     Raises
     ------
@@ -68,11 +96,28 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "the experi
         raise UserError(f"{origin} holds no mapping of sections; see experiments/demo.yaml for one")
     for override in overrides:
         _apply(content, override)
-    return validate(Experiment, content, f"{origin} is not a valid experiment", "graphufs schema")
+    former = moved_keys.take_out(content)
+    fault, known = f"{origin} is not a valid experiment", "graphufs schema"
+    experiment = validate(Experiment, content, fault, known)
+    return experiment, validate(Request, former, fault, known, moved_keys.FORMER)
 
 
-def validate(model: type[Model], content: Any, fault: str, known: str) -> Model:
-    """The content as a model.
+def request(content: Mapping[str, Any] | None) -> Request:
+    """What is asked of a run, from its fields by name; those that are None are not given.
+
+    Raises
+    ------
+    UserError
+        If a field is unknown or its value is not allowed.
+    """
+    given = {name: value for name, value in (content or {}).items() if value is not None}
+    return validate(Request, given, "what is asked of this run is wrong", f"its fields ({', '.join(FIELDS)})")
+
+
+def validate(
+    model: type[Model], content: Any, fault: str, known: str, places: Mapping[str, str] = types.MappingProxyType({})
+) -> Model:
+    """The content as a model; `places` has other names for fields in messages.
 
     Raises
     ------
@@ -82,7 +127,7 @@ def validate(model: type[Model], content: Any, fault: str, known: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join([f"{fault}:", *_explain(error, model, known)])) from None
+        raise UserError("\n".join([f"{fault}:", *_explain(error, model, known, places)])) from None
 
 
 def read(path: Path) -> Any:
@@ -101,9 +146,12 @@ def read(path: Path) -> Any:
         raise UserError(f"{path} cannot be read as YAML: {error}") from None
 
 
-def dump(experiment: Experiment) -> str:
-    """The experiment as YAML, every default written out."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+def dump(experiment: Experiment, former: Request | None = None) -> str:
+    """The experiment as YAML, every default written out; `former`: as version 0.1 wrote it, with these keys."""
+    content = experiment.model_dump(mode="json")
+    if former is not None:
+        content = moved_keys.put_back(content, former)
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
 
 def json_schema() -> str:
@@ -136,10 +184,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
         place = place[name]
 
 
-def _explain(error: ValidationError, model: type[BaseModel], known: str) -> Iterator[str]:
+def _explain(error: ValidationError, model: type[BaseModel], known: str, places: Mapping[str, str]) -> Iterator[str]:
     """One line for each fault, with the nearest known key for an unknown one."""
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"])
+        where = ".".join(places.get(str(part), str(part)) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             yield f"  {where}: unknown key" + (_nearest(where, fault["loc"], model) or f"; see {known} for all keys")
         elif fault["type"] == "missing":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from pydantic import Field
 
 from graphufs.config.base import Section, Time
@@ -12,13 +10,9 @@ from graphufs.config.base import Section, Time
 class Nightly(Section):
     """Which forecasts a night makes and scores. No part of what names data, runs, forecasts or scores."""
 
-    model: str = Field("champion", min_length=1)
-    """`champion` (the newest candidate while there is none), `latest`, or the id of a registered model."""
     at_most: int = Field(4, ge=1)
     """Initial times of a night; what is left over waits for the next one."""
     until: Time | None = None
     """End of the stretch, from the evaluation period's start, in which nightly forecasts lie; null: that period's."""
     days_per_night: int = Field(1, ge=1)
     """Days by which the embedded world goes on each night. Real sources grow by themselves."""
-    night: date | None = None
-    """Which night this is; null: today, UTC."""

@@ -52,15 +52,3 @@ class Retraining(Section):
     then: Literal["promote", "ask"] = "ask"
     """What follows a gain beyond chance without a loss: promote it, or ask a person."""
     stability: Stability = Stability()
-    champion: str | None = None
-    """The model a planned challenger is compared with. Set by `plan_retraining`."""
-    answer: Literal["promote", "hold"] | None = None
-    """What a person who was asked said; `decide` needs it where the comparison says ask."""
-    decided_by: str | None = Field(None, max_length=200)
-    """Who decided: goes into the registry's history. Null: the rule, or the account."""
-    why: str = Field("", max_length=1000)
-    """Why, for the history."""
-    rollback_to: str | None = None
-    """The model that `rollback` makes the champion again. Null: the one before the present champion."""
-    cost: dict[str, float | None] = {}
-    """What the training used (segments, gpu_hours, queue_wait [s], elapsed [s], energy [kWh]), kept with the model."""

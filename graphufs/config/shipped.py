@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 
 EXPERIMENTS = (Path(__file__).parents[1] / "experiments").resolve()
 """In a checkout a link to its folder `experiments`, in a wheel a copy of that."""
@@ -25,6 +26,11 @@ def resolve(name: str) -> Path:
 
 def experiment_of(name: str, overrides: list[str]) -> Experiment:
     """An experiment from a file, a shipped name, or `-` for standard input."""
+    return run_of(name, overrides)[0]
+
+
+def run_of(name: str, overrides: list[str]) -> tuple[Experiment, Request]:
+    """The same, and what is asked of a run by keys that said so in version 0.1 (see `loading.load_run`)."""
     if name == "-":
-        return loading.parse(sys.stdin.read(), overrides, origin="the experiment on standard input")
-    return loading.load(resolve(name), overrides)
+        return loading.parse_run(sys.stdin.read(), overrides, origin="the experiment on standard input")
+    return loading.load_run(resolve(name), overrides)

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.nightly.initial_times import nightly_period
 from graphufs.replay.synthetic.store import ensure_world, present
@@ -25,7 +26,9 @@ from graphufs.storage.atomic import create_json
 from graphufs.storage.paths import Layout
 
 
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, request: Request
+) -> dict[str, Any]:
     """Let time pass up to the night in question; see graphufs.steps.Run.
 
     Raises
@@ -35,7 +38,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Stopped
         After a polite stop; finished stretches are kept.
     """
-    tonight = experiment.nightly.night or datetime.now(UTC).date()
+    tonight = request.night or datetime.now(UTC).date()
     if experiment.data.source.url != EMBEDDED:
         return {"status": "unchanged", "message": "the source grows by itself", "night": tonight.isoformat()}
     layout = Layout(experiment, root)

@@ -10,6 +10,7 @@ from typing import Any
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.nightly.initial_times import SourceTimes, nightly_times
 from graphufs.nightly.scores import NightlyScores
@@ -20,7 +21,9 @@ from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 
 
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, request: Request
+) -> dict[str, Any]:
     """Plan a night; see graphufs.steps.Run. The result's `experiment` is what the night's other steps are given.
 
     Raises
@@ -28,7 +31,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     UserError
         If the chosen model does not exist or cannot be used, or the source cannot be opened.
     """
-    model = registry.choose(Path(root), experiment.name, experiment.nightly.model)
+    model = registry.choose(Path(root), experiment.name, request.model)
     if model is None:
         return _result(
             None,
@@ -39,7 +42,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     if layout.run.name != model.run:
         raise UserError(
             f"the model {model.id} was trained with another version of graphufs, whose runs this one does not read; "
-            "train and register it anew, or choose another in nightly.model"
+            "train and register it anew, or choose another with --model"
         )
     place = NightlyScores(layout.nightly(model.checkpoint))
     scores = place.open()

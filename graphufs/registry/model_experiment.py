@@ -1,4 +1,4 @@
-"""The experiment of a registered model, fitted to what a night or a round asks for."""
+"""The experiment of a registered model, fitted to those that nights and rounds are planned with."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from graphufs.config.experiment import Experiment
 from graphufs.registry.registry import RegisteredModel
 
 
-def experiment_of(model: RegisteredModel, request: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
-    """A model's experiment with a request's nightly section and lead time and, where given, these initial times.
+def experiment_of(model: RegisteredModel, present: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
+    """A model's experiment with the present one's nightly section and lead time and, where given, these initial times.
 
     What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
-    Options of storage, which the registry does not keep, are the request's where it reads the same source.
+    Options of storage, which the registry does not keep, are the present one's where it reads the same source.
     """
     content = loading.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
-    asked = request.model_dump(mode="json")
-    content["nightly"] = asked["nightly"]
+    now = present.model_dump(mode="json")
+    content["nightly"] = now["nightly"]
     for mine, theirs in (
-        (content["data"]["source"], asked["data"]["source"]),
-        (content["normalization"], asked["normalization"]),
-        (content["evaluation"]["era5"], asked["evaluation"]["era5"]),
+        (content["data"]["source"], now["data"]["source"]),
+        (content["normalization"], now["normalization"]),
+        (content["evaluation"]["era5"], now["evaluation"]["era5"]),
     ):
         if mine["url"] == theirs["url"]:
             mine["storage_options"] = theirs["storage_options"]
     if content["evaluation"]["truth"] == "both":
         content["evaluation"]["truth"] = "replay"  # a night's scores are of one truth, and ERA5 comes days later
-    content["forecast"] |= {name: asked["forecast"][name] for name in ("every", "lead_time")}
+    content["forecast"] |= {name: now["forecast"][name] for name in ("every", "lead_time")}
     times = [format_time(time) for time in initial_times]
     content["forecast"] |= {"period": None, "initial_times": times or None}
     return loading.validate(

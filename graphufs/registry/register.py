@@ -7,6 +7,7 @@ from typing import Any
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.emulator import checkpoint
 from graphufs.forecast.step import finished_checkpoint
 from graphufs.registry import registry
@@ -19,7 +20,9 @@ from graphufs.weatherbench.results.table import small_table
 USES = ("training", "validation", "normalization", "climatology", "evaluation")
 
 
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, request: Request
+) -> dict[str, Any]:
     """Register the experiment's model; see graphufs.steps.Run. Over in a moment: it neither reports nor stops.
 
     Raises
@@ -42,7 +45,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         update=meta["update"],
         periods={use: str(periods[use]) for use in USES if use in periods},
         provenance=meta["provenance"],
-        parent=experiment.retraining.champion,
+        parent=request.champion,
         scores=small_table(scores),
     )
     registered, new = registry.register(layout.root, model, registry.whoever())

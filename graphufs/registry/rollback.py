@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.decisions import rollback
@@ -13,7 +14,9 @@ from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 
 
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, request: Request
+) -> dict[str, Any]:
     """Take the last promotion of the experiment's name back; see graphufs.steps.Run. Over in a moment.
 
     Raises
@@ -21,8 +24,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     UserError
         If there is no former champion.
     """
-    wish, folder = experiment.retraining, Layout(experiment, root).root
-    event = rollback(folder, experiment.name, wish.decided_by or registry.whoever(), wish.why, wish.rollback_to)
+    folder, by = Layout(experiment, root).root, request.decided_by or registry.whoever()
+    event = rollback(folder, experiment.name, by, request.why, request.rollback_to)
     champion = registry.champion(folder, experiment.name)
     if champion is None:  # rolling back never removes the last one: the history was deleted
         raise UserError(f"{experiment.name} has no champion any more; restore the registry from a copy")

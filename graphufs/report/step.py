@@ -9,6 +9,7 @@ import numpy as np
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped
 from graphufs.grid.grid import Grid
@@ -133,4 +134,4 @@ def _key(experiment: Experiment, layout: Layout, scores: Scores) -> str:
     """What determines the page: the scores, the whole experiment, the training log, and how pages are made."""
     log = layout.metrics.stat().st_size if layout.metrics.is_file() else None
     states = scores.checksums
-    return digest({"format": FORMAT, "experiment": loading.dump(experiment), "scores": states, "log": log})
+    return digest({"format": FORMAT, "experiment": loading.dump(experiment, Request()), "scores": states, "log": log})

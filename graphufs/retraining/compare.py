@@ -18,16 +18,17 @@ import numpy as np
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.config.retraining import NamedScore
 from graphufs.errors import Stopped, UserError
 from graphufs.registry import registry
 from graphufs.registry.model_experiment import experiment_of
 from graphufs.report.comparison_page import render
-from graphufs.retraining.decide import evidence_file
+from graphufs.retraining.decide import NO_PLAN, evidence_file
 from graphufs.retraining.long_rollout import instabilities
 from graphufs.retraining.rule import ComparedScore, judge
 from graphufs.retraining.scorecard import scorecard
-from graphufs.steps import Progress, ShouldStop, run_step
+from graphufs.steps import STEPS, Progress, ShouldStop, run_step
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Layout
 from graphufs.storage.zarr_io import open_zarr
@@ -39,27 +40,27 @@ from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST
 
-ASKED = {"champion", "answer", "decided_by", "why", "rollback_to", "cost"}
-"""Keys of the section that are no part of the rule."""
 
-
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, request: Request
+) -> dict[str, Any]:
     """Compare the experiment's model, a planned challenger, with its champion; see graphufs.steps.Run.
 
     Raises
     ------
     UserError
-        If the experiment is no plan of `plan_retraining`, a model cannot be used, or a named score does not exist.
+        If this is no plan of `plan_retraining`, a model cannot be used, or a named score does not exist.
     Stopped
         After a polite stop; what is forecast and scored is kept.
     """
-    if experiment.retraining.champion is None or experiment.forecast.initial_times is None:
-        raise UserError("this experiment plans no comparison; use the one that `graphufs plan-retraining` gives")
-    champion = registry.get(Path(root), experiment.retraining.champion)
+    if request.champion is None or experiment.forecast.initial_times is None:
+        raise UserError(NO_PLAN)
+    champion = registry.get(Path(root), request.champion)
     own = experiment_of(champion, experiment, experiment.forecast.initial_times)
 
     def take(step: str, of: Experiment) -> dict[str, Any]:
-        result = run_step(step, of, root, progress=progress, should_stop=should_stop)
+        asked = request.only(STEPS[step].asks)
+        result = run_step(step, of, root, progress=progress, should_stop=should_stop, request=asked)
         if result["status"] == "stopped":
             raise Stopped(str(result["message"]))
         return result
@@ -90,7 +91,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         "findings": [one.to_json() for one in findings],
         "unstable": unstable,
         "rollout_hours": rollout.forecast.lead_time,
-        "rule": experiment.retraining.model_dump(mode="json", exclude=ASKED),
+        "rule": experiment.retraining.model_dump(mode="json"),
     }
     path = evidence_file(layout, champion.id)
     sides = Side(challenger, scores[0]), Side(champion.id, scores[1])

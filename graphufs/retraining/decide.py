@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent, fold
@@ -19,10 +20,16 @@ from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Layout
 
 RULE = "the rule"
+NO_PLAN = (
+    "no comparison is planned: take the experiment that `graphufs plan-retraining` gives, and with --champion the "
+    "model that its result names"
+)
 KINDS = {"promote": "promoted", "hold": "held", "refuse": "refused"}
 
 
-def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
+def run(
+    experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop, request: Request
+) -> dict[str, Any]:
     """Take the decision that a comparison has led to; see graphufs.steps.Run. A second time it does nothing.
 
     Raises
@@ -30,24 +37,25 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     UserError
         If there was no comparison, a person was to be asked and gave no answer, or the champion is another by now.
     """
-    wish = experiment.retraining
-    if wish.champion is None:
-        raise UserError("this experiment plans no comparison; use the one that `graphufs plan-retraining` gives")
+    if request.champion is None:
+        raise UserError(NO_PLAN)
     layout = Layout(experiment, root)
-    path = evidence_file(layout, wish.champion)
+    path = evidence_file(layout, request.champion)
     if not path.is_file():
-        raise UserError(f"there is no comparison with {wish.champion} at {path}; run `graphufs compare-models` first")
+        raise UserError(
+            f"there is no comparison with {request.champion} at {path}; run `graphufs compare-models` first"
+        )
     evidence = json.loads(path.read_text())
     decision, by, why = evidence["decision"], RULE, evidence["why"]
     if decision == "ask":
-        if wish.answer is None:
+        if request.answer is None:
             raise UserError(
-                f"the rule asks a person about {evidence['challenger']}: {why}. Answer with --set "
-                "retraining.answer=promote or =hold"
+                f"the rule asks a person about {evidence['challenger']}: {why}. Answer with --answer promote or "
+                "--answer hold"
             )
-        decision, by = wish.answer, wish.decided_by or registry.whoever()
-        why = "; ".join(part for part in (wish.why, f"asked because {why}") if part)
-    event = _decide(layout.root, KINDS[decision], evidence, by, why, wish.cost)
+        decision, by = request.answer, request.decided_by or registry.whoever()
+        why = "; ".join(part for part in (request.why, f"asked because {why}") if part)
+    event = _decide(layout.root, KINDS[decision], evidence, by, why, request.cost)
     return {
         "status": "unchanged" if event is None else "completed",
         "model": evidence["challenger"],

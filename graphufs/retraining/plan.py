@@ -24,7 +24,9 @@ from graphufs.steps import Progress, ShouldStop
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
-    """Plan a round; see graphufs.steps.Run. The result's `experiment` is what the round's other steps are given.
+    """Plan a round; see graphufs.steps.Run.
+
+    The result's `experiment`, and the champion as its `request`, are what the round's other steps are given.
 
     Raises
     ------
@@ -50,6 +52,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     return {
         "status": "completed",
         "experiment": loading.dump(planned),
+        "request": {"champion": champion.id},
         "champion": champion.id,
         "training": str(training),
         "validation": str(validation),
@@ -138,7 +141,6 @@ def _challenger(
     content["evaluation"]["climatology"] = _json(own.climatology_period)
     if experiment.retraining.warm_start:
         content["training"]["init_from"] = str(root / champion.run_folder / "checkpoints" / champion.checkpoint)
-    content["retraining"]["champion"] = champion.id
     every = timedelta(hours=experiment.forecast.every)
     before = (experiment.data.input_frames - 1) * timedelta(hours=experiment.data.time_step)
     times = [comparison.start + before + number * every for number in range(experiment.retraining.comparison_times)]

@@ -47,7 +47,7 @@ def failure(answer: dict[str, Any]) -> str:
     number = f", id {answer['id']}" if answer.get("id") else ""
     lines.append(f"  job:       {answer['key']}{number}")
     if answer.get("folder"):
-        lines += messages.advice(str(step), PurePosixPath(answer["folder"]))
+        lines += messages.advice(str(step), PurePosixPath(answer["folder"]), answer.get("request") or {})
     return "\n".join(lines)
 
 

@@ -52,8 +52,8 @@ class Tasks:
     def chain(self, steps: Sequence[str], **own: Mapping[str, Any]) -> dict[str, JobOperator]:
         """Steps as tasks one after the other, by step; `own` has further arguments of some of them.
 
-        What comes after a plan is given the experiment that it planned. A plan itself looks at what there is, so it
-        waits for the task before it, but its job needs no other one.
+        What comes after a plan is given the experiment that it planned, and what that adds to the request. A plan
+        itself looks at what there is, so it waits for the task before it, but its job needs no other one.
         """
         made: dict[str, JobOperator] = {}
         planned: dict[str, Any] = {}
@@ -62,7 +62,8 @@ class Tasks:
             plans = STEPS[step].plans
             now = made[step] = self.job(step, None if plans else before, **planned, **own.get(step, {}))
             if plans:
-                planned = {"experiment": now.output["experiment"]}
+                asked = [*self.same.get("request", ()), now.output["request"]]
+                planned = {"experiment": now.output["experiment"], "request": asked}
                 if before is not None:
                     before >> now
             before = now

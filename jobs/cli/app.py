@@ -13,7 +13,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.text import Text
 
+from graphufs.config import loading, moved_keys
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
 from jobs.site import load
@@ -95,6 +98,34 @@ def labels_of(given: Sequence[str]) -> dict[str, str]:
         if found.setdefault(name, value) != value:
             raise UserError(f"--label {name} is given twice, as {found[name]!r} and as {value!r}")
     return found
+
+
+def request_of(given: Sequence[str]) -> Request:
+    """What is asked of a run, from `name=value`; all but text is JSON.
+
+    Raises
+    ------
+    UserError
+        If one is written otherwise, unknown, or its value is not allowed.
+    """
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or name in found:
+            raise UserError(f"--request {one!r}: write it as name=value, each name once, as in answer=promote")
+        try:
+            found[name] = json.loads(value) if name == "cost" else value
+        except ValueError:
+            raise UserError(
+                f'--request {one!r}: the value is no JSON; write it like cost={{"gpu_hours": 2.5}}'
+            ) from None
+    return loading.request(found)
+
+
+def tell_moved(former: Request) -> None:
+    """Say of what was asked for by keys of version 0.1 how it is asked for now."""
+    for hint in moved_keys.hints(former):
+        err().print(Text(hint, "yellow"), soft_wrap=True)
 
 
 def print_json(**content: Any) -> None:

@@ -13,10 +13,25 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.text import Text
 
+from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
-from graphufs.steps import CHAINS
+from graphufs.steps import CHAINS, STEPS
 from jobs.cli import site_commands as site_commands  # its commands are this one's
-from jobs.cli.app import BAD_INPUT, DONE, FAILED, UNREACHABLE, Asked, Place, app, err, labels_of, out, print_json
+from jobs.cli.app import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    UNREACHABLE,
+    Asked,
+    Place,
+    app,
+    err,
+    labels_of,
+    out,
+    print_json,
+    request_of,
+    tell_moved,
+)
 from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
 from jobs.site import load
@@ -30,6 +45,7 @@ def submit_(
     *,
     key: str | None = None,
     needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    request: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     place: Place = Place(),
     asked: Asked = Asked(),
 ) -> int:
@@ -45,8 +61,16 @@ def submit_(
         The job's key. [default: made of step, experiment and site]
     needs
         Key of a job that must complete first. May be repeated.
+    request
+        What is asked of this run, as in answer=promote, for steps that read it: night, model, champion, answer,
+        decided_by, why, rollback_to, cost. May be repeated.
     """
-    return submit_all([submit.Request(step, key=key, needs=needs, **_common(experiment, place, asked))], place, asked)
+    told = request_of(request)
+    if step in STEPS:
+        STEPS[step].require_read(told)
+    common, former = _common(experiment, place, asked)
+    tell_moved(former)
+    return submit_all([submit.Request(step, key=key, needs=needs, asked=former | told, **common)], place, asked)
 
 
 @app.command
@@ -57,16 +81,17 @@ def run(experiment: str, *, place: Place = Place(), asked: Asked = Asked()) -> i
 
 def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
     """Submit steps of an experiment, each after the one before, and return the exit code."""
-    return submit_all(submit.chain(steps, **_common(experiment, place, asked)), place, asked)
+    return submit_all(submit.chain(steps, **_common(experiment, place, asked)[0]), place, asked)
 
 
-def _common(experiment: str, place: Place, asked: Asked) -> dict[str, Any]:
-    """What requests for all steps of an experiment have in common."""
-    from graphufs.config.shipped import experiment_of
+def _common(experiment: str, place: Place, asked: Asked) -> tuple[dict[str, Any], RunRequest]:
+    """What requests for all steps of an experiment have in common, and what former keys of it ask of the run."""
+    from graphufs.config.shipped import run_of
 
+    loaded, former = run_of(experiment, list(asked.set_))
     site = load(place.site)
-    return {
-        "experiment": experiment_of(experiment, list(asked.set_)),
+    common = {
+        "experiment": loaded,
         "site_name": place.site,
         "site": site,
         "root": site.folder(place.root),
@@ -74,6 +99,7 @@ def _common(experiment: str, place: Place, asked: Asked) -> dict[str, Any]:
         "resources": asked.resource,
         "labels": labels_of(asked.label),
     }
+    return common, former
 
 
 def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:

@@ -75,7 +75,9 @@ def history_table(history: dict[str, Any]) -> Table:
 def ended(status: Status) -> str:
     """What a person should know of a job that did not end well: what happened, and how to see it happen."""
     first = f"{status.job.key}: {status.state}, {status.ending.replace('_', ' ')}"
-    return "\n".join([first, f"  {status.message}", *messages.advice(status.intent.step, status.job.path)])
+    return "\n".join(
+        [first, f"  {status.message}", *messages.advice(status.intent.step, status.job.path, status.intent.request)]
+    )
 
 
 def findings_table(site: str, findings: Sequence[Finding]) -> Table:

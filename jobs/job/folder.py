@@ -1,7 +1,7 @@
 """A job's folder: what is asked for, its attempts, and how far it is; the only memory the job system has.
 
 <root>/jobs/<key>/
-    intent.json          what is to be done (Intent), written before anything is submitted
+    intent.json          what is to be done and asked (Intent), written before anything is submitted
     experiment.yaml      the resolved experiment
     progress.json        the last progress event (progress-N.json for element N of a job array)
     result.json          the step's result: the only proof of success
@@ -23,8 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import loading
+from graphufs.config import loading, moved_keys
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.lock import locked
@@ -67,6 +68,8 @@ class Intent:
     ----------
     labels
         where the job comes from, by name, as its last submitter says
+    request
+        what is asked of this run, by field of `graphufs.config.request.Request`; a step reads its own of them
     """
 
     key: str
@@ -77,6 +80,7 @@ class Intent:
     created: str
     needs: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    request: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,18 @@ class JobFolder:
     def write_intent(self, intent: Intent, experiment: Experiment) -> None:
         """Note what is to be done; the intent comes last, so that a job with one has all."""
         write_text(self.path / "experiment.yaml", loading.dump(experiment))
-        write_json(self.path / "intent.json", asdict(intent))
+        # version 0.1 and jobs of which nothing is asked know no request
+        content = {name: value for name, value in asdict(intent).items() if name != "request" or value}
+        write_json(self.path / "intent.json", content)
 
     def experiment(self) -> Experiment:
         """The job's experiment."""
         return loading.load(self.path / "experiment.yaml")
+
+    def request(self) -> Request:
+        """What is asked of the run; of a job that version 0.1 wrote, by keys of its experiment."""
+        former = loading.load_run(self.path / "experiment.yaml")[1]
+        return former | loading.request(self.require().request)
 
     def attempts(self) -> list[int]:
         """The numbers of the attempts, ascending."""
@@ -272,7 +283,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def default_key(step: str, experiment: Experiment, site: str) -> str:
-    """The key of a job that a person submits: by step, experiment and site."""
+def default_key(step: str, experiment: Experiment, site: str, request: Request | None = None) -> str:
+    """The key of a job that a person submits: by step, experiment, what is asked of the run, and site."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", experiment.name)[:60]
-    return f"{step}-{name}-{digest({'experiment': experiment.model_dump(mode='json'), 'site': site})}"
+    return f"{step}-{name}-{digest({'experiment': identity(experiment, request), 'site': site})}"
+
+
+def identity(experiment: Experiment, request: Request | None = None) -> dict[str, Any]:
+    """What experiment and request contribute to a job's key and digest: as version 0.1 had it."""
+    return moved_keys.put_back(experiment.model_dump(mode="json"), request or Request())

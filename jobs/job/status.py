@@ -82,12 +82,14 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """For programs."""
         attempt = self.attempt
+        request = {"request": self.intent.request} if self.intent.request else {}
         return {
             "key": self.job.key,
             "step": self.intent.step,
             "site": self.intent.site,
             "executor": self.intent.executor,
             "labels": self.intent.labels,
+            **request,
             "begun": attempt.begun if attempt else None,
             "state": self.state,
             "over": self.over,

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
-from graphufs.steps import STEPS
+from graphufs.steps import NOTHING_ASKED, STEPS
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import digest
-from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, moment, now, seconds_since
+from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, identity, moment, now, seconds_since
 from jobs.job.status import Status, process_of, read_statuses, statuses_of
 from jobs.scheduler import processes, slurm
 from jobs.site import Resources, Site
@@ -36,7 +37,8 @@ class Request:
     """What a person or a DAG asks for.
 
     It `needs` the results of the jobs of these keys; `labels` say where it comes from; `force` does finished work
-    again; `resources` are overrides like `gpus=2`.
+    again; `resources` are overrides like `gpus=2`. What is `asked` of the run tells jobs apart; a step is given what it
+    reads of it.
     """
 
     step: str
@@ -49,10 +51,11 @@ class Request:
     force: bool = False
     resources: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    asked: RunRequest = NOTHING_ASKED
 
     def job(self) -> JobFolder:
         """The folder of the job asked for."""
-        return JobFolder(self.root, self.key or default_key(self.step, self.experiment, self.site_name))
+        return JobFolder(self.root, self.key or default_key(self.step, self.experiment, self.site_name, self.asked))
 
 
 def submit(request: Request) -> tuple[str, Status]:
@@ -83,7 +86,8 @@ def submit(request: Request) -> tuple[str, Status]:
             return "healed" if healed and status.state != "SUBMITTING" else "attached", status
         (job.path / "cancel.json").unlink(missing_ok=True)
         if status.intent.needs != request.needs:
-            job.write_intent(replace(status.intent, needs=request.needs), request.experiment)
+            changed = replace(status.intent, needs=request.needs, request=request.asked.given)
+            job.write_intent(changed, request.experiment)
         return "submitted", _launch(status, request.needs, request.site, resources, "person")
 
 
@@ -108,11 +112,18 @@ def _check(request: Request, resources: Resources) -> None:
 
 def _intended(job: JobFolder, request: Request) -> Snapshot:
     """Note what is to be done, or see that it is what was noted; returns the folder as it is then."""
-    wanted = digest({"step": request.step, "experiment": request.experiment.model_dump(mode="json")})
+    wanted = digest({"step": request.step, "experiment": identity(request.experiment, request.asked)})
     if not job.exists:
-        executor = request.site.executor
         intent = Intent(
-            job.key, request.step, request.site_name, executor, wanted, now(), request.needs, request.labels
+            job.key,
+            request.step,
+            request.site_name,
+            request.site.executor,
+            wanted,
+            now(),
+            request.needs,
+            request.labels,
+            request.asked.given,
         )
         job.write_intent(intent, request.experiment)
         return job.read()
@@ -120,13 +131,13 @@ def _intended(job: JobFolder, request: Request) -> Snapshot:
     there = seen.intent
     if (there.digest, there.site, there.executor) != (wanted, request.site_name, request.site.executor):
         kind = f"site ({there.site})" if there.site != request.site_name else f"executor ({there.executor})"
-        what = "step or experiment" if there.digest != wanted else kind
+        what = "step, experiment or request" if there.digest != wanted else kind
         raise UserError(
             f"the key {job.key} belongs to other work: its {what} is not the one given; take another --key, or see "
             f"`graphufs-jobs status {job.key}` for what it stands for"
         )
     if there.labels != request.labels:
-        seen = replace(seen, intent=replace(there, labels=request.labels))
+        seen = replace(seen, intent=replace(there, labels=request.labels, request=request.asked.given))
         job.write_intent(seen.intent, request.experiment)
     return seen
 

@@ -26,7 +26,7 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from graphufs.errors import Diverged, UserError
-from graphufs.steps import Event, Part, run_step
+from graphufs.steps import STEPS, Event, Part, run_step
 from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
 from jobs.job.folder import RESERVE, JobFolder, now
@@ -164,7 +164,11 @@ class Running:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache" / "jax"))
         experiment = self.job.experiment()
         self._await_needed()
-        options: dict[str, Any] = {"progress": self._progress, "should_stop": self.stopping.is_set}
+        options: dict[str, Any] = {
+            "progress": self._progress,
+            "should_stop": self.stopping.is_set,
+            "request": self.job.request().only(STEPS[self.intent.step].asks),
+        }
         if self.tasks == 1:
             return run_step(self.intent.step, experiment, root, part=self.part, **options)
         from jobs.worker import multi_process

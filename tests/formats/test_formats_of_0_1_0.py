@@ -30,7 +30,7 @@ from graphufs.registry import registry
 from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
-from graphufs.steps import CHAINS, run_step
+from graphufs.steps import CHAINS, STEPS, run_step
 from graphufs.storage.paths import Layout
 from graphufs.train.compiled_steps import Programs
 from graphufs.weatherbench.results.scores import Scores
@@ -239,10 +239,11 @@ def test_the_champion_forecasts_the_next_night(own_root):
 
 def test_a_comparison_is_known_and_was_decided(root):
     model = registry.get(root.path, VALUES["challenger"]["model"])
-    experiment = loading.parse(model.experiment, ["retraining.answer=promote"])
+    experiment, request = loading.parse_run(model.experiment, ["retraining.answer=promote"])
+    assert (request.champion, request.answer) == (CHAMPION, "promote")
     evidence = json.loads(evidence_file(Layout(experiment, root.path), CHAMPION).read_text())
     assert evidence["decision"] == VALUES["challenger"]["compared"]
-    result = run_step("decide", experiment, root.path)
+    result = run_step("decide", experiment, root.path, request=request.only(STEPS["decide"].asks))
     assert (result["status"], result["decision"]) == ("unchanged", VALUES["challenger"]["decided"])
     again = loading.parse(loading.dump(root.tiny), VALUES["round"])
     plan = run_step("plan_retraining", again, root.path)
@@ -250,10 +251,10 @@ def test_a_comparison_is_known_and_was_decided(root):
 
 
 def test_the_embedded_world_goes_on_from_its_first_night(own_root):
-    tiny = loading.load(TINY, ["nightly.night=2026-01-01"])
+    tiny, tonight = loading.load_run(TINY, ["nightly.night=2026-01-01"])
     assert text(present(Layout(tiny, own_root.path).world)) == VALUES["world"]
-    assert run_step("extend_world", tiny, own_root.path)["status"] == "unchanged"
-    tomorrow = run_step("extend_world", loading.load(TINY, ["nightly.night=2026-01-02"]), own_root.path)
+    assert run_step("extend_world", tiny, own_root.path, request=tonight)["status"] == "unchanged"
+    tomorrow = run_step("extend_world", tiny, own_root.path, request=loading.request({"night": "2026-01-02"}))
     assert tomorrow["status"] == "completed" and tomorrow["was"] == VALUES["world"] < tomorrow["present"]
 
 

@@ -9,20 +9,39 @@ what was made then keeps its name, so these tests look into roots where 0.1.0 ha
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from graphufs.config import loading, moved_keys
+from graphufs.config.request import Request as Asked
+from jobs import site
+from jobs.job.folder import JobFolder
+from jobs.submission import submit
 from tests.golden.formats import names
 
 GOLDEN = Path(names.__file__).parent
 HASHES = json.loads((GOLDEN / "hashes.json").read_text())
+WORDS = ("title", "description")
+ASKED = {
+    "nightly.model": ("decide-tiny-5dec7f11e936", "2f606134632f"),
+    "nightly.night": ("decide-tiny-59152c49f064", "ddd7b39c9490"),
+    "retraining.champion": ("decide-tiny-deffe0088592", "7a32a1ef14ac"),
+    "retraining.answer": ("decide-tiny-658d9533adf8", "daea2994827c"),
+    "retraining.decided_by": ("decide-tiny-8a6faac6be34", "ece1edc465e2"),
+    "retraining.why": ("decide-tiny-fbe062bd5007", "0425c72cf886"),
+    "retraining.rollback_to": ("decide-tiny-6bd00bb53fa4", "91a535d907b7"),
+    "retraining.cost": ("decide-tiny-7559c80f5f2a", "9f3a4bae5e96"),
+}
+"""What the keys of `names.MOVED` made of the key and digest of tiny's `decide`, told by code that still had them."""
 SCHEMAS = json.loads((GOLDEN / "schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def changes(tmp_path_factory):
-    return names.changes(names.made_by_0_1_0, tmp_path_factory.mktemp("made-by-0.1.0"))
+    others = names.OTHER | names.MOVED
+    return names.changes(names.made_by_0_1_0, tmp_path_factory.mktemp("made-by-0.1.0"), others)
 
 
 @pytest.mark.parametrize("name", names.SHIPPED)
@@ -41,11 +60,26 @@ def test_each_key_changes_the_hashes_it_changed_and_to_what_it_changed_them(chan
 
 def test_another_value_is_known_of_every_key():
     assert names.keys() == sorted(names.OTHER)
+    assert sorted(moved_keys.FORMER.values()) == sorted(names.MOVED)
 
 
 @pytest.mark.parametrize("name", names.SHIPPED)
 def test_every_job_has_the_key_and_the_digest_it_had(name, tmp_path):
     assert names.jobs(names.shipped(name), tmp_path) == HASHES["jobs"][name]
+
+
+@pytest.mark.parametrize("key", names.MOVED)
+def test_a_job_that_was_asked_for_by_a_key_has_the_key_and_the_digest_it_had(key, tmp_path):
+    tiny, asked = loading.load_run(names.EXPERIMENTS / "tiny.yaml", names.MOVED[key])
+    request = submit.Request("decide", tiny, "local", site.load("local"), tmp_path, asked=asked)
+    found = submit._intended(request.job(), request).intent
+    assert (found.key, found.digest) == ASKED[key]
+    assert found.request == asked.given and JobFolder(tmp_path, found.key).request() == asked
+    nothing = replace(request, asked=Asked())
+    assert nothing.job().key == HASHES["jobs"]["tiny"]["decide"]["local"]
+    intent = submit._intended(nothing.job(), nothing).intent
+    assert intent.digest == HASHES["jobs"]["tiny"]["decide"]["digest"]
+    assert "request" not in json.loads((nothing.job().path / "intent.json").read_text())
 
 
 def test_the_jobs_of_airflows_tasks_have_the_keys_they_had():
@@ -54,4 +88,16 @@ def test_the_jobs_of_airflows_tasks_have_the_keys_they_had():
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_experiments_resources_and_sites_allow_what_they_allowed(name):
-    assert names.schemas()[name] == SCHEMAS[name]
+    assert with_moved_keys(names.schemas())[name] == SCHEMAS[name]
+
+
+def with_moved_keys(schemas):
+    """The schemas with what a request allows at the places where its fields were."""
+    request = Asked.model_json_schema()["properties"]
+    for name, former in moved_keys.FORMER.items():
+        section, _, key = former.partition(".")
+        place = schemas["experiment"]["properties"][section]
+        assert key not in place["properties"]
+        place["properties"][key] = {word: rule for word, rule in request[name].items() if word not in WORDS}
+        place["default"][key] = request[name]["default"]
+    return schemas

@@ -20,7 +20,7 @@ END = "1994-01-20T12"
 
 
 def extend(root, night, *overrides):
-    return run_step("extend_world", loading.load(TINY, [f"nightly.night={night}", *overrides]), root)
+    return run_step("extend_world", loading.load(TINY, overrides), root, request=loading.request({"night": night}))
 
 
 def test_nights_are_counted_from_the_first_and_none_counts_twice(finished_root, copy_of_root):

@@ -28,8 +28,8 @@ from tests.nightly.conftest import at, store_of
 from tests.support import idealised
 
 
-def plan(root, *overrides):
-    return run_step("plan_nightly", loading.load(TINY, overrides), root)
+def plan(root, *overrides, **asked):
+    return run_step("plan_nightly", loading.load(TINY, overrides), root, request=loading.request(asked))
 
 
 def test_without_a_model_the_plan_says_what_to_do(tiny, finished_root):
@@ -54,11 +54,11 @@ def test_the_oldest_unscored_initial_times_come_first_and_no_more_than_asked_for
 
 def test_the_planned_experiment_is_the_models_own_with_tonights_times(tiny, registered_root, copy_of_root):
     root = copy_of_root(registered_root)
-    request = ["nightly.at_most=2", "nightly.night=2026-03-01", "training.seed=7", "forecast.lead_time=48h"]
-    result = plan(root, *request)
+    wanted = ["nightly.at_most=2", "training.seed=7", "forecast.lead_time=48h"]
+    result = plan(root, *wanted)
     planned = loading.parse(result["experiment"])
     assert planned.training.seed == 0 and planned.forecast.lead_time == 48  # how far a night looks is the night's
-    assert planned.nightly == loading.load(TINY, request).nightly
+    assert planned.nightly == loading.load(TINY, wanted).nightly
     assert [format_time(time) for time in planned.initial_times] == result["initial_times"]
     assert Layout(planned, root).run == Layout(tiny, root).run
 
@@ -88,9 +88,9 @@ def test_the_champion_is_scored_and_a_chosen_model_in_its_place(tiny, registered
     registry.append(root, lambda past: RegistryEvent("promoted", there.id, "test"))
     assert plan(root)["model"] == there.id
     with pytest.raises(UserError, match="tiny-ffffffffffff-16 was trained with another version"):
-        plan(root, f"nightly.model={other.id}")
+        plan(root, model=other.id)
     with pytest.raises(UserError, match="no model 'best'"):
-        plan(root, "nightly.model=best")
+        plan(root, model="best")
 
 
 def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
@@ -99,10 +99,9 @@ def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
     root = copy_of_root(registered_root)
     path = tmp_path / "tiny.yaml"
     for day, total in (("01", 10), ("02", 17), ("02", 17)):
-        tonight = loading.load(TINY, [f"nightly.night=2026-03-{day}", "nightly.at_most=10"])
-        path.write_text(loading.dump(tonight))
+        path.write_text(loading.dump(loading.load(TINY, ["nightly.at_most=10"])))
         with pytest.raises(SystemExit) as ending:
-            main.main(["nightly", str(path), "--root", str(root), "--json"])
+            main.main(["nightly", str(path), "--night", f"2026-03-{day}", "--root", str(root), "--json"])
         assert ending.value.code == 0
         results = {result["step"]: result for result in json.loads(capsys.readouterr().out)}
         scores = store_of(tiny, root).open()

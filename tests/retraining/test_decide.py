@@ -42,15 +42,15 @@ def champion(root: Path) -> str | None:
     return found[0] if found else None
 
 
-def planned(tiny: Experiment, root: Path, decision: str, challenger: str = "demo-abc-3", **more: Any) -> Experiment:
+def planned(tiny: Experiment, root: Path, decision: str, challenger: str = "demo-abc-3") -> Experiment:
     """An experiment whose comparison has come to a decision."""
-    settings = {"champion": "demo-abc-2", **more}
-    made = loading.parse(
-        loading.dump(tiny), [f"retraining.{name}={json.dumps(value)}" for name, value in settings.items()]
-    )
     evidence = {"challenger": challenger, "champion": "demo-abc-2", "decision": decision, "why": "so it is"}
-    write_json(evidence_file(Layout(made, root), "demo-abc-2"), evidence)
-    return made
+    write_json(evidence_file(Layout(tiny, root), "demo-abc-2"), evidence)
+    return tiny
+
+
+def decide(experiment: Experiment, root: Path, **asked: Any) -> dict[str, Any]:
+    return run_step("decide", experiment, root, request=loading.request({"champion": "demo-abc-2", **asked}))
 
 
 def last(root: Path) -> registry.RegistryEvent:
@@ -58,23 +58,23 @@ def last(root: Path) -> registry.RegistryEvent:
 
 
 def test_a_promotion_keeps_evidence_and_cost_and_retires_the_former_champion(tiny: Experiment, root: Path) -> None:
-    experiment = planned(tiny, root, "promote", cost={"gpu_hours": 2.5, "energy": None})
-    done = run_step("decide", experiment, root)
+    experiment, cost = planned(tiny, root, "promote"), {"gpu_hours": 2.5, "energy": None}
+    done = decide(experiment, root, cost=cost)
     assert (done["status"], done["decision"], done["champion"]) == ("completed", "promote", "demo-abc-3")
     assert champion(root) == "demo-abc-3" and registry.get(root, "demo-abc-2").role == "retired"
     assert last(root).by == "the rule" and last(root).content["evidence"]["why"] == "so it is"
-    assert registry.get(root, "demo-abc-3").cost == {"gpu_hours": 2.5, "energy": None}
+    assert registry.get(root, "demo-abc-3").cost == cost
     count = len(registry.history(root))
-    assert run_step("decide", experiment, root)["status"] == "unchanged" and len(registry.history(root)) == count
+    assert decide(experiment, root, cost=cost)["status"] == "unchanged" and len(registry.history(root)) == count
 
 
 def test_a_model_shows_what_it_cost_and_what_it_gained_for_that(
     tiny: Experiment, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = planned(tiny, root, "promote", cost={"gpu_hours": 2.5, "queue_wait": 30, "energy": None})
+    experiment = planned(tiny, root, "promote")
     path = evidence_file(Layout(experiment, root), "demo-abc-2")
     write_json(path, json.loads(path.read_text()) | {"findings": [{"change": -0.06}, {"change": -0.02}]})
-    run_step("decide", experiment, root)
+    decide(experiment, root, cost={"gpu_hours": 2.5, "queue_wait": 30, "energy": None})
     with pytest.raises(SystemExit):
         main(["models", "show", "demo-abc-3", "--root", str(root)])
     said = capsys.readouterr().out
@@ -91,20 +91,20 @@ def test_a_model_shows_what_it_cost_and_what_it_gained_for_that(
 def test_what_is_not_promoted_leaves_the_champion(
     tiny: Experiment, root: Path, decision: str, kind: str, role: str
 ) -> None:
-    done = run_step("decide", planned(tiny, root, decision), root)
+    done = decide(planned(tiny, root, decision), root)
     assert done["champion"] == champion(root) == "demo-abc-2"
     assert last(root).kind == kind and registry.get(root, "demo-abc-3").role == role
 
 
 def test_a_person_who_was_asked_stands_in_the_history(tiny: Experiment, root: Path) -> None:
     with pytest.raises(UserError, match="asks a person about demo-abc-3"):
-        run_step("decide", planned(tiny, root, "ask"), root)
-    run_step("decide", planned(tiny, root, "ask", answer="promote", decided_by="Ann", why="looks good"), root)
+        decide(planned(tiny, root, "ask"), root)
+    decide(planned(tiny, root, "ask"), root, answer="promote", decided_by="Ann", why="looks good")
     assert champion(root) == "demo-abc-3" and last(root).by == "Ann" and last(root).why.startswith("looks good; asked")
 
 
 def test_an_answer_does_not_overrule_the_rule(tiny: Experiment, root: Path) -> None:
-    done = run_step("decide", planned(tiny, root, "refuse", answer="promote"), root)
+    done = decide(planned(tiny, root, "refuse"), root, answer="promote")
     assert done["decision"] == "refuse" and champion(root) == "demo-abc-2"
 
 
@@ -112,7 +112,7 @@ def test_nobody_is_promoted_over_a_champion_it_was_not_compared_with(tiny: Exper
     experiment = planned(tiny, root, "promote")
     promote(root, "demo-abc-1", "me", "meanwhile")
     with pytest.raises(UserError, match="demo-abc-1 is the champion by now"):
-        run_step("decide", experiment, root)
+        decide(experiment, root)
     assert champion(root) == "demo-abc-1"
 
 

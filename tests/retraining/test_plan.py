@@ -69,7 +69,7 @@ def test_windows_follow_each_other_up_to_the_end_of_the_data(
     assert timedelta(0) <= datetime(1994, 3, 1) - windows[-1].end < timedelta(hours=12)
     assert not any(one.overlaps(small.data.evaluation) for one in (training, validation, *windows))
     assert made.statistics_period == small.statistics_period and made.climatology_period == small.climatology_period
-    assert made.retraining.champion == done["champion"] and made.data.evaluation == small.data.evaluation
+    assert done["request"] == {"champion": done["champion"]} and made.data.evaluation == small.data.evaluation
     expected = tmp_path / trained(small).run_folder / "checkpoints" / "00000016"
     assert made.training.init_from == str(expected)
     scratch = loading.parse(loading.dump(small), ["retraining.warm_start=false"])
@@ -110,8 +110,9 @@ def test_a_later_round_needs_new_data_and_a_broken_one_goes_on(
 ) -> None:
     assert "no model of tiny" in planned(small, tmp_path, monkeypatch, "1994-03-01T00")["message"]
     registry.register(tmp_path, trained(small), "test")
-    made = loading.parse(planned(small, tmp_path, monkeypatch, "1994-03-01T00")["experiment"])
-    challenger = trained(made, parent=made.retraining.champion)
+    done = planned(small, tmp_path, monkeypatch, "1994-03-01T00")
+    made = loading.parse(done["experiment"])
+    challenger = trained(made, parent=done["champion"])
     registry.register(tmp_path, challenger, "test")
     again = planned(small, tmp_path, monkeypatch, "1994-03-01T00")
     assert again["experiment"] == loading.dump(made), "what is undecided goes on"

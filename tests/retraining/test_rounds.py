@@ -13,6 +13,7 @@ import pytest
 from graphufs.cli.main import main
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.emulator import checkpoint
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
@@ -46,22 +47,22 @@ def grow(experiment: Experiment, root: Path, end: str) -> None:
     ensure_world(world, experiment.data.source.world, np.datetime64(end, "h"), exact=True)
 
 
-def train(request: Experiment, root: Path) -> Experiment:
-    """Plan a challenger and train it."""
-    plan = run_step("plan_retraining", request, root)
+def train(experiment: Experiment, root: Path) -> tuple[Experiment, Request]:
+    """Plan a challenger and train it; what the steps after that are given."""
+    plan = run_step("plan_retraining", experiment, root)
     assert plan["experiment"], plan["message"]
     planned = loading.parse(plan["experiment"])
     for step in TRAINED:
         run_step(step, planned, root)
-    return planned
+    return planned, loading.request(plan["request"])
 
 
-def settle(planned: Experiment, root: Path) -> dict[str, Any]:
+def settle(planned: Experiment, request: Request, root: Path) -> dict[str, Any]:
     """Compare the challenger with the champion, and decide."""
-    compared = run_step("compare_models", planned, root)
-    decided = run_step("decide", planned, root)
+    compared = run_step("compare_models", planned, root, request=request)
+    decided = run_step("decide", planned, root, request=request)
     assert decided["decision"] == compared["decision"], compared
-    assert run_step("decide", planned, root)["status"] == "unchanged"
+    assert run_step("decide", planned, root, request=request)["status"] == "unchanged"
     return compared
 
 
@@ -84,9 +85,9 @@ def damage(planned: Experiment, root: Path) -> None:
     checkpoint.save(folder, int(path.name), spoilt, checkpoint.read_arrays(path, "training.npz"), meta)
 
 
-def champion_of_tonight(request: Experiment, root: Path) -> str:
+def champion_of_tonight(experiment: Experiment, root: Path) -> str:
     """Whom a night goes on with."""
-    return str(run_step("plan_nightly", request, root)["model"])
+    return str(run_step("plan_nightly", experiment, root)["model"])
 
 
 def test_rounds_over_a_growing_record(
@@ -95,17 +96,16 @@ def test_rounds_over_a_growing_record(
     copy_of_root: Callable[[Path], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    root, request = copy_of_root(finished_root), asked(tiny)
+    root, wanted = copy_of_root(finished_root), asked(tiny)
     first = run_step("register", tiny, root)["model"]
     promote(root, first, "somebody", "the first one")
 
-    nothing = run_step("plan_retraining", request, root)
+    nothing = run_step("plan_retraining", wanted, root)
     assert nothing["experiment"] is None and "nothing new" in nothing["message"]
 
     # the record goes on: a challenger that is trained longer is better beyond chance
-    grow(request, root, "1994-02-12T18")
-    planned = train(request, root)
-    found = settle(planned, root)
+    grow(wanted, root, "1994-02-12T18")
+    found = settle(*train(wanted, root), root)
     better = found["model"]
     assert found["decision"] == "promote", found["why"]
     model = registry.get(root, better)
@@ -113,7 +113,7 @@ def test_rounds_over_a_growing_record(
     evidence = json.loads((root / found["evidence"]).read_text())
     assert evidence["champion"] == first and len(evidence["initial_times"]) == 12 and not evidence["unstable"]
     assert all(finding["change"] < 0 for finding in evidence["findings"])
-    assert champion_of_tonight(request, root) == better
+    assert champion_of_tonight(wanted, root) == better
     page = (root / found["evidence"]).with_suffix(".html").read_text()
     assert f"<h1>{better} against {first}</h1>" in page and "Scorecard: RMSE" in page
     with pytest.raises(SystemExit) as ended:
@@ -121,7 +121,7 @@ def test_rounds_over_a_growing_record(
     assert ended.value.code == 0 and "The rule says **promote**" in capsys.readouterr().out
 
     # the nights are the new champion's: its scores grow
-    night = run_step("plan_nightly", request, root)
+    night = run_step("plan_nightly", wanted, root)
     tonight = loading.parse(night["experiment"])
     for step in ("prepare", "forecast", "evaluate", "record_nightly"):
         run_step(step, tonight, root)
@@ -129,26 +129,26 @@ def test_rounds_over_a_growing_record(
     assert scores is not None and len(scores.initial_times) == len(night["initial_times"])
 
     # no new data, nothing to do; more data, but a training that learns nothing
-    assert run_step("plan_retraining", request, root)["experiment"] is None
-    grow(request, root, "1994-02-20T18")
+    assert run_step("plan_retraining", wanted, root)["experiment"] is None
+    grow(wanted, root, "1994-02-20T18")
     still = asked(tiny, "training.stages.0.learning_rate.peak=1e-12", "training.stages.1.learning_rate.peak=1e-12")
-    found = settle(train(still, root), root)
+    found = settle(*train(still, root), root)
     assert found["decision"] == "hold" and "no named score is better beyond chance" in found["why"]
     assert registry.get(root, found["model"]).role == "candidate"
-    assert champion_of_tonight(request, root) == better
+    assert champion_of_tonight(wanted, root) == better
 
     # a damaged checkpoint is refused, whatever its checksums say
-    grow(request, root, "1994-02-26T18")
-    planned = train(request, root)
+    grow(wanted, root, "1994-02-26T18")
+    planned, request = train(wanted, root)
     damage(planned, root)
-    found = settle(planned, root)
+    found = settle(planned, request, root)
     assert found["decision"] == "refuse", found["why"]
     assert registry.get(root, found["model"]).role == "retired"
-    assert champion_of_tonight(request, root) == better
+    assert champion_of_tonight(wanted, root) == better
 
     # back to the first: nights go on with it, and the history tells all of it
-    assert run_step("rollback", request, root)["model"] == first
-    assert champion_of_tonight(request, root) == first
+    assert run_step("rollback", wanted, root)["model"] == first
+    assert champion_of_tonight(wanted, root) == first
     assert [event.kind for event in registry.history(root) if event.kind not in ("registered", "scored")] == [
         "promoted", "promoted", "held", "refused", "promoted",
     ]  # fmt: skip

@@ -33,7 +33,7 @@ def extras(triggering: Mapping[Any, Sequence[Any]] | None) -> list[dict[str, Any
 
 
 def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: date) -> dict[str, Any]:
-    """What a night does, for its tasks: the experiment as YAML, the site, and where the wish came from.
+    """What a night does, for its tasks: the experiment as YAML, the request, the site, and where the wish came from.
 
     A run that an event triggered was not filled in by anybody, so the event goes before the form; empty fields of the
     form leave it to the settings `nightly_experiment` and `nightly_site`.
@@ -61,20 +61,18 @@ def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: d
         raise UserError(f"overrides are {overrides!r}, which is no list")
     if told:  # they were those of a training
         overrides = [one for one in overrides if not str(one).startswith("nightly.")]
-    fields = {
-        "nightly.model": model,
-        "nightly.at_most": params["at_most"],
-        "nightly.night": params["night"] or run_date.isoformat(),
-    }
-    experiment = validate.experiment(wish["experiment"], validate.merged(fields, overrides))
+    fields = {"nightly.at_most": params["at_most"]}
+    night = {"model": model, "night": params["night"] or run_date.isoformat()}
+    experiment, request = validate.asked(wish["experiment"], fields, night, overrides)
     return {
         "experiment": loading.dump(experiment),
+        "request": request.given,
         "site": validate.site(wish["site"]),
         "form": wish["experiment"],
         "name": experiment.name,
         "overrides": overrides,
         "model": model,
-        "night": str(experiment.nightly.night),
+        "night": str(request.night),
         "deadline_hours": params["deadline_hours"],
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -22,8 +21,8 @@ NOBODY = "nobody, within the time there was"
 """Who decided where a question was not answered."""
 
 
-def asked(params: Mapping[str, Any], night: date, **fields: Any) -> dict[str, Any]:
-    """What a round or a rollback does, for its tasks: the experiment as YAML, and the site.
+def asked(params: Mapping[str, Any], night: date, *, then: str | None = None, **wish: Any) -> dict[str, Any]:
+    """What a round or a rollback does, for its tasks: the experiment as YAML, the request, and the site.
 
     Empty fields of the form leave it to the settings `retraining_experiment` and `retraining_site`.
 
@@ -31,35 +30,38 @@ def asked(params: Mapping[str, Any], night: date, **fields: Any) -> dict[str, An
     ----------
     night
         Up to which the embedded world goes on.
-    fields
-        More keys of the section `retraining`, by name; None: as the experiment says.
+    then
+        What follows a gain; None: as the experiment says.
+    wish
+        More fields of the request; None: nothing is asked for.
 
     Raises
     ------
     UserError
         If something is wrong or not told at all.
     """
-    wish = {
+    place = {
         name: params.get(name) or setting(f"retraining_{name}") or _missing(name) for name in ("experiment", "site")
     }
     overrides = list(params.get("overrides") or [])
-    given = {f"retraining.{name}": value for name, value in fields.items()} | {"nightly.night": night.isoformat()}
-    experiment = validate.experiment(wish["experiment"], validate.merged(given, overrides))
+    wish = {"night": night.isoformat(), **wish}
+    experiment, request = validate.asked(place["experiment"], {"retraining.then": then}, wish, overrides)
     return {
         "experiment": loading.dump(experiment),
-        "site": validate.site(wish["site"]),
-        "form": wish["experiment"],
+        "request": request.given,
+        "site": validate.site(place["site"]),
+        "form": place["experiment"],
         "name": experiment.name,
         "overrides": overrides,
     }
 
 
-def told(answered: Mapping[str, Any] | None, used: Mapping[str, Any] | None) -> list[str]:
-    """What `decide` is told besides the plan, as overrides: a person's answer, and what the training cost."""
+def told(answered: Mapping[str, Any] | None, used: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is asked of `decide` besides the plan: a person's answer, and to keep what the training cost."""
     fields: dict[str, Any] = {"cost": dict(used or {})}
     if answered:
         fields |= {"answer": answered["answer"].lower(), "decided_by": answered["by"][:200]}
-    return [f"retraining.{name}={json.dumps(value)}" for name, value in fields.items()]
+    return loading.request(fields).given
 
 
 def outcome(decision: str, answered: Mapping[str, Any] | None) -> dict[str, bool]:

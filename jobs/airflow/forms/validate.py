@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 import jobs.site
-from graphufs.config import loading
+from graphufs.config import loading, moved_keys
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from jobs.airflow.forms import choices
 
@@ -56,6 +57,28 @@ def merged(fields: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     return [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *overrides]
 
 
+def asked(
+    name: str, fields: Mapping[str, Any], wish: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[Experiment, Request]:
+    """A shipped experiment with a form's fields (see `merged`) and overrides, and what is asked of the run.
+
+    Parameters
+    ----------
+    wish
+        Fields of the request; None: nothing is asked for.
+
+    Raises
+    ------
+    UserError
+        As `experiment`, or if what is asked for is not allowed.
+    """
+    merged({moved_keys.FORMER[one]: value for one, value in wish.items()}, overrides)
+    found, former = _loaded(name, merged(fields, overrides))
+    for hint in moved_keys.hints(former):
+        print(hint)
+    return found, former | loading.request(wish)
+
+
 def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
     """A shipped experiment with overrides.
 
@@ -64,11 +87,15 @@ def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
     UserError
         If there is no such experiment, a key or value is wrong, or a place would change.
     """
+    return _loaded(name, overrides)[0]
+
+
+def _loaded(name: str, overrides: Sequence[str]) -> tuple[Experiment, Request]:
     if name not in choices.experiments():
         raise UserError(f"there is no experiment {name!r}; there are {', '.join(choices.experiments())}")
     _check(overrides)
     path = choices.EXPERIMENTS / f"{name}.yaml"
-    found = loading.load(path, overrides)
+    found, former = loading.load_run(path, overrides)
     before, after = (one.model_dump(mode="json") for one in (loading.load(path), found))
     for place in PLACES:
         if _at(before, place) != _at(after, place):
@@ -76,7 +103,7 @@ def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
                 f"{place} cannot be changed here, because it names a place that the site's account would go to; "
                 f"change it in the experiment's file {path.name}"
             )
-    return found
+    return found, former
 
 
 def on_validation(experiment: Experiment) -> tuple[Experiment, str]:

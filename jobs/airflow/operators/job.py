@@ -38,6 +38,9 @@ class JobOperator(BaseOperator):
         The name of a shipped experiment, the path of a YAML file, or the YAML itself.
     overrides
         Overrides of the experiment, as in `training.batch_size=8`.
+    request
+        What is asked of the run, by field of `graphufs.config.request.Request`; of several the later go before the
+        earlier. The step is given the fields that it reads.
     job_resources
         Overrides of what the site gives the job, as in `gpus=2`. (`resources` is a word of Airflow's own.)
     needs
@@ -59,6 +62,7 @@ class JobOperator(BaseOperator):
         "experiment",
         "site",
         "overrides",
+        "request",
         "job_resources",
         "needs",
         "force",
@@ -76,6 +80,7 @@ class JobOperator(BaseOperator):
         experiment: str,
         site: str,
         overrides: Sequence[str] = (),
+        request: Sequence[Mapping[str, Any] | None] = (),
         job_resources: Sequence[str] = (),
         needs: Sequence[str] = (),
         deadline: timedelta | float | str | None = None,
@@ -90,7 +95,8 @@ class JobOperator(BaseOperator):
             kwargs["pool"] = pool
         super().__init__(**{"multiple_outputs": True, **kwargs})
         self.step, self.experiment, self.site = step, experiment, site
-        self.overrides, self.job_resources, self.needs = overrides, job_resources, needs
+        self.overrides, self.request = overrides, request
+        self.job_resources, self.needs = job_resources, needs
         self.deadline, self.force, self.key = deadline, force, key
         self.wanted, self.skip_without, self.event = wanted, skip_without, event
         self._job: str | None = None
@@ -255,6 +261,8 @@ class JobOperator(BaseOperator):
 
     def _arguments(self, context: Context, store: Any) -> list[str]:
         """What is submitted. Whatever a person typed stands behind an equals sign, so that it is never an option."""
+        from graphufs.config import loading
+        from graphufs.config.request import Request, words
         from graphufs.steps import STEPS
         from jobs.job.folder import KEY
 
@@ -268,18 +276,24 @@ class JobOperator(BaseOperator):
         arguments = ["submit", self.step, "-", f"--key={self._job}"]
         arguments += [f"--label={name}={value}" for name, value in self._origin(context).labels(instance()).items()]
         arguments += [f"--needs={key}" for key in self.needs]
+        asked = Request()
+        for one in self.request:
+            asked |= loading.request(one)
+        arguments += [f"--request={word}" for word in words(asked.only(STEPS[self.step].asks).given)]
         arguments += [f"--resource={one}" for one in self.job_resources]
         if self._forced and not (store is not None and store.get("forced")):  # once, not at each try
             arguments.append("--force")
         return arguments
 
     def _experiment(self) -> str:
-        """The experiment with every default, as YAML."""
+        """The experiment with every default, as YAML; what the site takes for a request stays in it."""
         from graphufs.config import loading
 
         if "\n" in self.experiment:
-            return loading.dump(loading.parse(self.experiment, list(self.overrides)))
-        return loading.dump(loading.load(choices.experiment_file(self.experiment), list(self.overrides)))
+            found, former = loading.parse_run(self.experiment, list(self.overrides))
+        else:
+            found, former = loading.load_run(choices.experiment_file(self.experiment), list(self.overrides))
+        return loading.dump(found, former if former.given else None)
 
     # the end
 

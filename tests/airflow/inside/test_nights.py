@@ -46,15 +46,21 @@ def test_a_night_is_asked_for_by_form_event_or_setting(monkeypatch):
     rest = {"at_most": None, "night": None, "deadline_hours": 20}
     found = nightly.asked({**form, **rest, "at_most": 3}, None, date(2026, 3, 1))
     experiment = loading.parse(found["experiment"])
-    assert (experiment.nightly.model, experiment.nightly.at_most) == ("latest", 3)
-    assert str(experiment.nightly.night) == found["night"] == "2026-03-01" and experiment.forecast.lead_time == 48
+    assert found["request"] == {"model": "latest", "night": "2026-03-01"} and experiment.nightly.at_most == 3
+    assert found["night"] == "2026-03-01" and experiment.forecast.lead_time == 48
     chosen = nightly.asked({**form, **rest, "night": "2026-02-27"}, None, date(2026, 3, 1))
-    assert chosen["night"] == "2026-02-27" and loading.parse(chosen["experiment"]).nightly.at_most == 4
+    assert (
+        chosen["night"] == chosen["request"]["night"] == "2026-02-27"
+        and loading.parse(chosen["experiment"]).nightly.at_most == 4
+    )
 
     event = {"experiment": "tiny", "site": "here", "model": "tiny-ab-16", "overrides": ["nightly.at_most=1"]}
     nobody = {"experiment": None, "site": None, "model": "champion", "overrides": [], **rest}
     told = nightly.asked(nobody, event, date(2026, 3, 1))
-    assert told["model"] == "tiny-ab-16" and loading.parse(told["experiment"]).nightly.at_most == 4
+    assert (
+        told["model"] == told["request"]["model"] == "tiny-ab-16"
+        and loading.parse(told["experiment"]).nightly.at_most == 4
+    )
     with pytest.raises(UserError, match="graphufs_nightly_experiment"):
         nightly.asked(nobody, None, date(2026, 3, 1))
     with monkeypatch.context() as patch:
@@ -77,6 +83,8 @@ def test_a_night_is_asked_for_by_form_event_or_setting(monkeypatch):
             nightly.asked({**form, **rest, **wrong}, None, date(2026, 3, 1))
     with pytest.raises(UserError, match="nightly.night is given both"):
         nightly.asked({**form, **rest, "overrides": ["nightly.night=2026-01-01"]}, None, date(2026, 3, 1))
+    with pytest.raises(UserError, match="night: .*'tonight'"):
+        nightly.asked({**form, **rest, "night": "tonight"}, None, date(2026, 3, 1))
 
 
 def test_of_several_events_the_newest_counts_and_the_others_get_runs_of_their_own(monkeypatch):

@@ -24,6 +24,36 @@ def test_it_submits_once_and_lets_go_of_the_worker():
     assert left.method_name == "execute_complete" and left.trigger.attached is None and left.trigger.deadline is None
 
 
+def test_a_step_is_asked_for_what_it_reads_and_the_later_requests_go_first():
+    hostile = "{{ conn.x }} $(touch PWNED) --force"
+    run, plan = {"night": "2026-03-01", "why": "first", "decided_by": hostile}, {"champion": "tiny-ab-1"}
+    with site({**RUNNING, "what": "submitted"}) as asked:
+        for step, more in (
+            ("decide", [run, None, plan, {"why": hostile}]),
+            ("extend_world", [run]),
+            ("prepare", [run]),
+        ):
+            deferral(operator(step=step, request=more), context())
+    words = [[word for word in arguments if word.startswith("--request")] for arguments, _ in asked]
+    assert sorted(words[0]) == [
+        "--request=champion=tiny-ab-1", f"--request=decided_by={hostile}", f"--request=why={hostile}",
+    ]  # fmt: skip
+    assert words[1:] == [["--request=night=2026-03-01"], []]
+    assert not any("champion" in stdin or "night:" in stdin.replace("per_night:", "") for _, stdin in asked)
+
+
+def test_what_a_task_of_0_1_was_given_stays_in_the_experiment_for_the_site():
+    from graphufs.config import loading
+    from jobs.airflow.forms import choices
+
+    former = ("retraining.champion=tiny-ab-1", "nightly.night=2026-03-01")
+    experiment, request = loading.load_run(choices.EXPERIMENTS / "tiny.yaml", former)
+    with site({**RUNNING, "what": "submitted"}) as asked:
+        deferral(operator(experiment=loading.dump(experiment, request)), context())
+    ((_, stdin),) = asked
+    assert loading.parse_run(stdin) == (experiment, request) and request.champion == "tiny-ab-1"
+
+
 def test_another_try_is_about_the_same_job():
     with site({**RUNNING, "what": "submitted"}, RUNNING):
         first, second = context(1), context(2)
@@ -125,6 +155,7 @@ def test_what_is_wrong_is_said_and_not_tried_again():
             (operator(step="--help"), "is not a step"),
             (operator(needs=["../x"]), "is not a job key"),
             (operator(key="-x"), "is not a job key"),
+            (operator(step="decide", request=[{"answer": "maybe"}]), "what is asked of this run is wrong"),
             (operator(site="debug"), "debugger"),
             (operator(site="nowhere"), "there is no site"),
         ):

@@ -26,8 +26,10 @@ def test_a_round_is_asked_for_by_form_or_setting(monkeypatch):
     found = retraining.asked(form, NIGHT, then="promote", why=None, decided_by="a 'b' {{ c }}")
     assert (found["form"], found["name"], found["site"]) == ("tiny", "tiny", "here")
     experiment = loading.parse(found["experiment"])
-    assert experiment.training.seed == 3 and experiment.nightly.night == NIGHT
-    assert (experiment.retraining.then, experiment.retraining.decided_by) == ("promote", "a 'b' {{ c }}")
+    assert experiment.training.seed == 3 and experiment.retraining.then == "promote"
+    assert found["request"] == {"night": NIGHT.isoformat(), "decided_by": "a 'b' {{ c }}"}
+    former = retraining.asked({**form, "overrides": ["retraining.why=so", "retraining.then=ask"]}, NIGHT)
+    assert former["request"] == {"night": NIGHT.isoformat(), "why": "so"}
     nobody = {"experiment": None, "site": None, "overrides": None}
     with pytest.raises(UserError, match="graphufs_retraining_experiment"):
         retraining.asked(nobody, NIGHT)
@@ -39,9 +41,13 @@ def test_a_round_is_asked_for_by_form_or_setting(monkeypatch):
         ({"site": "../../x"}, "no site"),
         ({"experiment": "../tiny"}, "no experiment"),
         ({"overrides": ["training.init_from=/etc/shadow"]}, "names a place"),
+        ({"overrides": ["nightly.night=2026-01-01"]}, "nightly.night is given both"),
+        ({"overrides": ["retraining.answer=maybe"]}, "retraining.answer"),
     ):
         with pytest.raises(UserError, match=words):
             retraining.asked({**form, **wrong}, NIGHT)
+    with pytest.raises(UserError, match="decided_by"):
+        retraining.asked(form, NIGHT, decided_by="x" * 201)
 
 
 def test_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold(monkeypatch):
@@ -72,14 +78,12 @@ def test_a_person_is_asked_only_if_the_rule_says_so_and_silence_means_hold(monke
 
 
 def test_what_decide_is_told_and_which_task_has_something_to_do():
-    from graphufs.config import loading
-    from jobs.airflow.forms import choices, retraining
+    from jobs.airflow.forms import retraining
 
     used = {"gpu_hours": 2.5, "energy": None}
     told = retraining.told({"answer": "Promote", "by": "Ann 'B' \\"}, used)
-    found = loading.load(choices.EXPERIMENTS / "tiny.yaml", told).retraining
-    assert (found.answer, found.decided_by, found.cost) == ("promote", "Ann 'B' \\", used)
-    assert retraining.told(None, None) == ["retraining.cost={}"]
+    assert told == {"answer": "promote", "decided_by": "Ann 'B' \\", "cost": used}
+    assert retraining.told(None, None) == {}
     yes, no = {"answer": "Promote"}, {"answer": "Hold"}
     for decision, answered, promote in (("promote", None, True), ("hold", None, False), ("refuse", None, False),
                                         ("ask", yes, True), ("ask", no, False), ("ask", None, False)):  # fmt: skip

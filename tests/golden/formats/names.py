@@ -139,11 +139,9 @@ OTHER: dict[str, tuple[str, ...]] = {
     "evaluation.vectors": ("evaluation.vectors=true",),
     "evaluation.map_leads": ("evaluation.map_leads=[]",),
     "evaluation.dask": ("evaluation.dask=tcp://host:8786",),
-    "nightly.model": ("nightly.model=latest",),
     "nightly.at_most": ("nightly.at_most=2",),
     "nightly.until": ("nightly.until=1994-02-28T18",),
     "nightly.days_per_night": ("nightly.days_per_night=2",),
-    "nightly.night": ("nightly.night=2026-01-01",),
     "retraining.training_days": ("retraining.training_days=30",),
     "retraining.validation_days": ("retraining.validation_days=3",),
     "retraining.new_days": ("retraining.new_days=3",),
@@ -158,6 +156,11 @@ OTHER: dict[str, tuple[str, ...]] = {
     "retraining.then": ("retraining.then=promote",),
     "retraining.stability.margin": ("retraining.stability.margin=2.0",),
     "retraining.stability.spectrum": ("retraining.stability.spectrum=20.0",),
+}
+"""Another value for each key that an experiment has."""
+MOVED: dict[str, tuple[str, ...]] = {
+    "nightly.model": ("nightly.model=latest",),
+    "nightly.night": ("nightly.night=2026-01-01",),
     "retraining.champion": ("retraining.champion=tiny-0123456789ab-16",),
     "retraining.answer": ("retraining.answer=hold",),
     "retraining.decided_by": ("retraining.decided_by=somebody",),
@@ -165,7 +168,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "retraining.rollback_to": ("retraining.rollback_to=tiny-0123456789ab-16",),
     "retraining.cost": ("retraining.cost={gpu_hours: 1.0}",),
 }
-"""Another value for each key that an experiment has."""
+"""Another value for each key that an experiment had in 0.1.0 and that is part of a request now."""
 
 TASKS: tuple[tuple[str, str, str, int, str], ...] = (
     ("training", "manual__2026-01-01T00:00:00+00:00", "train", -1, ""),
@@ -202,10 +205,12 @@ def outputs(layout: Layout) -> dict[str, str]:
     return {name: place.relative_to(layout.root).as_posix() for name, place in sorted(places.items())}
 
 
-def changes(layout: Callable[[Experiment, Path], Layout], root: Path) -> dict[str, dict[str, str]]:
+def changes(
+    layout: Callable[[Experiment, Path], Layout], root: Path, others: Mapping[str, tuple[str, ...]] = OTHER
+) -> dict[str, dict[str, str]]:
     """For each key, the hashes of tiny that another value of it changes, and what they are then."""
     found = {}
-    for key, overrides in OTHER.items():
+    for key, overrides in others.items():
         before, after = (layout(shipped("tiny", *some), root).hashes for some in (overrides[:-1], overrides))
         found[key] = {name: value for name, value in after.items() if value != before[name]}
     return found

@@ -81,6 +81,12 @@ def test_the_module_is_the_command():
         ("submit", "prepare", TINY, "--set", "training.batchsize=8"),
         ("submit", "prepare", TINY, "--resource", "gpsu=1"),
         ("submit", "prepare", TINY, "--key", "a/b"),
+        ("submit", "prepare", TINY, "--request", "answer=promote"),
+        ("submit", "decide", TINY, "--request", "answer=maybe"),
+        ("submit", "decide", TINY, "--request", "answer"),
+        ("submit", "decide", TINY, "--request", "anser=hold"),
+        ("submit", "decide", TINY, "--request", "cost=much"),
+        ("submit", "decide", TINY, "--request", "why=a", "--request", "why=b"),
         ("submit", "prepare", TINY, "--needs", "nobody"),
         ("status", "nobody"),
         ("logs", "nobody"),
@@ -98,6 +104,28 @@ def test_bad_input_is_told_in_a_line_and_leaves_nothing(call, tmp_path, monkeypa
     code, out, error = call(*arguments)
     assert code == 2 and "Traceback" not in error + out and len(error + out) > 20
     assert not list((tmp_path / "root").glob("jobs/*"))
+
+
+def test_what_is_asked_of_a_run_is_a_request_or_by_a_former_key_with_a_word_on_that(call, fake, tmp_path):
+    place = ("--root", tmp_path / "root", "--site", "fake", "--json")
+    asked = ("--request", "answer=promote", "--request", "why=no: yes, 'so'", "--request", 'cost={"gpu_hours": 2}')
+    code, out, error = call("submit", "decide", TINY, *asked, *place)
+    (job,) = told(out)["jobs"]
+    wanted = {"answer": "promote", "why": "no: yes, 'so'", "cost": {"gpu_hours": 2.0}}
+    assert (code, error) == (0, "") and job["request"] == wanted
+    former = ("retraining.answer=promote", "retraining.why=\"no: yes, 'so'\"", "retraining.cost={gpu_hours: 2.0}")
+    code, out, error = call("submit", "decide", TINY, *(word for one in former for word in ("--set", one)), *place)
+    (same,) = told(out)["jobs"]
+    assert (same["what"], same["key"], same["request"]) == ("attached", job["key"], wanted)
+    assert "retraining.answer is no key of experiments any more" in error and "--request answer=" in error
+
+
+def test_a_failed_job_is_reproduced_with_what_was_asked_of_it(call, fake, tmp_path):
+    root = tmp_path / "root"
+    call("submit", "rollback", TINY, "--request", "why=it is worse", "--root", root, "--site", "fake")
+    fake.account("FAILED", code="1:0")
+    _, out, _ = call("status", *(job.key for job in JobFolder.all(root)), "--root", root, "--site", "fake")
+    assert "'--request=why=it is worse'" in out
 
 
 def test_cancelling_a_job_that_never_was_leaves_nothing(call, tmp_path):

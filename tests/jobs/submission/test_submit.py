@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -120,8 +120,9 @@ def test_finished_work_is_not_done_again_but_by_force_and_the_old_proof_stays(fa
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"step": "normalize"}, "its step or experiment is not the one given"),
-        ({"experiment": loading.load(TINY, ["training.batch_size=1"])}, "its step or experiment"),
+        ({"step": "normalize"}, "its step, experiment or request is not the one given"),
+        ({"experiment": loading.load(TINY, ["training.batch_size=1"])}, "its step, experiment or request"),
+        ({"asked": loading.request({"champion": "tiny-ab-1"})}, "its step, experiment or request"),
         ({"site_name": "other"}, r"its site \(fake\) is not the one given"),
     ],
 )
@@ -130,6 +131,34 @@ def test_a_key_that_belongs_to_other_work_is_refused(fake, root, change, expecte
     with pytest.raises(UserError, match=expected):
         submit.submit(replace(request_of(root), **change))
     assert len(fake.calls("sbatch")) == 1 and JobFolder(root, "job").require().step == "prepare"
+
+
+def test_another_request_is_another_job_and_none_changes_nothing(fake, root):
+    asked = loading.request({"champion": "tiny-ab-1"})
+    jobs = {}
+    for name, more in (("plain", {}), ("empty", {"asked": loading.request({})}), ("asked", {"asked": asked})):
+        what, status = submit.submit(request_of(root, "register", key=None, **more))
+        jobs[name] = status.job
+        assert what == ("attached" if name == "empty" else "submitted")
+        given = more["asked"].given if more else {}
+        assert status.to_json().get("request", {}) == status.job.request().given == given
+    assert jobs["plain"].key == jobs["empty"].key != jobs["asked"].key
+    plain, other = (jobs[name].require() for name in ("plain", "asked"))
+    assert plain.digest != other.digest and (plain.request, other.request) == ({}, {"champion": "tiny-ab-1"})
+
+
+def test_a_job_that_0_1_submitted_with_keys_for_a_request_is_attached_to_and_keeps_it(fake, root):
+    asked = loading.request({"champion": "tiny-ab-1", "night": "2026-03-01"})
+    _, status = submit.submit(request_of(root, "register", asked=asked))
+    job, intent = status.job, status.intent
+    (job.path / "experiment.yaml").write_text(loading.dump(EXPERIMENT, asked))
+    former = {name: value for name, value in asdict(intent).items() if name not in ("request", "labels")}
+    (job.path / "intent.json").write_text(json.dumps(former))
+    assert job.require().request == {} and job.request() == asked and job.experiment() == EXPERIMENT
+    for labels in ({}, {"owner": "me"}):  # the second has the folder written anew
+        assert submit.submit(request_of(root, "register", asked=asked, labels=labels))[0] == "attached"
+        assert job.request() == asked and job.require().digest == intent.digest
+    assert job.require().request == asked.given
 
 
 def test_a_failed_job_gets_a_new_attempt_under_its_key(fake, root):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from graphufs.registry import registry
+from graphufs.registry.decisions import promote
 from jobs import site
 from jobs.job.folder import JobFolder
 from jobs.job.status import read_statuses
@@ -23,6 +25,7 @@ from jobs.submission import launch, submit
 from jobs.submission.submit import LATE, Request, tend
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings, until
+from tests.registry.test_registry import model
 
 LOCAL = site.load("local")
 
@@ -258,6 +261,17 @@ def test_a_job_in_the_command_itself_gives_its_result(normalized_root, copy_of_r
     assert done.returncode == 0, done.stderr
     (job,) = json.loads(done.stdout)["jobs"]
     assert (job["what"], job["state"], job["result"]["result"]["status"]) == ("submitted", "COMPLETED", "unchanged")
+
+
+def test_a_job_is_given_what_is_asked_of_it(tmp_path):
+    for update in (1, 2):
+        registry.register(tmp_path, model(update, "tiny"), "test")
+        promote(tmp_path, f"tiny-abc-{update}", "me", "")
+    asked = ("why=it's worse", "decided_by=Ann", "rollback_to=tiny-abc-1")
+    done = debug("rollback", TINY, "--root", tmp_path, *(f"--request={one}" for one in asked))
+    assert done.returncode == 0, done.stderr
+    last = registry.history(tmp_path)[-1]
+    assert (last.model, last.by, last.why) == ("tiny-abc-1", "Ann", "it's worse")
 
 
 def test_an_exception_in_the_command_itself_shows_its_traceback(tmp_path):
