@@ -17,7 +17,7 @@ from rich.console import Console
 from graphufs.cli import app as command
 from graphufs.config import loading
 from graphufs.steps import CHAINS
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
@@ -40,12 +40,12 @@ def main() -> int:
         from graphufs.demo_bar import show_with_bar
         from graphufs.weatherbench.results.scores import Scores
 
-        layout = Layout(experiment, root)
-        passed.append(show_with_bar(console, Scores.open(layout.scores), f"Seed {seed}"))
+        paths = Paths(experiment, root)
+        passed.append(show_with_bar(console, Scores.open(paths.scores), f"Seed {seed}"))
         seconds = time.perf_counter() - began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         console.print(f"Seed {seed}: {seconds / 60:.1f} minutes, at most {memory:.1f} GiB of memory.")
-        console.print(f"Report: {layout.report}", soft_wrap=True)
+        console.print(f"Report: {paths.report}", soft_wrap=True)
     return 0 if all(passed) else 1
 
 

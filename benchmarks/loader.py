@@ -43,7 +43,7 @@ from graphufs.grid.areas import gaussian_latitudes
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.normalization.statistics import Statistics
 from graphufs.replay.times import stamps_in, text
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices
 from graphufs.train.stages import Plan
@@ -110,9 +110,9 @@ def main() -> int:
         case = CASES[name]
         experiment = loading.load(EXPERIMENTS / f"{name}.yaml", options.set)
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="graphufs-loader-") as root:
-            frames = write_store(Layout(experiment, Path(root)), case, options.frames)
+            frames = write_store(Paths(experiment, Path(root)), case, options.frames)
             console.print(f"{name}: a store of {frames} frames is written, now timing", highlight=False)
-            results.append(measure(Layout(experiment, Path(root)), case, options.repeats, options.seconds))
+            results.append(measure(Paths(experiment, Path(root)), case, options.repeats, options.seconds))
     console.print(table(results))
     if options.json:
         content = {"machine": machine(), "results": [{**asdict(r), "ratio": r.ratio} for r in results]}
@@ -129,9 +129,9 @@ def machine() -> dict[str, object]:
     return {"machine": platform.machine(), "cores": cores, "device": device.device_kind, "jax": jax.__version__}
 
 
-def write_store(layout: Layout, case: Case, frames: int | None) -> int:
+def write_store(paths: Paths, case: Case, frames: int | None) -> int:
     """Write prepared data of noise for the training period, or its first frames; return how many."""
-    experiment = layout.experiment
+    experiment = paths.experiment
     latitude, longitude = gaussian_latitudes(case.latitudes), np.arange(case.longitudes) * (360.0 / case.longitudes)
     stamps = stamps_in(experiment.data.training, experiment.data.time_step)[:frames]
     static = tuple(name for name in experiment.data.stored_variables if name.endswith("_static"))
@@ -143,14 +143,14 @@ def write_store(layout: Layout, case: Case, frames: int | None) -> int:
     )
     header = Header(experiment.data.time_step, "fv3", channels, static, {}, latitude, longitude, latitude)
     shape = (len(channels), latitude.size, longitude.size)
-    needed, free = 4 * stamps.size * int(np.prod(shape)), shutil.disk_usage(layout.root).free
+    needed, free = 4 * stamps.size * int(np.prod(shape)), shutil.disk_usage(paths.root).free
     if needed > 0.9 * free:
         raise UserError(
-            f"the store of {case.name} takes {needed / 2**30:.1f} GiB and {layout.root.parent} has "
+            f"the store of {case.name} takes {needed / 2**30:.1f} GiB and {paths.root.parent} has "
             f"{free / 2**30:.1f}; name another place with --folder, or fewer frames with --frames"
         )
     name = f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
-    path = layout.data / SEGMENTS / name
+    path = paths.data / SEGMENTS / name
     path.parent.mkdir(parents=True)
     array, block = create(path, stamps, channels, latitude, longitude)
     noise = np.random.default_rng(0).standard_normal((min(block, stamps.size), *shape), np.float32)
@@ -161,8 +161,8 @@ def write_store(layout: Layout, case: Case, frames: int | None) -> int:
         with open(file, "rb+") as opened:
             os.fsync(opened.fileno())  # only what is on disk can be dropped from the page cache
     fields = {name: np.zeros(shape[1:], np.float32) for name in static}
-    write_static(layout.data / STATIC, header, np.ones(shape, bool), fields)
-    Manifest(header).with_segments([Segment(name, stamps, {}, files)]).write(layout.data)
+    write_static(paths.data / STATIC, header, np.ones(shape, bool), fields)
+    Manifest(header).with_segments([Segment(name, stamps, {}, files)]).write(paths.data)
     return int(stamps.size)
 
 
@@ -178,12 +178,12 @@ def drop_from_cache(folder: Path) -> None:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(layout: Layout, case: Case, repeats: int, seconds: float) -> Result:
-    data, experiment = PreparedData.open(layout.data), layout.experiment
+def measure(paths: Paths, case: Case, repeats: int, seconds: float) -> Result:
+    data, experiment = PreparedData.open(paths.data), paths.experiment
     devices = Devices.choose(experiment.training.batch_size, experiment.training.compute.devices)
     plan = Plan.of(experiment, data, devices.shard)
     stage = plan.stages[0]
-    emulator = replace(ReplayEmulator.from_experiment(experiment, layout.root), statistics=unit_statistics(experiment))
+    emulator = replace(ReplayEmulator.from_experiment(experiment, paths.root), statistics=unit_statistics(experiment))
     objective = Objective(emulator, plan, devices)
     program = Programs(objective)[stage]
     state = objective.start(emulator.network)
@@ -201,7 +201,7 @@ def measure(layout: Layout, case: Case, repeats: int, seconds: float) -> Result:
     for _ in range(repeats):
         for rates, drop in ((warm, False), (cold, True)):
             if drop:
-                drop_from_cache(layout.data)
+                drop_from_cache(paths.data)
             began = time.perf_counter()
             for _ in read(stage.loader, number, case.batches):
                 pass

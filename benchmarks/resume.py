@@ -20,7 +20,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
@@ -34,7 +34,7 @@ def main() -> int:
     arguments = parser.parse_args()
     experiment = loading.load(EXPERIMENT, arguments.set)
     with tempfile.TemporaryDirectory(prefix="graphufs-resume-") as temporary:
-        layout = Layout(experiment, arguments.root or Path(temporary))
+        layout = Paths(experiment, arguments.root or Path(temporary))
         for step in ("prepare", "normalize"):
             run_step(step, experiment, layout.root)
         seconds = _train(layout, arguments.set)
@@ -51,7 +51,7 @@ def main() -> int:
         return _compare(experiment, aside / "checkpoints", layout.checkpoints)
 
 
-def _train(layout: Layout, overrides: list[str], kill_at: int | None = None) -> float:
+def _train(layout: Paths, overrides: list[str], kill_at: int | None = None) -> float:
     """Run `graphufs train` in a process of its own, to the end or until it has done so many updates; seconds taken."""
     options = [part for override in overrides for part in ("--set", override)]
     command = [
@@ -78,7 +78,7 @@ def _train(layout: Layout, overrides: list[str], kill_at: int | None = None) -> 
     return time.perf_counter() - began
 
 
-def _done(layout: Layout) -> int:
+def _done(layout: Paths) -> int:
     lines = metrics_file.read(layout.metrics)
     return int(lines[-1]["update"]) if lines else 0
 

@@ -27,7 +27,7 @@ from graphufs.registry import registry
 from graphufs.registry.decisions import promote
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.steps import CHAINS, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 
 def first_champion(experiment: Experiment, root: Path) -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     rounds = []
     for number in range(1, options.rounds + 1):
         end += np.timedelta64(timedelta(days=options.days))
-        ensure_world(Layout(experiment, root).world, experiment.data.source.world, end, exact=True)
+        ensure_world(Paths(experiment, root).world, experiment.data.source.world, end, exact=True)
         began = time.monotonic()
         found = round_of(experiment, root, options.answer)
         found |= {"round": number, "record": str(end.astype("datetime64[h]")), "seconds": time.monotonic() - began}

@@ -11,7 +11,7 @@ from typing import Any
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder, replace_file
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 
 
@@ -23,7 +23,7 @@ def report_of(root: Path, key: str) -> Path:
     UserError
         If there is no such job, or its experiment has no report yet.
     """
-    path = Layout(JobFolder(root, key).experiment(), root).report
+    path = Paths(JobFolder(root, key).experiment(), root).report
     if not path.exists():
         raise UserError(f"there is no report of {key} yet ({path}); submit the step `report`")
     return path

@@ -30,7 +30,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
-from graphufs.storage.paths import Layout, digest
+from graphufs.storage.paths import Paths, digest
 from jobs.airflow.keys import PREFIX
 from jobs.submission import submit
 from scripts.airflow_here import interruptible, living, running
@@ -59,7 +59,7 @@ class DemoFailed(Exception):
 def runs(experiment: Experiment, name: str, overrides: list[str], number: int = 1) -> list[Run]:
     """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for."""
     common = {"experiment": name, "site": SITE, "overrides": overrides}
-    key = digest({"experiment": loading.dump(experiment), "hashes": Layout(experiment, Path()).hashes})
+    key = digest({"experiment": loading.dump(experiment), "hashes": Paths(experiment, Path()).hashes})
     again = f"-{number}" if number > 1 else ""
     wanted: dict[str, dict[str, Any]] = {
         "normalization": common,
@@ -82,9 +82,9 @@ class Results:
         from graphufs.forecast.step import finished_checkpoint
         from graphufs.nightly.scores import NightlyScores
 
-        layout = Layout(experiment, root)
+        paths = Paths(experiment, root)
         try:
-            place = NightlyScores(layout.nightly(finished_checkpoint(layout).name))
+            place = NightlyScores(paths.nightly(finished_checkpoint(paths).name))
         except UserError:  # not trained
             return None
         return Results(place.store, place.report) if place.store.exists() and place.report.is_file() else None

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from graphufs.config import loading
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from tests.support.lookalike import build_atmosphere
 
@@ -56,10 +56,10 @@ def test_p0_takes_one_training_step_and_one_forecast_step_within_16_gib(tmp_path
     assert outcome["code"] == 0 and outcome["gib"] < MEMORY_GIB, (outcome, result.stderr)
 
     experiment = loading.load(P0, overrides)
-    layout = Layout(experiment, tmp_path / "root")
-    update = next(line for line in metrics_file.read(layout.metrics) if line["event"] == "update")
+    paths = Paths(experiment, tmp_path / "root")
+    update = next(line for line in metrics_file.read(paths.metrics) if line["event"] == "update")
     assert experiment.training.batch_size == 16 and np.isfinite(update["loss"])
-    with xr.open_zarr(layout.forecasts, chunks=None) as forecast:
+    with xr.open_zarr(paths.forecasts, chunks=None) as forecast:
         assert forecast.temperature.shape == (1, 1, 3, 192, 384)
         assert np.isfinite(forecast.temperature.values).all()
         assert forecast.native_level.values == pytest.approx([97.82327, 505.65207, 998.7807])

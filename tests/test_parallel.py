@@ -21,7 +21,7 @@ from graphufs.data import segments
 from graphufs.data.manifest import SEGMENTS, Manifest
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import never_stop, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.support.experiments import daily_experiment
 from tests.support.lookalike import build_atmosphere
 
@@ -118,7 +118,7 @@ def test_the_embedded_world_comes_out_byte_for_byte(
     for step in ("prepare", "normalize"):
         run_step(step, tiny, tmp_path / "alone")
     both(tiny, tmp_path / "together", client)
-    manifest = Manifest.read(Layout(tiny, tmp_path / "together").data)
+    manifest = Manifest.read(Paths(tiny, tmp_path / "together").data)
     assert manifest is not None and len(manifest.segments) > 1
     assert content(tmp_path / "together") == content(tmp_path / "alone")
 
@@ -130,7 +130,7 @@ def test_a_worker_that_is_killed_spoils_nothing(store: Path, alone: Path, tmp_pa
     both(daily_experiment(store), tmp_path, client)
     assert marks[0].exists()
     assert content(tmp_path) == content(alone)
-    assert not list(Layout(daily_experiment(store), tmp_path).data.glob(f"{SEGMENTS}/.*"))
+    assert not list(Paths(daily_experiment(store), tmp_path).data.glob(f"{SEGMENTS}/.*"))
 
 
 def test_a_stop_between_segments_keeps_whole_ones_only(
@@ -141,7 +141,7 @@ def test_a_stop_between_segments_keeps_whole_ones_only(
     with parallel.over(client):
         result = run_step("prepare", chosen, tmp_path, progress=events.append, should_stop=lambda: bool(events))
     assert result["status"] == "stopped" and "stopped after 1 segments" in result["message"]
-    folder = Layout(chosen, tmp_path).data
+    folder = Paths(chosen, tmp_path).data
     manifest = Manifest.read(folder)
     assert manifest is not None and len(manifest.segments) == 1
     assert manifest.segments[0].damage(folder, thorough=True) is None

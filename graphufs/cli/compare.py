@@ -16,7 +16,7 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.storage.atomic import write_text
-from graphufs.storage.paths import Layout, root_folder
+from graphufs.storage.paths import Paths, root_folder
 
 if TYPE_CHECKING:
     from graphufs.weatherbench.compare.comparison import Comparison, Side
@@ -100,7 +100,7 @@ def side(wanted: str, root: Path) -> Side:
     path = Path(place).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
         experiment = loading.load(path)
-        name, store = experiment.name, Layout(experiment, root).scores
+        name, store = experiment.name, Paths(experiment, root).scores
     elif path.is_dir():
         name, store = _store(path)
     else:
@@ -111,7 +111,7 @@ def side(wanted: str, root: Path) -> Side:
                 f"{place} is neither a file of an experiment, nor a folder with scores, nor a registered model: {error}"
             ) from None
         experiment = loading.parse(model.experiment, origin=f"the experiment of {model.id}")
-        name, store = model.id, Layout(experiment, root).scores
+        name, store = model.id, Paths(experiment, root).scores
     if forecast:
         name = f"{forecast_name(forecast).lower()} of {name}"
     return Side(name, Scores.open(store), forecast or FORECAST)

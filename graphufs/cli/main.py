@@ -23,7 +23,7 @@ from graphufs.cli.score import Engine, pressure_levels, score
 from graphufs.config import loading
 from graphufs.errors import Diverged, UserError
 from graphufs.steps import CHAINS
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 app.command(models_app)
 app.command(score)
@@ -117,7 +117,7 @@ def track(experiment: Path, *, options: Options | None = None) -> int:
     from graphufs.train.tracking.tracking import send_by_hand
 
     options = options or Options()
-    warnings = send_by_hand(Layout(options.load(experiment), options.folder()))
+    warnings = send_by_hand(Paths(options.load(experiment), options.folder()))
     if options.json_:
         print(json.dumps({"warnings": warnings}, indent=2))
     for warning in warnings:
@@ -161,14 +161,14 @@ def show(experiment: Path, *, options: Options | None = None) -> int:
     """Print the experiment with every default written out, and where its parts lie or will lie."""
     options = options or Options()
     loaded = options.load(experiment)
-    layout = Layout(loaded, options.folder())
+    paths = Paths(loaded, options.folder())
     places = {
-        "data": layout.data,
-        "statistics": layout.statistics(),
-        "run": layout.run,
-        "forecasts": layout.forecasts,
-        "scores": layout.scores,
-        "report": layout.report,
+        "data": paths.data,
+        "statistics": paths.statistics(),
+        "run": paths.run,
+        "forecasts": paths.forecasts,
+        "scores": paths.scores,
+        "report": paths.report,
     }
     if options.json_:
         content = {"experiment": loaded.model_dump(mode="json"), "places": {k: str(v) for k, v in places.items()}}
@@ -222,16 +222,16 @@ def _steps(path: Path, options: Options | None, *names: str) -> int:
     experiment, request = options.load_run(path)
     root = options.folder()
     code = run_steps(names, experiment, root, request=request, as_json=options.json_)
-    layout = Layout(experiment, root)
+    paths = Paths(experiment, root)
     if code == DONE and not options.json_:
         if "evaluate" in names:
             from graphufs.weatherbench.results.scores import Scores
             from graphufs.weatherbench.results.table import score_table
 
             for truth in experiment.evaluation.truths:
-                Console().print(score_table(Scores.open(layout.scores_against(truth))))
+                Console().print(score_table(Scores.open(paths.scores_against(truth))))
         if "report" in names:
-            print(f"Report: {layout.report}")
+            print(f"Report: {paths.report}")
     return code
 
 

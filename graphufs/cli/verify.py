@@ -17,7 +17,7 @@ import zarr
 from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import MANIFEST, STATIC, Manifest
 from graphufs.emulator import checkpoint
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 
@@ -32,7 +32,7 @@ def verify(experiment: Experiment, root: Path) -> tuple[dict[str, tuple[int, int
     """
     found: dict[str, tuple[int, int]] = {}
     damaged: list[str] = []
-    for kind, path, read in _outputs(Layout(experiment, root)):
+    for kind, path, read in _outputs(Paths(experiment, root)):
         try:
             read(path)
         except Exception as error:  # codecs and parsers raise classes of their own
@@ -45,18 +45,18 @@ def verify(experiment: Experiment, root: Path) -> tuple[dict[str, tuple[int, int
     return found, damaged
 
 
-def _outputs(layout: Layout) -> Iterator[tuple[str, Path, Callable[[Path], None]]]:
+def _outputs(paths: Paths) -> Iterator[tuple[str, Path, Callable[[Path], None]]]:
     """The kind and path of each output that is there, and what raises an error if it is damaged."""
-    if layout.data.is_dir():
-        yield "data", layout.data, _read_data
-    for path in sorted(layout.checkpoints.glob("[0-9]*")):
+    if paths.data.is_dir():
+        yield "data", paths.data, _read_data
+    for path in sorted(paths.checkpoints.glob("[0-9]*")):
         yield "checkpoints", path, _read_checkpoint
     for kind, folder, read in (
-        ("statistics", layout.moments.parent, _read_zarr),
-        ("climatology", layout.climatology, _read_zarr),
-        ("forecasts", layout.run / "forecasts", _read_zarr),
-        ("scores", layout.run / "scores", _read_scores),
-        ("nightly scores", layout.run / "nightly", _read_scores),
+        ("statistics", paths.moments.parent, _read_zarr),
+        ("climatology", paths.climatology, _read_zarr),
+        ("forecasts", paths.run / "forecasts", _read_zarr),
+        ("scores", paths.run / "scores", _read_scores),
+        ("nightly scores", paths.run / "nightly", _read_scores),
     ):
         for path in sorted((*folder.rglob("*.zarr"), *folder.rglob("*.npz"))):
             begun = any(part.startswith(".") or part.endswith(".part") for part in path.relative_to(folder).parts)

@@ -33,7 +33,7 @@ from graphufs.replay.times import by_month, listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, remove_folder
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 
 SPARE_BYTES = 64 * 2**20
@@ -99,8 +99,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Stopped
         After a polite stop; committed segments are kept.
     """
-    layout = Layout(experiment, root)
-    folder = layout.data
+    paths = Paths(experiment, root)
+    folder = paths.data
     wanted = wanted_stamps(experiment)
     if _complete(Manifest.read(folder), folder, wanted):
         return _result(folder, Manifest.read(folder), wanted, new=0)
@@ -113,7 +113,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         if not todo.size:
             return _result(folder, manifest, wanted, new=0)
         if experiment.data.source.url == EMBEDDED:
-            _check_embedded(layout, wanted[-1])  # before minutes go into making the world
+            _check_embedded(paths, wanted[-1])  # before minutes go into making the world
         store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
         selection = check(store, experiment)
         manifest = _with_header(folder, manifest, store, selection, experiment, wanted)
@@ -157,14 +157,14 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     return _result(folder, manifest, wanted, new=present.size)
 
 
-def _check_embedded(layout: Layout, until: np.datetime64) -> None:
+def _check_embedded(paths: Paths, until: np.datetime64) -> None:
     """Check the experiment against the world's store if there is one of any length, else against its outline."""
     from graphufs.replay.synthetic.store import STORE
 
-    if (layout.world / STORE).is_dir():
-        select(open_store(str(layout.world / STORE), "fv3"), layout.experiment)
+    if (paths.world / STORE).is_dir():
+        select(open_store(str(paths.world / STORE), "fv3"), paths.experiment)
     else:
-        check(embedded_outline(until), layout.experiment)
+        check(embedded_outline(until), paths.experiment)
 
 
 class _Tally:

@@ -39,7 +39,7 @@ from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.normalization.statistics import Statistics
 from graphufs.normalization.transforms import apply, statistics_names, undo
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
 
 STATISTICS = ("mean", "std", "diffs_std")
@@ -86,9 +86,9 @@ class ReplayEmulator:
     @classmethod
     def from_experiment(cls, experiment: Experiment, root: Path | str) -> ReplayEmulator:
         """As `from_yaml`, from a loaded experiment."""
-        layout = Layout(experiment, Path(root))
-        domain = Domain.of(PreparedData.open(layout.data))
-        return cls(experiment, domain, _untrained(experiment, domain), root=layout.root)
+        paths = Paths(experiment, Path(root))
+        domain = Domain.of(PreparedData.open(paths.data))
+        return cls(experiment, domain, _untrained(experiment, domain), root=paths.root)
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> ReplayEmulator:
@@ -128,7 +128,7 @@ class ReplayEmulator:
         """
         if self.root is None:
             raise UserError("an emulator from a checkpoint has its statistics already")
-        folder, data = Layout(self.experiment, self.root).statistics(), self.experiment.data
+        folder, data = Paths(self.experiment, self.root).statistics(), self.experiment.data
         if not folder.is_dir():
             raise UserError(f"there are no statistics in {folder}; run `graphufs normalize` with this experiment first")
         names = sorted({*data.inputs, *data.targets, *data.forcings})
@@ -146,7 +146,7 @@ class ReplayEmulator:
         """
         if self.root is None:
             raise UserError("an emulator from a checkpoint has no training data; make it with from_yaml")
-        data = PreparedData.open(Layout(self.experiment, self.root).data)
+        data = PreparedData.open(Paths(self.experiment, self.root).data)
         samples = training_samples(self.experiment, data, stage)
         loader = BatchLoader(samples, self.experiment.training.batch_size, (self.experiment.training.seed, stage))
         for _, batch in loader.batches(0, epochs * loader.batches_per_epoch):

@@ -26,7 +26,7 @@ from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.replay.times import listing
 from graphufs.steps import Event, Part, Progress, ShouldStop
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout, digest
+from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
 from graphufs.train.resume import Position
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
@@ -48,8 +48,8 @@ def run(
     Stopped
         After a polite stop; the forecasts so far are kept.
     """
-    layout = Layout(experiment, root)
-    place = layout.forecasts
+    paths = Paths(experiment, root)
+    place = paths.forecasts
 
     waiting = Event("waiting for another process that makes the same forecasts", 0, 1)
     with locked(
@@ -59,8 +59,8 @@ def run(
         shared=part is not None,
         name=f".{place.name}.lock",
     ):
-        path = finished_checkpoint(layout)
-        data = PreparedData.open(layout.data)
+        path = finished_checkpoint(paths)
+        data = PreparedData.open(paths.data)
         steps = experiment.forecast.lead_time // experiment.data.time_step
         usable, excluded = initial_times(experiment, data, steps)
         result = {
@@ -79,11 +79,11 @@ def run(
             return {"status": "unchanged", **result}
         if not usable.size:
             raise UserError(f"none of the {len(excluded)} initial times has all its input frames and forcings")
-        worked = _forecast(path, data, usable, steps, layout, part, progress, should_stop)
+        worked = _forecast(path, data, usable, steps, paths, part, progress, should_stop)
         return {"status": "completed" if worked else "unchanged", **result}
 
 
-def finished_checkpoint(layout: Layout) -> Path:
+def finished_checkpoint(paths: Paths) -> Path:
     """The checkpoint of a finished training that the experiment's forecasts are made with, the last or the best.
 
     Raises
@@ -91,18 +91,18 @@ def finished_checkpoint(layout: Layout) -> Path:
     UserError
         If there is none, or the training was interrupted.
     """
-    path = checkpoint.last(layout.checkpoints)
+    path = checkpoint.last(paths.checkpoints)
     if path is None:
-        raise UserError(f"no checkpoint in {layout.checkpoints}; run `graphufs train` with this experiment first")
+        raise UserError(f"no checkpoint in {paths.checkpoints}; run `graphufs train` with this experiment first")
     meta = checkpoint.read_meta(path)
     if meta["update"] < meta["total"]:
         raise UserError(
             f"the training stands at {meta['update']} of {meta['total']} updates; `graphufs train` finishes it"
         )
     best = Position.from_meta(meta).best
-    if layout.experiment.forecast.checkpoint == "last" or best is None:
+    if paths.experiment.forecast.checkpoint == "last" or best is None:
         return path
-    return checkpoint.place(layout.checkpoints, best.update)
+    return checkpoint.place(paths.checkpoints, best.update)
 
 
 def initial_times(
@@ -126,23 +126,23 @@ def _forecast(
     data: PreparedData,
     times: NDArray[np.datetime64],
     steps: int,
-    layout: Layout,
+    paths: Paths,
     part: Part | None,
     progress: Progress,
     should_stop: ShouldStop,
 ) -> bool:
     """Roll out a part's missing blocks, or all missing ones and finish; False if there was nothing to do."""
-    size = min(layout.experiment.forecast.batch_size, len(times))
+    size = min(paths.experiment.forecast.batch_size, len(times))
     blocks = range(0, len(times), size)
     mine = blocks if part is None else [blocks[index] for index in part.share(len(blocks))]
     known = {"initial_times": times.astype("datetime64[s]").astype(str).tolist(), "block": size, "weights": path.name}
-    writer = ForecastWriter(layout.forecasts, digest(known))
+    writer = ForecastWriter(paths.forecasts, digest(known))
     lacking = [first for first in mine if not writer.has(first)]
     if lacking:
         keep_freed_memory()
         emulator = ReplayEmulator.from_checkpoint(path)
         samples = WindowReader.of(emulator.experiment, data, times, steps)
-        writer.open(lambda: _template(emulator, times, steps, layout), should_stop=should_stop)
+        writer.open(lambda: _template(emulator, times, steps, paths), should_stop=should_stop)
     total = sum(len(times[first : first + size]) for first in mine)
     done = 0
     for first in mine:
@@ -163,9 +163,9 @@ def _forecast(
     return part is None or bool(lacking)
 
 
-def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, layout: Layout) -> xr.Dataset:
+def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths) -> xr.Dataset:
     dataset = emulator.forecast_template(times, steps)
-    dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": layout.hashes})
+    dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": paths.hashes})
     return dataset
 
 

@@ -23,7 +23,7 @@ from graphufs.replay.synthetic.store import ensure_world, present
 from graphufs.replay.times import instant, text
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.atomic import create_json
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 
 def run(
@@ -41,27 +41,27 @@ def run(
     tonight = request.night or datetime.now(UTC).date()
     if experiment.data.source.url != EMBEDDED:
         return {"status": "unchanged", "message": "the source grows by itself", "night": tonight.isoformat()}
-    layout = Layout(experiment, root)
-    was = present(layout.world)
+    paths = Paths(experiment, root)
+    was = present(paths.world)
     if was is None:
         message = "there is no world yet; `graphufs prepare` makes it"
         return {"status": "unchanged", "message": message, "present": None, "was": None, "night": tonight.isoformat()}
-    first, end = _first_night(layout.world / "nights" / f"{experiment.name}.json", tonight, was)
+    first, end = _first_night(paths.world / "nights" / f"{experiment.name}.json", tonight, was)
     nights = (tonight - first).days + 1
     target = end + np.timedelta64(nights * experiment.nightly.days_per_night, "D")
     target = min(target, instant(nightly_period(experiment).end))
     if target > was:
         ensure_world(
-            layout.world,
+            paths.world,
             experiment.data.source.world,
             target.astype("datetime64[h]"),
             exact=True,
             progress=progress,
             should_stop=should_stop,
         )
-    now = present(layout.world)
+    now = present(paths.world)
     if now is None:
-        raise UserError(f"{layout.world} vanished while it was extended; repeat the command")
+        raise UserError(f"{paths.world} vanished while it was extended; repeat the command")
     return {
         "status": "completed" if now > was else "unchanged",
         "present": text(now),

@@ -15,7 +15,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import Manifest
 from graphufs.replay.source import open_store
 from graphufs.replay.times import listing, stamps_in
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 
 def nightly_period(experiment: Experiment) -> Period:
@@ -55,17 +55,17 @@ class SourceTimes:
         UserError
             If the source cannot be opened.
         """
-        layout, source = Layout(experiment, root), experiment.data.source
-        manifest = Manifest.read(layout.data)
+        paths, source = Paths(experiment, root), experiment.data.source
+        manifest = Manifest.read(paths.data)
         segments = manifest.segments if manifest is not None else ()
         flawed = np.array(sorted({stamp for segment in segments for stamp in segment.invalid}), "datetime64[ns]")
         if source.url != EMBEDDED:
             return cls(open_store(source.url, source.component, source.storage_options).times, flawed)
         from graphufs.replay.synthetic.store import STORE, present
 
-        if present(layout.world) is None:
+        if present(paths.world) is None:
             return cls(np.empty(0, "datetime64[ns]"), flawed)
-        return cls(open_store(str(layout.world / STORE), source.component).times, flawed)
+        return cls(open_store(str(paths.world / STORE), source.component).times, flawed)
 
     def lacks(self, experiment: Experiment, times: Iterable[datetime]) -> dict[datetime, str]:
         """For each initial time whose forecast or score cannot be had, why not."""

@@ -18,7 +18,7 @@ from graphufs.registry import registry
 from graphufs.registry.model_experiment import experiment_of
 from graphufs.registry.registry import RegisteredModel
 from graphufs.steps import Progress, ShouldStop
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 
 def run(
@@ -38,17 +38,17 @@ def run(
             f"no model of {experiment.name} is registered: train one, evaluate it, and run `graphufs register`",
         )
     own = experiment_of(model, experiment)
-    layout = Layout(own, root)
-    if layout.run.name != model.run:
+    paths = Paths(own, root)
+    if paths.run.name != model.run:
         raise UserError(
             f"the model {model.id} was trained with another version of graphufs, whose runs this one does not read; "
             "train and register it anew, or choose another with --model"
         )
-    place = NightlyScores(layout.nightly(model.checkpoint))
+    place = NightlyScores(paths.nightly(model.checkpoint))
     scores = place.open()
     scored = set() if scores is None else set(scores.initial_times.astype("datetime64[s]").tolist())
     times = nightly_times(own)
-    lacking = SourceTimes.look(own, layout.root).lacks(own, times)
+    lacking = SourceTimes.look(own, paths.root).lacks(own, times)
     available = [time for time in times if time not in lacking]
     new = [time for time in available if time not in scored]
     planned = new[: experiment.nightly.at_most]

@@ -20,7 +20,7 @@ from graphufs.replay.times import listing, text
 from graphufs.report.step import write_nightly
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 from graphufs.weatherbench.evaluate import days_without_data, independent
 from graphufs.weatherbench.references import open_climatology
@@ -45,18 +45,18 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Stopped
         If `should_stop()` turned true while another process wrote the same scores.
     """
-    layout = Layout(experiment, root)
-    tonight = Scores.open(layout.scores)
-    model = _model(layout)
+    paths = Paths(experiment, root)
+    tonight = Scores.open(paths.scores)
+    model = _model(paths)
     times = np.array(nightly_times(experiment), "datetime64[ns]")
     strange = np.setdiff1d(tonight.initial_times, times)
     if strange.size:
         raise UserError(
-            f"the scores at {layout.scores} are of initial times that no night has: {listing(strange)}. Nights take "
+            f"the scores at {paths.scores} are of initial times that no night has: {listing(strange)}. Nights take "
             "those of the evaluation period and after it that the model has not seen; use the experiment that "
             "`graphufs plan-nightly` gives"
         )
-    place = NightlyScores(layout.nightly(model.checkpoint))
+    place = NightlyScores(paths.nightly(model.checkpoint))
 
     def waiting() -> None:
         progress(Event("waiting for another process that records a night of the same model", 0, 1))
@@ -65,30 +65,30 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         before = place.open()
         merged = merge(before, tonight)
         known = {**place.holes(), **tonight.dataset.attrs["excluded_initial_times"]}
-        merged = finished(merged, experiment, layout, times, known)
+        merged = finished(merged, experiment, paths, times, known)
         added = len(merged.initial_times) - (0 if before is None else len(before.initial_times))
         holes: dict[str, str] = merged.dataset.attrs["holes"]
         if before is None or added or before.dataset.attrs["holes"] != holes:
             place.write(merged)
-        written = write_nightly(place.report, experiment, layout, merged)
+        written = write_nightly(place.report, experiment, paths, merged)
         found = {
             "model": model.id,
             "initial_times": len(merged.initial_times),
             "latest": small_table(merged),
             "holes": [{"initial_time": time, "why": why} for time, why in holes.items()],
-            "store": place.store.relative_to(layout.root).as_posix(),
-            "report": place.report.relative_to(layout.root).as_posix(),
+            "store": place.store.relative_to(paths.root).as_posix(),
+            "report": place.report.relative_to(paths.root).as_posix(),
         }
         place.note_latest(found)
     return {"status": "completed" if added or written else "unchanged", "added": added, **found}
 
 
-def _model(layout: Layout) -> RegisteredModel:
+def _model(paths: Paths) -> RegisteredModel:
     """The registered model that the experiment's forecasts are made with."""
-    path = finished_checkpoint(layout)
-    wanted = model_id(layout.experiment.name, layout.run.name, checkpoint.read_meta(path)["update"])
+    path = finished_checkpoint(paths)
+    wanted = model_id(paths.experiment.name, paths.run.name, checkpoint.read_meta(path)["update"])
     try:
-        return registry.get(layout.root, wanted)
+        return registry.get(paths.root, wanted)
     except UserError as error:
         raise UserError(f"{error}; run `graphufs register` with this experiment first") from None
 
@@ -135,9 +135,7 @@ def _together(before: xr.Dataset | None, tonight: xr.Dataset | None) -> xr.Datas
     return earlier.merge(new).dataset()
 
 
-def finished(
-    scores: Scores, experiment: Experiment, layout: Layout, times: np.ndarray, known: dict[str, str]
-) -> Scores:
+def finished(scores: Scores, experiment: Experiment, paths: Paths, times: np.ndarray, known: dict[str, str]) -> Scores:
     """The scores with the attributes that depend on the initial times; `times` [time] are of all nights.
 
     `holes` holds, by initial time, why there is no score between the first and the last that there is one for.
@@ -145,13 +143,13 @@ def finished(
     there = scores.initial_times
     lacking = np.setdiff1d(times[times < there[-1]], there)
     holes = {text(time): known.get(text(time), "not scored yet") for time in lacking}
-    climatology = open_climatology(scores, experiment, layout)
+    climatology = open_climatology(scores, experiment, paths)
     scores.dataset.attrs |= {
         "independent_initial_times": independent(experiment, there),
         "excluded_initial_times": holes,
         "holes": holes,
         "climatology_days_without_data": days_without_data(climatology, there, scores.leads),
-        "hashes": layout.hashes,
+        "hashes": paths.hashes,
         "provenance": provenance(),
     }
     return scores

@@ -25,7 +25,7 @@ from graphufs.weatherbench.results.scores import Scores
 
 @dataclass(frozen=True)
 class NightlyScores:
-    """The nightly scores of one model, in their folder (`Layout.nightly`)."""
+    """The nightly scores of one model, in their folder (`Paths.nightly`)."""
 
     folder: Path
 

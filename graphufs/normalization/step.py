@@ -38,7 +38,7 @@ from graphufs.replay.times import listing, stamps_in
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, write_json
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
@@ -63,9 +63,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Stopped
         After a polite stop; the months done are kept.
     """
-    layout = Layout(experiment, root)
-    data = PreparedData.open(layout.data)
-    folder = layout.statistics()
+    paths = Paths(experiment, root)
+    data = PreparedData.open(paths.data)
+    folder = paths.statistics()
     wanted = stamps_in(experiment.statistics_period, data.time_step)
     published = experiment.normalization.url is not None
     stamps = wanted if published else _usable(data, wanted, experiment)
@@ -74,12 +74,12 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         return _result(folder, "unchanged", stamps, wanted)
 
     waiting = Event("waiting for another process that makes the same statistics", 0, 1)
-    with locked(layout.moments, should_stop=should_stop, waiting=lambda: progress(waiting)):
+    with locked(paths.moments, should_stop=should_stop, waiting=lambda: progress(waiting)):
         if _is_done(folder, fingerprint):
             return _result(folder, "unchanged", stamps, wanted)
         blocks = plan_blocks(stamps, data.time_step)
         task = _task(experiment, data)
-        state = _moments(experiment, layout, data, blocks, task, progress, should_stop)
+        state = _moments(experiment, paths, data, blocks, task, progress, should_stop)
         if published:
             statistics = _published(experiment, data).updated(_statistics(state, data))
         else:
@@ -121,7 +121,7 @@ def _task(experiment: Experiment, data: PreparedData) -> Task:
 
 def _moments(
     experiment: Experiment,
-    layout: Layout,
+    paths: Paths,
     data: PreparedData,
     blocks: list[Block],
     task: Task,
@@ -129,11 +129,11 @@ def _moments(
     should_stop: ShouldStop,
 ) -> State:
     """The moments of all blocks, merged in order of time whatever order they were computed in."""
-    for leftover in layout.moments.glob(".*.tmp"):
+    for leftover in paths.moments.glob(".*.tmp"):
         leftover.unlink()
     names = (*task.variables, *task.derived)
     states: list[State | None] = [
-        load_block(layout.moments / f"{block.name}.npz", block, names) if names else {} for block in blocks
+        load_block(paths.moments / f"{block.name}.npz", block, names) if names else {} for block in blocks
     ]
     done = sum(state is not None for state in states)
     progress(Event("adding up moments", done, len(blocks), "months"))
@@ -150,7 +150,7 @@ def _moments(
         with closing(computing):
             for number, computed in computing:
                 index = lacking[number]
-                save_block(layout.moments / f"{blocks[index].name}.npz", blocks[index], computed)
+                save_block(paths.moments / f"{blocks[index].name}.npz", blocks[index], computed)
                 states[index] = computed
                 done += 1
                 progress(Event("adding up moments", done, len(blocks), "months"))

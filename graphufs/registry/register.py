@@ -13,7 +13,7 @@ from graphufs.forecast.step import finished_checkpoint
 from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, model_id
 from graphufs.steps import Progress, ShouldStop
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import small_table
 
@@ -30,17 +30,17 @@ def run(
     UserError
         If the training is not finished, or there are no scores yet.
     """
-    layout = Layout(experiment, root)
-    scores = Scores.open(layout.scores)
-    path = finished_checkpoint(layout)
+    paths = Paths(experiment, root)
+    scores = Scores.open(paths.scores)
+    path = finished_checkpoint(paths)
     meta = checkpoint.read_meta(path)
     periods = experiment.periods
     model = RegisteredModel(
-        id=model_id(experiment.name, layout.run.name, meta["update"]),
+        id=model_id(experiment.name, paths.run.name, meta["update"]),
         experiment_name=experiment.name,
         experiment=loading.dump(without_keys(experiment)),
-        run=layout.run.name,
-        run_folder=layout.run.relative_to(layout.root).as_posix(),
+        run=paths.run.name,
+        run_folder=paths.run.relative_to(paths.root).as_posix(),
         checkpoint=path.name,
         update=meta["update"],
         periods={use: str(periods[use]) for use in USES if use in periods},
@@ -48,7 +48,7 @@ def run(
         parent=request.champion,
         scores=small_table(scores),
     )
-    registered, new = registry.register(layout.root, model, registry.whoever())
+    registered, new = registry.register(paths.root, model, registry.whoever())
     return {
         "status": "completed" if new else "unchanged",
         "model": registered.id,

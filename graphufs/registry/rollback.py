@@ -11,7 +11,7 @@ from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.decisions import rollback
 from graphufs.steps import Progress, ShouldStop
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     UserError
         If there is no former champion.
     """
-    folder, by = Layout(experiment, root).root, request.decided_by or registry.whoever()
+    folder, by = Paths(experiment, root).root, request.decided_by or registry.whoever()
     event = rollback(folder, experiment.name, by, request.why, request.rollback_to)
     champion = registry.champion(folder, experiment.name)
     if champion is None:  # rolling back never removes the last one: the history was deleted

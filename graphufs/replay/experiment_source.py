@@ -10,7 +10,7 @@ from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.replay.source import ReplayStore, open_store
 from graphufs.steps import Progress, ShouldStop
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 
 def open_source(
@@ -32,6 +32,6 @@ def open_source(
             ensure_world,
         )  # brings the world's model, which a real source needs none of
 
-        folder = Layout(experiment, root).world
+        folder = Paths(experiment, root).world
         url = str(ensure_world(folder, source.world, until, progress=progress, should_stop=should_stop))
     return open_store(url, source.component, source.storage_options)

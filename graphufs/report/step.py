@@ -18,7 +18,7 @@ from graphufs.report.maps import Case
 from graphufs.report.page import Content, render
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_text
-from graphufs.storage.paths import Layout, digest
+from graphufs.storage.paths import Paths, digest
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.forecasts import Forecasts
@@ -43,22 +43,22 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     UserError
         If there are no scores yet.
     """
-    layout = Layout(experiment, root)
-    scores = Scores.open(layout.scores)
-    key = _key(experiment, layout, scores)
-    if _is_of(layout.report, key):
-        return {"status": "unchanged", "report": str(layout.report)}
+    paths = Paths(experiment, root)
+    scores = Scores.open(paths.scores)
+    key = _key(experiment, paths, scores)
+    if _is_of(paths.report, key):
+        return {"status": "unchanged", "report": str(paths.report)}
     progress(Event("report", 0, 2, "parts"))
-    content = _content(experiment, layout, scores)
+    content = _content(experiment, paths, scores)
     if should_stop():
         raise Stopped("stopped before drawing; nothing was written")
     progress(Event("report", 1, 2, "parts"))
-    write_text(layout.report, render(content, key))
+    write_text(paths.report, render(content, key))
     progress(Event("report", 2, 2, "parts"))
-    return {"status": "completed", "report": str(layout.report), "bytes": layout.report.stat().st_size}
+    return {"status": "completed", "report": str(paths.report), "bytes": paths.report.stat().st_size}
 
 
-def write_nightly(path: Path, experiment: Experiment, layout: Layout, scores: Scores) -> bool:
+def write_nightly(path: Path, experiment: Experiment, paths: Paths, scores: Scores) -> bool:
     """Write the report on the nights so far to `path`, with maps of tonight's forecasts; False if it is there already.
 
     The experiment is tonight's, the scores are those of all nights.
@@ -69,7 +69,7 @@ def write_nightly(path: Path, experiment: Experiment, layout: Layout, scores: Sc
     times = tuple(scores.initial_times.astype("datetime64[s]").tolist())
     forecast = experiment.forecast.model_copy(update={"period": None, "initial_times": times})
     whole = experiment.model_copy(update={"forecast": forecast})
-    write_text(path, render(_content(whole, layout, scores), key))
+    write_text(path, render(_content(whole, paths, scores), key))
     return True
 
 
@@ -78,15 +78,15 @@ def _is_of(path: Path, key: str) -> bool:
     return path.is_file() and f'content="{key}"' in path.read_text()[:2000]
 
 
-def _content(experiment: Experiment, layout: Layout, scores: Scores) -> Content:
+def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
     """What a page on the scores is made of; its maps are of a typical one of the layout's forecasts."""
-    prepared = PreparedData.open(layout.data)
+    prepared = PreparedData.open(paths.data)
     grid = Grid(prepared.latitude, prepared.longitude)
     lead = TYPICAL_LEAD if TYPICAL_LEAD in scores.leads else scores.leads[len(scores.leads) // 2]
     case = None
-    if layout.forecasts.is_dir() and scores.truth_name == "replay":
-        forecasts = Forecasts.open(layout.forecasts, [weatherbench_name(name) for name in experiment.data.targets])
-        climatology = Climatology(open_climatology(scores, experiment, layout), forecasts.channels, grid)
+    if paths.forecasts.is_dir() and scores.truth_name == "replay":
+        forecasts = Forecasts.open(paths.forecasts, [weatherbench_name(name) for name in experiment.data.targets])
+        climatology = Climatology(open_climatology(scores, experiment, paths), forecasts.channels, grid)
         truth = PreparedTruth(prepared, forecasts.channels, grid)
         case = _case(typical_time(scores, lead, forecasts.initial_times), forecasts, truth, climatology)
     return Content(
@@ -96,8 +96,8 @@ def _content(experiment: Experiment, layout: Layout, scores: Scores) -> Content:
         grid=grid,
         case=case,
         case_lead=lead,
-        log=training_log.read(layout.metrics),
-        metrics_path=layout.metrics,
+        log=training_log.read(paths.metrics),
+        metrics_path=paths.metrics,
         land=prepared.static.get(LAND),
     )
 
@@ -130,8 +130,8 @@ def _case(time: np.datetime64, forecasts: Forecasts, truth: PreparedTruth, clima
     )
 
 
-def _key(experiment: Experiment, layout: Layout, scores: Scores) -> str:
+def _key(experiment: Experiment, paths: Paths, scores: Scores) -> str:
     """What determines the page: the scores, the whole experiment, the training log, and how pages are made."""
-    log = layout.metrics.stat().st_size if layout.metrics.is_file() else None
+    log = paths.metrics.stat().st_size if paths.metrics.is_file() else None
     states = scores.checksums
     return digest({"format": FORMAT, "experiment": loading.dump(experiment, Request()), "scores": states, "log": log})

@@ -30,7 +30,7 @@ from graphufs.retraining.rule import ComparedScore, judge
 from graphufs.retraining.scorecard import scorecard
 from graphufs.steps import STEPS, Progress, ShouldStop, run_step
 from graphufs.storage.atomic import write_json, write_text
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.compare.comparison import Side, compare
@@ -69,14 +69,14 @@ def run(
     for one in (experiment, own):
         for step in ("prepare", "forecast", "evaluate"):
             take(step, one)
-        scores.append(Scores.open(Layout(one, root).scores))
+        scores.append(Scores.open(Paths(one, root).scores))
     challenger = take("register", experiment)["model"]
-    layout = Layout(experiment, root)
+    paths = Paths(experiment, root)
     rollout = _long_rollout(experiment)
     take("forecast", rollout)
     unstable = instabilities(
-        open_zarr(Layout(rollout, root).forecasts),
-        open_climatology(scores[0], experiment, layout),
+        open_zarr(Paths(rollout, root).forecasts),
+        open_climatology(scores[0], experiment, paths),
         experiment.retraining.stability,
     )
     findings = compared(experiment, *scores)
@@ -93,7 +93,7 @@ def run(
         "rollout_hours": rollout.forecast.lead_time,
         "rule": experiment.retraining.model_dump(mode="json"),
     }
-    path = evidence_file(layout, champion.id)
+    path = evidence_file(paths, champion.id)
     sides = Side(challenger, scores[0]), Side(champion.id, scores[1])
     page = render(compare(*sides, experiment.retraining.metric, level=experiment.retraining.level), scores[0])
     write_text(path.with_suffix(".html"), page)
@@ -105,7 +105,7 @@ def run(
         "decision": decision,
         "why": why,
         "scorecard": scorecard(evidence),
-        "evidence": path.relative_to(layout.root).as_posix(),
+        "evidence": path.relative_to(paths.root).as_posix(),
         "message": f"{decision}: {why}",
     }
 

@@ -17,7 +17,7 @@ from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent, fold
 from graphufs.steps import Progress, ShouldStop
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 RULE = "the rule"
 NO_PLAN = (
@@ -39,8 +39,8 @@ def run(
     """
     if request.champion is None:
         raise UserError(NO_PLAN)
-    layout = Layout(experiment, root)
-    path = evidence_file(layout, request.champion)
+    paths = Paths(experiment, root)
+    path = evidence_file(paths, request.champion)
     if not path.is_file():
         raise UserError(
             f"there is no comparison with {request.champion} at {path}; run `graphufs compare-models` first"
@@ -55,7 +55,7 @@ def run(
             )
         decision, by = request.answer, request.decided_by or registry.whoever()
         why = "; ".join(part for part in (request.why, f"asked because {why}") if part)
-    event = _decide(layout.root, KINDS[decision], evidence, by, why, request.cost)
+    event = _decide(paths.root, KINDS[decision], evidence, by, why, request.cost)
     return {
         "status": "unchanged" if event is None else "completed",
         "model": evidence["challenger"],
@@ -65,9 +65,9 @@ def run(
     }
 
 
-def evidence_file(layout: Layout, champion: str) -> Path:
+def evidence_file(paths: Paths, champion: str) -> Path:
     """Where the outcome of a comparison lies."""
-    return layout.run / "comparisons" / f"{champion}-{layout.hashes['scores']}.json"
+    return paths.run / "comparisons" / f"{champion}-{paths.hashes['scores']}.json"
 
 
 def _decide(

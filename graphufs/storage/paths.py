@@ -35,7 +35,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-class Layout:
+class Paths:
     """The folders and files of one experiment below one root.
 
     A run or scores that lie under the name version 0.1.0 gave them keep it: `former` content is hashed as there.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.stages import Plan
 
 
@@ -69,7 +69,7 @@ class Position:
         return replace(self, best=Best(score, self.done))
 
 
-def require_own(path: Path, layout: Layout, plan: Plan, emulator: ReplayEmulator) -> dict[str, Any]:
+def require_own(path: Path, paths: Paths, plan: Plan, emulator: ReplayEmulator) -> dict[str, Any]:
     """The meta.json of a checkpoint from which this very training can go on.
 
     Raises
@@ -78,10 +78,10 @@ def require_own(path: Path, layout: Layout, plan: Plan, emulator: ReplayEmulator
         If it belongs to another run, or its data or statistics are others than now.
     """
     meta = checkpoint.read_meta(path)
-    remedy = f"restore what it was trained with, or remove {layout.checkpoints} to start over"
+    remedy = f"restore what it was trained with, or remove {paths.checkpoints} to start over"
     run = meta["hashes"]["run"]
-    if run != layout.hashes["run"]:
-        raise UserError(f"the checkpoint {path} belongs to the run {run}, not {layout.hashes['run']}; {remedy}")
+    if run != paths.hashes["run"]:
+        raise UserError(f"the checkpoint {path} belongs to the run {run}, not {paths.hashes['run']}; {remedy}")
     for stage in plan.stages:
         before, now = meta["loaders"].get(stage.name), stage.loader.identity()
         if before != now:

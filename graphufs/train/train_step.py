@@ -231,13 +231,12 @@ class Objective:
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 
-    def _averaged(self, average: jax.Array | None, network: jax.Array, done: Any) -> jax.Array | None:
+    def _averaged(self, average: Any, network: jax.Array, done: Any) -> Any:
         """The exponential moving average, with a decay that grows from 0.1 so that the first updates do not linger."""
         if average is None or self._average is None:
             return None
         decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
-        averaged: jax.Array = decay * average + (1 - decay) * network
-        return averaged
+        return decay * average + (1 - decay) * network
 
     def _on_devices(self, function: Any, out: PartitionSpec) -> Any:
         """A function of (network, stepper, weights, batch) that each device runs with its part of the batch."""

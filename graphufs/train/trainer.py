@@ -19,7 +19,7 @@ from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 from graphufs.train import metrics_file
 from graphufs.train.compiled_steps import Programs
@@ -49,36 +49,36 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         After a polite stop; a checkpoint has been written.
     """
     keep_freed_memory()
-    layout = Layout(experiment, root)
+    paths = Paths(experiment, root)
     devices = Devices.choose(experiment.training.batch_size, experiment.training.compute.devices)
     with contextlib.ExitStack() as stack:
         if devices.primary:
-            stack.enter_context(locked(layout.run, should_stop=should_stop, waiting=lambda: None))
+            stack.enter_context(locked(paths.run, should_stop=should_stop, waiting=lambda: None))
         devices.wait("the run folder is locked")
-        data = PreparedData.open(layout.data)
+        data = PreparedData.open(paths.data)
         plan = Plan.of(experiment, data, devices.shard)
-        there = checkpoint.last(layout.checkpoints)
+        there = checkpoint.last(paths.checkpoints)
         if there is not None and int(there.name) >= plan.total:
-            return {"status": "unchanged", **_result(layout, plan.total, send_rest(layout) if devices.primary else [])}
-        training = _Training(layout, data, plan, devices, progress, should_stop)
+            return {"status": "unchanged", **_result(paths, plan.total, send_rest(paths) if devices.primary else [])}
+        training = _Training(paths, data, plan, devices, progress, should_stop)
         untold: list[str] = []
         with contextlib.ExitStack() as tracking:
             if devices.primary:
-                untold = tracking.enter_context(tracked(layout))
+                untold = tracking.enter_context(tracked(paths))
             training.run()
-        return {"status": "completed", **_result(layout, plan.total, training.warnings + untold)}
+        return {"status": "completed", **_result(paths, plan.total, training.warnings + untold)}
 
 
-def _result(layout: Layout, total: int, warnings: list[str]) -> dict[str, Any]:
-    lines = metrics_file.read(layout.metrics)
+def _result(paths: Paths, total: int, warnings: list[str]) -> dict[str, Any]:
+    lines = metrics_file.read(paths.metrics)
     validations = [line for line in lines if line["event"] == "validation"]
-    path = checkpoint.place(layout.checkpoints, total)
+    path = checkpoint.place(paths.checkpoints, total)
     best = Position.from_meta(checkpoint.read_meta(path)).best
     return {
         "updates": total,
         "validation_loss": validations[-1]["loss"] if validations else None,
         "checkpoint": str(path),
-        "best_checkpoint": None if best is None else str(checkpoint.place(layout.checkpoints, best.update)),
+        "best_checkpoint": None if best is None else str(checkpoint.place(paths.checkpoints, best.update)),
         **({"warnings": warnings} if warnings else {}),
     }
 
@@ -88,24 +88,24 @@ class _Training:
 
     def __init__(
         self,
-        layout: Layout,
+        paths: Paths,
         data: PreparedData,
         plan: Plan,
         devices: Devices,
         progress: Progress,
         should_stop: ShouldStop,
     ) -> None:
-        self.layout, self.data, self.plan, self.devices = layout, data, plan, devices
+        self.paths, self.data, self.plan, self.devices = paths, data, plan, devices
         self.progress, self.should_stop = progress, should_stop
-        self.experiment, self.settings = layout.experiment, layout.experiment.training
+        self.experiment, self.settings = paths.experiment, paths.experiment.training
         self.warnings: list[str] = []
-        emulator = ReplayEmulator.from_experiment(self.experiment, layout.root).load_normalization()
+        emulator = ReplayEmulator.from_experiment(self.experiment, paths.root).load_normalization()
         self.objective = Objective(emulator, plan, devices)
         self.programs = Programs(self.objective)
         validation = data.samples(self.experiment.data.validation, self.experiment.data.input_frames, 1)
         self.validation = WindowReader.of(self.experiment, data, validation.initial, 1)
         self.saved = time.monotonic()
-        there = checkpoint.last(layout.checkpoints)
+        there = checkpoint.last(paths.checkpoints)
         self.state, self.position = self._start() if there is None else self._restore(there)
         if there is not None:
             self._compare_environments(there)
@@ -132,19 +132,19 @@ class _Training:
         """The state before the first update."""
         network = self.objective.emulator.network
         if self.devices.primary:
-            write_text(self.layout.run / "experiment.yaml", loading.dump(self.experiment))
+            write_text(self.paths.run / "experiment.yaml", loading.dump(self.experiment))
         if self.settings.init_from is not None:
             from graphufs.deepmind.warm_start import initial_network
 
             network, report = initial_network(self.objective.emulator, self.settings.init_from)
             if self.devices.primary:
-                write_json(self.layout.run / "initial.json", report.to_json())
+                write_json(self.paths.run / "initial.json", report.to_json())
             self.warnings += report.lines()
         return self.objective.start(network), Position()
 
     def _restore(self, path: Path) -> tuple[State, Position]:
         """The state and position of a checkpoint."""
-        meta = require_own(path, self.layout, self.plan, self.objective.emulator)
+        meta = require_own(path, self.paths, self.plan, self.objective.emulator)
         like = self.objective.start(self.objective.emulator.network)
         emulator, training = (checkpoint.read_arrays(path, name) for name in ("emulator.npz", "training.npz"))
         forecaster = checkpoint.unflatten(like.network, emulator, "network", path)
@@ -168,7 +168,7 @@ class _Training:
     def _sinks(self) -> list[Sink]:
         if not self.devices.primary:
             return []
-        return [metrics_file.MetricsFile(self.layout.metrics, self.position.done).write]
+        return [metrics_file.MetricsFile(self.paths.metrics, self.position.done).write]
 
     def _run_stage(self, stage: PlannedStage) -> None:
         program = self.programs[stage]
@@ -240,13 +240,13 @@ class _Training:
                 **self.position.meta(self.plan),
                 "environment": self.devices.environment() | {"device_batch_size": self.programs.device_batch_size},
                 "experiment": self.experiment.model_dump(mode="json"),
-                "hashes": self.layout.hashes,
+                "hashes": self.paths.hashes,
                 "provenance": provenance(),
             }
             training = checkpoint.flatten(self.state.optimizer, "optimizer")
             if self.state.average is not None:
                 training |= checkpoint.flatten(self.state.network, "network")
-            folder = self.layout.checkpoints
+            folder = self.paths.checkpoints
             checkpoint.save(folder, self.position.done, emulator.arrays(), training, meta)
             keep = {*checkpoint.updates(folder)[-self.settings.keep_checkpoints :]}
             keep |= {stage.end for stage in self.plan.stages}
@@ -264,7 +264,7 @@ class _Training:
         Diverged
             If no rollback is left.
         """
-        settings, there = self.settings.divergence, checkpoint.last(self.layout.checkpoints)
+        settings, there = self.settings.divergence, checkpoint.last(self.paths.checkpoints)
         told = self._describe(trouble, there)
         used, factor = self.position.rollbacks + 1, self.position.rate_factor * settings.rate_factor
         if used > settings.rollbacks:

@@ -24,7 +24,7 @@ from graphufs.replay.times import stamps_in, text
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout, digest
+from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
 from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.vocabulary.labels import json_number
@@ -57,25 +57,25 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Stopped
         After a polite stop. A finished climatology is kept.
     """
-    layout = Layout(experiment, root)
-    places = {name: layout.scores_against(name) for name in experiment.evaluation.truths}
+    paths = Paths(experiment, root)
+    places = {name: paths.scores_against(name) for name in experiment.evaluation.truths}
     todo = [name for name, path in places.items() if not path.is_dir()]
-    if todo and not layout.forecasts.is_dir():
-        raise UserError(f"no forecasts at {layout.forecasts}; run `graphufs forecast` with this experiment first")
+    if todo and not paths.forecasts.is_dir():
+        raise UserError(f"no forecasts at {paths.forecasts}; run `graphufs forecast` with this experiment first")
 
     waiting = Event("waiting for another process that evaluates with the same climatology", 0, 1)
     if todo:
-        with locked(layout.climatology, should_stop=should_stop, waiting=lambda: progress(waiting)):
+        with locked(paths.climatology, should_stop=should_stop, waiting=lambda: progress(waiting)):
             for name in todo:
-                _evaluate(experiment, layout, name, progress, should_stop).write(places[name])
+                _evaluate(experiment, paths, name, progress, should_stop).write(places[name])
     first, *others = ((name, Scores.open(path)) for name, path in places.items())
-    result = _result("completed" if todo else "unchanged", layout.scores, first[1])
+    result = _result("completed" if todo else "unchanged", paths.scores, first[1])
     for name, scores in others:
         result[f"against_{name}"] = _result(result["status"], places[name], scores)
     return result
 
 
-def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progress, should_stop: ShouldStop) -> Scores:
+def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progress, should_stop: ShouldStop) -> Scores:
     def report(label: str, unit: str) -> Callable[[int, int], None]:
         def tell(done: int, total: int) -> None:
             progress(Event(label, done, total, unit))
@@ -85,10 +85,10 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
         return tell
 
     options = experiment.evaluation
-    prepared = PreparedData.open(layout.data)
-    reference = open_reference(name, experiment, layout, prepared, report)
+    prepared = PreparedData.open(paths.data)
+    reference = open_reference(name, experiment, paths, prepared, report)
     forecasts = reference.forecasts
-    correlation = _lag_correlation(experiment, layout, reference, report)
+    correlation = _lag_correlation(experiment, paths, reference, report)
     usable, excluded = usable_initial_times(forecasts.initial_times, forecasts.leads, reference.usable)
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
     unusable = {text(time): reference.lacking(at) for time, at in excluded.items()}
@@ -97,8 +97,8 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
     with parallel.connected(options.dask, "evaluation.dask"):
         states, diagnostics = score_in_shares(
             usable,
-            partial(_score_here, experiment, layout, reference, correlation, len(usable)),
-            partial(_score_there, experiment.model_dump_json(), str(layout.root), name, correlation),
+            partial(_score_here, experiment, paths, reference, correlation, len(usable)),
+            partial(_score_there, experiment.model_dump_json(), str(paths.root), name, correlation),
             _merge,
             threads=cores(),
             progress=report(label, "initial times"),
@@ -115,12 +115,12 @@ def _evaluate(experiment: Experiment, layout: Layout, name: str, progress: Progr
         "vertical": reference.vertical,
         "level_units": VERTICAL_UNITS[prepared.component],
         "native_levels": {f"{c.level:g}": c.native for c in prepared.channels if c.level is not None},
-        "climatology": climatology_of(name, experiment, layout, forecasts.channels),
+        "climatology": climatology_of(name, experiment, paths, forecasts.channels),
         "climatology_period": reference.climatology.attrs.get("period", str(experiment.climatology_period)),
         "climatology_window_days": experiment.evaluation.climatology_window,
         "climatology_frames": reference.climatology.attrs.get("frames", 0),
         "climatology_days_without_data": days_without_data(reference.climatology, usable, forecasts.leads),
-        "hashes": layout.hashes,
+        "hashes": paths.hashes,
         "provenance": provenance(),
     }
     units = {name: forecasts.attributes(name) for name in sorted(variables)}
@@ -148,7 +148,7 @@ def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | 
 
 def _score_here(
     experiment: Experiment,
-    layout: Layout,
+    paths: Paths,
     reference: Reference,
     correlation: np.ndarray,
     total: int,
@@ -157,20 +157,20 @@ def _score_here(
 ) -> Share:
     """Score some of `total` initial times."""
     if len(times) < total:  # what reads stores keeps what it read last: no two threads can use the same
-        reference = _again(experiment, layout, reference.name)
+        reference = _again(experiment, paths, reference.name)
     return _score(experiment, reference, correlation, times, lambda done, total: advance())
 
 
 def _score_there(content: str, root: str, name: str, correlation: np.ndarray, times: np.ndarray) -> Share:
     """Score some initial times on a dask worker."""
     experiment = Experiment.model_validate_json(content)
-    reference = _again(experiment, Layout(experiment, Path(root)), name)
+    reference = _again(experiment, Paths(experiment, Path(root)), name)
     return _score(experiment, reference, correlation, times, lambda done, total: None)
 
 
-def _again(experiment: Experiment, layout: Layout, name: str) -> Reference:
+def _again(experiment: Experiment, paths: Paths, name: str) -> Reference:
     """A truth opened anew, whose climatology is there."""
-    return open_reference(name, experiment, layout, PreparedData.open(layout.data), lambda *_: lambda done, total: None)
+    return open_reference(name, experiment, paths, PreparedData.open(paths.data), lambda *_: lambda done, total: None)
 
 
 def _score(
@@ -215,7 +215,7 @@ def _seeps(reference: Reference, convention: Convention) -> SeepsClimatology | N
     return SeepsClimatology(reference.climatology, channels, reference.forecasts.grid, convention)
 
 
-def _lag_correlation(experiment: Experiment, layout: Layout, reference: Reference, report: Report) -> np.ndarray:
+def _lag_correlation(experiment: Experiment, paths: Paths, reference: Reference, report: Report) -> np.ndarray:
     """The lag correlation [lead, channel] over the training period, from its file if it was computed before."""
     truth, leads = reference.truth, reference.forecasts.leads
     hours = (leads / np.timedelta64(1, "h")).tolist()
@@ -225,7 +225,7 @@ def _lag_correlation(experiment: Experiment, layout: Layout, reference: Referenc
     if reference.source or options.derived:
         grid |= {"source": reference.source, "channels": ", ".join(map(str, truth.channels))}
     key = digest({"period": str(period), "lead_hours": hours, **grid})
-    path = layout.climatology / f"lag-correlation-{key}.json"
+    path = paths.climatology / f"lag-correlation-{key}.json"
     names = [str(channel) for channel in truth.channels]
     if path.is_file():
         by_channel = json.loads(path.read_text())["correlation"]

@@ -15,7 +15,7 @@ from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Method, Regridder
 from graphufs.replay.times import stamps_in, text
-from graphufs.storage.paths import Layout, digest
+from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
@@ -67,7 +67,7 @@ class Reference:
 
 
 def open_reference(
-    name: str, experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report
+    name: str, experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report
 ) -> Reference:
     """What an experiment's forecasts are scored against, its climatology made if there is none yet.
 
@@ -77,15 +77,15 @@ def open_reference(
         If it cannot be read, or does not fit the forecasts.
     """
     make = _against_replay if name == "replay" else _against_era5
-    return make(experiment, layout, prepared, report)
+    return make(experiment, paths, prepared, report)
 
 
-def climatology_of(name: str, experiment: Experiment, layout: Layout, channels: Sequence[Channel]) -> str:
+def climatology_of(name: str, experiment: Experiment, paths: Paths, channels: Sequence[Channel]) -> str:
     """Where the climatology of a truth lies or will lie: an address, or a path relative to the root."""
     options = experiment.evaluation
     if name == "era5" and options.era5.climatology is not None:
         return options.era5.climatology
-    folder = layout.climatology.relative_to(layout.root)
+    folder = paths.climatology.relative_to(paths.root)
     if name == "replay":
         own = "climatology" if not options.derived else f"climatology-{digest(sorted(options.derived))}"
         return str(folder / f"{own}.zarr")
@@ -93,14 +93,14 @@ def climatology_of(name: str, experiment: Experiment, layout: Layout, channels: 
     return str(folder / f"era5-{key}.zarr")
 
 
-def open_climatology(scores: Scores, experiment: Experiment, layout: Layout) -> xr.Dataset:
+def open_climatology(scores: Scores, experiment: Experiment, paths: Paths) -> xr.Dataset:
     """The climatology that scores were made with."""
-    place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, layout, ())
-    own = layout.root / place
+    place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, paths, ())
+    own = paths.root / place
     return open_zarr(own if own.is_dir() else place, storage_options=experiment.evaluation.era5.storage_options)
 
 
-def _forecasts(experiment: Experiment, layout: Layout, variables: Sequence[str] | None = None) -> Forecasts:
+def _forecasts(experiment: Experiment, paths: Paths, variables: Sequence[str] | None = None) -> Forecasts:
     """The forecasts, with the derived variables asked for, as they lie."""
     derived = [
         name
@@ -110,7 +110,7 @@ def _forecasts(experiment: Experiment, layout: Layout, variables: Sequence[str] 
     if variables is None:
         targets = [weatherbench_name(name) for name in experiment.data.targets]
         variables = [*targets, *(DERIVED_VARIABLES[name].variable for name in derived)]
-    return Forecasts(open_zarr(layout.forecasts), variables, origin=str(layout.forecasts), derived=derived)
+    return Forecasts(open_zarr(paths.forecasts), variables, origin=str(paths.forecasts), derived=derived)
 
 
 def _replay(prepared: PreparedData, channels: Sequence[Channel], derived: Sequence[str], grid: Grid) -> Truth:
@@ -122,11 +122,11 @@ def _replay(prepared: PreparedData, channels: Sequence[Channel], derived: Sequen
     return DerivedTruth(lambda wanted: PreparedTruth(prepared, wanted, grid), channels, made)
 
 
-def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Reference:
+def _against_replay(experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report) -> Reference:
     options = experiment.evaluation
-    native = _forecasts(experiment, layout)
+    native = _forecasts(experiment, paths)
     truth = _replay(prepared, native.channels, options.derived, native.grid)
-    path = layout.root / climatology_of("replay", experiment, layout, native.channels)
+    path = paths.root / climatology_of("replay", experiment, paths, native.channels)
     _write_climatology(path, experiment, truth, native.vertical, report)
     dataset = open_zarr(path)
     forecasts, method = forecasts_on(options.grid, native, options.regridding)
@@ -144,12 +144,12 @@ def _against_replay(experiment: Experiment, layout: Layout, prepared: PreparedDa
     )
 
 
-def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData, report: Report) -> Reference:
+def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report) -> Reference:
     options = experiment.evaluation
     era5 = open_zarr(str(options.era5.url), storage_options=options.era5.storage_options)
-    whole = _forecasts(experiment, layout)
+    whole = _forecasts(experiment, paths)
     variables, left_out = _comparable(whole, era5, experiment)
-    native = _forecasts(experiment, layout, variables)
+    native = _forecasts(experiment, paths, variables)
     vertical = native.vertical
     if vertical not in ("pressure levels", "surface only"):
         vertical = as_levels(
@@ -160,11 +160,11 @@ def _against_era5(experiment: Experiment, layout: Layout, prepared: PreparedData
     made = [name for name in options.derived if DERIVED_VARIABLES[name].variable not in era5]
     made = [name for name in made if DERIVED_VARIABLES[name].variable in variables]
     truth = truth_on(forecasts.grid, era5, forecasts.channels, method, made, "ERA5")
-    path = climatology_of("era5", experiment, layout, native.channels)
+    path = climatology_of("era5", experiment, paths, native.channels)
     if options.era5.climatology is None:
         own = truth_on(grid_of(era5, "ERA5"), era5, forecasts.channels, None, made, "ERA5")
-        _write_climatology(layout.root / path, experiment, own, vertical, report)
-        climatology = open_zarr(layout.root / path)
+        _write_climatology(paths.root / path, experiment, own, vertical, report)
+        climatology = open_zarr(paths.root / path)
     else:
         climatology = open_zarr(path, storage_options=options.era5.storage_options)
     replay = _replay(prepared, native.channels, options.derived, native.grid)

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from jobs.job.folder import JobFolder, moment
 from jobs.scheduler import slurm
@@ -151,5 +151,5 @@ def _between(first: str, second: str) -> float | None:
 def _waiting(job: JobFolder) -> float | None:
     if job.require().step != "train":
         return None
-    lines = [line for line in metrics_file.read(Layout(job.experiment(), job.root).metrics) if "waiting" in line]
+    lines = [line for line in metrics_file.read(Paths(job.experiment(), job.root).metrics) if "waiting" in line]
     return sum(line["waiting"] for line in lines) / len(lines) if lines else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import remove_folder
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 from jobs.job.status import read_statuses
 
@@ -47,11 +47,11 @@ def find(root: Path, days: float) -> list[Waste]:
     used: set[Path] = set()
     for path in [*kept, *(root / "runs").glob("*/*/experiment.yaml")]:
         try:
-            layout = Layout(loading.load(path), root)
+            paths = Paths(loading.load(path), root)
         except UserError:
             # written by another version: what it leads to cannot be told, so nothing shared may go
             return waste
-        used |= {layout.world, layout.data, layout.moments.parent, layout.climatology}
+        used |= {paths.world, paths.data, paths.moments.parent, paths.climatology}
     for kind in SHARED:
         for path in sorted((root / kind).glob("[0-9a-f]*")):
             changed = max(part.stat().st_mtime for part in [path, *path.rglob("*")])

@@ -16,7 +16,7 @@ from graphufs.cli import main
 from graphufs.config import loading
 from graphufs.errors import Diverged
 from graphufs.steps import CHAINS, STEPS
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from tests.conftest import TINY
 
@@ -65,7 +65,7 @@ def test_results_come_as_json(finished_root):
 def test_show_prints_every_default_and_every_place(tiny, finished_root):
     result = graphufs("show", TINY, "--root", finished_root)
     assert "mesh2grid_normalization: 0.618" in result.stdout
-    assert str(Layout(tiny, finished_root).report) in result.stdout and "not yet" not in result.stdout
+    assert str(Paths(tiny, finished_root).report) in result.stdout and "not yet" not in result.stdout
 
 
 def test_check_tells_what_the_source_holds(finished_root):
@@ -110,7 +110,7 @@ def test_the_entry_scripts_of_the_prototype_run_any_experiment(finished_root):
 
 def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_root, copy_of_root, tiny, tmp_path):
     root, file = copy_of_root(finished_root), tmp_path / "tiny.npz"
-    trained = Layout(tiny, root)
+    trained = Paths(tiny, root)
     shutil.rmtree(trained.run / "forecasts")
     done = graphufs("export", trained.checkpoints / "00000016", file)
     assert done.returncode == 0 and str(file) in done.stdout, done.stderr
@@ -118,11 +118,11 @@ def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_ro
     assert result.returncode == 0, result.stderr
     (step,) = json.loads(result.stdout)
     assert step["warnings"][0].startswith(f"initial weights from {file}: of ")
-    again = Layout(loading.load(TINY, [f"training.init_from={file}"]), root)
+    again = Paths(loading.load(TINY, [f"training.init_from={file}"]), root)
     assert again.run != trained.run and step["checkpoint"] == str(again.checkpoints / "00000016")
     report = json.loads((again.run / "initial.json").read_text())
     assert {tensor["how"] for tensor in report["tensors"]} == {"kept"}  # both sets of names sort alike here
-    first, from_file = (metrics_file.read(layout.metrics)[0]["loss"] for layout in (trained, again))
+    first, from_file = (metrics_file.read(paths.metrics)[0]["loss"] for paths in (trained, again))
     assert from_file < first
 
 
@@ -135,7 +135,7 @@ def test_what_is_compiled_is_kept_below_the_root(finished_root, copy_of_root):
 
 
 def test_a_crosscheck_without_the_official_package_says_what_to_install(finished_root, tiny):
-    result = graphufs("crosscheck", Layout(tiny, finished_root).checkpoints / "00000016")
+    result = graphufs("crosscheck", Paths(tiny, finished_root).checkpoints / "00000016")
     assert result.returncode == 2 and "google-deepmind/graphcast" in result.stderr and "Traceback" not in result.stderr
 
 

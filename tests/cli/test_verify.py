@@ -13,7 +13,7 @@ import zarr
 
 from graphufs.cli.verify import verify
 from graphufs.config.experiment import Experiment
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.cli.test_main import graphufs
 from tests.conftest import TINY
 
@@ -88,10 +88,10 @@ def test_all_that_is_damaged_is_named_with_exit_code_1(
 def test_values_that_decode_but_are_others_are_found_where_there_is_a_checksum(
     tiny: Experiment, finished_root: Path, copy_of_root: Callable[[Path], Path]
 ) -> None:
-    layout = Layout(tiny, copy_of_root(finished_root))
+    layout = Paths(tiny, copy_of_root(finished_root))
     for group, words in (("", "checksum differs"), ("/statistics", "checksum differs"), ("/diagnostics", "checksum")):
         shutil.rmtree(layout.scores)
-        shutil.copytree(Layout(tiny, finished_root).scores, layout.scores)
+        shutil.copytree(Paths(tiny, finished_root).scores, layout.scores)
         store = zarr.open_group(f"{layout.scores}{group}", mode="r+", use_consolidated=False)
         _, array = max(((name, array) for name, array in store.arrays() if array.ndim > 2), key=lambda one: one[1].size)
         array[...] = array[...] + 1
@@ -103,7 +103,7 @@ def test_values_that_decode_but_are_others_are_found_where_there_is_a_checksum(
 def test_metadata_that_disagree_are_damage(
     tiny: Experiment, finished_root: Path, copy_of_root: Callable[[Path], Path]
 ) -> None:
-    layout = Layout(tiny, copy_of_root(finished_root))
+    layout = Paths(tiny, copy_of_root(finished_root))
     file = layout.forecasts / "temperature" / ".zattrs"
     file.write_text(file.read_text().replace("K", "C"))
     _, (line,) = verify(tiny, layout.root)

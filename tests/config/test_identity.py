@@ -15,7 +15,7 @@ from graphufs.config.data import Data
 from graphufs.config.evaluation import Evaluation
 from graphufs.config.experiment import Experiment
 from graphufs.config.identity import NotIdentity, mark_of
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.golden.formats import names
 
 LEFT_OUT = {
@@ -126,7 +126,7 @@ NOT_IN = {
 
 @pytest.fixture(scope="module")
 def changes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    return names.changes(Layout, tmp_path_factory.mktemp("nothing-made"))
+    return names.changes(Paths, tmp_path_factory.mktemp("nothing-made"))
 
 
 def reasons(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -197,9 +197,9 @@ FULL = names.shipped(
 
 @pytest.mark.parametrize("kind", sorted(sections(FULL), key=lambda kind: kind.__name__))
 def test_a_new_key_changes_no_hash_at_its_default(kind: type[Section], tmp_path: Path) -> None:
-    before = Layout(FULL, tmp_path).hashes
+    before = Paths(FULL, tmp_path).hashes
     at_default = with_a_new_key(FULL, 7, only=kind)
-    assert Layout(at_default, tmp_path).hashes == before  # type: ignore[arg-type]
+    assert Paths(at_default, tmp_path).hashes == before  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -215,28 +215,28 @@ def test_a_new_key_changes_no_hash_at_its_default(kind: type[Section], tmp_path:
 def test_a_new_key_at_another_value_changes_the_hashes_of_its_section(kind: str, product: str, tmp_path: Path) -> None:
     (only,) = [one for one in sections(FULL) if one.__name__ == kind]
     other = with_a_new_key(FULL, 8, only=only)
-    assert Layout(other, tmp_path).hashes[product] != Layout(FULL, tmp_path).hashes[product]  # type: ignore[arg-type]
+    assert Paths(other, tmp_path).hashes[product] != Paths(FULL, tmp_path).hashes[product]  # type: ignore[arg-type]
 
 
 def test_a_run_of_0_1_0_is_found_whatever_its_name_was_made_of(tmp_path: Path) -> None:
     often, seldom = (names.shipped("tiny", f"training.validate_every={every}") for every in (4, 300))
-    fresh = Layout(often, tmp_path)
-    assert fresh.hashes == Layout(seldom, tmp_path).hashes == Layout(names.shipped("tiny"), tmp_path).hashes
+    fresh = Paths(often, tmp_path)
+    assert fresh.hashes == Paths(seldom, tmp_path).hashes == Paths(names.shipped("tiny"), tmp_path).hashes
     kept = names.made_by_0_1_0(often, tmp_path)
     assert kept.run.is_dir() and kept.run != fresh.run and kept.run.name == "85404a88bd2b"
     assert (kept.forecasts.stem, kept.scores.stem) == ("23a3dbc0da7a", "f8de40a76c04")
     assert kept.report.stem == kept.scores.stem
-    assert Layout(seldom, tmp_path).run == fresh.run  # the other one is trained once more, if it is asked for
+    assert Paths(seldom, tmp_path).run == fresh.run  # the other one is trained once more, if it is asked for
     fresh.run.mkdir()
-    assert Layout(often, tmp_path).run == kept.run  # and what is registered of the old run is still there
+    assert Paths(often, tmp_path).run == kept.run  # and what is registered of the old run is still there
     default = names.shipped("tiny", "training.validate_every=500")
     assert names.made_by_0_1_0(default, tmp_path).run == fresh.run
 
 
 def test_scores_of_0_1_0_with_options_for_era5_alone_are_found(tmp_path: Path) -> None:
     options = names.shipped("tiny", "evaluation.era5.storage_options={token: anon}")
-    fresh = Layout(options, tmp_path)
-    assert fresh.scores == Layout(names.shipped("tiny"), tmp_path).scores
+    fresh = Paths(options, tmp_path)
+    assert fresh.scores == Paths(names.shipped("tiny"), tmp_path).scores
     kept = names.made_by_0_1_0(options, tmp_path)
     assert kept.scores.is_dir() and kept.scores.name == "98597af481bd.zarr"
 
@@ -247,7 +247,7 @@ def test_a_warm_start_has_the_same_name_below_any_root(tmp_path: Path) -> None:
         loading.parse(loading.dump(names.shipped("tiny")), [f"training.init_from={start}"])
         for start in (tmp_path / checkpoint, Path("/other") / checkpoint, tmp_path / checkpoint.replace("16", "12"))
     )
-    assert Layout(here, tmp_path).hashes == Layout(there, tmp_path).hashes
-    assert Layout(here, tmp_path).run != Layout(elsewhere, tmp_path).run
+    assert Paths(here, tmp_path).hashes == Paths(there, tmp_path).hashes
+    assert Paths(here, tmp_path).run != Paths(elsewhere, tmp_path).run
     kept = names.made_by_0_1_0(there, tmp_path)
-    assert kept.run.is_dir() and kept.run != Layout(here, tmp_path).run
+    assert kept.run.is_dir() and kept.run != Paths(here, tmp_path).run

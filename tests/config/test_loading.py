@@ -13,7 +13,7 @@ import yaml
 
 from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -133,7 +133,7 @@ def test_initial_times_leave_room_for_input_frames_and_leads():
 
 def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tmp_path):
     def hashes(*overrides):
-        return Layout(tiny(*overrides), tmp_path).hashes
+        return Paths(tiny(*overrides), tmp_path).hashes
 
     base = hashes()
     changed = {

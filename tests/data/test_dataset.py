@@ -12,7 +12,7 @@ from graphufs.data.loader import WindowReader
 from graphufs.data.prepare import run
 from graphufs.errors import UserError
 from graphufs.steps import never_stop, no_progress
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.replay.conftest import ABSENT, INVALID
 from tests.support.experiments import daily_experiment, experiment, ocean_experiment
 
@@ -23,7 +23,7 @@ def data(daily: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     root = tmp_path_factory.mktemp("data")
     chosen = daily_experiment(daily)
     run(chosen, root, progress=no_progress, should_stop=never_stop)
-    return PreparedData.open(Layout(chosen, root).data)
+    return PreparedData.open(Paths(chosen, root).data)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def gappy(flawed: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedDat
     root = tmp_path_factory.mktemp("gappy")
     chosen = experiment(flawed, forcings=["dswrf_avetoa", "weasd"])
     run(chosen, root, progress=no_progress, should_stop=never_stop)
-    return PreparedData.open(Layout(chosen, root).data)
+    return PreparedData.open(Paths(chosen, root).data)
 
 
 def test_any_stamps_come_in_the_order_asked_with_repeats(data: PreparedData) -> None:
@@ -117,7 +117,7 @@ def test_a_period_too_short_for_a_window_has_no_samples(gappy: PreparedData) -> 
 def test_the_oceans_levels_are_depths_in_metres(ocean: Path, tmp_path: Path) -> None:
     chosen = ocean_experiment(ocean)
     run(chosen, tmp_path, progress=no_progress, should_stop=never_stop)
-    data = PreparedData.open(Layout(chosen, tmp_path).data)
+    data = PreparedData.open(Paths(chosen, tmp_path).data)
     temperature = data.variable_slice("temp")
     assert data.component == "mom6"
     assert [channel.level for channel in data.channels[temperature]] == [0.5, 50, 500]

@@ -22,7 +22,7 @@ from graphufs.errors import UserError
 from graphufs.replay.source import ReplayStore, open_store
 from graphufs.replay.times import text, wanted_stamps
 from graphufs.steps import Event, never_stop, no_progress, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.replay.conftest import ABSENT, INVALID
 from tests.support.experiments import daily_experiment, experiment, ocean_experiment
 from tests.support.killing import Halted
@@ -35,7 +35,7 @@ def prepare(chosen: Experiment, root: Path) -> dict[str, Any]:
 
 def prepared(chosen: Experiment, root: Path) -> PreparedData:
     prepare(chosen, root)
-    return PreparedData.open(Layout(chosen, root).data)
+    return PreparedData.open(Paths(chosen, root).data)
 
 
 def truth(data: PreparedData, stamps: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_every_frame_is_what_the_source_holds(store: Path, tmp_path: Path) -> No
 def test_segments_are_calendar_months_packed_a_frame_a_chunk_without_compression(daily: Path, tmp_path: Path) -> None:
     chosen = daily_experiment(daily)
     result = prepare(chosen, tmp_path)
-    folder = Layout(chosen, tmp_path).data
+    folder = Paths(chosen, tmp_path).data
     names = sorted(path.name for path in (folder / SEGMENTS).iterdir())
     assert names == [
         "1993-12-31T18_1993-12-31T18.zarr",
@@ -124,10 +124,10 @@ def test_a_segment_opens_in_xarray_with_its_coordinates(store: Path, tmp_path: P
 def test_doing_it_twice_reads_nothing_and_says_so(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = experiment(store)
     assert prepare(chosen, tmp_path)["status"] == "completed"
-    before = content(Layout(chosen, tmp_path).data)
+    before = content(Paths(chosen, tmp_path).data)
     monkeypatch.setattr("graphufs.data.prepare.open_source", None)  # not even opened
     assert prepare(chosen, tmp_path)["status"] == "unchanged"
-    assert content(Layout(chosen, tmp_path).data) == before
+    assert content(Paths(chosen, tmp_path).data) == before
 
 
 def test_new_days_are_new_segments_and_old_stamps_are_not_read_again(
@@ -136,15 +136,15 @@ def test_new_days_are_new_segments_and_old_stamps_are_not_read_again(
     first = experiment(store, evaluation=("1994-01-09T00", "1994-01-10T18"))
     later = experiment(store)
     prepare(first, tmp_path)
-    before = content(Layout(first, tmp_path).data)
-    assert Layout(first, tmp_path).data == Layout(later, tmp_path).data
+    before = content(Paths(first, tmp_path).data)
+    assert Paths(first, tmp_path).data == Paths(later, tmp_path).data
     with stamps_read(monkeypatch) as seen:
         result = prepare(later, tmp_path)
     assert result["new"] == 4
     assert seen == {"1994-01-11T00", "1994-01-11T06", "1994-01-11T12", "1994-01-11T18"}
-    after = content(Layout(later, tmp_path).data)
+    after = content(Paths(later, tmp_path).data)
     assert before.items() <= after.items()
-    data = PreparedData.open(Layout(later, tmp_path).data)
+    data = PreparedData.open(Paths(later, tmp_path).data)
     assert np.array_equal(data.read(data.stamps), truth(data, data.stamps))
 
 
@@ -166,7 +166,7 @@ def test_flawed_and_missing_stamps_are_named_counted_and_never_valid(flawed: Pat
     assert result["missing"] == {"count": 1, "stamps": [ABSENT]}
     assert any("weasd" in warning and INVALID in warning for warning in result["warnings"])
     assert any(ABSENT in warning for warning in result["warnings"])
-    data = PreparedData.open(Layout(chosen, tmp_path).data)
+    data = PreparedData.open(Paths(chosen, tmp_path).data)
     assert data.stamps[~data.valid].tolist() == [np.datetime64(INVALID, "ns").astype(int)]
     assert data.invalid == {INVALID: ["weasd"]}
     assert [text(stamp) for stamp in data.missing] == [ABSENT]
@@ -184,7 +184,7 @@ def test_a_missing_stamp_that_has_come_is_prepared_later(flawed: Path, tmp_path:
     )
     result = prepare(chosen, tmp_path / "root")
     assert result["new"] == 1 and result["missing"]["count"] == 0
-    data = PreparedData.open(Layout(chosen, tmp_path / "root").data)
+    data = PreparedData.open(Paths(chosen, tmp_path / "root").data)
     assert not data.missing.size
     assert np.array_equal(data.read(data.stamps), truth(data, data.stamps))
 
@@ -240,7 +240,7 @@ def test_killed_anywhere_it_goes_on_to_what_an_undisturbed_run_gives(daily: Path
     chosen = daily_experiment(daily)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     expected = prepared(chosen, undisturbed)
-    folder = Layout(chosen, killed).data
+    folder = Paths(chosen, killed).data
     for module, name, call, moment, listed in (
         ("graphufs.data.prepare", "write_static", 1, "after", None),
         ("graphufs.data.segments", "_verify", 2, "before", 1),
@@ -275,7 +275,7 @@ def test_of_two_processes_one_writes_and_the_other_waits(daily: Path, tmp_path: 
     assert other.go_on()["new"] == 80
     here.join(timeout=60)
     assert results[0]["status"] == "unchanged"
-    data = PreparedData.open(Layout(chosen, tmp_path).data)
+    data = PreparedData.open(Paths(chosen, tmp_path).data)
     assert np.array_equal(data.read(data.stamps), truth(data, data.stamps))
 
 
@@ -284,9 +284,9 @@ def test_a_polite_stop_keeps_what_is_committed(daily: Path, tmp_path: Path) -> N
     events: list[Event] = []
     result = run_step("prepare", chosen, tmp_path, progress=events.append, should_stop=lambda: len(events) > 8)
     assert result["status"] == "stopped"
-    manifest = Manifest.read(Layout(chosen, tmp_path).data)
+    manifest = Manifest.read(Paths(chosen, tmp_path).data)
     assert manifest is not None and 1 <= len(manifest.segments) < 4
-    assert not list((Layout(chosen, tmp_path).data / SEGMENTS).glob(".*"))
+    assert not list((Paths(chosen, tmp_path).data / SEGMENTS).glob(".*"))
     assert prepare(chosen, tmp_path)["new"] == 80 - manifest.stamps.size
 
 
@@ -300,7 +300,7 @@ def test_progress_counts_stamps_to_the_end(daily: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(daily: Path, tmp_path: Path) -> None:
     chosen = daily_experiment(daily)
-    folder = Layout(chosen, tmp_path).data
+    folder = Paths(chosen, tmp_path).data
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A limit on file sizes stands for the disk: December's single frame fits, January's do not.
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
@@ -380,7 +380,7 @@ def test_another_choice_of_levels_or_variables_never_finds_old_files(store: Path
         {"normalization": {"weights": "volume"}},
         {"level_match": "exact", "levels": [97.8232650756836]},
     ]
-    folders = {Layout(experiment(store, **choice), tmp_path).data for choice in choices}
+    folders = {Paths(experiment(store, **choice), tmp_path).data for choice in choices}
     assert len(folders) == len(choices)
 
 
@@ -409,7 +409,7 @@ def test_land_in_the_ocean_is_no_flaw_but_a_hole_in_the_sea_is(tmp_path: Path) -
     result = prepare(chosen, tmp_path)
     assert result["invalid"]["stamps"] == ["1993-12-31T18", "1994-01-02T06"]
     assert result["invalid"]["by_variable"] == {"temp": 2}
-    data = PreparedData.open(Layout(chosen, tmp_path).data)
+    data = PreparedData.open(Paths(chosen, tmp_path).data)
     assert data.variables == ("SSH", "ho", "temp")
     frames = data.read(data.stamps[data.valid])
     assert np.array_equal(np.isfinite(frames), np.broadcast_to(data.mask, frames.shape))
@@ -432,4 +432,4 @@ def test_a_static_field_with_holes_is_refused(tmp_path: Path) -> None:
     chosen = experiment(path, inputs=some, targets=["pressfc"], forcings=[])
     with pytest.raises(UserError, match=r"hgtsfc_static .* has no value at 1 of 128 points"):
         prepare(chosen, tmp_path)
-    assert not (Layout(chosen, tmp_path).data / "manifest.json").exists()
+    assert not (Paths(chosen, tmp_path).data / "manifest.json").exists()

@@ -14,12 +14,12 @@ from graphufs.data.dataset import PreparedData
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.conftest import TINY
 
 
 def test_the_store_has_weatherbench2s_layout(tiny, finished_root):
-    with xr.open_zarr(Layout(tiny, finished_root).forecasts, chunks=None) as forecast:
+    with xr.open_zarr(Paths(tiny, finished_root).forecasts, chunks=None) as forecast:
         assert forecast.temperature.dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
         assert forecast.surface_pressure.dims == ("time", "prediction_timedelta", "latitude", "longitude")
         assert forecast.sizes == {"time": 10, "prediction_timedelta": 4, "level": 2, "latitude": 32, "longitude": 64}
@@ -30,18 +30,18 @@ def test_the_store_has_weatherbench2s_layout(tiny, finished_root):
         assert forecast.temperature.dtype == np.float32
         assert np.isfinite(forecast.temperature.values).all()
         assert forecast.temperature.encoding["chunks"] == (1, 4, 2, 32, 64)
-    raw = xr.open_zarr(Layout(tiny, finished_root).forecasts, chunks=None, decode_times=False)
+    raw = xr.open_zarr(Paths(tiny, finished_root).forecasts, chunks=None, decode_times=False)
     assert raw.prediction_timedelta.attrs["units"] == "hours"
     assert raw.prediction_timedelta.attrs["dtype"] == "timedelta64[ns]"
-    assert (Layout(tiny, finished_root).forecasts / ".zmetadata").is_file()
+    assert (Paths(tiny, finished_root).forecasts / ".zmetadata").is_file()
 
 
 def test_the_store_holds_what_the_emulator_predicts(tiny, finished_root):
-    layout = Layout(tiny, finished_root)
-    emulator = ReplayEmulator.from_checkpoint(layout.checkpoints / "00000016")
+    paths = Paths(tiny, finished_root)
+    emulator = ReplayEmulator.from_checkpoint(paths.checkpoints / "00000016")
     times = np.array(tiny.initial_times[:3], "datetime64[ns]")
-    again = emulator.forecast(PreparedData.open(layout.data), times, steps=4)
-    with xr.open_zarr(layout.forecasts, chunks=None) as stored:
+    again = emulator.forecast(PreparedData.open(paths.data), times, steps=4)
+    with xr.open_zarr(paths.forecasts, chunks=None) as stored:
         for name in ("temperature", "surface_pressure"):
             np.testing.assert_allclose(stored[name].isel(time=slice(3)).values, again[name].values, rtol=1e-6)
 
@@ -49,9 +49,9 @@ def test_the_store_holds_what_the_emulator_predicts(tiny, finished_root):
 @pytest.mark.parametrize("block", [1, 3])
 def test_a_forecast_killed_and_repeated_equals_an_undisturbed_one(tiny, finished_root, copy_of_root, block):
     root = copy_of_root(finished_root)
-    layout = Layout(tiny, root)
-    undisturbed = xr.open_zarr(layout.forecasts, chunks=None).load()
-    layout.forecasts.rename(layout.forecasts.with_name("undisturbed.zarr"))
+    paths = Paths(tiny, root)
+    undisturbed = xr.open_zarr(paths.forecasts, chunks=None).load()
+    paths.forecasts.rename(paths.forecasts.with_name("undisturbed.zarr"))
     program = f"""
 import os, signal, sys
 from graphufs.forecast.store import ForecastWriter
@@ -66,14 +66,14 @@ from graphufs.cli.main import main
 main(["forecast", {str(TINY)!r}, "--root", {str(root)!r}])
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300).returncode == -9
-    assert not layout.forecasts.exists()
+    assert not paths.forecasts.exists()
     with pytest.raises(UserError, match="forecast"):
         run_step("evaluate", loading.load(TINY, ["evaluation.climatology_window=7"]), root)
     command = [sys.executable, "-m", "graphufs.cli.main", "forecast", str(TINY), "--root", str(root)]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     xr.testing.assert_identical(
-        xr.open_zarr(layout.forecasts, chunks=None).load().drop_attrs(), undisturbed.drop_attrs()
+        xr.open_zarr(paths.forecasts, chunks=None).load().drop_attrs(), undisturbed.drop_attrs()
     )
 
 

@@ -12,7 +12,7 @@ from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.forecast.store import ForecastWriter
 from graphufs.steps import Part, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.support.children import Child
 
 BLOCKS = 4  # of tiny's 10 initial times, 3 at a time
@@ -53,14 +53,14 @@ def content(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def undivided(tiny, finished_root) -> dict[str, bytes]:
-    return content(Layout(tiny, finished_root).forecasts)
+    return content(Paths(tiny, finished_root).forecasts)
 
 
 @pytest.fixture
 def root(tiny, finished_root, copy_of_root) -> Path:
     """A root in which all is done but the forecasts."""
     copy = copy_of_root(finished_root)
-    Layout(tiny, copy).forecasts.rename(copy / "undivided.zarr")
+    Paths(tiny, copy).forecasts.rename(copy / "undivided.zarr")
     return copy
 
 
@@ -68,11 +68,11 @@ def no_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReplayEmulator, "from_checkpoint", None)
 
 
-def check_finished(layout: Layout, undivided: dict[str, bytes]) -> None:
-    assert content(layout.forecasts) == undivided
-    lock = f".{layout.forecasts.name}.lock"
-    left = {path.name for path in layout.forecasts.parent.iterdir()} - {".lock"}
-    assert left == {lock, layout.forecasts.name}
+def check_finished(paths: Paths, undivided: dict[str, bytes]) -> None:
+    assert content(paths.forecasts) == undivided
+    lock = f".{paths.forecasts.name}.lock"
+    left = {path.name for path in paths.forecasts.parent.iterdir()} - {".lock"}
+    assert left == {lock, paths.forecasts.name}
 
 
 @pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0), (0, -1), (0.0, 2), (True, 2), ("0", "2")])
@@ -95,7 +95,7 @@ def test_only_steps_that_can_be_divided_take_a_part(tiny, tmp_path):
 
 
 def test_parts_one_after_the_other_make_the_undivided_forecast(tiny, root, undivided, monkeypatch):
-    layout = Layout(tiny, root)
+    paths = Paths(tiny, root)
     done = []
     for index in (2, 0, 1):
         events = []
@@ -103,19 +103,19 @@ def test_parts_one_after_the_other_make_the_undivided_forecast(tiny, root, undiv
         assert result["status"] == "completed" and result["part"] == [index, 3]
         assert events[-1].done == events[-1].total
         done.append(events[-1].done)
-        assert not layout.forecasts.exists()
+        assert not paths.forecasts.exists()
     assert sum(done) == 10
     no_emulator(monkeypatch)  # nothing is computed from here on
     assert run_step("forecast", tiny, root, part=Part(1, 3))["status"] == "unchanged"
     assert run_step("forecast", tiny, root)["status"] == "completed"
-    check_finished(layout, undivided)
+    check_finished(paths, undivided)
     assert run_step("forecast", tiny, root, part=Part(1, 3))["status"] == "unchanged"
     assert run_step("forecast", tiny, root)["status"] == "unchanged"
-    check_finished(layout, undivided)
+    check_finished(paths, undivided)
 
 
 def test_surplus_parts_return_at_once_and_what_no_part_did_the_whole_does(tiny, root, undivided, monkeypatch):
-    layout = Layout(tiny, root)
+    paths = Paths(tiny, root)
     surplus = [index for index in range(6) if not Part(index, 6).share(BLOCKS)]
     assert len(surplus) == 2
     with monkeypatch.context() as patch:
@@ -127,18 +127,18 @@ def test_surplus_parts_return_at_once_and_what_no_part_did_the_whole_does(tiny, 
     monkeypatch.setattr(ReplayEmulator, "predict", lambda self, batch: calls.append(1) or predict(self, batch))
     assert run_step("forecast", tiny, root)["status"] == "completed"
     assert len(calls) == BLOCKS - 1
-    check_finished(layout, undivided)
+    check_finished(paths, undivided)
 
 
 def test_a_stopped_part_keeps_its_blocks(tiny, root):
     result = run_step("forecast", tiny, root, part=Part(0, 2), should_stop=lambda: True)
     assert result["status"] == "stopped" and "after 3 of 6 initial times" in result["message"]
-    (marks,) = Layout(tiny, root).forecasts.parent.glob("*.part/done")
+    (marks,) = Paths(tiny, root).forecasts.parent.glob("*.part/done")
     assert [path.name for path in marks.iterdir()] == ["0"]
 
 
 def test_two_processes_at_once_while_a_whole_forecast_waits(tiny, root, undivided):
-    layout = Layout(tiny, root)
+    paths = Paths(tiny, root)
     children = [forecasting(tiny, root, Part(index, 2), "meet", 2) for index in range(2)]
     assert [child.hear() for child in children] == ["halted"] * 2  # both hold what they work on
     events = []
@@ -148,11 +148,11 @@ def test_two_processes_at_once_while_a_whole_forecast_waits(tiny, root, undivide
         child.answer()
         assert child.hear(120)["status"] == "completed" and child.end() == 0
     assert run_step("forecast", tiny, root)["status"] == "completed"
-    check_finished(layout, undivided)
+    check_finished(paths, undivided)
 
 
 def test_a_part_killed_and_repeated_leaves_no_trace(tiny, root, undivided):
-    layout = Layout(tiny, root)
+    paths = Paths(tiny, root)
     other = forecasting(tiny, root, Part(1, 2), "meet", 1)
     killed = forecasting(tiny, root, Part(0, 2), "die", 2)
     assert killed.end(120) == -signal.SIGKILL
@@ -162,6 +162,6 @@ def test_a_part_killed_and_repeated_leaves_no_trace(tiny, root, undivided):
     assert result["status"] == "completed"
     other.answer()
     assert other.hear(120)["status"] == "completed"
-    assert list(layout.forecasts.parent.rglob("*.partial"))
+    assert list(paths.forecasts.parent.rglob("*.partial"))
     assert run_step("forecast", tiny, root)["status"] == "completed"
-    check_finished(layout, undivided)
+    check_finished(paths, undivided)

@@ -31,7 +31,7 @@ from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAINS, STEPS, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.compiled_steps import Programs
 from graphufs.weatherbench.results.scores import Scores
 from jobs import site
@@ -127,7 +127,7 @@ def test_every_step_of_each_model_was_done(root):
 
 
 def test_prepared_data_are_whole_and_are_those_of_the_source(kept):
-    folder = Layout(tiny_of(kept), kept).data
+    folder = Paths(tiny_of(kept), kept).data
     manifest = Manifest.read(folder)
     assert [segment.damage(folder, thorough=True) for segment in manifest.segments] == [None] * len(manifest.segments)
     data = PreparedData.open(folder)
@@ -141,7 +141,7 @@ def test_prepared_data_are_whole_and_are_those_of_the_source(kept):
 
 def test_statistics_are_those_of_the_training_period(kept):
     tiny = tiny_of(kept)
-    statistics = Statistics.open(Layout(tiny, kept).statistics(), ["pressfc", "tmp"], tiny.data.levels)
+    statistics = Statistics.open(Paths(tiny, kept).statistics(), ["pressfc", "tmp"], tiny.data.levels)
     source = xr.open_zarr(kept / "replay.zarr").sel(time=stamps_in(tiny.data.training, tiny.data.time_step))
     for name, over in (("pressfc", None), ("tmp", ("time", "grid_yt", "grid_xt"))):
         values = source[name].astype(np.float64)
@@ -150,7 +150,7 @@ def test_statistics_are_those_of_the_training_period(kept):
 
 
 def test_moments_make_the_same_statistics_again(own_root):
-    layout = Layout(own_root.tiny, own_root.path)
+    layout = Paths(own_root.tiny, own_root.path)
     moments, folder = contents(layout.moments), layout.statistics()
     before = folder.rename(folder.with_name("before"))
     assert run_step("normalize", own_root.tiny, own_root.path)["status"] == "completed"
@@ -162,7 +162,7 @@ def test_moments_make_the_same_statistics_again(own_root):
 
 def test_a_training_that_was_stopped_is_taken_up_where_it_stood(own_root, monkeypatch):
     stopped, after = loading.parse(VALUES["stopped"]["experiment"]), VALUES["stopped"]["after"]
-    assert checkpoint.updates(Layout(stopped, own_root.path).checkpoints) == [after]
+    assert checkpoint.updates(Paths(stopped, own_root.path).checkpoints) == [after]
     taken_up = []
 
     def compiling(programs, stages, progress):  # what comes now takes long, and reads nothing more
@@ -177,7 +177,7 @@ def test_a_training_that_was_stopped_is_taken_up_where_it_stood(own_root, monkey
 
 def test_forecasts_that_are_half_made_are_finished(own_root):
     half = loading.parse(VALUES["half"])
-    place = Layout(half, own_root.path).forecasts
+    place = Paths(half, own_root.path).forecasts
     (part,) = place.parent.glob(f"{place.name}.*.part")
     (first,) = part.glob("store.zarr/surface_pressure/0.0.0.0")
     made = first.stat().st_mtime_ns
@@ -190,7 +190,7 @@ def test_forecasts_that_are_half_made_are_finished(own_root):
 
 
 def test_the_checkpoint_forecasts_what_it_forecast(own_root):
-    place = Layout(own_root.tiny, own_root.path).forecasts
+    place = Paths(own_root.tiny, own_root.path).forecasts
     before = place.rename(place.with_name("before.zarr"))
     assert run_step("forecast", own_root.tiny, own_root.path)["status"] == "completed"
     then, now = xr.open_zarr(before).load(), xr.open_zarr(place).load()
@@ -201,7 +201,7 @@ def test_the_checkpoint_forecasts_what_it_forecast(own_root):
 
 
 def test_scores_are_what_they_were(kept):
-    scores = Scores.open(Layout(tiny_of(kept), kept).scores)
+    scores = Scores.open(Paths(tiny_of(kept), kept).scores)
     assert rmse(scores) == VALUES["scores"]
     assert set(scores.states()) == set(scores.forecasts)  # their checksums are compared
 
@@ -217,7 +217,7 @@ def test_the_registry_tells_of_the_same_models_and_champion(kept):
 
 def test_a_recorded_night_is_known_and_adds_nothing(root):
     night = loading.parse(VALUES["night"])
-    nights = NightlyScores(Layout(night, root.path).nightly(registry.get(root.path, CHAMPION).checkpoint))
+    nights = NightlyScores(Paths(night, root.path).nightly(registry.get(root.path, CHAMPION).checkpoint))
     scores = nights.open()
     assert rmse(scores) == VALUES["nights"]["scores"]
     assert [text(time) for time in scores.initial_times] == VALUES["nights"]["times"]
@@ -229,10 +229,10 @@ def test_the_champion_forecasts_the_next_night(own_root):
     plan = run_step("plan_nightly", own_root.tiny, own_root.path)
     assert plan["model"] == CHAMPION and plan["scored"] == len(VALUES["nights"]["times"]) and plan["initial_times"]
     tonight = loading.parse(plan["experiment"])
-    climatology = contents(Layout(tonight, own_root.path).climatology)
+    climatology = contents(Paths(tonight, own_root.path).climatology)
     for step in NIGHT:
         result = run_step(step, tonight, own_root.path)
-    assert contents(Layout(tonight, own_root.path).climatology) == climatology
+    assert contents(Paths(tonight, own_root.path).climatology) == climatology
     assert result["added"] == len(plan["initial_times"])
     assert result["initial_times"] == plan["scored"] + result["added"]
 
@@ -241,7 +241,7 @@ def test_a_comparison_is_known_and_was_decided(root):
     model = registry.get(root.path, VALUES["challenger"]["model"])
     experiment, request = loading.parse_run(model.experiment, ["retraining.answer=promote"])
     assert (request.champion, request.answer) == (CHAMPION, "promote")
-    evidence = json.loads(evidence_file(Layout(experiment, root.path), CHAMPION).read_text())
+    evidence = json.loads(evidence_file(Paths(experiment, root.path), CHAMPION).read_text())
     assert evidence["decision"] == VALUES["challenger"]["compared"]
     result = run_step("decide", experiment, root.path, request=request.only(STEPS["decide"].asks))
     assert (result["status"], result["decision"]) == ("unchanged", VALUES["challenger"]["decided"])
@@ -252,7 +252,7 @@ def test_a_comparison_is_known_and_was_decided(root):
 
 def test_the_embedded_world_goes_on_from_its_first_night(own_root):
     tiny, tonight = loading.load_run(TINY, ["nightly.night=2026-01-01"])
-    assert text(present(Layout(tiny, own_root.path).world)) == VALUES["world"]
+    assert text(present(Paths(tiny, own_root.path).world)) == VALUES["world"]
     assert run_step("extend_world", tiny, own_root.path, request=tonight)["status"] == "unchanged"
     tomorrow = run_step("extend_world", tiny, own_root.path, request=loading.request({"night": "2026-01-02"}))
     assert tomorrow["status"] == "completed" and tomorrow["was"] == VALUES["world"] < tomorrow["present"]

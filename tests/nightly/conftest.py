@@ -15,7 +15,7 @@ from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.nightly.scores import NightlyScores
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 
 Night = Callable[[Path, Sequence[int]], Experiment]
@@ -28,7 +28,7 @@ def at(experiment: Experiment, initial_times: Sequence[datetime]) -> Experiment:
 
 
 def store_of(experiment: Experiment, root: Path) -> NightlyScores:
-    return NightlyScores(Layout(experiment, root).nightly("00000016"))
+    return NightlyScores(Paths(experiment, root).nightly("00000016"))
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +45,13 @@ def night(tiny: Experiment) -> Night:
     """A function that puts the scores of some of tiny's ten initial times where a night leaves them."""
 
     def make(root: Path, chosen: Sequence[int]) -> Experiment:
-        whole = Scores.open(Layout(tiny, root).scores)
+        whole = Scores.open(Paths(tiny, root).scores)
         times = [tiny.initial_times[position] for position in chosen]
         states = {name: state.select(np.array(times, "datetime64[ns]")) for name, state in whole.states().items()}
         own = {key: value for key, value in whole.dataset.attrs.items() if key != "initial_times"}
         variables = {str(name): whole.dataset[name].attrs for name in whole.dataset.data_vars}
         experiment = at(tiny, times)
-        Scores.from_states(states, own, variables).write(Layout(experiment, root).scores)
+        Scores.from_states(states, own, variables).write(Paths(experiment, root).scores)
         return experiment
 
     return make

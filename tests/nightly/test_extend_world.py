@@ -11,7 +11,7 @@ from graphufs.errors import UserError
 from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import text
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.conftest import TINY
 from tests.support.experiments import experiment as look_alike
 
@@ -45,7 +45,7 @@ def test_nights_are_counted_from_the_first_and_none_counts_twice(finished_root, 
     # `prepare` of what is there does not push the world on
     grown = loading.load(TINY, ["forecast.initial_times=[1994-01-23T06]"])
     assert run_step("prepare", grown, root)["missing"]["count"] == 0
-    last = present(Layout(grown, root).world)
+    last = present(Paths(grown, root).world)
     assert last is not None and text(last) == "1994-01-24T18"
 
 
@@ -77,7 +77,7 @@ def test_a_real_source_grows_by_itself(tmp_path):
 
 def test_a_damaged_note_of_the_first_night_is_an_error(finished_root, copy_of_root, tiny):
     root = copy_of_root(finished_root)
-    note = Layout(tiny, root).world / "nights" / "tiny.json"
+    note = Paths(tiny, root).world / "nights" / "tiny.json"
     note.parent.mkdir()
     note.write_text('{"first_night": "yesterday"}')
     with pytest.raises(UserError, match=r"tiny\.json cannot be read"):

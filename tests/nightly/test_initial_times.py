@@ -13,7 +13,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.nightly.initial_times import SourceTimes, nightly_times
 from graphufs.replay.times import hours, instant, wanted_stamps
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.conftest import TINY
 from tests.nightly.conftest import at
 
@@ -35,9 +35,9 @@ def test_given_initial_times_are_taken_and_only_their_windows_are_prepared_in_ad
 
 
 def test_given_initial_times_that_are_the_periodic_ones_name_the_same_forecasts(tiny):
-    assert Layout(at(tiny, tiny.initial_times), Path()).hashes == Layout(tiny, Path()).hashes
-    fewer = Layout(at(tiny, tiny.initial_times[1:]), Path()).hashes
-    whole = Layout(tiny, Path()).hashes
+    assert Paths(at(tiny, tiny.initial_times), Path()).hashes == Paths(tiny, Path()).hashes
+    fewer = Paths(at(tiny, tiny.initial_times[1:]), Path()).hashes
+    whole = Paths(tiny, Path()).hashes
     assert {name for name in whole if whole[name] != fewer[name]} == {"forecasts", "scores"}
 
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_meant_is_refused_by_name(overrides, words):
 def test_the_nightly_section_is_part_of_no_name(path):
     plain = loading.load(path)
     other = changed(plain, "nightly={at_most: 9, until: 2020-01-01T00, days_per_night: 3}")
-    assert other.nightly.at_most == 9 and Layout(other, Path()).hashes == Layout(plain, Path()).hashes
+    assert other.nightly.at_most == 9 and Paths(other, Path()).hashes == Paths(plain, Path()).hashes
 
 
 def test_nights_begin_with_the_evaluation_and_end_where_the_last_lead_does(tiny):

@@ -20,7 +20,7 @@ from graphufs.nightly.initial_times import nightly_times
 from graphufs.registry import registry
 from graphufs.registry.registry import RegistryEvent
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.resume import Position
 from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
@@ -60,7 +60,7 @@ def test_the_planned_experiment_is_the_models_own_with_tonights_times(tiny, regi
     assert planned.training.seed == 0 and planned.forecast.lead_time == 48  # how far a night looks is the night's
     assert planned.nightly == loading.load(TINY, wanted).nightly
     assert [format_time(time) for time in planned.initial_times] == result["initial_times"]
-    assert Layout(planned, root).run == Layout(tiny, root).run
+    assert Paths(planned, root).run == Paths(tiny, root).run
 
 
 def test_options_of_storage_come_from_the_request(tiny, registered_root, copy_of_root):
@@ -107,7 +107,7 @@ def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
         scores = store_of(tiny, root).open()
         assert scores is not None and len(scores.initial_times) == total
         if day == "01":
-            at_once = Scores.open(Layout(tiny, root).scores)
+            at_once = Scores.open(Paths(tiny, root).scores)
             assert scores.checksums == at_once.checksums
             assert scores.dataset.drop_attrs(deep=False).identical(at_once.dataset.drop_attrs(deep=False))
     assert list(results) == ["extend_world", "plan_nightly"] and results["extend_world"]["status"] == "unchanged"
@@ -123,8 +123,8 @@ MISSING, FLAWED = "1995-02-10T00", "1995-03-05T12"
 def holed_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
     """A registered model on a store that lacks one stamp and has NaN at another, with its evaluation's scores."""
     experiment, root = idealised.prepared_root(tmp_path_factory.mktemp("holed"), flawed=(FLAWED,), missing=(MISSING,))
-    layout = Layout(experiment, root)
-    folder = layout.checkpoints / "00000005"
+    paths = Paths(experiment, root)
+    folder = paths.checkpoints / "00000005"
     folder.mkdir(parents=True)
     meta = {"format": FORMAT, "update": 5, "total": 5, "position": asdict(Position(5)), "provenance": {}}
     (folder / "meta.json").write_text(json.dumps(meta))

@@ -14,7 +14,7 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
 from tests.nightly.conftest import store_of
@@ -41,7 +41,7 @@ def test_nights_in_any_order_give_the_scores_of_scoring_all_at_once(tiny, regist
     for chosen, total in (((4, 5, 6), 3), ((0, 9), 5), ((1, 2, 3, 7, 8), 10)):
         result = run_step("record_nightly", night(root, chosen), root)
         assert (result["status"], result["added"], result["initial_times"]) == ("completed", len(chosen), total)
-    at_once = Scores.open(Layout(tiny, root).scores)
+    at_once = Scores.open(Paths(tiny, root).scores)
     assert same(recorded(tiny, root), at_once)
     assert result["holes"] == [] and result["latest"]["initial_times"] == 10
     assert result["latest"] == registry.models(root)[0].scores
@@ -116,7 +116,7 @@ def test_killed_while_it_records_the_old_store_stays_until_the_new_one_is_whole(
     assert shown == (10 if name == "NightlyScores.write" else 3)
     result = run_step("record_nightly", second, root)
     assert result["initial_times"] == 10 and "10 initial times are scored" in (root / result["report"]).read_text()
-    assert same(recorded(tiny, root), Scores.open(Layout(tiny, root).scores))
+    assert same(recorded(tiny, root), Scores.open(Paths(tiny, root).scores))
     assert len(opened_before.states()["emulator"]) == 3  # who opened it before still reads what it was
 
 
@@ -126,14 +126,14 @@ def test_two_nights_recorded_at_the_same_time_are_both_there(tiny, registered_ro
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda experiment: run_step("record_nightly", experiment, root), nights))
     assert sorted(result["initial_times"] for result in results) == [5, 10]
-    assert same(recorded(tiny, root), Scores.open(Layout(tiny, root).scores))
+    assert same(recorded(tiny, root), Scores.open(Paths(tiny, root).scores))
 
 
 def test_scores_of_another_kind_or_result_are_refused(tiny, registered_root, copy_of_root, night):
     root = copy_of_root(registered_root)
     run_step("record_nightly", night(root, (0, 1)), root)
     tonight = night(root, (1, 2))
-    path = Layout(tonight, root).scores
+    path = Paths(tonight, root).scores
     scores = Scores.open(path)
     states = scores.states()
     averages = states["emulator"]._averages
@@ -169,8 +169,8 @@ def test_a_copy_that_followed_the_link_is_an_error_that_says_how_to_put_it_right
 def test_initial_times_that_no_night_has_are_refused(registered_root, copy_of_root, tiny):
     root = copy_of_root(registered_root)
     later = loading.load(TINY, ["data.evaluation={start: 1994-01-14T00, end: 1994-01-18T18}"])
-    os.makedirs(Layout(later, root).scores.parent, exist_ok=True)
-    Scores.open(Layout(tiny, root).scores).write(Layout(later, root).scores)
+    os.makedirs(Paths(later, root).scores.parent, exist_ok=True)
+    Scores.open(Paths(tiny, root).scores).write(Paths(later, root).scores)
     with pytest.raises(UserError, match="no night has: 1994-01-13T06, 1994-01-13T18"):
         run_step("record_nightly", later, root)
     assert store_of(tiny, root).open() is None
@@ -181,5 +181,5 @@ def test_a_model_that_is_not_registered_is_refused(finished_root, copy_of_root, 
     with pytest.raises(UserError, match="graphufs register"):
         run_step("record_nightly", tiny, root)
     assert store_of(tiny, root).open() is None and np.all(
-        Scores.open(Layout(tiny, root).scores).leads > np.timedelta64(0)
+        Scores.open(Paths(tiny, root).scores).leads > np.timedelta64(0)
     )

@@ -22,7 +22,7 @@ from graphufs.normalization.moments import FieldMoments, merge_states
 from graphufs.normalization.statistics import STORES, Statistics
 from graphufs.replay.times import stamps_in
 from graphufs.steps import Event, never_stop, no_progress, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.normalization.conftest import ABSENT, INVALID, USED
 from tests.normalization.test_statistics import published
 from tests.support.experiments import daily_experiment, ocean_experiment
@@ -39,9 +39,9 @@ def normalize(chosen: Experiment, root: Path) -> dict[str, Any]:
 
 def made(chosen: Experiment, root: Path) -> tuple[Statistics, PreparedData]:
     normalize(chosen, root)
-    data = PreparedData.open(Layout(chosen, root).data)
+    data = PreparedData.open(Paths(chosen, root).data)
     names = (*data.variables, *data.static)
-    return Statistics.open(Layout(chosen, root).statistics(), names, sorted(chosen.data.levels)), data
+    return Statistics.open(Paths(chosen, root).statistics(), names, sorted(chosen.data.levels)), data
 
 
 def close(one: Statistics, other: Statistics, rtol: float = 1e-12) -> bool:
@@ -121,7 +121,7 @@ def test_differences_stop_at_gaps_and_at_the_periods_start() -> None:
 def test_the_stores_carry_attributes_dates_and_provenance(daily: Path, tmp_path: Path) -> None:
     chosen = daily_experiment(daily, normalization={"weights": "area"})
     normalize(chosen, tmp_path)
-    folder = Layout(chosen, tmp_path).statistics()
+    folder = Paths(chosen, tmp_path).statistics()
     stores = {kind: xr.open_zarr(folder / store, chunks=None) for kind, store in STORES.items()}
     mean, differences = stores["mean"].tmp, stores["diffs_std"].tmp
     assert mean.dims == ("pfull",) and mean.dtype == np.float64
@@ -201,16 +201,16 @@ def test_killed_it_goes_on_to_what_an_undisturbed_run_gives(daily: Path, tmp_pat
     expected, _ = made(chosen, tmp_path / "undisturbed")
     killed = tmp_path / "killed"
     prepare(chosen, killed, progress=no_progress, should_stop=never_stop)
-    layout = Layout(chosen, killed)
+    paths = Paths(chosen, killed)
     Halted("normalize", chosen, killed, "graphufs.normalization.step", "save_block", 2).kill()
-    assert len(list(layout.moments.glob("*.npz"))) == 1
+    assert len(list(paths.moments.glob("*.npz"))) == 1
     Halted("normalize", chosen, killed, "graphufs.normalization.statistics", "Statistics.save", 1, "after").kill()
-    assert not layout.statistics().exists()
+    assert not paths.statistics().exists()
     found, _ = made(chosen, killed)
     assert close(found, expected, rtol=0)
-    entries = sorted(path.name for path in layout.statistics().parent.iterdir())
-    assert entries == [layout.statistics().name, "moments"]
-    assert not list(layout.moments.glob("*.tmp"))
+    entries = sorted(path.name for path in paths.statistics().parent.iterdir())
+    assert entries == [paths.statistics().name, "moments"]
+    assert not list(paths.moments.glob("*.tmp"))
 
 
 def test_a_polite_stop_keeps_the_months_done(daily: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_a_polite_stop_keeps_the_months_done(daily: Path, tmp_path: Path, monkey
     events: list[Event] = []
     result = run_step("normalize", chosen, tmp_path, progress=events.append, should_stop=lambda: events[-1].done >= 1)
     assert result["status"] == "stopped"
-    kept = len(list(Layout(chosen, tmp_path).moments.glob("*.npz")))
+    kept = len(list(Paths(chosen, tmp_path).moments.glob("*.npz")))
     assert 1 <= kept < 3
     names = counted(monkeypatch)
     assert normalize(chosen, tmp_path)["status"] == "completed"
@@ -236,7 +236,7 @@ def test_a_dask_cluster_gives_what_threads_give(daily: Path, tmp_path: Path) -> 
     by_threads = daily_experiment(daily)
     expected, _ = made(by_threads, tmp_path / "threads")
     assert close(found, expected, rtol=0)
-    assert Layout(by_dask, tmp_path).hashes == Layout(by_threads, tmp_path).hashes
+    assert Paths(by_dask, tmp_path).hashes == Paths(by_threads, tmp_path).hashes
 
 
 def test_a_dask_scheduler_that_is_not_there_is_named(
@@ -267,7 +267,7 @@ def test_a_variable_that_does_not_vary_is_named(daily: Path, tmp_path: Path, mon
     monkeypatch.setattr(PreparedData, "read", constant)
     with pytest.raises(UserError, match=r"the standard deviation of tmp at 505\.6521 over the period .* is 0"):
         step.run(chosen, tmp_path, progress=no_progress, should_stop=never_stop)
-    assert not Layout(chosen, tmp_path).statistics().exists()
+    assert not Paths(chosen, tmp_path).statistics().exists()
 
 
 def test_the_ocean_is_weighted_by_its_volume_and_land_counts_nothing(ocean: Path, tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_the_solar_forcing_gets_statistics_over_the_same_stamps(daily: Path, tmp
         normalization={"weights": "area"},
     )
     _, data = made(chosen, tmp_path)
-    statistics = Statistics.open(Layout(chosen, tmp_path).statistics(), names)
+    statistics = Statistics.open(Paths(chosen, tmp_path).statistics(), names)
     stamps = stamps_in(chosen.data.training, 24)
     stamps = stamps[data.usable(stamps)]
     values = derived_forcing(names[0], stamps, data.latitude, data.longitude, 1)[:, 0].astype(np.float64)
@@ -370,7 +370,7 @@ def test_published_statistics_are_read_by_url_and_kept_in_our_form(daily: Path, 
     chosen = daily_experiment(daily, normalization={"url": f"file://{url}"}, **settings)
     assert normalize(chosen, tmp_path)["status"] == "completed"
     found = Statistics.open(
-        Layout(chosen, tmp_path).statistics(), ["tmp", "pressfc", "land_static", "year_progress_sin"], [100, 500, 1000]
+        Paths(chosen, tmp_path).statistics(), ["tmp", "pressfc", "land_static", "year_progress_sin"], [100, 500, 1000]
     )
     assert found.mean["tmp"].tolist() == [43, 75, 126] and found.diffs_std["tmp"].tolist() == [2043, 2075, 2126]
     assert "land_static" not in found.diffs_std
@@ -396,7 +396,7 @@ def test_published_statistics_without_a_target_are_refused(daily: Path, tmp_path
 def test_blocks_are_the_same_computed_from_the_folder(daily: Path, tmp_path: Path) -> None:
     chosen = daily_experiment(daily)
     prepare(chosen, tmp_path, progress=no_progress, should_stop=never_stop)
-    data = PreparedData.open(Layout(chosen, tmp_path).data)
+    data = PreparedData.open(Paths(chosen, tmp_path).data)
     block = plan_blocks(data.stamps[data.valid], 24)[1]
     task = Task("none", data.variables, (), 1)
     here, there = compute_block(data, block, task), compute_block(str(data.folder), block, task)

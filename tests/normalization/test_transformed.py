@@ -16,7 +16,7 @@ from graphufs.grid.areas import row_areas
 from graphufs.normalization.statistics import STORES, Statistics
 from graphufs.normalization.transforms import statistics_names
 from graphufs.replay.times import stamps_in
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.normalization.test_step import normalize
 from tests.support.experiments import daily_experiment, ocean_experiment
 from tests.support.lookalike import build_atmosphere, hybrid_levels
@@ -51,10 +51,10 @@ def humid_experiment(store: Path, transforms: dict[str, Any], **settings: Any) -
 
 def made(chosen: Experiment, root: Path) -> tuple[Statistics, PreparedData]:
     normalize(chosen, root)
-    data = PreparedData.open(Layout(chosen, root).data)
+    data = PreparedData.open(Paths(chosen, root).data)
     names = (*data.variables, *data.static)
     stored_as = statistics_names(chosen.data.transforms, names)
-    folder = Layout(chosen, root).statistics()
+    folder = Paths(chosen, root).statistics()
     return Statistics.open(folder, names, sorted(chosen.data.levels), stored_as=stored_as), data
 
 
@@ -129,7 +129,7 @@ def test_another_transform_has_its_own_statistics_and_leaves_the_other_variables
     results = [normalize(chosen, tmp_path) for chosen in experiments]
     assert [result["status"] for result in results] == ["completed"] * 3
     assert len({result["folder"] for result in results}) == 3
-    assert len({Layout(chosen, tmp_path).moments for chosen in experiments}) == 3
+    assert len({Paths(chosen, tmp_path).moments for chosen in experiments}) == 3
     plain, low, high = (made(chosen, tmp_path)[0] for chosen in experiments)
     assert (low.mean["spfh"] < high.mean["spfh"]).all() and (high.mean["spfh"] < 0).all()
     assert (plain.mean["spfh"] > 0).all()
@@ -141,7 +141,7 @@ def test_another_transform_has_its_own_statistics_and_leaves_the_other_variables
 def test_they_are_kept_under_the_transforms_name_with_attributes_that_say_so(humid: Path, tmp_path: Path) -> None:
     chosen = humid_experiment(humid, {"spfh": {}})
     normalize(chosen, tmp_path)
-    folder = Layout(chosen, tmp_path).statistics()
+    folder = Paths(chosen, tmp_path).statistics()
     for store in STORES.values():
         dataset = xr.open_zarr(folder / store, chunks=None)
         assert "log_spfh" in dataset and "spfh" not in dataset and "pressfc" in dataset
@@ -180,4 +180,4 @@ def test_published_ones_of_the_plain_field_only_are_refused(humid: Path, tmp_pat
     chosen = humid_experiment(humid, {"spfh": {}}, normalization={"url": url}, **settings)
     with pytest.raises(UserError, match=r"has statistics of spfh but none of its transformed field, log_spfh, which"):
         normalize(chosen, tmp_path)
-    assert not Layout(chosen, tmp_path).statistics().exists()
+    assert not Paths(chosen, tmp_path).statistics().exists()

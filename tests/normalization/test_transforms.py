@@ -22,7 +22,7 @@ from graphufs.errors import UserError
 from graphufs.model.compile import jit
 from graphufs.normalization.transforms import apply, forward, inverse, statistics_names, undo
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from tests.conftest import TINY
 
@@ -84,7 +84,7 @@ def trained(transformed: Experiment, normalized_root: Path, tmp_path_factory: py
 
 
 def trained_emulator(experiment: Experiment, root: Path) -> ReplayEmulator:
-    checkpoints = Layout(experiment, root).checkpoints
+    checkpoints = Paths(experiment, root).checkpoints
     return ReplayEmulator.from_checkpoint(checkpoints / f"{checkpoint.updates(checkpoints)[-1]:08d}")
 
 
@@ -108,14 +108,14 @@ def test_statistics_are_those_of_the_logarithm_and_belong_to_this_transform_alon
 def test_training_and_forecasts_work_and_forecasts_are_in_physical_units(
     transformed: Experiment, trained: Path
 ) -> None:
-    layout = Layout(transformed, trained)
-    lines = metrics_file.read(layout.metrics)
+    paths = Paths(transformed, trained)
+    lines = metrics_file.read(paths.metrics)
     losses = [line["loss"] for line in lines if line["event"] == "update"]
     assert losses and all(0 < loss < 100 for loss in losses)
-    with xr.open_zarr(layout.forecasts, chunks=None) as forecast:
+    with xr.open_zarr(paths.forecasts, chunks=None) as forecast:
         times = forecast.time.values.astype("datetime64[ns]")
         first = forecast.isel(prediction_timedelta=0).load()
-    data = PreparedData.open(layout.data)
+    data = PreparedData.open(paths.data)
     truth = data.read(times + np.timedelta64(6, "h"))
     temperature, pressure = (truth[:, data.variable_slice(name)] for name in ("tmp", "pressfc"))
     assert 0.1 < np.abs(first.temperature.values - temperature).mean() < 10  # K
@@ -127,7 +127,7 @@ def test_the_rollout_carries_the_logarithm_and_predict_gives_it_back_in_physical
 ) -> None:
     emulator = trained_emulator(transformed, trained)
     assert emulator.experiment.data.transforms == transformed.data.transforms
-    data = PreparedData.open(Layout(transformed, trained).data)
+    data = PreparedData.open(Paths(transformed, trained).data)
     times = np.array(["1994-01-13T06"], "datetime64[ns]")
     batch = WindowReader.of(transformed, data, times, 2).read(times)
     inputs, targets, forcings = emulator.fields(batch)

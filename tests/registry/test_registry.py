@@ -14,7 +14,7 @@ from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from tests.support.killing import Halted
 
@@ -203,12 +203,12 @@ def test_an_event_of_a_newer_version_is_not_passed_over(tmp_path):
 
 def test_the_step_registers_the_training_with_its_scores_once(tiny, finished_root, copy_of_root):
     root = copy_of_root(finished_root)
-    layout = Layout(tiny, root)
+    paths = Paths(tiny, root)
     result = run_step("register", tiny, root)
-    wanted = f"tiny-{layout.run.name}-16"
+    wanted = f"tiny-{paths.run.name}-16"
     assert (result["status"], result["model"], result["role"]) == ("completed", wanted, "candidate")
     assert (root / result["checkpoint"] / "emulator.npz").is_file()
-    scores = Scores.open(layout.scores)
+    scores = Scores.open(paths.scores)
     entry = result["scores"]["rmse"][1]
     assert (entry["variable"], entry["level"]) == ("temperature", 500.0)
     for name in ("emulator", "persistence"):

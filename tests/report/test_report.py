@@ -23,7 +23,7 @@ from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render
 from graphufs.report.summary import lead_beaten, tiles
 from graphufs.steps import never_stop, no_progress, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.vocabulary.labels import number
 from graphufs.weatherbench.compare.comparison import Side, compare
 from graphufs.weatherbench.inputs.channels import Channel
@@ -48,7 +48,7 @@ def page(scored: Scored) -> str:
 def content(scored: Scored) -> Content:
     """What a page without maps and training curve is made of."""
     experiment, root, scores = scored
-    prepared = PreparedData.open(Layout(experiment, root).data)
+    prepared = PreparedData.open(Paths(experiment, root).data)
     grid = Grid(prepared.latitude, prepared.longitude)
     missing = Path("metrics.jsonl")
     return Content(experiment, scores, prepared, grid, None, np.timedelta64(72, "h"), None, missing, None)
@@ -118,7 +118,7 @@ def test_the_page_tells_configuration_and_provenance(page: str, scored: Scored) 
         "WeatherBench2 conventions",
         "64, every 30 h from 1995-01-01 06:00",
         "0 of 848",
-        Layout(experiment, root).hashes["scores"],
+        Paths(experiment, root).hashes["scores"],
         "jax 0.",
     ):
         assert text in page, text
@@ -206,16 +206,16 @@ def test_a_clean_experiment_has_no_cautions(page: str) -> None:
 
 def test_a_second_run_changes_nothing_and_a_longer_log_makes_a_new_page(page: str, scored: Scored) -> None:
     experiment, root, _ = scored
-    layout = Layout(experiment, root)
+    paths = Paths(experiment, root)
     assert run_step("report", experiment, root) == {
         "step": "report",
         "status": "unchanged",
-        "report": str(layout.report),
+        "report": str(paths.report),
     }
-    before = layout.metrics.read_text()
-    layout.metrics.write_text(before + '{"event": "update", "stage": "rollout", "update": 401, "loss": 0.09}\n')
+    before = paths.metrics.read_text()
+    paths.metrics.write_text(before + '{"event": "update", "stage": "rollout", "update": 401, "loss": 0.09}\n')
     assert run_step("report", experiment, root)["status"] == "completed"
-    assert "401 updates" in layout.report.read_text()
+    assert "401 updates" in paths.report.read_text()
 
 
 def test_without_scores_the_command_is_named(scored: Scored, tmp_path: Path) -> None:

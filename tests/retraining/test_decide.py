@@ -21,7 +21,7 @@ from graphufs.registry.decisions import promote, rollback
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import run_step
 from graphufs.storage.atomic import write_json
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.registry.test_registry import model
 
 
@@ -45,7 +45,7 @@ def champion(root: Path) -> str | None:
 def planned(tiny: Experiment, root: Path, decision: str, challenger: str = "demo-abc-3") -> Experiment:
     """An experiment whose comparison has come to a decision."""
     evidence = {"challenger": challenger, "champion": "demo-abc-2", "decision": decision, "why": "so it is"}
-    write_json(evidence_file(Layout(tiny, root), "demo-abc-2"), evidence)
+    write_json(evidence_file(Paths(tiny, root), "demo-abc-2"), evidence)
     return tiny
 
 
@@ -72,7 +72,7 @@ def test_a_model_shows_what_it_cost_and_what_it_gained_for_that(
     tiny: Experiment, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = planned(tiny, root, "promote")
-    path = evidence_file(Layout(experiment, root), "demo-abc-2")
+    path = evidence_file(Paths(experiment, root), "demo-abc-2")
     write_json(path, json.loads(path.read_text()) | {"findings": [{"change": -0.06}, {"change": -0.02}]})
     decide(experiment, root, cost={"gpu_hours": 2.5, "queue_wait": 30, "energy": None})
     with pytest.raises(SystemExit):

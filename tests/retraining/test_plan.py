@@ -19,7 +19,7 @@ from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent, model_id
 from graphufs.retraining import plan
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 SIX = timedelta(hours=6)
 
@@ -32,7 +32,7 @@ def small(tiny: Experiment) -> Experiment:
 
 
 def trained(experiment: Experiment, update: int = 16, **changes: Any) -> RegisteredModel:
-    run = Layout(experiment, Path()).run.name
+    run = Paths(experiment, Path()).run.name
     periods = {"training": str(experiment.data.training), "validation": str(experiment.data.validation)}
     made = RegisteredModel(
         id=model_id(experiment.name, run, update),

@@ -20,7 +20,7 @@ from graphufs.registry import registry
 from graphufs.registry.decisions import promote
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 
 TRAINED = ("prepare", "normalize", "train")
 RULE = [
@@ -43,7 +43,7 @@ def asked(tiny: Experiment, *more: str) -> Experiment:
 
 def grow(experiment: Experiment, root: Path, end: str) -> None:
     """Let the record go on to a time."""
-    world = Layout(experiment, root).world
+    world = Paths(experiment, root).world
     ensure_world(world, experiment.data.source.world, np.datetime64(end, "h"), exact=True)
 
 
@@ -68,7 +68,7 @@ def settle(planned: Experiment, request: Request, root: Path) -> dict[str, Any]:
 
 def damage(planned: Experiment, root: Path) -> None:
     """Swap the trained weights for noise, in a checkpoint that is whole by all checksums."""
-    folder = Layout(planned, root).checkpoints
+    folder = Paths(planned, root).checkpoints
     path = checkpoint.last(folder)
     assert path is not None
     meta = {
@@ -125,7 +125,7 @@ def test_rounds_over_a_growing_record(
     tonight = loading.parse(night["experiment"])
     for step in ("prepare", "forecast", "evaluate", "record_nightly"):
         run_step(step, tonight, root)
-    scores = NightlyScores(Layout(tonight, root).nightly(model.checkpoint)).open()
+    scores = NightlyScores(Paths(tonight, root).nightly(model.checkpoint)).open()
     assert scores is not None and len(scores.initial_times) == len(night["initial_times"])
 
     # no new data, nothing to do; more data, but a training that learns nothing

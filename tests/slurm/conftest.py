@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphufs.config.experiment import Experiment
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from tests.support import matrix
 
 HEADS = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen", "took")
@@ -18,7 +18,7 @@ HEADS = ("fault", "state", "attempts/segments", "jobs", "arrays", "what was seen
 def trained_root(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment, finished_root: Path) -> Path:
     """A root in which tiny is trained and no forecast made. Not to be written to."""
     root = Path(shutil.copytree(finished_root, tmp_path_factory.mktemp("trained") / "root"))
-    for path in (Layout(tiny, root).forecasts, Layout(tiny, root).scores):
+    for path in (Paths(tiny, root).forecasts, Paths(tiny, root).scores):
         shutil.rmtree(path.parent)
     return root
 

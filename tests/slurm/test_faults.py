@@ -26,7 +26,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint
 from graphufs.steps import run_step
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.submission.submit import LATE
 from tests.conftest import made_once
 from tests.slurm import running, slurm_cluster
@@ -117,7 +117,7 @@ def forget_statistics(bench: Bench) -> None:
 
 def statistics(of: Experiment, root: Path) -> dict[str, np.ndarray]:
     found = {}
-    for path in sorted(Layout(of, root).statistics().glob("*.zarr")):
+    for path in sorted(Paths(of, root).statistics().glob("*.zarr")):
         with xr.open_zarr(path) as dataset:
             found |= {f"{path.name}:{name}": array.values for name, array in dataset.load().variables.items()}
     assert found
@@ -268,7 +268,7 @@ def train(bench: Bench, *options: str, overrides: list[str]) -> list[str]:
 
 def assert_checkpoint_intact(bench: Bench, overrides: list[str]) -> int:
     """The last checkpoint is whole; the update it stands at."""
-    path = checkpoint.last(Layout(experiment(*overrides), bench.root).checkpoints)
+    path = checkpoint.last(Paths(experiment(*overrides), bench.root).checkpoints)
     assert path is not None
     for file in ("emulator.npz", "training.npz"):
         assert checkpoint.read_arrays(path, file)
@@ -472,7 +472,7 @@ def test_a_hung_step(
     row = Row(bench, "a hung step", request)
     forget_statistics(bench)
     # a lock on the shared file system that nobody gives back, as a dead node's
-    folder = Layout(tiny, bench.root).moments
+    folder = Paths(tiny, bench.root).moments
     with contextlib.ExitStack() as held:
         held.enter_context(locked(folder, should_stop=lambda: True, waiting=lambda: None))
         bench.run(*submit_normalize(bench))

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from graphufs.config.experiment import Experiment
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 from tests.slurm import slurm_cluster
 from tests.support.slurm_bench import Bench, assert_equal, final_arrays
@@ -37,7 +37,7 @@ def test_all_steps_on_slurm_give_the_arrays_of_the_steps_run_inline(
     bench = Bench(cluster, tmp_path)
     answer = bench.run("run", "tiny", "--site", "bench", "--resource", "blocks=1", "--wait")
     assert answer["code"] == 0 and [job["state"] for job in answer["jobs"]] == ["COMPLETED"] * 6
-    here, there = Layout(tiny, finished_root), Layout(tiny, bench.root)
+    here, there = Paths(tiny, finished_root), Paths(tiny, bench.root)
     assert_equal(final_arrays(tiny, bench.root), final_arrays(tiny, finished_root))
     assert_equal(store(there.forecasts), store(here.forecasts))
     assert_equal(store(there.scores), store(here.scores))
@@ -60,7 +60,7 @@ def test_a_forecast_is_divided_into_a_job_array_and_put_together(
     bench = Bench(cluster, tmp_path, trained_root, resources={"forecast": {"blocks": 3}})
     job = bench.submit("forecast", "--wait")
     assert job["state"] == "COMPLETED"
-    assert_equal(store(Layout(tiny, bench.root).forecasts), store(Layout(tiny, finished_root).forecasts))
+    assert_equal(store(Paths(tiny, bench.root).forecasts), store(Paths(tiny, finished_root).forecasts))
     assert len(bench.history()["segments"]) == 3
 
 
@@ -73,7 +73,7 @@ def test_several_processes_train_and_prepare_together(
     for step in ("prepare", "normalize", "train"):
         answer = bench.run("submit", step, *options)
         assert [job["state"] for job in answer["jobs"]] == ["COMPLETED"], answer
-    here, there = Layout(tiny, finished_root), Layout(tiny, bench.root)
+    here, there = Paths(tiny, finished_root), Paths(tiny, bench.root)
     for path in sorted(here.statistics().glob("*.zarr")):
         assert_equal(store(there.statistics() / path.name), store(path))
     ours, alone = final_arrays(tiny, bench.root), final_arrays(tiny, finished_root)

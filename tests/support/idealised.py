@@ -13,7 +13,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data import prepare
 from graphufs.steps import never_stop, no_progress
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.vocabulary.variables import weatherbench_name
 
 LATITUDE = np.array([80.5, 57.5, 34.5, 11.5, -11.5, -34.5, -57.5, -80.5])
@@ -130,7 +130,7 @@ def write_forecasts(experiment: Experiment, root: Path, error: float = 0.3, seed
     `drift` is a systematic error a day in the same units.
     """
     rng = np.random.default_rng(seed)
-    path = Layout(experiment, root).forecasts
+    path = Paths(experiment, root).forecasts
     times = np.array(experiment.initial_times, "datetime64[ns]")
     steps = experiment.forecast.lead_time // experiment.data.time_step
     leads = np.arange(1, steps + 1) * np.timedelta64(6, "h").astype("timedelta64[ns]")
@@ -166,7 +166,7 @@ def write_forecasts(experiment: Experiment, root: Path, error: float = 0.3, seed
 
 def write_metrics(experiment: Experiment, root: Path) -> None:
     """Write a training log like the trainer's."""
-    path = Layout(experiment, root).metrics
+    path = Paths(experiment, root).metrics
     path.parent.mkdir(parents=True, exist_ok=True)
     lines: list[dict[str, Any]] = []
     for update in range(1, 401):

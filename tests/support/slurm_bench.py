@@ -18,7 +18,7 @@ import yaml
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 from jobs.site import SHIPPED
 from tests.slurm import slurm_cluster
@@ -145,7 +145,7 @@ def experiment(*overrides: str) -> Experiment:
 
 def final_arrays(of: Experiment, root: Path) -> dict[str, np.ndarray]:
     """Every array of a training's last checkpoint."""
-    path = checkpoint.last(Layout(of, root).checkpoints)
+    path = checkpoint.last(Paths(of, root).checkpoints)
     assert path is not None
     found = {}
     for file in ("emulator.npz", "training.npz"):

@@ -7,9 +7,9 @@ import numpy as np
 from graphufs.emulator import checkpoint
 
 
-def final_arrays(layout):
+def final_arrays(paths):
     """All arrays of a run's last checkpoint."""
-    path = checkpoint.last(layout.checkpoints)
+    path = checkpoint.last(paths.checkpoints)
     return {
         name: values
         for file in ("emulator.npz", "training.npz")

@@ -14,7 +14,7 @@ from graphufs.config import loading
 from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.devices import Devices, differences
 from tests.conftest import TINY
 from tests.support.children import Child
@@ -57,7 +57,7 @@ def alone_root(normalized_root, tmp_path_factory):
 def alone(alone_root):
     """Its experiment and final arrays."""
     experiment = loading.load(TINY, SETTINGS)
-    return experiment, final_arrays(Layout(experiment, alone_root))
+    return experiment, final_arrays(Paths(experiment, alone_root))
 
 
 def close(one, other):
@@ -74,9 +74,9 @@ def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, norm
         root = shutil.copytree(normalized_root, tmp_path / attempt)
         result = train_elsewhere(experiment, root, devices=2).hear()
         assert result["status"] == "completed"
-        meta = checkpoint.read_meta(checkpoint.last(Layout(experiment, root).checkpoints))
+        meta = checkpoint.read_meta(checkpoint.last(Paths(experiment, root).checkpoints))
         assert meta["environment"]["devices"] == 2
-        finals.append(final_arrays(Layout(experiment, root)))
+        finals.append(final_arrays(Paths(experiment, root)))
     assert_equal_arrays(*finals)
     close(expected, finals[0])
     assert any((expected[name] != finals[0][name]).any() for name in expected)  # else there was one device only
@@ -84,13 +84,13 @@ def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, norm
 
 def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, tmp_path):
     experiment, expected = alone
-    layout = Layout(experiment, shutil.copytree(alone_root, tmp_path / "root"))
-    shutil.rmtree(checkpoint.last(layout.checkpoints))
-    assert checkpoint.updates(layout.checkpoints) == [6]
-    result = train_elsewhere(experiment, layout.root, devices=2).hear()
+    paths = Paths(experiment, shutil.copytree(alone_root, tmp_path / "root"))
+    shutil.rmtree(checkpoint.last(paths.checkpoints))
+    assert checkpoint.updates(paths.checkpoints) == [6]
+    result = train_elsewhere(experiment, paths.root, devices=2).hear()
     (warning,) = result["warnings"]
     assert "goes on from update 6 elsewhere" in warning and "devices was 1, is 2" in warning
-    close(expected, final_arrays(layout))
+    close(expected, final_arrays(paths))
 
 
 def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
@@ -106,9 +106,9 @@ def test_two_processes_that_share_each_batch_train_what_one_does(alone, normaliz
     finally:
         for child in both:
             child.kill()
-    layout = Layout(experiment, root)
-    close(expected, final_arrays(layout))
-    meta = checkpoint.read_meta(checkpoint.last(layout.checkpoints))
+    paths = Paths(experiment, root)
+    close(expected, final_arrays(paths))
+    meta = checkpoint.read_meta(checkpoint.last(paths.checkpoints))
     assert meta["environment"]["processes"] == 2
 
 

@@ -14,7 +14,7 @@ from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.forecast.step import finished_checkpoint
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from tests.conftest import TINY
 from tests.support.killing import Halted
@@ -40,13 +40,13 @@ def careful():
 def undisturbed(careful, normalized_root, tmp_path_factory):
     root = shutil.copytree(normalized_root, tmp_path_factory.mktemp("undisturbed") / "root")
     assert run_step("train", careful, root)["status"] == "completed"
-    return Layout(careful, root)
+    return Paths(careful, root)
 
 
-def events(layout):
+def events(paths):
     """What the metrics tell, but for the clock's share."""
     clock = {"samples_per_second", "waiting"}
-    lines = [line for line in metrics_file.read(layout.metrics) if line["event"] not in ("update", "resume")]
+    lines = [line for line in metrics_file.read(paths.metrics) if line["event"] not in ("update", "resume")]
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
 
@@ -66,15 +66,15 @@ def test_a_killed_training_ends_in_the_same_bits(
 ):
     root = copy_of_root(normalized_root)
     Halted("train", careful, root, module, name, call).kill()
-    layout = Layout(careful, root)
-    assert not checkpoint.updates(layout.checkpoints) or checkpoint.updates(layout.checkpoints)[-1] < 26
+    paths = Paths(careful, root)
+    assert not checkpoint.updates(paths.checkpoints) or checkpoint.updates(paths.checkpoints)[-1] < 26
     result = run_step("train", careful, root)
     assert result["status"] == "completed" and "warnings" not in result
-    assert_equal_arrays(final_arrays(layout), final_arrays(undisturbed))
-    assert checkpoint.updates(layout.checkpoints) == checkpoint.updates(undisturbed.checkpoints)
-    position = [checkpoint.read_meta(checkpoint.last(one.checkpoints))["position"] for one in (layout, undisturbed)]
+    assert_equal_arrays(final_arrays(paths), final_arrays(undisturbed))
+    assert checkpoint.updates(paths.checkpoints) == checkpoint.updates(undisturbed.checkpoints)
+    position = [checkpoint.read_meta(checkpoint.last(one.checkpoints))["position"] for one in (paths, undisturbed)]
     assert position[0] == position[1]
-    assert events(layout) == events(undisturbed)
+    assert events(paths) == events(undisturbed)
 
 
 def test_three_kills_in_a_row_change_nothing(careful, undisturbed, normalized_root, copy_of_root):
@@ -82,7 +82,7 @@ def test_three_kills_in_a_row_change_nothing(careful, undisturbed, normalized_ro
     for call in (8, 7, 9):
         Halted("train", careful, root, "graphufs.train.train_step", "Program.__call__", call, "after").kill()
     assert run_step("train", careful, root)["status"] == "completed"
-    assert_equal_arrays(final_arrays(Layout(careful, root)), final_arrays(undisturbed))
+    assert_equal_arrays(final_arrays(Paths(careful, root)), final_arrays(undisturbed))
 
 
 def test_the_last_the_best_and_the_stage_ends_are_kept(careful, undisturbed):
@@ -96,7 +96,7 @@ def test_the_last_the_best_and_the_stage_ends_are_kept(careful, undisturbed):
 
 def test_forecasts_take_the_last_or_the_best_checkpoint(careful, undisturbed):
     assert finished_checkpoint(undisturbed).name == "00000026"
-    best = Layout(loading.load(TINY, [*SETTINGS, "forecast.checkpoint=best"]), undisturbed.root)
+    best = Paths(loading.load(TINY, [*SETTINGS, "forecast.checkpoint=best"]), undisturbed.root)
     assert best.run == undisturbed.run and best.forecasts != undisturbed.forecasts
     wanted = checkpoint.read_meta(checkpoint.last(undisturbed.checkpoints))["position"]["best"]["update"]
     assert finished_checkpoint(best) == checkpoint.place(undisturbed.checkpoints, wanted)
@@ -105,9 +105,9 @@ def test_forecasts_take_the_last_or_the_best_checkpoint(careful, undisturbed):
 
 def test_a_training_that_goes_on_elsewhere_says_what_differs(careful, undisturbed, copy_of_root):
     root = copy_of_root(undisturbed.root)
-    layout = Layout(careful, root)
-    shutil.rmtree(layout.checkpoints / "00000026")
-    path = checkpoint.last(layout.checkpoints) / "meta.json"
+    paths = Paths(careful, root)
+    shutil.rmtree(paths.checkpoints / "00000026")
+    path = checkpoint.last(paths.checkpoints) / "meta.json"
     meta = json.loads(path.read_text())
     meta["environment"] |= {"cores": 96, "jaxlib": "0.9"}
     path.write_text(json.dumps(meta))
@@ -118,9 +118,9 @@ def test_a_training_that_goes_on_elsewhere_says_what_differs(careful, undisturbe
 
 def test_a_torn_or_foreign_checkpoint_is_refused_by_name(careful, undisturbed, copy_of_root):
     root = copy_of_root(undisturbed.root)
-    layout = Layout(careful, root)
-    shutil.rmtree(layout.checkpoints / "00000026")
-    path = checkpoint.last(layout.checkpoints)
+    paths = Paths(careful, root)
+    shutil.rmtree(paths.checkpoints / "00000026")
+    path = checkpoint.last(paths.checkpoints)
     whole = (path / "meta.json").read_text()
 
     def refused(change, message):
@@ -143,16 +143,16 @@ def test_a_torn_or_foreign_checkpoint_is_refused_by_name(careful, undisturbed, c
         run_step("train", careful, root)
     shutil.rmtree(path)  # as the message says
     assert run_step("train", careful, root)["status"] == "completed"
-    assert_equal_arrays(final_arrays(layout), final_arrays(undisturbed))
+    assert_equal_arrays(final_arrays(paths), final_arrays(undisturbed))
 
 
 def test_other_statistics_than_the_checkpoints_are_refused(careful, undisturbed, copy_of_root):
     import zarr
 
     root = copy_of_root(undisturbed.root)
-    layout = Layout(careful, root)
-    shutil.rmtree(layout.checkpoints / "00000026")
-    store = next(path for path in layout.statistics().iterdir() if "diff" in path.name)
+    paths = Paths(careful, root)
+    shutil.rmtree(paths.checkpoints / "00000026")
+    store = next(path for path in paths.statistics().iterdir() if "diff" in path.name)
     array = zarr.open_group(store, mode="r+")["tmp"]
     array[...] = np.asarray(array) * 1.01
     with pytest.raises(UserError, match=r"other statistics: diffs_std\.tmp changed"):

@@ -20,7 +20,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.metrics_file import MetricsFile
 from graphufs.train.tracking import tracking
 from graphufs.train.tracking.content import metrics_of, parameters, withheld
@@ -46,12 +46,12 @@ def database(tmp_path_factory):
         "import sys\n"
         "from pathlib import Path\n"
         "from graphufs.config import loading as configuration\n"
-        "from graphufs.storage.paths import Layout\n"
+        "from graphufs.storage.paths import Paths\n"
         "from graphufs.train.tracking import tracking\n"
         "tracking.FINISH_SECONDS = 300\n"
         "def layout(seed):\n"
         "    overrides = [f'training.seed={seed}', 'training.tracking={mlflow: true, experiment: first}']\n"
-        "    return Layout(configuration.load(sys.argv[1], overrides), Path(sys.argv[2]))\n"
+        "    return Paths(configuration.load(sys.argv[1], overrides), Path(sys.argv[2]))\n"
         "with tracking.tracked(layout(1)) as one, tracking.tracked(layout(2)) as other:\n"
         "    pass\n"
         "assert one == other == [], (one, other)\n"
@@ -73,10 +73,10 @@ KILLED = (
     "import os, sys\n"
     "from pathlib import Path\n"
     "from graphufs.config import loading as configuration\n"
-    "from graphufs.storage.paths import Layout\n"
+    "from graphufs.storage.paths import Paths\n"
     "from graphufs.train.metrics_file import MetricsFile\n"
     "from graphufs.train.tracking.tracking import tracked\n"
-    "layout = Layout(configuration.load(sys.argv[1], ['training.tracking.mlflow=true']), Path(sys.argv[2]))\n"
+    "layout = Paths(configuration.load(sys.argv[1], ['training.tracking.mlflow=true']), Path(sys.argv[2]))\n"
     "file = MetricsFile(layout.metrics, 0)\n"
     "with tracked(layout):\n"
     "    file.write('update', 10, {'loss': 10.5})\n"
@@ -86,7 +86,7 @@ KILLED = (
 
 
 def layout_in(root, *overrides):
-    return Layout(loading.load(TINY, [*ON, *overrides]), root)
+    return Paths(loading.load(TINY, [*ON, *overrides]), root)
 
 
 def write(file, *updates, loss=0.5):
@@ -177,10 +177,10 @@ def test_following_a_file_whose_end_is_dropped(tmp_path):
 
 def test_nothing_happens_where_tracking_is_off(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("a process was started"))
-    layout = Layout(loading.load(TINY), tmp_path)
-    with tracked(layout) as warnings:
+    paths = Paths(loading.load(TINY), tmp_path)
+    with tracked(paths) as warnings:
         pass
-    assert warnings == send_rest(layout) == [] and list(tmp_path.iterdir()) == []
+    assert warnings == send_rest(paths) == [] and list(tmp_path.iterdir()) == []
 
 
 def test_asking_for_mlflow_where_it_is_not_installed_says_what_to_do(tmp_path, monkeypatch):
@@ -192,9 +192,9 @@ def test_asking_for_mlflow_where_it_is_not_installed_says_what_to_do(tmp_path, m
 
 def test_the_local_store_gets_everything_once_and_a_resumed_training_is_the_same_run(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_PARENT_RUN_ID", "0123456789abcdef")
-    layout = layout_in(root, "data.source.storage_options={key: a-secret}", "training.average=0.99")
-    file = MetricsFile(layout.metrics, 0)
-    with pytest.raises(Stopped), tracked(layout) as warnings:
+    paths = layout_in(root, "data.source.storage_options={key: a-secret}", "training.average=0.99")
+    file = MetricsFile(paths.metrics, 0)
+    with pytest.raises(Stopped), tracked(paths) as warnings:
         write(file, 10, 20)
         file.write("validation", 20, {"loss": 0.25})
         write(file, 30)
@@ -203,33 +203,33 @@ def test_the_local_store_gets_everything_once_and_a_resumed_training_is_the_same
     assert losses(root) == [(10, 10.5), (20, 20.5), (30, 30.5)]
     assert [status for _, status in runs(root)] == ["KILLED"]
 
-    file = MetricsFile(layout.metrics, 20)  # goes on from a checkpoint after update 20
-    with tracked(layout) as warnings:
+    file = MetricsFile(paths.metrics, 20)  # goes on from a checkpoint after update 20
+    with tracked(paths) as warnings:
         write(file, 30, 40, loss=0.0)
         until(lambda: len(losses(root)) == 5)
-        file = MetricsFile(layout.metrics, 30)  # and later back to one after update 30
+        file = MetricsFile(paths.metrics, 30)  # and later back to one after update 30
         file.write("rollback", 30, {"reason": "bad", "rate_factor": 0.5})
         write(file, 40, loss=1.0)
     assert warnings == []
     sent_twice = [(30, 30.0), (40, 40.0)]
     assert losses(root) == [(10, 10.5), (20, 20.5), (30, 30.5), *sent_twice, (40, 41.0)]
     ((run, status),) = runs(root)
-    assert status == "FINISHED" and send_rest(layout) == []
+    assert status == "FINISHED" and send_rest(paths) == []
 
     metrics = dict(stored(root, "select key, value from latest_metrics where run_uuid = ?", run))
     assert set(metrics) == {"loss", "loss_by_variable/tmp", "validation/loss", "rollback/rate_factor"}
     flat = dict(stored(root, "select key, value from params where run_uuid = ?", run))
     assert flat["training.average"] == "0.99" and flat["training.stages.0.rollout"] == "1"
     tags = dict(stored(root, "select key, value from tags where run_uuid = ?", run))
-    assert tags["mlflow.parentRunId"] == "0123456789abcdef" and tags["hash.run"] == layout.hashes["run"]
-    assert tags["run_folder"] == f"runs/tiny/{layout.hashes['run']}" and "version.jax" in tags
+    assert tags["mlflow.parentRunId"] == "0123456789abcdef" and tags["hash.run"] == paths.hashes["run"]
+    assert tags["run_folder"] == f"runs/tiny/{paths.hashes['run']}" and "version.jax" in tags
     folder = root / "mlflow" / "artifacts" / "tiny" / run / "artifacts"
-    assert (folder / "metrics.jsonl").read_bytes() == layout.metrics.read_bytes()
+    assert (folder / "metrics.jsonl").read_bytes() == paths.metrics.read_bytes()
     assert "average: 0.99" in (folder / "experiment.yaml").read_text()
-    assert_nothing_tells_who_or_where(root, layout)
+    assert_nothing_tells_who_or_where(root, paths)
 
 
-def assert_nothing_tells_who_or_where(root, layout):
+def assert_nothing_tells_who_or_where(root, paths):
     columns = "run_uuid, name, user_id, source_name, entry_point_name, source_version"
     for row in stored(root, f"select {columns} from runs"):
         assert row[2] in (None, "", "unknown") and not any(row[3:])
@@ -245,7 +245,7 @@ def assert_nothing_tells_who_or_where(root, layout):
 
 
 def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_home(root, tmp_path):
-    layout = layout_in(root)
+    paths = layout_in(root)
     (tmp_path / "spy").mkdir()
     talks = tmp_path / "talks"
     (tmp_path / "spy" / "sitecustomize.py").write_text(
@@ -268,7 +268,7 @@ def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_ho
     assert result.returncode == -signal.SIGKILL
     until(lambda: [status for _, status in runs(root)] == ["KILLED"])
     assert losses(root) == [(10, 10.5)]
-    until(lambda: json.loads((layout.run / "tracking.json").read_text())["status"] == "KILLED")
+    until(lambda: json.loads((paths.run / "tracking.json").read_text())["status"] == "KILLED")
     assert talks.read_text() == ""
 
 
@@ -276,11 +276,11 @@ def test_a_server_that_refuses_disturbs_nothing_and_gets_everything_later(root, 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         dead = f"http://someone:secret@127.0.0.1:{free.getsockname()[1]}"
-    layout = layout_in(root)
-    file = MetricsFile(layout.metrics, 0)
+    paths = layout_in(root)
+    file = MetricsFile(paths.metrics, 0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", dead)
     began = time.monotonic()
-    with tracked(layout) as warnings:
+    with tracked(paths) as warnings:
         write(file, 10, 20)
         assert time.monotonic() - began < 5
         said = ""
@@ -295,19 +295,19 @@ def test_a_server_that_refuses_disturbs_nothing_and_gets_everything_later(root, 
     assert capfd.readouterr().err == ""
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert send_rest(layout) == [] and losses(root) == [(10, 10.5), (20, 20.5)]
+    assert send_rest(paths) == [] and losses(root) == [(10, 10.5), (20, 20.5)]
     assert [status for _, status in runs(root)] == ["FINISHED"]
 
 
 def test_a_server_that_never_answers_holds_up_the_end_only_so_long(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 3.0)
-    layout = layout_in(tmp_path)
-    file = MetricsFile(layout.metrics, 0)
+    paths = layout_in(tmp_path)
+    file = MetricsFile(paths.metrics, 0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with tracked(layout) as warnings:
+        with tracked(paths) as warnings:
             write(file, 10)
             silent.settimeout(60)
             connection, _ = silent.accept()  # the call is under way
@@ -318,7 +318,7 @@ def test_a_server_that_never_answers_holds_up_the_end_only_so_long(tmp_path, mon
 
 
 def test_a_follower_that_hangs_after_a_kill_lets_go_of_the_run_and_nothing_is_lost(root):
-    layout = layout_in(root)
+    paths = layout_in(root)
     program = KILLED.replace("os.kill(os.getpid(), 9)", "import time; time.sleep(600)").replace(
         "layout =", "import graphufs.train.tracking.tracking as module; module.FINISH_SECONDS = 1.0; layout ="
     )
@@ -335,25 +335,25 @@ def test_a_follower_that_hangs_after_a_kill_lets_go_of_the_run_and_nothing_is_lo
         connection, _ = silent.accept()
         training.kill()  # its follower is left alone with a call that hangs
         training.wait()
-        file = MetricsFile(layout.metrics, 10)
-        with tracked(layout) as warnings:
+        file = MetricsFile(paths.metrics, 10)
+        with tracked(paths) as warnings:
             write(file, 20)
         connection.close()
     assert warnings == [] and losses(root) == [(10, 10.5), (20, 20.5)]
 
 
 def test_a_training_of_version_0_1_0_goes_on_where_its_follower_ended(root):
-    layout = layout_in(root)
-    file = MetricsFile(layout.metrics, 0)
-    with pytest.raises(Stopped), tracked(layout):
+    paths = layout_in(root)
+    file = MetricsFile(paths.metrics, 0)
+    with pytest.raises(Stopped), tracked(paths):
         write(file, 10, 20)
         raise Stopped("stopped")
-    record = layout.run / "tracking.json"
+    record = paths.run / "tracking.json"
     ours = json.loads(record.read_text())
     before = {"owner": "0123abcd", "server": ours["server"], "run_id": ours["run_id"], "sent": 2, "status": "RUNNING"}
     record.write_text(json.dumps(before))
-    file = MetricsFile(layout.metrics, 10)  # it was killed after a checkpoint at update 10
-    with tracked(layout) as warnings:
+    file = MetricsFile(paths.metrics, 10)  # it was killed after a checkpoint at update 10
+    with tracked(paths) as warnings:
         assert "owner" not in json.loads(record.read_text())  # so a follower that is left leaves the run alone
         write(file, 20, 30, loss=1.0)
     assert warnings == [] and losses(root) == [(10, 10.5), (20, 20.5), (20, 21.0), (30, 31.0)]
@@ -369,11 +369,11 @@ def test_a_training_of_version_0_1_0_that_starts_its_follower_is_told_to_send_la
 
 
 def test_the_metrics_of_an_ended_training_are_sent_by_hand_once(root):
-    layout = Layout(loading.load(TINY), root)  # not tracked
-    write(MetricsFile(layout.metrics, 0), 10, 20)
-    assert send_by_hand(layout) == [] and [status for _, status in runs(root)] == ["KILLED"]
-    (layout.checkpoints / "00000020").mkdir(parents=True)
-    (layout.checkpoints / "00000020" / "meta.json").write_text('{"update": 20, "total": 20}')
+    paths = Paths(loading.load(TINY), root)  # not tracked
+    write(MetricsFile(paths.metrics, 0), 10, 20)
+    assert send_by_hand(paths) == [] and [status for _, status in runs(root)] == ["KILLED"]
+    (paths.checkpoints / "00000020").mkdir(parents=True)
+    (paths.checkpoints / "00000020" / "meta.json").write_text('{"update": 20, "total": 20}')
     command = [sys.executable, "-m", "graphufs.cli.main", "track", str(TINY), "--root", str(root)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -391,13 +391,13 @@ def test_the_metrics_of_an_ended_training_are_sent_by_hand_once(root):
 
 
 def test_by_hand_there_must_be_metrics_and_no_training_under_way(tmp_path):
-    layout = Layout(loading.load(TINY), tmp_path)
+    paths = Paths(loading.load(TINY), tmp_path)
     with pytest.raises(UserError, match="nothing to send; run `graphufs train` first"):
-        send_by_hand(layout)
-    write(MetricsFile(layout.metrics, 0), 10)
-    with locked(layout.run, should_stop=lambda: False, waiting=lambda: None):
+        send_by_hand(paths)
+    write(MetricsFile(paths.metrics, 0), 10)
+    with locked(paths.run, should_stop=lambda: False, waiting=lambda: None):
         with pytest.raises(UserError, match="is running; repeat this when it has ended"):
-            send_by_hand(layout)
+            send_by_hand(paths)
 
 
 @pytest.fixture
@@ -441,15 +441,15 @@ def test_a_real_server_gets_runs_metrics_and_artefacts(root, server, monkeypatch
         return json.load(urllib.request.urlopen(request, timeout=10))
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    layout = layout_in(root, "training.tracking.experiment=my group/replay")
-    file = MetricsFile(layout.metrics, 0)
-    with tracked(layout) as warnings:
+    paths = layout_in(root, "training.tracking.experiment=my group/replay")
+    file = MetricsFile(paths.metrics, 0)
+    with tracked(paths) as warnings:
         write(file, *range(10, 20010, 10))  # more than one call takes
         file.write("forecasts", 20000, {"score": float("inf")})
     assert warnings == []
     experiment = ask("mlflow/experiments/get-by-name?experiment_name=my%20group%2Freplay")["experiment"]
     (run,) = ask("mlflow/runs/search", experiment_ids=[experiment["experiment_id"]])["runs"]
-    assert run["info"]["status"] == "FINISHED" and run["info"]["run_name"] == f"tiny {layout.hashes['run']}"
+    assert run["info"]["status"] == "FINISHED" and run["info"]["run_name"] == f"tiny {paths.hashes['run']}"
     latest = {metric["key"]: (metric["step"], metric["value"]) for metric in run["data"]["metrics"]}
     assert latest["loss"] == (20000, 20000.5) and latest["loss_by_variable/tmp"] == (20000, 40000.0)
     history = f"mlflow/metrics/get-history?run_id={run['info']['run_id']}&metric_key=loss&max_results=25000"

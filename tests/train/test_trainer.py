@@ -15,7 +15,7 @@ from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, UserError
 from graphufs.steps import run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices
@@ -38,16 +38,16 @@ def test_a_training_stopped_anywhere_ends_where_an_undisturbed_one_does(
     root = copy_of_root(normalized_root)
     result = run_step("train", tiny, root, should_stop=stop_after(updates - 1))
     assert result["status"] == "stopped" and f"{updates} of 16 updates" in result["message"]
-    assert checkpoint.updates(Layout(tiny, root).checkpoints)[-1] == updates
+    assert checkpoint.updates(Paths(tiny, root).checkpoints)[-1] == updates
     assert run_step("train", tiny, root)["status"] == "completed"
-    assert_equal_arrays(final_arrays(Layout(tiny, root)), final_arrays(Layout(tiny, finished_root)))
-    lines = metrics_file.read(Layout(tiny, root).metrics)
+    assert_equal_arrays(final_arrays(Paths(tiny, root)), final_arrays(Paths(tiny, finished_root)))
+    lines = metrics_file.read(Paths(tiny, root).metrics)
     seen = [(line["event"], line["update"]) for line in lines]
     assert len(seen) == len(set(seen)) and seen[-1][1] == 16
 
 
 def test_metrics_tell_the_training(tiny, finished_root):
-    lines = metrics_file.read(Layout(tiny, finished_root).metrics)
+    lines = metrics_file.read(Paths(tiny, finished_root).metrics)
     updates = [line for line in lines if line["event"] == "update"]
     assert updates[0]["stage"] == "one-step" and updates[-1]["stage"] == "rollout"
     assert updates[-1]["learning_rate"] == pytest.approx(1e-4)
@@ -60,13 +60,13 @@ def test_metrics_tell_the_training(tiny, finished_root):
 def test_what_the_metrics_tell_goes_to_mlflow_too(tiny, finished_root, copy_of_root):
     root = copy_of_root(finished_root)
     tracked = loading.load(TINY, ["training.tracking.mlflow=true"])
-    layout = Layout(tracked, root)
-    shutil.rmtree(layout.checkpoints / "00000016")
+    paths = Paths(tracked, root)
+    shutil.rmtree(paths.checkpoints / "00000016")
     result = run_step("train", tracked, root)  # goes on from update 12
     assert result["status"] == "completed" and "warnings" not in result
     with contextlib.closing(sqlite3.connect(root / "mlflow" / "mlflow.db")) as database:
         rows = set(database.execute("select step, value from metrics where key = 'validation/loss'"))
-    told = [line for line in metrics_file.read(layout.metrics) if line["event"] == "validation"]
+    told = [line for line in metrics_file.read(paths.metrics) if line["event"] == "validation"]
     assert rows == {(line["update"], line["loss"]) for line in told} and len(rows) == 3
 
 
@@ -75,7 +75,7 @@ def test_the_loss_falls(normalized_root, copy_of_root):
     one_stage = "training.stages=[{name: one, updates: 150, learning_rate: {peak: 3.0e-3}}]"
     experiment = loading.load(TINY, [one_stage, "training.validate_every=150"])
     run_step("train", experiment, root)
-    losses = [line["loss"] for line in metrics_file.read(Layout(experiment, root).metrics) if line["event"] == "update"]
+    losses = [line["loss"] for line in metrics_file.read(Paths(experiment, root).metrics) if line["event"] == "update"]
     assert losses[-1] < 0.75 * losses[0]
 
 
@@ -84,11 +84,11 @@ def test_a_finished_training_is_not_repeated(tiny, finished_root):
 
 
 def test_a_checkpoint_holds_all_that_a_forecast_needs(tiny, finished_root, tmp_path):
-    layout = Layout(tiny, finished_root)
-    copy = shutil.copytree(layout.checkpoints / "00000016", tmp_path / "elsewhere")
+    paths = Paths(tiny, finished_root)
+    copy = shutil.copytree(paths.checkpoints / "00000016", tmp_path / "elsewhere")
     emulator = ReplayEmulator.from_checkpoint(copy)
     assert emulator.experiment == tiny
-    data = PreparedData.open(layout.data)
+    data = PreparedData.open(paths.data)
     times = [np.datetime64("1994-01-13T06"), np.datetime64("1994-01-14T00")]
     forecast = emulator.forecast(data, times, steps=3)
     assert forecast.temperature.dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
@@ -99,7 +99,7 @@ def test_a_checkpoint_holds_all_that_a_forecast_needs(tiny, finished_root, tmp_p
 
 
 def test_only_the_last_checkpoints_are_kept(tiny, finished_root):
-    assert checkpoint.updates(Layout(tiny, finished_root).checkpoints) == [12, 16]
+    assert checkpoint.updates(Paths(tiny, finished_root).checkpoints) == [12, 16]
 
 
 HOT = ["training.optimizer.clip=null", "training.stages=[{name: one, updates: 30, learning_rate: {peak: 1.0e+30}}]"]
@@ -118,11 +118,9 @@ def test_the_last_good_checkpoint_outlives_a_divergence(normalized_root, copy_of
     experiment = loading.load(TINY, HOT[:1] + late)
     with pytest.raises(Diverged, match=r"The last good checkpoint is of update 8; lower the learning rate"):
         run_step("train", experiment, root)
-    layout = Layout(experiment, root)
-    assert checkpoint.updates(layout.checkpoints)[-1] == 8
-    learnt = {
-        name: values for name, values in final_arrays(layout).items() if name.startswith(("network", "optimizer"))
-    }
+    paths = Paths(experiment, root)
+    assert checkpoint.updates(paths.checkpoints)[-1] == 8
+    learnt = {name: values for name, values in final_arrays(paths).items() if name.startswith(("network", "optimizer"))}
     assert learnt and all(np.isfinite(values).all() for values in learnt.values())
 
 
@@ -132,12 +130,12 @@ def test_a_training_goes_back_and_lowers_its_rate_as_often_as_allowed(normalized
     experiment = loading.load(TINY, [*HOT, policy])  # 1e30, 3e13, 9e-4
     result = run_step("train", experiment, root)
     assert result["status"] == "completed" and len(result["warnings"]) == 2
-    layout = Layout(experiment, root)
-    lines = metrics_file.read(layout.metrics)
+    paths = Paths(experiment, root)
+    lines = metrics_file.read(paths.metrics)
     assert [line["rollbacks"] for line in lines if line["event"] == "rollback"] == [1, 2]
     rates = [line["learning_rate"] for line in lines if line["event"] == "update"]
     assert rates == pytest.approx([9e-4] * len(rates), rel=1e-3)
-    position = checkpoint.read_meta(checkpoint.last(layout.checkpoints))["position"]
+    position = checkpoint.read_meta(checkpoint.last(paths.checkpoints))["position"]
     assert position["rollbacks"] == 2 and position["rate_factor"] == pytest.approx(9e-34)
 
 
@@ -152,10 +150,10 @@ def test_checkpoints_come_at_least_so_often(tiny, normalized_root, copy_of_root,
     root = copy_of_root(normalized_root)
     often = loading.load(TINY, ["training.checkpoint_minutes=1.0e-6", "training.keep_checkpoints=30"])
     run_step("train", often, root)
-    layout = Layout(often, root)
-    assert layout.run.name == Layout(tiny, root).run.name  # the same run: nothing else is learnt
-    assert checkpoint.updates(layout.checkpoints) == list(range(1, 17))
-    assert_equal_arrays(final_arrays(layout), final_arrays(Layout(tiny, finished_root)))
+    paths = Paths(often, root)
+    assert paths.run.name == Paths(tiny, root).run.name  # the same run: nothing else is learnt
+    assert checkpoint.updates(paths.checkpoints) == list(range(1, 17))
+    assert_equal_arrays(final_arrays(paths), final_arrays(Paths(tiny, finished_root)))
 
 
 def test_samples_computed_together_give_the_same_gradient_to_rounding(normalized_root, copy_of_root):
@@ -166,7 +164,7 @@ def test_samples_computed_together_give_the_same_gradient_to_rounding(normalized
         experiment = loading.load(TINY, settings)
         shutil.rmtree(root / "runs", ignore_errors=True)
         run_step("train", experiment, root)
-        finals.append(final_arrays(Layout(experiment, root)))
+        finals.append(final_arrays(Paths(experiment, root)))
     moments = [name for name in finals[0] if ".mu" in name]
     assert moments
     largest = max(np.abs(finals[0][name]).max() for name in moments)
@@ -182,11 +180,11 @@ def test_a_rollout_too_large_for_the_memory_is_refused_before_training(
     monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: 2**20)
     with pytest.raises(UserError, match=r"stage 'rollout' with its rollout of 2 steps needs .* GiB .*, and 0\.0"):
         run_step("train", tiny, root)
-    assert not Layout(tiny, root).checkpoints.exists()
+    assert not Paths(tiny, root).checkpoints.exists()
 
 
 def test_the_device_batch_size_falls_where_more_does_not_fit(tiny, normalized_root, monkeypatch):
-    data = PreparedData.open(Layout(tiny, normalized_root).data)
+    data = PreparedData.open(Paths(tiny, normalized_root).data)
     plan = Plan.of(tiny, data)
     emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
     objective = Objective(emulator, plan, Devices.choose(2))

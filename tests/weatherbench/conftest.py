@@ -9,7 +9,7 @@ import pytest
 
 from graphufs.config.experiment import Experiment
 from graphufs.steps import never_stop, no_progress
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.results.scores import Scores
 from tests.support import idealised
@@ -35,4 +35,4 @@ def scored(prepared: Made) -> tuple[Experiment, Path, Scores]:
     """The same with the forecasts scored."""
     experiment, root = prepared
     evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
-    return experiment, root, Scores.open(Layout(experiment, root).scores)
+    return experiment, root, Scores.open(Paths(experiment, root).scores)

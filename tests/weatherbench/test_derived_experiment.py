@@ -13,7 +13,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.data import prepare
 from graphufs.errors import UserError
 from graphufs.steps import never_stop, no_progress, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.inputs.channels import Channel
@@ -76,9 +76,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path, Sc
         },
         {"time": times, "prediction_timedelta": LEADS, "latitude": LATITUDE, "longitude": LONGITUDE},
     )
-    write_zarr(Layout(experiment, root).forecasts, {None: forecasts})
+    write_zarr(Paths(experiment, root).forecasts, {None: forecasts})
     run_step("evaluate", experiment, root)
-    return experiment, root, Scores.open(Layout(experiment, root).scores), forecasts
+    return experiment, root, Scores.open(Paths(experiment, root).scores), forecasts
 
 
 def area_mean(field: np.ndarray) -> np.ndarray:
@@ -139,10 +139,10 @@ def test_derived_variables_have_another_climatology_and_scores_of_another_name(
 ) -> None:
     experiment, root, scores, _ = made
     plain = loading.parse(loading.dump(experiment), ["evaluation.derived=[]", "evaluation.vectors=false"])
-    assert Layout(plain, root).scores != Layout(experiment, root).scores
+    assert Paths(plain, root).scores != Paths(experiment, root).scores
     assert not scores.dataset.attrs["climatology"].endswith("/climatology.zarr")
     run_step("evaluate", plain, root)
-    without = Scores.open(Layout(plain, root).scores)
+    without = Scores.open(Paths(plain, root).scores)
     assert {channel.variable for channel in scores.channels} - {channel.variable for channel in without.channels} == {
         SPEED,
         VECTOR,

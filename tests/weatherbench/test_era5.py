@@ -19,7 +19,7 @@ from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.steps import never_stop, no_progress, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.climatology.store import in_memory
@@ -72,7 +72,7 @@ def against_era5(made: Made, folder: Path, dataset: xr.Dataset, **settings: Any)
 
 def scores_of(experiment: Experiment, root: Path, name: str = "era5") -> Scores:
     evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
-    return Scores.open(Layout(experiment, root).scores_against(name))
+    return Scores.open(Paths(experiment, root).scores_against(name))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,7 +94,7 @@ def made(prepared: Made, tmp_path_factory: pytest.TempPathFactory) -> tuple[Expe
 
 def test_the_floor_is_the_difference_of_the_analyses_at_every_lead(made: tuple[Experiment, Path, Path]) -> None:
     experiment, root, _ = made
-    scores = Scores.open(Layout(experiment, root).scores_against("era5"))
+    scores = Scores.open(Paths(experiment, root).scores_against("era5"))
     assert scores.forecasts == ("emulator", "persistence", "climatology", "damped_persistence", "replay")
     np.testing.assert_allclose(scores.values("rmse", "replay", PRESSURE), OFFSET, rtol=1e-4)
     np.testing.assert_allclose(scores.values("bias", "replay", PRESSURE), -OFFSET, rtol=1e-4)
@@ -103,7 +103,7 @@ def test_the_floor_is_the_difference_of_the_analyses_at_every_lead(made: tuple[E
 
 def test_forecasts_and_baselines_are_scored_against_era5_and_not_replay(made: tuple[Experiment, Path, Path]) -> None:
     experiment, root, _ = made
-    against = {name: Scores.open(Layout(experiment, root).scores_against(name)) for name in ("replay", "era5")}
+    against = {name: Scores.open(Paths(experiment, root).scores_against(name)) for name in ("replay", "era5")}
     for forecast, shift in (("emulator", -OFFSET), ("persistence", 0), ("climatology", 0)):
         for channel, by in ((PRESSURE, shift), (WIND, 0)):
             bias = against["replay"].values("bias", forecast, channel)
@@ -113,12 +113,12 @@ def test_forecasts_and_baselines_are_scored_against_era5_and_not_replay(made: tu
 
 def test_every_output_names_its_truth(made: tuple[Experiment, Path, Path]) -> None:
     experiment, root, folder = made
-    layout = Layout(experiment, root)
+    paths = Paths(experiment, root)
     for name, words in (
         ("replay", "the prepared Replay data"),
         ("era5", f"ERA5 in WeatherBench2's layout, from {folder}"),
     ):
-        scores = Scores.open(layout.scores_against(name))
+        scores = Scores.open(paths.scores_against(name))
         assert scores.dataset.attrs["truth_name"] == name and scores.dataset.attrs["truth"].startswith(words)
         header, first = scores.csv().splitlines()[:2]
         assert header.endswith(",truth") and first.endswith(f",{name}")
@@ -160,7 +160,7 @@ def test_a_layer_near_its_level_may_stand_for_it_where_asked(tmp_path: Path) -> 
     prepare.run(experiment, root, progress=no_progress, should_stop=never_stop)
     experiment, _ = against_era5((experiment, root), tmp_path, era5(), **{"era5.native_layers": "as_levels"})
     idealised.write_forecasts(experiment, root)
-    path = Layout(experiment, root).forecasts
+    path = Paths(experiment, root).forecasts
     whole = xr.open_zarr(path, chunks=None).load()
     whole.isel(level=[0]).drop_encoding().to_zarr(path, mode="w", zarr_format=2)
     scores = scores_of(experiment, root)
@@ -248,8 +248,8 @@ def test_scores_against_replay_keep_their_name_and_keys_of_storage_change_none(p
     against, _ = against_era5(prepared, tmp_path, era5())
     options = loading.parse(loading.dump(against), ["evaluation.era5.storage_options={token: anon}"])
     plain = loading.parse(loading.dump(experiment), ["evaluation.truth=replay"])
-    assert Layout(plain, root).hashes == Layout(experiment, root).hashes
-    assert Layout(options, root).hashes == Layout(against, root).hashes != Layout(plain, root).hashes
+    assert Paths(plain, root).hashes == Paths(experiment, root).hashes
+    assert Paths(options, root).hashes == Paths(against, root).hashes != Paths(plain, root).hashes
 
 
 def test_the_report_against_era5_names_its_truth_and_shows_the_floor(prepared: Made, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from graphufs.data.dataset import PreparedData
 from graphufs.demo_bar import check
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import Event, never_stop, no_progress, run_step
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.truth import PreparedTruth
@@ -77,11 +77,11 @@ def test_damped_persistence_is_between_persistence_and_climatology_or_better(
 
 def test_a_second_run_changes_nothing(scored: tuple[Experiment, Path, Scores]) -> None:
     experiment, root, _ = scored
-    layout = Layout(experiment, root)
-    before = {path: path.stat().st_mtime_ns for path in layout.scores.rglob("*")}
+    paths = Paths(experiment, root)
+    before = {path: path.stat().st_mtime_ns for path in paths.scores.rglob("*")}
     result = run_step("evaluate", experiment, root)
     assert result["status"] == "unchanged" and result["initial_times"] == len(experiment.initial_times)
-    assert {path: path.stat().st_mtime_ns for path in layout.scores.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in paths.scores.rglob("*")} == before
     json.dumps(result)
 
 
@@ -104,8 +104,8 @@ def test_a_stop_leaves_no_scores_and_the_next_run_ends_the_work(prepared: Made) 
             evaluate.run(
                 late, root, progress=seen.append, should_stop=lambda label=label: seen[-1:][0].label == label
             )  # fmt: skip
-        assert not Layout(late, root).scores.exists()
-        assert not list(Layout(late, root).climatology.glob(".*.tmp"))
+        assert not Paths(late, root).scores.exists()
+        assert not list(Paths(late, root).climatology.glob(".*.tmp"))
     assert evaluate.run(late, root, progress=no_progress, should_stop=never_stop)["status"] == "completed"
 
 
@@ -114,7 +114,7 @@ def test_an_untrained_network_fails_the_bar(prepared: Made) -> None:
     untrained = changed(experiment, **{"training.seed": 7})
     idealised.write_forecasts(untrained, root, error=3.0, drift=2.0)
     evaluate.run(untrained, root, progress=no_progress, should_stop=never_stop)
-    verdicts = [criterion.passed for criterion in check(Scores.open(Layout(untrained, root).scores))]
+    verdicts = [criterion.passed for criterion in check(Scores.open(Paths(untrained, root).scores))]
     assert sum(verdicts) <= 4
 
 
@@ -138,7 +138,7 @@ def test_forecasts_that_verify_in_the_validation_period_are_not_independent(prep
     apart = (times + np.timedelta64(240, "h") < np.datetime64("1995-01-20T00")) | (
         times - np.timedelta64(6, "h") > np.datetime64("1995-01-21T18")
     )
-    attributes = Scores.open(Layout(early, root).scores).dataset.attrs
+    attributes = Scores.open(Paths(early, root).scores).dataset.attrs
     assert attributes["independent_initial_times"] == apart.sum() < attributes["initial_times"] == len(times)
 
 
@@ -162,15 +162,15 @@ def test_initial_times_without_truth_are_excluded_named_and_counted(flawed: Made
     expected = {str(t.astype("datetime64[h]")) for t in times if ((lacking >= t) & (lacking <= t + days)).any()}
     assert set(result["excluded_initial_times"]) == expected and expected
     assert result["initial_times"] == len(times) - len(expected)
-    scores = Scores.open(Layout(experiment, root).scores)
+    scores = Scores.open(Paths(experiment, root).scores)
     assert all(np.isfinite(scores.values("rmse", "emulator", channel)).all() for channel in scores.channels)
-    climatology = xr.open_zarr(Layout(experiment, root).climatology / "climatology.zarr", chunks=None)
+    climatology = xr.open_zarr(Paths(experiment, root).climatology / "climatology.zarr", chunks=None)
     assert climatology.attrs["frames"] == 479 and np.isfinite(climatology["temperature"].values).all()
 
 
 def test_a_stamp_with_nan_in_an_unscored_variable_is_still_truth(flawed: Made) -> None:
     experiment, root = flawed
-    prepared = PreparedData.open(Layout(experiment, root).data)
+    prepared = PreparedData.open(Paths(experiment, root).data)
     bad = np.datetime64("1995-02-10T00", "ns")
     temperature = PreparedTruth(prepared, [Channel("temperature", 500.0)])
     pressure = PreparedTruth(prepared, [Channel("surface_pressure")])
@@ -182,9 +182,9 @@ def test_initial_times_the_forecast_step_left_out_are_named(prepared: Made) -> N
     experiment, root = prepared
     fewer = changed(experiment, **{"forecast.every": "48h"})
     idealised.write_forecasts(fewer, root)
-    layout = Layout(fewer, root)
-    whole = xr.open_zarr(layout.forecasts, chunks=None).load()
-    whole.isel(time=slice(2, None)).drop_encoding().to_zarr(layout.forecasts, mode="w", zarr_format=2)
+    paths = Paths(fewer, root)
+    whole = xr.open_zarr(paths.forecasts, chunks=None).load()
+    whole.isel(time=slice(2, None)).drop_encoding().to_zarr(paths.forecasts, mode="w", zarr_format=2)
     result = evaluate.run(fewer, root, progress=no_progress, should_stop=never_stop)
     first = [time.strftime("%Y-%m-%dT%H") for time in fewer.initial_times[:2]]
     assert result["excluded_initial_times"] == dict.fromkeys(first, "no forecast")
@@ -197,7 +197,7 @@ def test_no_truth_at_all_is_an_error(flawed: Made) -> None:
     idealised.write_forecasts(none, root)
     with pytest.raises(UserError, match="has no truth at 1995-01-20T06"):
         evaluate.run(none, root, progress=no_progress, should_stop=never_stop)
-    assert not Layout(none, root).scores.exists()
+    assert not Paths(none, root).scores.exists()
 
 
 def test_a_climatology_without_data_near_the_forecasts_is_counted(prepared: Made) -> None:
@@ -205,7 +205,7 @@ def test_a_climatology_without_data_near_the_forecasts_is_counted(prepared: Made
     short = changed(experiment, **{"evaluation.climatology": "{start: 1994-01-01T00, end: 1994-01-05T18}"})
     idealised.write_forecasts(short, root)
     evaluate.run(short, root, progress=no_progress, should_stop=never_stop)
-    scores = Scores.open(Layout(short, root).scores)
+    scores = Scores.open(Paths(short, root).scores)
     assert scores.dataset.attrs["climatology_days_without_data"] > 40
     assert np.isfinite(scores.values("rmse", "climatology", scores.channels[0])).all()
 
@@ -214,10 +214,10 @@ def test_regions_and_another_grid_are_scored_and_recorded(prepared: Made) -> Non
     experiment, root = prepared
     settings = {"regions": "[tropics, global_land]", "grid": "12x6", "skipna": True}
     other = changed(experiment, **{f"evaluation.{key}": value for key, value in settings.items()})
-    layout, plain = Layout(other, root), Layout(experiment, root)
-    assert layout.scores != plain.scores and layout.climatology == plain.climatology
+    paths, plain = Paths(other, root), Paths(experiment, root)
+    assert paths.scores != plain.scores and paths.climatology == plain.climatology
     run_step("evaluate", other, root, progress=no_progress, should_stop=never_stop)
-    scores = Scores.open(layout.scores)
+    scores = Scores.open(paths.scores)
     regions = [str(region) for region in scores.dataset["region"].values]
     assert regions == ["global", "tropics", "global_land"]
     assert scores.dataset.attrs["grid"].startswith("12x6, latitude -75.0000 to 75.0000, regridded from 16x8, conserv")
@@ -244,7 +244,7 @@ def test_killed_while_scores_are_written_none_are_there_and_the_next_run_makes_t
     experiment, root = prepared
     other = changed(experiment, **{"forecast.every": "120h", "evaluation.regions": "[tropics]"})
     idealised.write_forecasts(other, root)
-    place = Layout(other, root).scores
+    place = Paths(other, root).scores
     # the climatology is there: the second group written is that of the statistics
     Halted("evaluate", other, root, "xarray", "Dataset.to_zarr", 2).kill()
     assert not place.exists() and len(list(place.parent.glob(f".{place.name}.*.tmp"))) == 1

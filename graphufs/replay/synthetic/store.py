@@ -63,7 +63,7 @@ def ensure_world(
     Parameters
     ----------
     folder
-        The world's own folder, such as `Layout.world`; made if needed.
+        The world's own folder, such as `Paths.world`; made if needed.
     until
         The last time that must be covered [UTC].
     exact

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 
 LONGEST_VALUE = 500
@@ -56,14 +56,14 @@ def _flat(content: Any, separator: str, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def tags(layout: Layout) -> dict[str, str]:
+def tags(paths: Paths) -> dict[str, str]:
     """The tags of a run: what made it, and of which other run (MLFLOW_PARENT_RUN_ID) it is a part."""
     made_by, parent = provenance(), os.environ.get("MLFLOW_PARENT_RUN_ID")
     return {
         "mlflow.source.name": "graphufs train",
-        "mlflow.note.content": layout.experiment.description,
-        "run_folder": layout.run.relative_to(layout.root).as_posix(),
-        **{f"hash.{name}": value for name, value in layout.hashes.items()},
+        "mlflow.note.content": paths.experiment.description,
+        "run_folder": paths.run.relative_to(paths.root).as_posix(),
+        **{f"hash.{name}": value for name, value in paths.hashes.items()},
         **{f"version.{name}": version for name, version in made_by["versions"].items()},
         "version.python": made_by["python"],
         **({"commit": made_by["commit"]} if made_by["commit"] else {}),

@@ -30,7 +30,7 @@ import yaml
 from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.tracking.content import metrics_of, parameters, tags, withheld
 from graphufs.train.tracking.tracking import (
     LOCAL,
@@ -60,11 +60,11 @@ def main() -> None:
     order = sys.stdin.readline()
     if not order.endswith("\n"):
         return
-    sender = Sender(Layout(Experiment.model_validate(json.loads(order)), Path(root)))
+    sender = Sender(Paths(Experiment.model_validate(json.loads(order)), Path(root)))
     threading.Thread(target=sender.watch, args=(limit,), daemon=True).start()
     try:
         with locked(
-            sender.layout.run,
+            sender.paths.run,
             name=LOCK,
             should_stop=lambda: time.monotonic() > sender.deadline,
             waiting=lambda: _say("another process still sends this run's metrics to MLflow; waiting for it"),
@@ -83,13 +83,13 @@ def main() -> None:
 class Sender:
     """Brings one MLflow run up to date. What fails is tried again later, so every call may be repeated."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
         self.ended, self.status = threading.Event(), "KILLED"
         """Whether the training has ended, and how, in MLflow's words."""
         self.deadline = math.inf
         """On the monotonic clock, until when the rest may be sent."""
-        self._uri, self._server = server_of(layout)
+        self._uri, self._server = server_of(paths)
         self._client: Any = None
         self._record: dict[str, Any] = {}
         self._left = 0
@@ -131,10 +131,10 @@ class Sender:
         try:
             run = self._record["run_id"]
             self._client.set_terminated(run, status=self.status)
-            if meta := last_meta(self.layout):
+            if meta := last_meta(self.paths):
                 self._client.log_text(run, json.dumps(withheld(meta), indent=2), "meta.json")
-            if self.layout.metrics.is_file():
-                self._client.log_artifact(run, str(self.layout.metrics))
+            if self.paths.metrics.is_file():
+                self._client.log_artifact(run, str(self.paths.metrics))
             self._note(status=self.status)
         except Exception as error:
             return self._reason(error)
@@ -147,18 +147,18 @@ class Sender:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        experiment = self.layout.experiment
+        experiment = self.paths.experiment
         public = withheld(experiment.model_dump(mode="json"))
-        folder = self.layout.root / "mlflow" if self._server == LOCAL else None
+        folder = self.paths.root / "mlflow" if self._server == LOCAL else None
         # The client makes the local database if there is none yet; of two that make it at once, one fails.
         with locked(folder, should_stop=bool, waiting=lambda: None) if folder else contextlib.nullcontext():
             client = MlflowClient(tracking_uri=self._uri)
-        record = read_record(self.layout)
+        record = read_record(self.paths)
         run = _find(client, record["run_id"]) if "run_id" in record and record["server"] == self._server else None
         if run is None:
             group = _experiment(client, experiment.training.tracking.experiment or experiment.name, folder)
-            name = f"{experiment.name} {self.layout.hashes['run']}"
-            run = client.create_run(group, tags=tags(self.layout), run_name=name)
+            name = f"{experiment.name} {self.paths.hashes['run']}"
+            run = client.create_run(group, tags=tags(self.paths), run_name=name)
             record = {"server": self._server, "run_id": run.info.run_id, "lines": []}
         else:
             client.update_run(run.info.run_id, status="RUNNING")
@@ -179,7 +179,7 @@ class Sender:
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
 
-        lines = whole_lines(self.layout.metrics)
+        lines = whole_lines(self.paths.metrics)
         same = alike(checksums(lines), self._record["lines"])
         del lines[:same], self._record["lines"][same:]
         while lines and time.monotonic() < self.deadline:
@@ -208,7 +208,7 @@ class Sender:
 
     def _note(self, **values: Any) -> None:
         self._record |= values
-        write_record(self.layout, self._record)
+        write_record(self.paths, self._record)
 
     def _reason(self, error: BaseException) -> str:
         first: BaseException | None = error

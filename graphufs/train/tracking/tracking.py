@@ -1,6 +1,6 @@
 """Tracking of a training in MLflow, besides its metrics.jsonl: off unless `training.tracking.mlflow` is true.
 
-    with tracked(layout) as warnings:
+    with tracked(paths) as warnings:
         ...  # train, writing metrics.jsonl
 
 A second process (graphufs.train.tracking.follower) follows metrics.jsonl and sends what is new, so that a server that
@@ -38,7 +38,7 @@ from typing import Any, Literal
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.atomic import write_text
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.train.tracking.content import public_address
 
 RECORD = "tracking.json"
@@ -58,7 +58,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @contextmanager
-def tracked(layout: Layout) -> Iterator[list[str]]:
+def tracked(paths: Paths) -> Iterator[list[str]]:
     """Track what the block writes to metrics.jsonl, and how it ends. Does nothing where tracking is off.
 
     After the block, its list holds a warning if MLflow did not get everything.
@@ -69,11 +69,11 @@ def tracked(layout: Layout) -> Iterator[list[str]]:
         If MLflow is asked for and not installed.
     """
     warnings: list[str] = []
-    if not layout.experiment.training.tracking.mlflow:
+    if not paths.experiment.training.tracking.mlflow:
         yield warnings
         return
     seconds = FINISH_SECONDS
-    follower = _start(layout, seconds)
+    follower = _start(paths, seconds)
     status: Status = "FAILED"
     try:
         yield warnings
@@ -82,15 +82,15 @@ def tracked(layout: Layout) -> Iterator[list[str]]:
         status = "KILLED"
         raise
     finally:
-        warnings += _finish(follower, layout, status, seconds)
+        warnings += _finish(follower, paths, status, seconds)
 
 
-def send_rest(layout: Layout) -> list[str]:
+def send_rest(paths: Paths) -> list[str]:
     """Send what a finished training could not send, if there is any; return warnings as `tracked` gives them."""
-    return _send(layout, "FINISHED", FINISH_SECONDS) if layout.experiment.training.tracking.mlflow else []
+    return _send(paths, "FINISHED", FINISH_SECONDS) if paths.experiment.training.tracking.mlflow else []
 
 
-def send_by_hand(layout: Layout) -> list[str]:
+def send_by_hand(paths: Paths) -> list[str]:
     """Send what is not sent yet of an ended training, tracked or not, however long that takes; warnings as `tracked`.
 
     Raises
@@ -98,36 +98,36 @@ def send_by_hand(layout: Layout) -> list[str]:
     UserError
         If the experiment was not trained, is being trained, or MLflow is not installed.
     """
-    if not layout.metrics.is_file():
-        raise UserError(f"{layout.metrics} is not there, so there is nothing to send; run `graphufs train` first")
+    if not paths.metrics.is_file():
+        raise UserError(f"{paths.metrics} is not there, so there is nothing to send; run `graphufs train` first")
     try:
-        with locked(layout.run, should_stop=lambda: True, waiting=lambda: None):
+        with locked(paths.run, should_stop=lambda: True, waiting=lambda: None):
             pass
     except Stopped:
         raise UserError(
-            f"the training in {layout.run} is running; repeat this when it has ended. It sends its metrics itself "
+            f"the training in {paths.run} is running; repeat this when it has ended. It sends its metrics itself "
             "where training.tracking.mlflow is true"
         ) from None
-    meta = last_meta(layout)
+    meta = last_meta(paths)
     if meta is not None and meta["update"] >= meta["total"]:
-        return _send(layout, "FINISHED", BY_HAND_SECONDS)
-    return _send(layout, "FAILED" if read_record(layout).get("status") == "FAILED" else "KILLED", BY_HAND_SECONDS)
+        return _send(paths, "FINISHED", BY_HAND_SECONDS)
+    return _send(paths, "FAILED" if read_record(paths).get("status") == "FAILED" else "KILLED", BY_HAND_SECONDS)
 
 
-def _send(layout: Layout, status: Status, seconds: float) -> list[str]:
-    record = read_record(layout)
-    if record.get("status") == "FINISHED" and record["server"] == server_of(layout)[1]:
+def _send(paths: Paths, status: Status, seconds: float) -> list[str]:
+    record = read_record(paths)
+    if record.get("status") == "FINISHED" and record["server"] == server_of(paths)[1]:
         return []
-    return _finish(_start(layout, seconds), layout, status, seconds)
+    return _finish(_start(paths, seconds), paths, status, seconds)
 
 
-def _start(layout: Layout, seconds: float) -> subprocess.Popen[str]:
+def _start(paths: Paths, seconds: float) -> subprocess.Popen[str]:
     """Start the process that sends."""
-    _require(server_of(layout)[0])
-    if "owner" in (record := read_record(layout)):
-        write_record(layout, record)  # of version 0.1.0: lines are known by their number, while they still have it
+    _require(server_of(paths)[0])
+    if "owner" in (record := read_record(paths)):
+        write_record(paths, record)  # of version 0.1.0: lines are known by their number, while they still have it
     follower = subprocess.Popen(
-        [sys.executable, "-m", "graphufs.train.tracking.follower", str(layout.root), str(POLL_SECONDS), str(seconds)],
+        [sys.executable, "-m", "graphufs.train.tracking.follower", str(paths.root), str(POLL_SECONDS), str(seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -136,12 +136,12 @@ def _start(layout: Layout, seconds: float) -> subprocess.Popen[str]:
     )
     assert follower.stdin is not None
     with suppress(OSError):  # it ended at once; `_finish` finds out and says so
-        follower.stdin.write(json.dumps(layout.experiment.model_dump(mode="json")) + "\n")
+        follower.stdin.write(json.dumps(paths.experiment.model_dump(mode="json")) + "\n")
         follower.stdin.flush()
     return follower
 
 
-def _finish(follower: subprocess.Popen[str], layout: Layout, status: Status, seconds: float) -> list[str]:
+def _finish(follower: subprocess.Popen[str], paths: Paths, status: Status, seconds: float) -> list[str]:
     """Tell it how the training ended, and have the rest sent within so many seconds."""
     try:
         trouble = follower.communicate(status, timeout=seconds + 2)[0].strip()
@@ -155,7 +155,7 @@ def _finish(follower: subprocess.Popen[str], layout: Layout, status: Status, sec
     if not trouble:
         return []
     return [
-        f"MLflow ({server_of(layout)[1]}) did not get everything: {trouble}. {layout.metrics} has all metrics; "
+        f"MLflow ({server_of(paths)[1]}) did not get everything: {trouble}. {paths.metrics} has all metrics; "
         "repeating the command sends the rest"
     ]
 
@@ -170,36 +170,36 @@ def _require(uri: str) -> None:
         )
 
 
-def server_of(layout: Layout) -> tuple[str, str]:
+def server_of(paths: Paths) -> tuple[str, str]:
     """Where to track, and how to name that where others may read it."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return uri, public_address(uri) if "://" in uri else uri
-    folder = layout.root / "mlflow"
+    folder = paths.root / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}", LOCAL
 
 
-def read_record(layout: Layout) -> dict[str, Any]:
+def read_record(paths: Paths) -> dict[str, Any]:
     """The record of a run; one without `server` where nothing was sent."""
     try:
-        record: dict[str, Any] = json.loads((layout.run / RECORD).read_text())
+        record: dict[str, Any] = json.loads((paths.run / RECORD).read_text())
     except (FileNotFoundError, ValueError):
         return {"lines": []}
     if len(record.get("lines", [])) != record["sent"]:  # version 0.1.0 only counted
-        record["lines"] = checksums(whole_lines(layout.metrics)[: record["sent"]])
+        record["lines"] = checksums(whole_lines(paths.metrics)[: record["sent"]])
     return record
 
 
-def write_record(layout: Layout, record: dict[str, Any]) -> None:
+def write_record(paths: Paths, record: dict[str, Any]) -> None:
     """Write the record of a run. Where the `owner` of version 0.1.0 is missing, its followers let go of the run."""
     content = {name: value for name, value in record.items() if name != "owner"} | {"sent": len(record["lines"])}
-    write_text(layout.run / RECORD, json.dumps(content) + "\n")
+    write_text(paths.run / RECORD, json.dumps(content) + "\n")
 
 
-def last_meta(layout: Layout) -> dict[str, Any] | None:
+def last_meta(paths: Paths) -> dict[str, Any] | None:
     """The meta.json of the last checkpoint, read without what loading checkpoints imports; None where there is none."""
-    last = max(layout.checkpoints.glob("[0-9]*/meta.json"), default=None)
+    last = max(paths.checkpoints.glob("[0-9]*/meta.json"), default=None)
     return None if last is None else dict(json.loads(last.read_text()))
 
 

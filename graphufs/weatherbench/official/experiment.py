@@ -14,7 +14,7 @@ from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import remove_folder
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import level_coordinate, write_zarr
 from graphufs.vocabulary.conventions import DEFAULT
 from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day
@@ -44,11 +44,11 @@ def compare(experiment: Experiment, root: Path, truth: str) -> Table:
     options = experiment.evaluation
     if options.convention != DEFAULT:
         raise UserError(f"the official engine follows {DEFAULT}, not {options.convention}")
-    layout = Layout(experiment, root)
-    place = layout.scores_against(truth)
+    paths = Paths(experiment, root)
+    place = paths.scores_against(truth)
     state = Scores.open(place).states()[FORECAST]
-    prepared = PreparedData.open(layout.data)
-    what = open_reference(truth, experiment, layout, prepared, lambda label, unit: lambda done, total: None)
+    prepared = PreparedData.open(paths.data)
+    what = open_reference(truth, experiment, paths, prepared, lambda label, unit: lambda done, total: None)
     if not what.truth.mask.all() and not options.skipna:
         raise UserError("the official engine makes land points NaN in ocean scores: set evaluation.skipna with it")
     times, folder = state.initial_times, place.with_name(f"{place.stem}-official")
@@ -58,7 +58,7 @@ def compare(experiment: Experiment, root: Path, truth: str) -> Table:
         write_zarr(copies / "truth.zarr", {None: _truth(what, valid)})
         channels = what.forecasts.channels
         stores = StorePaths(
-            _forecast(what, times, layout, copies / "forecast.zarr", whole=not options.derived),
+            _forecast(what, times, paths, copies / "forecast.zarr", whole=not options.derived),
             str(copies / "truth.zarr"),
             _climatology(what, valid, copies / "climatology.zarr"),
         )
@@ -89,10 +89,10 @@ def _truth(what: Reference, valid: np.ndarray) -> xr.Dataset:
     return dataset
 
 
-def _forecast(what: Reference, times: np.ndarray, layout: Layout, copy: Path, *, whole: bool) -> str:
+def _forecast(what: Reference, times: np.ndarray, paths: Paths, copy: Path, *, whole: bool) -> str:
     forecasts = what.forecasts
     if whole and np.array_equal(np.sort(forecasts.initial_times), times) and not forecasts.is_regridded:
-        return str(layout.forecasts)
+        return str(paths.forecasts)
     values = np.stack([forecasts.read(time) for time in times])
     leading = {"time": times, "prediction_timedelta": forecasts.leads}
     write_zarr(copy, {None: _dataset(values, forecasts.channels, forecasts.grid, leading)})

@@ -102,15 +102,15 @@ def write(name: str, content: Any) -> None:
 
 def make_names() -> None:
     """How outputs and jobs are named."""
-    from graphufs.storage.paths import Layout
+    from graphufs.storage.paths import Paths
 
     experiments = {name: names.shipped(name) for name in names.SHIPPED}
     both = names.shipped("tiny", *names.BOTH_TRUTHS)
     shutil.rmtree(PLACE, ignore_errors=True)
     hashes = {
-        "outputs": {name: names.outputs(Layout(one, PLACE)) for name, one in experiments.items()}
-        | {"both truths": names.outputs(Layout(both, PLACE))},
-        "changes": names.changes(Layout, PLACE),
+        "outputs": {name: names.outputs(Paths(one, PLACE)) for name, one in experiments.items()}
+        | {"both truths": names.outputs(Paths(both, PLACE))},
+        "changes": names.changes(Paths, PLACE),
         "jobs": {name: names.jobs(one, PLACE) for name, one in experiments.items()},
         "tasks": names.tasks(),
     }
@@ -230,7 +230,7 @@ def steps_and_jobs() -> dict[str, Any]:
     from graphufs.registry import registry
     from graphufs.registry.decisions import promote
     from graphufs.steps import CHAIN, Part, run_step
-    from graphufs.storage.paths import Layout
+    from graphufs.storage.paths import Paths
     from graphufs.weatherbench.results.scores import Scores
     from jobs.airflow.keys import Origin, job_key
 
@@ -278,12 +278,12 @@ def steps_and_jobs() -> dict[str, Any]:
     stopped, looks = with_("training.seed=2", SHORT), iter(range(99))
     assert run_step("train", stopped, ROOT, should_stop=lambda: next(looks) >= STOPPED_AFTER - 1)["status"] == "stopped"
 
-    scores = Scores.open(Layout(tiny, ROOT).scores)
+    scores = Scores.open(Paths(tiny, ROOT).scores)
     model = registry.get(ROOT, first)
-    nights = NightlyScores(Layout(tiny, ROOT).nightly(model.checkpoint)).open()
+    nights = NightlyScores(Paths(tiny, ROOT).nightly(model.checkpoint)).open()
     assert nights is not None
     return {
-        "commit": checkpoint.read_meta(Layout(tiny, ROOT).checkpoints / model.checkpoint)["provenance"]["commit"],
+        "commit": checkpoint.read_meta(Paths(tiny, ROOT).checkpoints / model.checkpoint)["provenance"]["commit"],
         "jobs": finished,
         "airflows": {"task": AIRFLOWS, "status": airflows},
         "models": {one.id: one.role for one in registry.models(ROOT)},
@@ -357,10 +357,10 @@ def embedded_world(values: dict[str, Any]) -> None:
 
     from graphufs.replay.synthetic.store import ensure_world
     from graphufs.steps import run_step
-    from graphufs.storage.paths import Layout
+    from graphufs.storage.paths import Paths
 
     tiny = names.shipped("tiny", "nightly.night=2026-01-01")
-    ensure_world(Layout(tiny, ROOT).world, tiny.data.source.world, np.datetime64("1994-01-04T18", "h"), exact=True)
+    ensure_world(Paths(tiny, ROOT).world, tiny.data.source.world, np.datetime64("1994-01-04T18", "h"), exact=True)
     values["world"] = run_step("extend_world", tiny, ROOT)["present"]
 
 

@@ -14,7 +14,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import STEPS
-from graphufs.storage.paths import Layout, digest
+from graphufs.storage.paths import Paths, digest
 from jobs.airflow.keys import job_key
 from jobs.job.folder import default_key
 from jobs.site import Resources, Site
@@ -184,34 +184,34 @@ def shipped(name: str, *overrides: str) -> Experiment:
     return loading.load(EXPERIMENTS / f"{name}.yaml", overrides)
 
 
-def made_by_0_1_0(experiment: Experiment, root: Path) -> Layout:
+def made_by_0_1_0(experiment: Experiment, root: Path) -> Paths:
     """Where the outputs lie in a root in which version 0.1.0 trained and scored the experiment."""
-    layout = Layout(experiment, root)
-    run = layout.run.with_name(digest(layout._run(former=True)))
+    paths = Paths(experiment, root)
+    run = paths.run.with_name(digest(paths._run(former=True)))
     run.mkdir(parents=True, exist_ok=True)
-    layout = Layout(experiment, root)
-    scores = digest(layout._scores(layout.hashes["forecasts"], former=True))
+    paths = Paths(experiment, root)
+    scores = digest(paths._scores(paths.hashes["forecasts"], former=True))
     (run / "scores" / f"{scores}.zarr").mkdir(parents=True, exist_ok=True)
-    return Layout(experiment, root)
+    return Paths(experiment, root)
 
 
-def outputs(layout: Layout) -> dict[str, str]:
+def outputs(paths: Paths) -> dict[str, str]:
     """Where each output lies below the root, by name."""
-    experiment = layout.experiment
-    places = {name: getattr(layout, name) for name in PLACES}
-    places |= {"statistics": layout.statistics(), "nightly": layout.nightly(CHECKPOINT)}
-    places |= {f"scores against {truth}": layout.scores_against(truth) for truth in experiment.evaluation.truths}
-    places["comparison"] = evidence_file(layout, CHAMPION)
-    return {name: place.relative_to(layout.root).as_posix() for name, place in sorted(places.items())}
+    experiment = paths.experiment
+    places = {name: getattr(paths, name) for name in PLACES}
+    places |= {"statistics": paths.statistics(), "nightly": paths.nightly(CHECKPOINT)}
+    places |= {f"scores against {truth}": paths.scores_against(truth) for truth in experiment.evaluation.truths}
+    places["comparison"] = evidence_file(paths, CHAMPION)
+    return {name: place.relative_to(paths.root).as_posix() for name, place in sorted(places.items())}
 
 
 def changes(
-    layout: Callable[[Experiment, Path], Layout], root: Path, others: Mapping[str, tuple[str, ...]] = OTHER
+    paths: Callable[[Experiment, Path], Paths], root: Path, others: Mapping[str, tuple[str, ...]] = OTHER
 ) -> dict[str, dict[str, str]]:
     """For each key, the hashes of tiny that another value of it changes, and what they are then."""
     found = {}
     for key, overrides in others.items():
-        before, after = (layout(shipped("tiny", *some), root).hashes for some in (overrides[:-1], overrides))
+        before, after = (paths(shipped("tiny", *some), root).hashes for some in (overrides[:-1], overrides))
         found[key] = {name: value for name, value in after.items() if value != before[name]}
     return found
 

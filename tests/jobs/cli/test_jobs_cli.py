@@ -11,7 +11,7 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.cli import app, main, tables, wait
 from jobs.job.folder import JobFolder, now
 from tests.conftest import TINY
@@ -335,7 +335,7 @@ def test_prune_shows_and_removes_only_when_told(call, failed):
 def test_fetch_gives_the_report_of_a_job(call, failed, tmp_path):
     code, _, error = call("fetch", "job", "--report", "--root", failed, "--site", "fake")
     assert code == 2 and "submit the step `report`" in error
-    write_text(Layout(EXPERIMENT, failed).report, "<html>the report</html>")
+    write_text(Paths(EXPERIMENT, failed).report, "<html>the report</html>")
     code, out, _ = call("fetch", "job", "--report", "--root", failed, "--site", "fake")
     assert (code, out) == (0, "<html>the report</html>")
     arguments = ("fetch", "job", "--report", "--to", tmp_path / "mine.html", "--root", failed, "--site", "fake")

@@ -9,7 +9,7 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 from jobs.submission import prune
 from tests.conftest import TINY
@@ -37,8 +37,8 @@ def job_with(root, key, experiment=EXPERIMENT, days=0, **options):
 
 def data_of(root, experiment, days=100):
     """Folders like those that an experiment's steps leave."""
-    layout = Layout(experiment, root)
-    folders = [layout.world, layout.data, layout.moments.parent, layout.climatology]
+    paths = Paths(experiment, root)
+    folders = [paths.world, paths.data, paths.moments.parent, paths.climatology]
     for folder in folders:
         write_text(folder / "inside" / "file", "x" * 1000)
         aged(folder, days)
@@ -75,7 +75,7 @@ def test_only_jobs_go_that_are_over_and_old(fake, tmp_path):
 
 def test_shared_data_goes_that_neither_run_nor_job_refers_to(tmp_path):
     unused, used = data_of(tmp_path, other()), data_of(tmp_path, EXPERIMENT)
-    write_text(Layout(EXPERIMENT, tmp_path).run / "experiment.yaml", loading.dump(EXPERIMENT))
+    write_text(Paths(EXPERIMENT, tmp_path).run / "experiment.yaml", loading.dump(EXPERIMENT))
     found = prune.find(tmp_path, 30)
     assert set(named(found)) == set(unused) - set(used)
     prune.remove(found)

@@ -11,7 +11,7 @@ import pytest
 from graphufs.cli.main import main
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.weatherbench.compare.comparison import Side, compare
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.results.scores import Scores
@@ -130,7 +130,7 @@ def test_the_command_takes_experiments_run_folders_and_baselines(
     scored: tuple[Experiment, Path, Scores], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, root, scores = scored
-    store = str(Layout(experiment, root).scores)
+    store = str(Paths(experiment, root).scores)
     with pytest.raises(SystemExit) as ended:
         main(["compare", store, f"{store}#persistence", "--json", "--root", str(root), "--output", str(tmp_path)])
     assert ended.value.code == 0
@@ -142,6 +142,6 @@ def test_the_command_takes_experiments_run_folders_and_baselines(
     page = (tmp_path / "comparison.html").read_text()
     assert page.count("<svg") == 1 + len(scores.channels) and "http" not in page
     with pytest.raises(SystemExit) as ended:
-        main(["compare", store, str(Layout(experiment, root).run / "nothing"), "--root", str(root)])
+        main(["compare", store, str(Paths(experiment, root).run / "nothing"), "--root", str(root)])
     assert ended.value.code == 2
     assert "nor a registered model" in capsys.readouterr().err

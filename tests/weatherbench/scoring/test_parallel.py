@@ -16,7 +16,7 @@ from graphufs.cli.main import app
 from graphufs.config import loading
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import never_stop, no_progress
-from graphufs.storage.paths import Layout
+from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.results.scores import Scores
@@ -96,12 +96,12 @@ def test_dask_workers_make_what_one_process_makes(written: StorePaths, client: C
     evaluate.run(experiment, root, progress=no_progress, should_stop=never_stop)
     address = client.scheduler.address
     assert (
-        Layout(experiment, root).scores
-        == Layout(loading.parse(loading.dump(experiment), [f"evaluation.dask={address}"]), root).scores
+        Paths(experiment, root).scores
+        == Paths(loading.parse(loading.dump(experiment), [f"evaluation.dask={address}"]), root).scores
     )
     other = loading.parse(loading.dump(experiment), [f"evaluation.dask={address}", "evaluation.regions=[tropics]"])
     evaluate.run(other, root, progress=no_progress, should_stop=never_stop)
-    here, there = (Scores.open(Layout(one, root).scores) for one in (experiment, other))
+    here, there = (Scores.open(Paths(one, root).scores) for one in (experiment, other))
     for channel in here.channels:
         for forecast in here.forecasts:
             mine, others = (one.values("acc", forecast, channel) for one in (here, there))
@@ -189,7 +189,7 @@ def test_the_step_uses_threads_where_there_are_cores(prepared: Made, monkeypatch
     checksums, maps = [], []
     for number in (1, 3):
         monkeypatch.setattr(evaluate, "cores", lambda number=number: number)
-        place = Layout(fewer, root).scores
+        place = Paths(fewer, root).scores
         evaluate.run(fewer, root, progress=no_progress, should_stop=never_stop)
         scores = Scores.open(place)
         assert scores.diagnostics is not None
