@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,22 @@ def test_the_check_names_packages_without_a_line_lines_without_a_package_and_an_
     said = capsys.readouterr().out
     assert "no complete line for the package dags" in said and "graphufs.gone, which does not exist" in said
     assert "the picture in docs/architecture.md is out of date" in said
+
+
+PACKAGES = [
+    path.parent
+    for folder in ("graphufs", "jobs", "devstack", "scripts")
+    for path in (Path(__file__).parents[1] / folder).rglob("__init__.py")
+    # these offer names out of their modules instead
+    if path.parent.name not in ("graphufs", "graph", "synthetic")
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_all_of_a_package_names_its_modules(package: Path) -> None:
+    statement = ast.parse((package / "__init__.py").read_text()).body[-1]
+    assert isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
+    }
+    assert ast.literal_eval(statement.value) == sorted(name for name in modules if not name.startswith("_"))

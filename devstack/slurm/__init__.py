@@ -1,1 +1,3 @@
 """A real, private Slurm on one machine."""
+
+__all__ = ["cluster", "files"]

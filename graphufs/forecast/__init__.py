@@ -1,1 +1,3 @@
 """Forecasting: the autoregressive rollout and the step that writes forecasts."""
+
+__all__ = ["step", "store"]

@@ -1,1 +1,3 @@
 """Latitude-longitude grids: areas and regridding."""
+
+__all__ = ["areas", "grid", "regridding"]

@@ -1,1 +1,3 @@
 """The command line `graphufs-jobs`."""
+
+__all__ = ["app", "main", "scripts", "site_commands", "tables", "wait"]

@@ -1,1 +1,3 @@
 """What runs jobs: Slurm, or processes of this machine."""
+
+__all__ = ["processes", "slurm"]

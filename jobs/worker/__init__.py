@@ -1,1 +1,3 @@
 """What runs inside a job."""
+
+__all__ = ["bootstrap", "multi_process", "runner"]

@@ -1,1 +1,3 @@
 """Training followed and sent to MLflow."""
+
+__all__ = ["content", "follower", "tracking"]

@@ -1,1 +1,3 @@
 """The official code of WeatherBench2, run on the same stores."""
+
+__all__ = ["engine", "experiment"]

@@ -2,3 +2,5 @@
 
 `plugin` shows it to Airflow, `app` serves it, `contents` reads the copies, `charts` draws.
 """
+
+__all__ = ["app", "charts", "contents", "formatting", "plugin"]

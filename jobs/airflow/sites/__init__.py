@@ -1,1 +1,3 @@
 """How Airflow speaks to sites."""
+
+__all__ = ["client", "poller", "reconcile"]
