@@ -9,8 +9,8 @@ PYTEST_ARGS ?=
 
 # Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
-# More than two cores: a test that starts servers or processes waits for them.
-PROCESSES := 3
+# More than the two cores of a small machine: a test that starts servers or processes waits for them.
+PROCESSES := 4
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,8 +49,8 @@ test: .venv/.dev .venv-airflow/.dev  ## Run the tests
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) $(PYTEST_ARGS)
 
-test-faults: .venv/.dev .venv-airflow/.dev  ## The most telling faults on a real Slurm and a real Airflow
-	@scripts/packages.sh slurm postgresql
+test-faults: .venv/.dev .venv-airflow/.dev  ## A training from the browser to the registry, and the most telling faults
+	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)
 
 test-long: .venv/.dev .venv-airflow/.dev  ## What a release needs besides: all other faults, p0 at full size, test-isa

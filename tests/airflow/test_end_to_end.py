@@ -50,6 +50,7 @@ def asset_event(bench: AirflowBench, dag: str, run: str) -> dict[str, Any]:
     return extra
 
 
+@pytest.mark.faults  # where an Airflow is up
 def test_a_training_by_hand_goes_from_the_form_to_a_registered_candidate(bench: AirflowBench, pictures: Path) -> None:
     skip_without_browser()
     bench.api.unpause("training")

@@ -58,7 +58,7 @@ def test_of_two_requests_the_other_ones_fields_go_first() -> None:
         ({"model": ""}, "model: "),
         ({"decided_by": "x" * 201}, "decided_by: "),
         ({"cost": {"energy": "much"}}, "cost.energy: "),
-        ({"anser": "hold"}, "anser: unknown key; did you mean answer"),
+        ({"anser": "hold"}, r"anser: unknown key \(did you mean answer\?\)"),
     ],
 )
 def test_a_wrong_request_is_refused_by_name(wrong: dict[str, Any], words: str) -> None:

@@ -28,7 +28,7 @@ def test_a_missing_and_a_strange_parameter_are_named() -> None:
     with pytest.raises(UserError, match="moon"):
         from_deepmind({**parameters, "moon": np.zeros(1)})
     del parameters[f"{PREFIX}_layer_norm:scale"]
-    with pytest.raises(UserError, match=f"lack {PREFIX}_layer_norm:scale"):
+    with pytest.raises(UserError, match=f"{PREFIX}_layer_norm:scale is missing"):
         from_deepmind(parameters)
     with pytest.raises(UserError, match="no message step"):
         from_deepmind({})

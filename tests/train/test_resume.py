@@ -20,6 +20,7 @@ from tests.conftest import TINY
 from tests.support.killing import Halted
 from tests.support.training import assert_equal_arrays, final_arrays
 
+LONG = pytest.mark.long
 # Everything a state can hold: an average, a best score, losses the guard remembers. 19 batches make an epoch, so the
 # first stage ends in its second one.
 SETTINGS = [
@@ -54,10 +55,10 @@ def events(paths):
     ("module", "name", "call"),
     [
         ("graphufs.train.train_step", "Program.__call__", 4),  # before the first checkpoint
-        ("graphufs.train.train_step", "Program.__call__", 21),  # in the second epoch
+        pytest.param("graphufs.train.train_step", "Program.__call__", 21, marks=LONG),  # in the second epoch
         ("graphufs.train.train_step", "Program.__call__", 25),  # in the second stage
         ("graphufs.emulator.checkpoint", "_sha256", 4),  # while the second checkpoint is written
-        ("graphufs.emulator.checkpoint", "prune", 3),  # when it has just appeared
+        pytest.param("graphufs.emulator.checkpoint", "prune", 3, marks=LONG),  # when it has just appeared
         ("graphufs.train.validation_forecasts", "ValidationForecaster.score", 2),
     ],
 )
