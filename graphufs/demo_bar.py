@@ -62,13 +62,7 @@ INITIAL_TIMES = 50
 
 
 def check(scores: Scores) -> list[Criterion]:
-    """Compare scores with the bar.
-
-    Returns
-    -------
-    list
-        A criterion for each requirement. One whose lead was not scored has the value NaN and is not passed.
-    """
+    """A criterion for each requirement; one whose lead was not scored is not passed and has the value NaN."""
     criteria = [_ratio(scores, limit) for limit in RATIOS]
 
     finite = 0

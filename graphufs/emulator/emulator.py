@@ -53,22 +53,15 @@ REMAT_BLOCKS = {"auto": None, "nothing": False, "steps": False, "blocks": True, 
 
 @dataclass(frozen=True)
 class ReplayEmulator:
-    """An emulator of UFS Replay: its experiment, its domain, and the parameters of its network.
-
-    Attributes
-    ----------
-    statistics
-        what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
-        until `load_normalization`
-    root
-        the folder its experiment works in; None for one from a checkpoint
-    """
+    """An emulator of UFS Replay: its experiment, its domain, and the parameters of its network."""
 
     experiment: Experiment
     domain: Domain
     network: GraphCast
     statistics: Statistics | None = None
+    """Of transformed fields where data.transforms names the variable; None until `load_normalization`."""
     root: Path | None = None
+    """The folder its experiment works in; None for one from a checkpoint."""
 
     @classmethod
     def from_yaml(

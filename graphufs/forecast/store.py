@@ -31,12 +31,8 @@ from graphufs.storage.lock import locked
 class ForecastWriter:
     """Writes a forecast store in blocks of initial times; after a kill it goes on with the missing blocks.
 
-    Parameters
-    ----------
-    path
-        the finished store's place.
-    key
-        of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
+    `key` stands for what fixes the content besides the finished store's path: stores of other initial times or blocks
+    never meet in one folder.
     """
 
     def __init__(self, path: Path, key: str) -> None:

@@ -32,12 +32,8 @@ class Best:
 class Position:
     """A place in a training, after so many updates `done`.
 
-    Attributes
-    ----------
-    rate_factor, rollbacks
-        what the guard's rollbacks have made of the learning rate, and how many there were
-    guard
-        losses the guard remembers, see Guard.state
+    `rate_factor` is what the guard's `rollbacks` have made of the learning rate, `guard` the losses it remembers, see
+    Guard.state.
     """
 
     done: int = 0
