@@ -226,7 +226,7 @@ def _common(a: Side, b: Side) -> tuple[ScoreState, ScoreState, tuple[str, ...]]:
         for side, own in ((a, mine), (b, other)):
             if (alone := [one for one in own if one not in both]) and what != "statistics":
                 left_out.append(f"{what} of {side.name} alone: {_list(alone)}")
-    return first.restricted(**wanted), second.restricted(**wanted), tuple(left_out)
+    return first.restricted(wanted), second.restricted(wanted), tuple(left_out)
 
 
 def _list(values: Sequence[Any]) -> str:
