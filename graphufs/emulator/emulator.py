@@ -38,7 +38,7 @@ from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.normalization.statistics import Statistics
-from graphufs.normalization.transforms import apply, statistics_names, undo
+from graphufs.normalization.transforms import apply, inverse, statistics_names
 from graphufs.storage.paths import Paths
 from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
 
@@ -219,7 +219,8 @@ class ReplayEmulator:
         def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
             inputs, targets, forcings = self.fields(batch)
             steps = next(iter(targets.values())).shape[1]
-            return undo(self.experiment.data.transforms, rollout(network, stepper, inputs, forcings, steps=steps))
+            predictions = rollout(network, stepper, inputs, forcings, steps=steps)
+            return apply(self.experiment.data.transforms, predictions, inverse)
 
         return jit(predict)
 
