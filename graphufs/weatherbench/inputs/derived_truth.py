@@ -51,11 +51,9 @@ class DerivedTruth:
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon]."""
         stamps = np.asarray(stamps, "datetime64[ns]")
-        variables, levels = unpack(
-            self._base.read(stamps), self._base.channels, ["time", "channel", "latitude", "longitude"]
-        )
-        place = {"time": stamps, "latitude": self.grid.latitude, "longitude": self.grid.longitude}
-        dataset = xr.Dataset(variables, place | ({"level": levels} if levels.size else {}))
+        fields, place = self._base.read(stamps), {"latitude": self.grid.latitude, "longitude": self.grid.longitude}
+        variables, level = unpack(fields, self._base.channels, ["time", "channel", *place])
+        dataset = xr.Dataset(variables, {"time": stamps, **place, **level})
         if self._instant:
             dataset = with_derived(dataset, self._instant)
         fields = np.empty((len(stamps), len(self.channels), *self.grid.shape), np.float32)
