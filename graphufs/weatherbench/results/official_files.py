@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.storage.atomic import replace_file
-from graphufs.storage.zarr_io import LEAD_ENCODING, write_zarr
+from graphufs.storage.zarr_io import time_encoding, write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.inputs.channels import VECTORS, unpack
 from graphufs.weatherbench.scoring.score_state import ScoreState
@@ -100,11 +100,5 @@ def _attributes(state: ScoreState) -> dict[str, Any]:
 def write_netcdf(path: Path, dataset: xr.Dataset, attributes: Mapping[str, Any] | None = None) -> None:
     """Write a netCDF file atomically; lead times as the official tools read them."""
     dataset = dataset.assign_attrs(attributes or {}).drop_encoding()
-    encoding: dict[str, dict[str, Any]] = {}
-    for name, array in dataset.variables.items():
-        if array.dtype.kind == "m":
-            encoding[str(name)] = dict(LEAD_ENCODING)
-        elif array.dtype.kind == "M":
-            encoding[str(name)] = {"units": "hours since 1970-01-01", "dtype": "int64"}
     with replace_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        dataset.to_netcdf(temporary, engine="netcdf4", encoding=time_encoding(dataset))
