@@ -224,17 +224,12 @@ def register(root: Path, model: RegisteredModel, by: str) -> tuple[RegisteredMod
         known = fold(past).get(model.id)
         if known is None:
             return RegistryEvent("registered", model.id, by, "trained and evaluated", model.to_json())
-        if _plain(known.scores) == _plain(model.scores):
+        if known.scores == json.loads(json.dumps(model.scores)):  # as they come back from the history
             return None
         return RegistryEvent("scored", model.id, by, "evaluated otherwise", {"scores": model.scores})
 
     event = append(root, decide)
     return get(root, model.id), event is not None
-
-
-def _plain(content: Any) -> Any:
-    """Content as it comes back from JSON."""
-    return json.loads(json.dumps(content))
 
 
 def _find(known: Mapping[str, RegisteredModel], wanted: str) -> RegisteredModel:
