@@ -27,17 +27,8 @@ def did_you_mean(
 ) -> str:
     """The part of a message that offers the known names most like `name`, at most `most`, after those in `first`.
 
-    Parameters
-    ----------
-    similarity
-        how like `name` they must be, 0 to 1
-    shown
-        what to write for a known name, where it is not the name itself
-
-    Returns
-    -------
-    str
-        Such as " (did you mean europe?)"; empty where nothing is near.
+    Such as " (did you mean europe?)"; empty where nothing is near, which `similarity` (0 to 1) decides. `shown` has
+    what to write for a known name, where it is not the name itself.
     """
     close = get_close_matches(name, list(known), most, similarity)
     near = dict.fromkeys([*first, *((shown or {}).get(each, each) for each in close)])

@@ -52,16 +52,9 @@ def day_progress(stamps: np.ndarray, longitude: np.ndarray) -> np.ndarray:
 def derived_forcing(
     name: str, stamps: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, tisr_period_hours: float = 1
 ) -> np.ndarray:
-    """A variable of DERIVED_FORCINGS, float32 [time, 1, lat or 1, lon or 1].
+    """A variable of DERIVED_FORCINGS, float32 [time, 1, lat or 1, lon or 1], on a grid in degrees.
 
-    Parameters
-    ----------
-    stamps
-        datetime64, UTC
-    latitude, longitude
-        degrees, 1-D
-    tisr_period_hours
-        hours ending at the stamp over which toa_incident_solar_radiation is integrated
+    `toa_incident_solar_radiation` is integrated over `tisr_period_hours`, which end at the stamp (UTC).
 
     Raises
     ------
@@ -90,10 +83,6 @@ def toa_incident_solar_radiation(
         tsi / distance^2 * max(0, cos(lat) cos(declination) cos(hour angle) + sin(lat) sin(declination))
 
     with the orbit of ECMWF's IFS as GraphCast has it (its solar_radiation module).
-
-    Returns
-    -------
-    float64 [time, lat, lon], J m-2
 
     Raises
     ------

@@ -97,19 +97,11 @@ def map_unordered(
 ) -> Generator[tuple[int, R], None, None]:
     """Apply a function to pieces and yield (number of the piece, result) as the results come.
 
-    Close the iterator (contextlib.closing) where it may be left early: pieces not begun are then given up.
-
-    Parameters
-    ----------
-    function
-        What workers call: importable, or a functools.partial of such with small arguments; so are the pieces.
-    stopped
-        Gives the message of `Stopped`.
-    here
-        What is called instead where there is no client; it may hold whatever is open already.
-    threads
-        How many work at once where there is no client; None: this one does, one piece after the other, and begins
-        none before the result of the last was taken.
+    Close the iterator (contextlib.closing) where it may be left early: pieces not begun are then given up. What workers
+    call is importable, or a functools.partial of such with small arguments; so are the pieces. Where there is no
+    client, `here` is called instead, which may hold whatever is open already, in so many `threads`; None: in this one,
+    one piece after the other, none begun before the result of the last was taken. `stopped` gives the message of
+    `Stopped`.
 
     Raises
     ------

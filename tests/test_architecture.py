@@ -96,7 +96,7 @@ PACKAGES = [
     for folder in ("graphufs", "jobs", "devstack", "scripts")
     for path in (Path(__file__).parents[1] / folder).rglob("__init__.py")
     # these offer names out of their modules instead
-    if path.parent.name not in ("graphufs", "graph", "synthetic")
+    if path.parent.name not in ("graphufs", "graph")
 ]
 
 

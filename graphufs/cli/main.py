@@ -32,7 +32,7 @@ app.command(compare)
 
 
 @app.command
-def prepare(experiment: Path, *, options: Options | None = None) -> int:
+def prepare(experiment: Path, *, options: Options = Options()) -> int:
     """Read the source and write the training-ready data.
 
     Copies the experiment's variables, levels and periods from the Replay store (or makes the embedded world) into one
@@ -43,7 +43,7 @@ def prepare(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def normalize(experiment: Path, *, options: Options | None = None) -> int:
+def normalize(experiment: Path, *, options: Options = Options()) -> int:
     """Compute mean, standard deviation and standard deviation of differences.
 
     Written under ROOT/statistics as the three stores Replay users know. Needs `prepare`.
@@ -52,7 +52,7 @@ def normalize(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def train(experiment: Path, *, options: Options | None = None) -> int:
+def train(experiment: Path, *, options: Options = Options()) -> int:
     """Train the emulator, stage by stage.
 
     Writes checkpoints and metrics.jsonl into the run folder and goes on from the last checkpoint. Needs `prepare` and
@@ -62,7 +62,7 @@ def train(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def forecast(experiment: Path, *, options: Options | None = None) -> int:
+def forecast(experiment: Path, *, options: Options = Options()) -> int:
     """Roll the trained emulator out from every initial time.
 
     Writes a zarr store in the layout WeatherBench2's own tools read. Needs `train`.
@@ -71,7 +71,7 @@ def forecast(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options | None = None) -> int:
+def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options = Options()) -> int:
     """Score the forecasts against Replay, ERA5 or both, and print a table for each. Needs `forecast`.
 
     Parameters
@@ -88,7 +88,6 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
     if engine == "weatherbench2" and code == DONE:
         from graphufs.weatherbench.official.experiment import compare
 
-        options = options or Options()
         loaded = options.load(experiment)
         console = Console(stderr=options.json_)
         for truth in loaded.evaluation.truths:
@@ -97,26 +96,25 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
 
 
 @app.command
-def report(experiment: Path, *, options: Options | None = None) -> int:
+def report(experiment: Path, *, options: Options = Options()) -> int:
     """Write the one-page HTML report. Needs `evaluate`."""
     return _steps(experiment, options, "report")
 
 
 @app.command
-def run(experiment: Path, *, options: Options | None = None) -> int:
+def run(experiment: Path, *, options: Options = Options()) -> int:
     """Do everything from data to report, skipping what is done."""
     return _steps(experiment, options, *CHAINS["run"])
 
 
 @app.command
-def track(experiment: Path, *, options: Options | None = None) -> int:
+def track(experiment: Path, *, options: Options = Options()) -> int:
     """Send to MLflow what it has not got of an ended training, tracked or not.
 
     To the server that MLFLOW_TRACKING_URI names, else to ROOT/mlflow. Exit code 1: something could not be sent.
     """
     from graphufs.train.tracking.tracking import send_by_hand
 
-    options = options or Options()
     warnings = send_by_hand(Paths(options.load(experiment), options.folder()))
     if options.json_:
         print(json.dumps({"warnings": warnings}, indent=2))
@@ -127,7 +125,7 @@ def track(experiment: Path, *, options: Options | None = None) -> int:
 
 @app.command
 def check(
-    experiment: Path, *, thorough: Annotated[bool, Parameter(negative=())] = False, options: Options | None = None
+    experiment: Path, *, thorough: Annotated[bool, Parameter(negative=())] = False, options: Options = Options()
 ) -> int:
     """Look at an experiment and its source, and say what would go wrong before anything runs.
 
@@ -137,7 +135,6 @@ def check(
         Instead of that, read again what was made of it below the root (data, statistics, climatology, checkpoints,
         forecasts, scores) and name what is damaged. Exit code 1: something is.
     """
-    options = options or Options()
     loaded = options.load(experiment)
     damaged: list[str] = []
     if thorough:
@@ -157,9 +154,8 @@ def check(
 
 
 @app.command
-def show(experiment: Path, *, options: Options | None = None) -> int:
+def show(experiment: Path, *, options: Options = Options()) -> int:
     """Print the experiment with every default written out, and where its parts lie or will lie."""
-    options = options or Options()
     loaded = options.load(experiment)
     paths = Paths(loaded, options.folder())
     places = {
@@ -217,8 +213,7 @@ def schema() -> int:
     return DONE
 
 
-def _steps(path: Path, options: Options | None, *names: str) -> int:
-    options = options or Options()
+def _steps(path: Path, options: Options, *names: str) -> int:
     experiment, request = options.load_run(path)
     root = options.folder()
     code = run_steps(names, experiment, root, request=request, as_json=options.json_)

@@ -27,7 +27,7 @@ class Answer:
 
 
 @app.command
-def register(experiment: Path, *, champion: str | None = None, options: Options | None = None) -> int:
+def register(experiment: Path, *, champion: str | None = None, options: Options = Options()) -> int:
     """Enter the trained model and its scores in the registry, as a candidate. Needs `evaluate`.
 
     Parameters
@@ -39,7 +39,7 @@ def register(experiment: Path, *, champion: str | None = None, options: Options 
 
 
 @app.command
-def extend_world(experiment: Path, *, night: date | None = None, options: Options | None = None) -> int:
+def extend_world(experiment: Path, *, night: date | None = None, options: Options = Options()) -> int:
     """Let a night pass in the embedded world: its store goes on by nightly.days_per_night.
 
     Parameters
@@ -51,7 +51,7 @@ def extend_world(experiment: Path, *, night: date | None = None, options: Option
 
 
 @app.command
-def plan_nightly(experiment: Path, *, model: str | None = None, options: Options | None = None) -> int:
+def plan_nightly(experiment: Path, *, model: str | None = None, options: Options = Options()) -> int:
     """Choose the model and the initial times of a night: those with data that it has not been scored on.
 
     The result's `experiment` is what the night's `prepare`, `forecast`, `evaluate` and `record-nightly` are given.
@@ -65,14 +65,14 @@ def plan_nightly(experiment: Path, *, model: str | None = None, options: Options
 
 
 @app.command
-def record_nightly(experiment: Path, *, options: Options | None = None) -> int:
+def record_nightly(experiment: Path, *, options: Options = Options()) -> int:
     """Add the scores of a planned night to those of the nights before, and refresh the report. Needs `evaluate`."""
     return _step(experiment, options, "record_nightly")
 
 
 @app.command
 def nightly(
-    experiment: Path, *, night: date | None = None, model: str | None = None, options: Options | None = None
+    experiment: Path, *, night: date | None = None, model: str | None = None, options: Options = Options()
 ) -> int:
     """Do a whole night: let time pass in the embedded world, plan, prepare, forecast, evaluate and record.
 
@@ -85,7 +85,6 @@ def nightly(
     model
         champion (the newest candidate while there is none), latest, or the id of a model. [default: champion]
     """
-    options = options or Options()
     loaded, request = options.load_run(experiment, night=night, model=model)
     root = options.folder()
     results = take(CHAINS["nightly"], loaded, root, request=request)
@@ -95,7 +94,7 @@ def nightly(
 
 
 @app.command
-def plan_retraining(experiment: Path, *, options: Options | None = None) -> int:
+def plan_retraining(experiment: Path, *, options: Options = Options()) -> int:
     """Choose the windows of a challenger, and the fresh initial times on which it will meet the champion.
 
     The result's `experiment` is what the round's other steps are given, and its `champion` is --champion for them.
@@ -104,7 +103,7 @@ def plan_retraining(experiment: Path, *, options: Options | None = None) -> int:
 
 
 @app.command
-def compare_models(experiment: Path, *, champion: str | None = None, options: Options | None = None) -> int:
+def compare_models(experiment: Path, *, champion: str | None = None, options: Options = Options()) -> int:
     """Forecast and score a planned challenger and its champion on the same initial times, and apply the rule.
 
     Parameters
@@ -117,7 +116,7 @@ def compare_models(experiment: Path, *, champion: str | None = None, options: Op
 
 @app.command
 def decide(
-    experiment: Path, *, champion: str | None = None, answer: Answer | None = None, options: Options | None = None
+    experiment: Path, *, champion: str | None = None, answer: Answer = Answer(), options: Options = Options()
 ) -> int:
     """Promote, hold or refuse a compared challenger, as the rule says or (--answer) who was asked.
 
@@ -126,7 +125,7 @@ def decide(
     champion
         The model that `plan-retraining` named.
     """
-    return _step(experiment, options, "decide", champion=champion, **asdict(answer or Answer()))
+    return _step(experiment, options, "decide", champion=champion, **asdict(answer))
 
 
 @app.command
@@ -136,7 +135,7 @@ def rollback(
     to: str | None = None,
     why: str | None = None,
     decided_by: str | None = None,
-    options: Options | None = None,
+    options: Options = Options(),
 ) -> int:
     """Make the former champion of the experiment's name the champion again; as `graphufs models rollback`.
 
@@ -153,13 +152,12 @@ def rollback(
 
 
 @app.command
-def retrain(experiment: Path, *, answer: Answer | None = None, options: Options | None = None) -> int:
+def retrain(experiment: Path, *, answer: Answer = Answer(), options: Options = Options()) -> int:
     """Do a whole round: plan, prepare, normalize, train the challenger, compare it with the champion, and decide.
 
     Where the rule asks a person, it ends before the decision; repeat it with --answer promote or --answer hold.
     """
-    options = options or Options()
-    loaded, request = options.load_run(experiment, **asdict(answer or Answer()))
+    loaded, request = options.load_run(experiment, **asdict(answer))
     root = options.folder()
 
     def asks(result: dict[str, Any]) -> bool:
@@ -171,7 +169,6 @@ def retrain(experiment: Path, *, answer: Answer | None = None, options: Options 
     return exit_code(results, options.json_)
 
 
-def _step(path: Path, options: Options | None, name: str, **asked: Any) -> int:
-    options = options or Options()
+def _step(path: Path, options: Options, name: str, **asked: Any) -> int:
     experiment, request = options.load_run(path, **asked)
     return run_steps([name], experiment, options.folder(), request=request, as_json=options.json_)

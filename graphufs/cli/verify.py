@@ -25,10 +25,7 @@ from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 def verify(experiment: Experiment, root: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
     """Read again an experiment's data, statistics, climatology, checkpoints, forecasts and scores below a root.
 
-    Returns
-    -------
-    tuple
-        By kind how many things were read and their bytes; and a line for each damaged thing, with its path.
+    By kind how many things were read and their bytes; and a line for each damaged thing, with its path.
     """
     found: dict[str, tuple[int, int]] = {}
     damaged: list[str] = []

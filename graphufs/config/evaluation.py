@@ -65,32 +65,19 @@ class Evaluation(Section):
         return ("replay", "era5") if self.truth == "both" else (self.truth,)
 
     @model_validator(mode="after")
-    def _known_derived(self) -> Self:
+    def _consistent(self) -> Self:
+        key = "derived"
         try:
             check_names(self.derived)
+            key = "regions"
+            check_regions(("global", *self.regions), self.convention)
         except UserError as error:
-            raise ValueError(f"derived: {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _era5_is_somewhere(self) -> Self:
+            raise ValueError(f"{key}: {error}") from None
         if self.truth != "replay" and self.era5.url is None:
             raise ValueError(
                 f"truth is {self.truth}, but era5.url does not say where ERA5 is; give a store in WeatherBench2's "
                 "layout, such as gs://weatherbench2/datasets/era5/1959-2022-6h-64x32_equiangular_conservative.zarr"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _known_regions(self) -> Self:
-        try:
-            check_regions(("global", *self.regions), self.convention)
-        except UserError as error:
-            raise ValueError(f"regions: {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _odd_window(self) -> Self:
         if self.climatology_window % 2 == 0:
             raise ValueError(f"climatology_window must be odd, got {self.climatology_window}")
         return self

@@ -153,14 +153,10 @@ class Training(Section):
     """How many of the last are kept. The best and the last of each stage are kept besides."""
 
     @model_validator(mode="after")
-    def _stage_names_differ(self) -> Self:
+    def _consistent(self) -> Self:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, got {names}")
-        return self
-
-    @model_validator(mode="after")
-    def _batch_divides(self) -> Self:
         part = (self.compute.device_batch_size or 1) * (self.compute.devices or 1)
         if self.batch_size % part:
             raise ValueError(

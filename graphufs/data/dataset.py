@@ -36,28 +36,9 @@ class Samples:
 class PreparedData:
     """The frames `prepare` wrote. A snapshot: segments committed after opening are not seen. Safe across threads.
 
-    Attributes
-    ----------
-    channels
-        Sorted by variable, then level from small to large.
-    latitude, longitude
-        float64, degrees, in the source's own order (Replay: latitude descending).
-    parent_latitude
-        The full grid's latitudes if the source decimates one, else `latitude`.
-    time_step
-        Hours between stamps.
-    facts
-        Dimensions and attributes of every variable in the source.
-    mask
-        bool [channel, lat, lon], True where values exist (False: land in an ocean store).
-    static
-        float32 [lat, lon] by name.
-    stamps
-        datetime64[ns], sorted; all committed stamps.
-    valid
-        bool, aligned with `stamps`; False where a field has NaN where it must not.
-    missing
-        datetime64[ns]; stamps asked for that are missing from the source.
+    Channels are sorted by variable, then level from small to large; coordinates are float64 degrees in the source's own
+    order (Replay: latitude descending); the time step is in hours; static fields are float32 [lat, lon]; stamps are
+    datetime64[ns], sorted.
     """
 
     folder: Path
@@ -65,15 +46,19 @@ class PreparedData:
     latitude: np.ndarray
     longitude: np.ndarray
     parent_latitude: np.ndarray
+    """The full grid's latitudes if the source decimates one, else `latitude`."""
     time_step: int
     component: str
     facts: dict[str, VariableFacts]
     provenance: dict[str, object]
     mask: np.ndarray
+    """bool [channel, lat, lon], True where values exist (False: land in an ocean store)."""
     static: dict[str, np.ndarray]
     stamps: np.ndarray
     valid: np.ndarray
+    """bool, aligned with `stamps`; False where a field has NaN where it must not."""
     missing: np.ndarray
+    """Stamps asked for that are missing from the source."""
     invalid: dict[str, list[str]]
     _where: np.ndarray = field(repr=False)
     _segments: tuple[PackedFrames, ...] = field(repr=False)
@@ -151,11 +136,8 @@ class PreparedData:
     def read(self, stamps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Frames at any stamps, datetime64 [n], in any order, repeats allowed; land stays NaN in ocean frames.
 
-        Parameters
-        ----------
-        out
-            A buffer to fill, C-contiguous float32 [n, channel, lat, lon]; filling one again and again is several
-            times faster than a fresh one.
+        `out` is a buffer to fill, C-contiguous float32 [n, channel, lat, lon]; filling one again and again is several
+        times faster than a fresh one.
 
         Raises
         ------

@@ -145,15 +145,9 @@ def _permutation(count: int, key: tuple[int, ...]) -> NDArray[np.int64]:
 class BatchLoader:
     """Reads shuffled batches a few ahead in threads and measures how long the training waited for them.
 
-    Parameters
-    ----------
-    batch_size
-        Samples of one update, over all processes.
-    key
-        Numbers that the order of the samples is drawn from.
-    shard
-        (process, processes): this process reads its equal part of each batch, the parts in the order of the processes.
-        Put together they are the batches of a single process.
+    `batch_size` is that of one update, over all processes; the order of the samples is drawn from the numbers of `key`.
+    `shard` is (process, processes): this process reads its equal part of each batch, the parts in the order of the
+    processes. Put together they are the batches of a single process.
 
     Raises
     ------

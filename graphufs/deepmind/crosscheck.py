@@ -60,19 +60,10 @@ class ChannelDifference:
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """What a crosscheck found.
+    """What a crosscheck found: over so many grid points the largest difference, and that over the largest value.
 
-    Attributes
-    ----------
-    points
-        grid points compared
-    tied
-        grid points left out: they lie on a side of a mesh triangle, and the two graphs take another of the
-        triangles that are equally near, so their outputs differ rightly
-    absolute, relative
-        the largest difference of all, and over the largest value of all
-    channels
-        by output channel
+    `tied` points are left out: they lie on a side of a mesh triangle, and the two graphs take another of the triangles
+    that are equally near, so their outputs differ rightly.
     """
 
     points: int

@@ -42,19 +42,11 @@ Tensors = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of one tensor.
+    """What became of one tensor, by DeepMind's name, and why, or of which channels.
 
-    Attributes
-    ----------
-    tensor
-        DeepMind's name of it
-    how
-        `kept` as it is, `permuted` (the source's rows or columns in another order, or a choice of them), `in part`
-        (some rows or columns are the source's, the others new), `new`, or `left out` (only the source has it)
-    shape
-        here; of a tensor that is left out, the source's
-    why
-        the reason, or which channels
+    `kept` as it is, `permuted` (the source's rows or columns in another order, or a choice of them), `in part` (some
+    rows or columns are the source's, the others new), `new`, or `left out` (only the source has it: then the shape is
+    the source's).
     """
 
     tensor: str

@@ -15,19 +15,7 @@ from graphufs.data.dataset import PreparedData
 
 @dataclass(frozen=True)
 class Domain:
-    """Where an emulator's fields live.
-
-    Attributes
-    ----------
-    latitude, longitude
-        float64 degrees, in the source's order
-    parent_latitude
-        latitudes of the full grid that `latitude` was taken from, or `latitude` itself
-    mask
-        bool [channel, lat, lon], False where a channel never has a value (land, for the ocean)
-    static
-        float32 [lat, lon] by variable
-    """
+    """Where an emulator's fields live: parts of `PreparedData`, of the same names, orders and shapes."""
 
     latitude: NDArray[np.float64]
     longitude: NDArray[np.float64]

@@ -29,7 +29,6 @@ from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, BatchLoader, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
-from graphufs.emulator.forecast_dataset import template
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
 from graphufs.graph.build import build_graph
@@ -38,11 +37,12 @@ from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.normalization.statistics import Statistics
-from graphufs.normalization.transforms import apply, statistics_names, undo
+from graphufs.normalization.transforms import apply, inverse, statistics_names
 from graphufs.storage.paths import Paths
-from graphufs.vocabulary.variables import weatherbench_name, weatherbench_scale
+from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
 
 STATISTICS = ("mean", "std", "diffs_std")
+LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
 
 Fields = dict[str, Any]
 """Arrays [batch, time, level, lat, lon] by variable, where an axis of length 1 stands for all."""
@@ -53,22 +53,15 @@ REMAT_BLOCKS = {"auto": None, "nothing": False, "steps": False, "blocks": True, 
 
 @dataclass(frozen=True)
 class ReplayEmulator:
-    """An emulator of UFS Replay: its experiment, its domain, and the parameters of its network.
-
-    Attributes
-    ----------
-    statistics
-        what scales inputs and outputs, of transformed fields where data.transforms names the variable; None
-        until `load_normalization`
-    root
-        the folder its experiment works in; None for one from a checkpoint
-    """
+    """An emulator of UFS Replay: its experiment, its domain, and the parameters of its network."""
 
     experiment: Experiment
     domain: Domain
     network: GraphCast
     statistics: Statistics | None = None
+    """Of transformed fields where data.transforms names the variable; None until `load_normalization`."""
     root: Path | None = None
+    """The folder its experiment works in; None for one from a checkpoint."""
 
     @classmethod
     def from_yaml(
@@ -226,7 +219,8 @@ class ReplayEmulator:
         def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
             inputs, targets, forcings = self.fields(batch)
             steps = next(iter(targets.values())).shape[1]
-            return undo(self.experiment.data.transforms, rollout(network, stepper, inputs, forcings, steps=steps))
+            predictions = rollout(network, stepper, inputs, forcings, steps=steps)
+            return apply(self.experiment.data.transforms, predictions, inverse)
 
         return jit(predict)
 
@@ -246,12 +240,34 @@ class ReplayEmulator:
         return dataset
 
     def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int) -> xr.Dataset:
-        """The empty dataset of forecasts from initial times [time], with coordinates and attributes."""
-        leads = np.arange(1, steps + 1) * np.timedelta64(self.experiment.data.time_step, "h")
-        levels = {name: self.domain.levels(name) for name in self.experiment.data.targets}
-        source = self.experiment.data.source
-        attributes = {"experiment": self.experiment.name, "source": source.url}
-        return template(initial_times, leads, self.domain.latitude, self.domain.longitude, levels, attributes)
+        """The empty dataset, in WeatherBench2's layout, of forecasts from initial times [time]."""
+        data, grid = self.experiment.data, (self.domain.latitude, self.domain.longitude)
+        levels = {name: self.domain.levels(name) for name in data.targets}
+        pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
+        leads = np.arange(1, steps + 1) * np.timedelta64(data.time_step, "h")
+        coordinates: dict[str, Any] = {
+            "time": initial_times.astype("datetime64[ns]"),
+            "prediction_timedelta": leads.astype("timedelta64[ns]"),
+            "latitude": ("latitude", grid[0], {"units": "degrees_north"}),
+            "longitude": ("longitude", grid[1], {"units": "degrees_east"}),
+        }
+        if pairs:
+            wanted = np.array([wanted for wanted, _ in pairs])
+            whole = wanted.astype(np.int64)  # as WeatherBench2 has them, where nothing is lost
+            coordinates["level"] = ("level", whole if (whole == wanted).all() else wanted, {"units": "hPa"})
+            coordinates["native_level"] = ("level", np.array([native for _, native in pairs]), {"units": "hPa"})
+        attributes = {"layout": LAYOUT_SOURCE, "experiment": self.experiment.name, "source": data.source.url}
+        dataset = xr.Dataset(coords=coordinates, attrs=attributes)
+        for variable, of_variable in levels.items():
+            known = BY_REPLAY.get(variable)
+            level = (len(of_variable),) if of_variable else ()
+            dims = ("time", "prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")
+            shape = (len(initial_times), steps, *level, len(grid[0]), len(grid[1]))
+            notes = {"long_name": known.long_name, "units": known.units} if known else {"long_name": variable}
+            if level:
+                notes["vertical"] = "native model layers"
+            dataset[weatherbench_name(variable)] = (dims, np.broadcast_to(np.float32(np.nan), shape), notes)
+        return dataset
 
     def _normalized(self) -> Statistics:
         if self.statistics is None:

@@ -43,21 +43,11 @@ def scan_steps(
 ) -> Any:
     """Step by step, keep what `observe` returns, stacked along a new first axis.
 
-    Parameters
-    ----------
-    inputs
-        canonical arrays, `input_frames` times each, static ones once
-    forcings
-        canonical arrays at the target times, [batch, steps, ...]
-    extra
-        a pytree of arrays [batch, steps, ...] of which `observe` gets [batch, 1, ...] at each step
-    steps
-        how many; needed only where there are no forcings
-    edges
-        `network.embed_edges(stepper.graph)` where already known
-    remat
-        recompute each step when differentiated, so that memory does not grow with the steps' activations.
-        None: so; on a CPU it is faster too (193 against 267 ms for four steps of the demo)
+    Inputs are canonical arrays, `input_frames` times each, static ones once; forcings those at the target times,
+    [batch, steps, ...]; `extra` is a pytree of arrays [batch, steps, ...] of which `observe` gets [batch, 1, ...] at
+    each step. `steps` is needed only where there are no forcings; `edges` are `network.embed_edges(stepper.graph)`
+    where already known. `remat`: recompute each step when differentiated, so that memory does not grow with the steps'
+    activations. None: so; on a CPU it is faster too (193 against 267 ms for four steps of the demo).
 
     Raises
     ------

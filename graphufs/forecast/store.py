@@ -17,7 +17,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -26,17 +25,14 @@ from numpy.typing import NDArray
 
 from graphufs.storage.atomic import fsync, new_folder
 from graphufs.storage.lock import locked
+from graphufs.storage.zarr_io import time_encoding
 
 
 class ForecastWriter:
     """Writes a forecast store in blocks of initial times; after a kill it goes on with the missing blocks.
 
-    Parameters
-    ----------
-    path
-        the finished store's place.
-    key
-        of what fixes the content besides the path: stores of other initial times or blocks never meet in one folder.
+    `key` stands for what fixes the content besides the finished store's path: stores of other initial times or blocks
+    never meet in one folder.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -107,13 +103,9 @@ def sweep(path: Path) -> None:
 
 
 def _create(path: Path, dataset: xr.Dataset) -> None:
-    encoding: dict[str, dict[str, Any]] = {
-        str(name): {"chunks": (1, *variable.shape[1:]), "_FillValue": np.nan}
-        for name, variable in dataset.data_vars.items()
-    }
-    encoding["time"] = {"units": "hours since 1970-01-01", "dtype": "int64"}
-    # xarray adds the attribute dtype: timedelta64[ns], without which readers take the numbers for plain integers.
-    encoding["prediction_timedelta"] = {"units": "hours", "dtype": "int64"}
+    encoding = time_encoding(dataset)
+    for name, variable in dataset.data_vars.items():
+        encoding[str(name)] = {"chunks": (1, *variable.shape[1:]), "_FillValue": np.nan}
     # Only the variables are lazy, and so left unwritten by compute=False; coordinates are written now.
     lazy = dataset.assign({name: variable.chunk({"time": 1}) for name, variable in dataset.data_vars.items()})
     lazy.to_zarr(path, mode="w", zarr_format=2, consolidated=True, compute=False, encoding=encoding)

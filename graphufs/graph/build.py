@@ -22,14 +22,9 @@ Connections = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Directed edges.
+    """Directed edges: the numbers of the nodes, int32 [edge], and features, float32 [edge, 4].
 
-    Attributes
-    ----------
-    senders, receivers
-        int32 [edge], node numbers
-    features
-        float32 [edge, 4], the sender's scaled distance and position as seen from the receiver
+    These are the sender's scaled distance and position as seen from the receiver.
     """
 
     senders: np.ndarray
@@ -42,30 +37,18 @@ class Edges:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes and edges of GraphCast on one grid.
-
-    Attributes
-    ----------
-    grid_shape
-        (latitudes, longitudes); grid node = latitude index * longitudes + longitude index
-    grid_features
-        float32 [grid, 3]
-    mesh_features
-        float32 [mesh, 3]
-    grid2mesh
-        by grid node, then mesh node
-    mesh
-        the multimesh, coarsest level first
-    mesh2grid
-        three a grid node, by grid node
-    """
+    """Nodes and edges of GraphCast on one grid; features of nodes are float32 [node, 3]."""
 
     grid_shape: tuple[int, int]
+    """(latitudes, longitudes); grid node = latitude index * longitudes + longitude index."""
     grid_features: np.ndarray
     mesh_features: np.ndarray
     grid2mesh: Edges
+    """By grid node, then mesh node."""
     mesh: Edges
+    """The multimesh, coarsest level first."""
     mesh2grid: Edges
+    """Three a grid node, by grid node."""
 
 
 def build_graph(
@@ -78,14 +61,9 @@ def build_graph(
 ) -> Graph:
     """Build the graph of a latitude-longitude grid, whose coordinates are 1-D, in degrees, in the data's order.
 
-    Parameters
-    ----------
-    mesh_size
-        refinements of the icosahedron
-    radius_fraction
-        radius of the grid2mesh edges over the finest mesh's longest edge
-    mesh2grid_normalization
-        scale of the mesh2grid edge features; None takes their longest edge
+    `mesh_size` counts refinements of the icosahedron; `radius_fraction` is the radius of the grid2mesh edges over the
+    finest mesh's longest edge, `mesh2grid_normalization` the scale of the mesh2grid edge features (None: their longest
+    edge).
 
     Raises
     ------
@@ -122,12 +100,7 @@ def assemble_graph(
 ) -> Graph:
     """Compute the structural features of nodes and of given edges, (senders, receivers) int32 each.
 
-    Parameters
-    ----------
-    latitude, longitude
-        degrees, 1-D
-    vertices
-        float32 [mesh, 3], of the finest mesh
+    The grid's coordinates are 1-D, in degrees; vertices, float32 [mesh, 3], those of the finest mesh.
     """
     grid_phi, grid_theta = features.spherical(*features.grid_points(latitude, longitude))
     mesh_phi, mesh_theta = features.spherical(*features.vertex_coordinates(vertices))

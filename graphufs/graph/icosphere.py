@@ -19,14 +19,9 @@ _ICOSAHEDRON_FACES = (
 
 @dataclass(frozen=True)
 class TriangularMesh:
-    """A mesh of triangles on the unit sphere.
+    """A mesh of triangles on the unit sphere: vertices float32 [vertex, 3], and faces int32 [face, 3].
 
-    Attributes
-    ----------
-    vertices
-        float32 [vertex, 3]
-    faces
-        int32 [face, 3], counter-clockwise as seen from outside
+    Seen from outside, faces are counter-clockwise.
     """
 
     vertices: np.ndarray

@@ -118,13 +118,9 @@ def quadrature_weights(latitude: np.ndarray, parent_latitude: np.ndarray | None 
       the poles weighs its own rows only.
     - Every n-th row of a finer grid: the weights its rows have in that grid.
 
-    Parameters
-    ----------
-    latitude
-        [lat], degrees, ascending or descending
-    parent_latitude
-        the latitudes of the finer grid that `latitude` was picked from, or `latitude` itself. Each row
-        then stands for the finer grid's row, as the picked ones do not lie symmetrically about the equator
+    Latitudes are in degrees, ascending or descending; `parent_latitude` has those of the finer grid that `latitude` was
+    picked from, or `latitude` itself. Each row then stands for the finer grid's row, as the picked ones do not lie
+    symmetrically about the equator.
 
     Raises
     ------

@@ -31,36 +31,23 @@ class EdgeArrays(eqx.Module):
 class GraphArrays(eqx.Module):
     """A Graph's arrays on the device. They are data, not parameters: pass them to jitted functions as an argument.
 
-    Attributes
-    ----------
-    grid_features
-        [block, point, 3]
-    mesh_features
-        [mesh, 3]
-    grid2mesh
-        [block, edge]; senders count within their block, receivers ascend and are the number of mesh nodes
-        (one past the last) where a block is padded to the length of the others
-    mesh
-        [edge], receivers ascend
-    mesh2grid_senders
-        [block, 3, point]
-    mesh2grid_features
-        [block, 3, point, 4]
-    grid2mesh_degrees, mesh_degrees
-        float32 [mesh], how many edges end at each mesh node
-    fills_cache
-        whether the activations of one sample fill a CPU's cache, so that samples had better follow each other
+    Features of the grid are [block, point, 3], of the mesh [mesh, 3]; mesh2grid has senders [block, 3, point] and
+    features [block, 3, point, 4]; degrees, float32 [mesh], are how many edges end at each mesh node.
     """
 
     grid_features: jax.Array
     mesh_features: jax.Array
     grid2mesh: EdgeArrays
+    """[block, edge]; senders count within their block, receivers ascend and are the number of mesh nodes (one past the
+    last) where a block is padded to the length of the others."""
     mesh: EdgeArrays
+    """[edge], receivers ascend."""
     mesh2grid_senders: jax.Array
     mesh2grid_features: jax.Array
     grid2mesh_degrees: jax.Array
     mesh_degrees: jax.Array
     fills_cache: bool = eqx.field(static=True)
+    """Whether the activations of one sample fill a CPU's cache, so that samples had better follow each other."""
 
     @staticmethod
     def from_graph(graph: Graph, *, latent_size: int, blocks: int | None = None) -> GraphArrays:

@@ -29,15 +29,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class ChannelMap:
-    """The order of channels.
-
-    Attributes
-    ----------
-    inputs, forcings
-        the network's input channels, inputs first
-    outputs
-        its output channels, each at time index 0
-    """
+    """The order of a network's channels: its inputs, then forcings; and its outputs, each at time index 0."""
 
     inputs: tuple[Slot, ...]
     forcings: tuple[Slot, ...]

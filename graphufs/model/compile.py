@@ -18,10 +18,7 @@ COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 def jit(function: Callable[..., Any], *, deterministic: bool = False, **options: Any) -> Any:
     """jax.jit(function, **options) with COMPILER_OPTIONS; only for the outermost function.
 
-    Parameters
-    ----------
-    deterministic
-        on a GPU, only operations that give the same bits each time; a CPU's always do
+    `deterministic`: on a GPU, only operations that give the same bits each time; a CPU's always do.
     """
     extra = {"xla_gpu_deterministic_ops": True} if deterministic else {}
     return jax.jit(function, compiler_options=COMPILER_OPTIONS | extra, **options)

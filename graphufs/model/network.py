@@ -69,27 +69,18 @@ class Decoder(eqx.Module):
 
 
 class EdgeEmbeddings(eqx.Module):
-    """All that depends on the parameters and the graph only.
-
-    Attributes
-    ----------
-    grid
-        [block, point, L], the grid features' share of the grid embedding's first layer
-    mesh_nodes
-        [mesh, L], embedded mesh nodes
-    grid2mesh
-        [block, edge, L], the edges' and receivers' share of the messages' first layer, and its bias
-    mesh
-        [edge, L], embedded edges without the offset of their normalization
-    mesh2grid
-        [block, 3 * point, L], the edges' share of the messages' first layer, but for the same offset
-    """
+    """All that depends on the parameters and the graph only."""
 
     grid: jax.Array
+    """[block, point, L], the grid features' share of the grid embedding's first layer."""
     mesh_nodes: jax.Array
+    """[mesh, L], embedded mesh nodes."""
     grid2mesh: jax.Array
+    """[block, edge, L], the edges' and receivers' share of the messages' first layer, and its bias."""
     mesh: jax.Array
+    """[edge, L], embedded edges without the offset of their normalization."""
     mesh2grid: jax.Array
+    """[block, 3 * point, L], the edges' share of the messages' first layer, but for the same offset."""
 
 
 class GraphCast(eqx.Module):
@@ -200,16 +191,11 @@ class GraphCast(eqx.Module):
     ) -> jax.Array:
         """Apply the network: y [batch, grid, outputs], normalised, as precise as x.
 
-        Parameters
-        ----------
-        x
-            [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
-            Sums of messages and what layer normalization computes are float32 inside in any case
-        edges
-            `embed_edges(graph, x.dtype)` where already known
-        remat
-            compute activations again when differentiated instead of keeping them: those of each block of grid
-            points, and those of each message step on the mesh. None: those of blocks, where there are several
+        x is [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
+        Sums of messages and what layer normalization computes are float32 inside in any case. `edges` are
+        `embed_edges(graph, x.dtype)` where already known. With `remat`, activations are computed again when
+        differentiated instead of kept: those of each block of grid points, and those of each message step on the mesh.
+        None: those of blocks, where there are several.
         """
         edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]

@@ -38,21 +38,7 @@ class Stepper(eqx.Module):
     last input + d y, any other target as m + s y, with y the network's output. A variable without a statistic is
     taken as it is. (GraphCast's InputsAndResiduals.)
 
-    Attributes
-    ----------
-    grid_shape
-        (latitudes, longitudes)
-    mean, std, diffs_std
-        float32 [level] by variable
-    masks
-        bool [level, lat, lon] by variable, False where the variable never exists (an ocean variable on land).
-        There inputs are 0 after normalisation and predictions keep what the last input holds (NaN), or are NaN.
-        A NaN anywhere else is bad data and spreads, so that it is noticed.
-    precision
-        of the network's activations. Parameters, statistics, normalised inputs and outputs, what is added to
-        the last input, and the loss are float32 always; so are the gradients
-    remat_blocks
-        whether a block's activations are computed again for the gradient, see GraphCast's call
+    The grid's shape is (latitudes, longitudes); statistics are float32 [level] by variable.
     """
 
     channels: ChannelMap = eqx.field(static=True)
@@ -62,8 +48,14 @@ class Stepper(eqx.Module):
     std: dict[str, jax.Array]
     diffs_std: dict[str, jax.Array]
     masks: dict[str, jax.Array]
+    """Bool [level, lat, lon] by variable, False where the variable never exists (an ocean variable on land). There
+    inputs are 0 after normalisation and predictions keep what the last input holds (NaN), or are NaN. A NaN anywhere
+    else is bad data and spreads, so that it is noticed."""
     precision: Literal["float32", "bfloat16"] = eqx.field(static=True, default="float32")
+    """Of the network's activations. Parameters, statistics, normalised inputs and outputs, what is added to the last
+    input, and the loss are float32 always; so are the gradients."""
     remat_blocks: bool | None = eqx.field(static=True, default=None)
+    """Whether a block's activations are computed again for the gradient, see GraphCast's call."""
 
     @staticmethod
     def build(

@@ -53,8 +53,8 @@ def run(
     new = [time for time in available if time not in scored]
     planned = new[: experiment.nightly.at_most]
     newest = max([*available, *scored], default=None)
-    holes = {format_time(time): why for time, why in lacking.items() if newest is not None and time < newest}
-    place.note_holes(holes)
+    holes = {time: why for time, why in lacking.items() if newest is not None and time < newest}
+    place.note_holes({format_time(time): why for time, why in holes.items()})
     return _result(
         model,
         _message(own, times, available, planned, len(new)),
@@ -62,12 +62,8 @@ def run(
         initial_times=[format_time(time) for time in planned],
         scored=len(scored),
         remaining=len(new) - len(planned),
-        holes=[{"initial_time": time, "why": why} for time, why in holes.items() if _parsed(time) not in scored],
+        holes=[{"initial_time": format_time(time), "why": why} for time, why in holes.items() if time not in scored],
     )
-
-
-def _parsed(time: str) -> datetime:
-    return datetime.fromisoformat(time)
 
 
 def _message(

@@ -74,15 +74,9 @@ def _add_differences(
 class Accumulator:
     """Moments of the channels of a stream of frames, and of their differences.
 
-    Parameters
-    ----------
-    area
-        float64 [lat], weight of each row; ones to count grid points.
-    layer
-        int64 [channel], for each channel the channel that holds the thickness of its layer [m, either sign], or -1 to
-        weight by area alone.
-    transforms
-        Of which channels, before they are added up. Thickness is taken as it is in the frame.
+    `area`, float64 [lat], weighs each row, ones count grid points; `layer`, int64 [channel], has for each channel the
+    one that holds the thickness of its layer [m, either sign], or -1 to weight by area alone. Channels with a transform
+    are transformed before they are added up; thickness is taken as it is in the frame.
     """
 
     def __init__(self, area: np.ndarray, layer: np.ndarray, transforms: Sequence[tuple[slice, Transform]] = ()) -> None:

@@ -27,11 +27,6 @@ class Moments:
     """Weighted sum of squared deviations from the mean."""
 
     @classmethod
-    def empty(cls, levels: int) -> Self:
-        """Nothing seen yet: what every sum starts from."""
-        return cls(*(np.zeros(levels) for _ in range(4)))
-
-    @classmethod
     def from_shifted_sums(
         cls, weight: np.ndarray, first: np.ndarray, second: np.ndarray, reference: np.ndarray
     ) -> Self:
@@ -82,11 +77,6 @@ class FieldMoments:
 
     values: Moments
     differences: Moments
-
-    @classmethod
-    def empty(cls, levels: int) -> Self:
-        """Nothing seen yet."""
-        return cls(Moments.empty(levels), Moments.empty(levels))
 
     def merge(self, other: FieldMoments) -> FieldMoments:
         """Both parts together."""

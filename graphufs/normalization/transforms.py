@@ -10,7 +10,7 @@ and scores are in physical units. Values below the floor come back as the floor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from graphufs.config.data import Transform
@@ -33,18 +33,11 @@ def inverse(transform: Transform, values: Values) -> Values:
     return physical
 
 
-def apply(transforms: Transforms, fields: Mapping[str, Values]) -> dict[str, Values]:
-    """`forward` of those fields that have a transform; the others as they are."""
-    return {
-        name: forward(transforms[name], values) if name in transforms else values for name, values in fields.items()
-    }
-
-
-def undo(transforms: Transforms, fields: Mapping[str, Values]) -> dict[str, Values]:
-    """`inverse` of those fields that have a transform; the others as they are."""
-    return {
-        name: inverse(transforms[name], values) if name in transforms else values for name, values in fields.items()
-    }
+def apply(
+    transforms: Transforms, fields: Mapping[str, Values], way: Callable[[Transform, Values], Values] = forward
+) -> dict[str, Values]:
+    """`forward` or `inverse` of those fields that have a transform; the others as they are."""
+    return {name: way(transforms[name], values) if name in transforms else values for name, values in fields.items()}
 
 
 def statistics_names(transforms: Transforms, names: Iterable[str]) -> dict[str, str]:

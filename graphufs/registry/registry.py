@@ -29,48 +29,35 @@ Role = Literal["candidate", "champion", "retired"]
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A trained model.
-
-    Attributes
-    ----------
-    id
-        `<experiment>-<run hash>-<update>`: the same for the same training and checkpoint.
-    experiment_name
-        Models of one name follow each other as champions.
-    experiment
-        The experiment it was trained with as YAML, every default written out; options of storage, which may hold keys,
-        are left out.
-    run, run_folder, checkpoint, update
-        The hash of the training, its folder relative to the root, the checkpoint's name there, and after how many
-        updates it was written.
-    periods
-        By use (training, validation, normalization, climatology), as `start..end`.
-    provenance
-        Code and package versions the checkpoint was made with.
-    parent
-        The id of the model it was trained on from, if any.
-    scores
-        A small table of its evaluation, see graphufs.registry.register.
-    cost
-        What its training used, where that is known: segments, gpu_hours, queue_wait [s], elapsed [s], energy [kWh].
-    registered, number
-        When, UTC, and the event that did it: later models have larger numbers.
-    """
+    """A trained model."""
 
     id: str
+    """`<experiment>-<run hash>-<update>`: the same for the same training and checkpoint."""
     experiment_name: str
+    """Models of one name follow each other as champions."""
     experiment: str
+    """The experiment it was trained with as YAML, every default written out; options of storage, which may hold keys,
+    are left out."""
     run: str
+    """The hash of the training."""
     run_folder: str
+    """Relative to the root; in it is the checkpoint, written after so many updates."""
     checkpoint: str
     update: int
     periods: Mapping[str, str]
+    """By use (training, validation, normalization, climatology), as `start..end`."""
     provenance: Mapping[str, Any]
+    """Code and package versions the checkpoint was made with."""
     parent: str | None = None
+    """The id of the model it was trained on from, if any."""
     scores: Mapping[str, Any] = field(default_factory=dict)
+    """A small table of its evaluation, see graphufs.registry.register."""
     cost: Mapping[str, Any] = field(default_factory=dict)
+    """What its training used, where that is known: segments, gpu_hours, queue_wait [s], elapsed [s], energy [kWh]."""
     registered: str = ""
+    """When, UTC."""
     number: int = 0
+    """The event that did it: later models have larger numbers."""
     role: Role = "candidate"
 
     def to_json(self) -> dict[str, Any]:
@@ -237,17 +224,12 @@ def register(root: Path, model: RegisteredModel, by: str) -> tuple[RegisteredMod
         known = fold(past).get(model.id)
         if known is None:
             return RegistryEvent("registered", model.id, by, "trained and evaluated", model.to_json())
-        if _plain(known.scores) == _plain(model.scores):
+        if known.scores == json.loads(json.dumps(model.scores)):  # as they come back from the history
             return None
         return RegistryEvent("scored", model.id, by, "evaluated otherwise", {"scores": model.scores})
 
     event = append(root, decide)
     return get(root, model.id), event is not None
-
-
-def _plain(content: Any) -> Any:
-    """Content as it comes back from JSON."""
-    return json.loads(json.dumps(content))
 
 
 def _find(known: Mapping[str, RegisteredModel], wanted: str) -> RegisteredModel:

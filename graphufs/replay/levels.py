@@ -35,14 +35,8 @@ def match_levels(
 ) -> np.ndarray:
     """Indices into `available` of the levels that stand for the wanted ones, int64 [len(wanted)], in their order.
 
-    Parameters
-    ----------
-    available
-        [level], the store's own levels (hPa, or depth in m), any order and float type, as the wanted ones.
-    match
-        `nearest` takes the closest within a tenth of the wanted value; `exact` the same level only (see `same_level`).
-    where
-        What holds the levels, for the message.
+    Both are [level] in hPa, or depths in m, in any order and float type. `nearest` takes the closest within a tenth of
+    the wanted value; `exact` the same level only (see `same_level`). `where` tells messages what holds the levels.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from graphufs.replay.pressure_levels import Layers, replay_layers, sigma_layers,
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import new_folder
-from graphufs.storage.zarr_io import level_coordinate
+from graphufs.storage.zarr_io import level_coordinate, time_encoding
 from graphufs.vocabulary.variables import BY_WEATHERBENCH, check_variables, replay_name, weatherbench_scale
 
 SURFACE_PRESSURE = "pressfc"
@@ -107,8 +107,7 @@ def _create(
         dataset = dataset.assign_coords(level=("level", level_coordinate(levels), vertical))
     if LAND in store.names:
         dataset["land_sea_mask"] = (tuple(place), (store.read(LAND) == 1).astype(np.float32))
-    encoding = {"time": {"units": "hours since 1970-01-01", "dtype": "int64"}}
-    dataset.to_zarr(path, zarr_format=2, consolidated=False, encoding=encoding)
+    dataset.to_zarr(path, zarr_format=2, consolidated=False, encoding=time_encoding(dataset))
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     sizes = {"time": len(stamps), "level": len(levels), **{dim: len(values) for dim, values in place.items()}}
     for name in names:

@@ -23,13 +23,9 @@ REFERENCE = 1000.0
 
 @dataclass(frozen=True)
 class Layers:
-    """A vertical coordinate.
+    """A vertical coordinate: a and b of the interfaces, from the top down, [layer + 1]; `a` in hPa.
 
-    Attributes
-    ----------
-    a, b
-        Of the interfaces, from the top down, [layer + 1]; `a` in hPa. Or, where `b` has one element a layer, the
-        layers' own, between which nothing is averaged.
+    Or, without `interfaces`, the layers' own, [layer], between which nothing is averaged.
     """
 
     a: np.ndarray

@@ -198,7 +198,7 @@ def _training(log: TrainingLog) -> str:
 
 def _provenance(content: Content) -> list[tuple[str, str]]:
     experiment, attributes = content.experiment, content.scores.dataset.attrs
-    data = experiment.data
+    data, times = experiment.data, content.scores.initial_times
     made = attributes["provenance"]
     levels = ", ".join(f"{wanted} → {native:.6g}" for wanted, native in attributes["native_levels"].items() if native)
     return [
@@ -219,7 +219,11 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
             f"{_words(attributes['climatology_period'])}, {attributes['climatology_frames']} frames, explicit with a "
             f"triangular window of {attributes['climatology_window_days']} days",
         ),
-        ("Initial times", _initial_times(content)),
+        (
+            "Initial times",
+            f"{len(times)}, every {experiment.forecast.every} h from {_minute(times[0])} to {_minute(times[-1])}; "
+            f"{attributes['independent_initial_times']} of them outside training and validation",
+        ),
         ("Grid", str(attributes["grid"])),
         ("Vertical", str(attributes["vertical"]) + (f" ({attributes['level_units']}: {levels})" if levels else "")),
         ("Metrics", f"{attributes['convention']} conventions, area-weighted over the globe"),
@@ -228,14 +232,6 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Scored", f"{made['created']}, code {made.get('commit') or 'outside a checkout'}, Python {made['python']}"),
         ("Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())),
     ]
-
-
-def _initial_times(content: Content) -> str:
-    times = content.scores.initial_times
-    return (
-        f"{len(times)}, every {content.experiment.forecast.every} h from {_minute(times[0])} to {_minute(times[-1])}; "
-        f"{content.scores.dataset.attrs['independent_initial_times']} of them outside training and validation"
-    )
 
 
 def _words(period: Period | str) -> str:

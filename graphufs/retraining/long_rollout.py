@@ -10,14 +10,9 @@ from graphufs.weatherbench.scoring.spectra import zonal_energy_spectrum
 
 
 def instabilities(rollout: xr.Dataset, climatology: xr.Dataset, rule: Stability) -> list[str]:
-    """What is wrong with a rollout, in words; empty if nothing is.
+    """What is wrong with a rollout in WeatherBench2's layout, in words; empty if nothing is.
 
-    Parameters
-    ----------
-    rollout
-        Forecasts in WeatherBench2's layout, one initial time or more.
-    climatology
-        Of the same variables, in the same units.
+    The climatology is of the same variables, in the same units.
     """
     found = []
     latitude = rollout["latitude"].values

@@ -54,10 +54,7 @@ def replace_file(path: Path, *, alone: bool = False) -> Iterator[Path]:
 def create_json(path: Path, content: Any) -> bool:
     """Write JSON to a new file atomically; of several writers one alone succeeds.
 
-    Returns
-    -------
-    bool
-        False if the file was there already; it is then as it was.
+    False if the file was there already; it is then as it was.
     """
     with _temporary_file(path, f".{uuid4().hex}") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

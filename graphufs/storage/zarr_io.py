@@ -16,6 +16,7 @@ from graphufs.storage.atomic import new_folder
 LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
 """How leads and other durations are stored. xarray adds the attribute dtype="timedelta64[ns]", without which newer
 versions read plain integers."""
+TIME_ENCODING = {"units": "hours since 1970-01-01", "dtype": "int64"}
 
 
 def is_remote(address: Path | str) -> bool:
@@ -70,17 +71,20 @@ def write_zarr(
     """
     with new_folder(path) as temporary:
         for group, dataset in groups.items():
-            encoding: dict[str, dict[str, Any]] = {}
+            encoding = time_encoding(dataset)
             for name, array in dataset.variables.items():
                 wanted = (chunks or {}).get(str(name), {})
-                encoding[str(name)] = {"chunks": tuple(wanted.get(str(d), n) for d, n in array.sizes.items())}
-                if array.dtype.kind == "m":
-                    encoding[str(name)] |= LEAD_ENCODING
-                elif array.dtype.kind == "M":
-                    encoding[str(name)] |= {"units": "hours since 1970-01-01", "dtype": "int64"}
+                lengths = tuple(wanted.get(str(d), n) for d, n in array.sizes.items())
+                encoding.setdefault(str(name), {})["chunks"] = lengths
             dataset.drop_encoding().to_zarr(
                 temporary, group=group, mode="a", zarr_format=2, consolidated=True, encoding=encoding
             )
+
+
+def time_encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """How the times and durations of a dataset are stored, by variable."""
+    kinds = {"m": LEAD_ENCODING, "M": TIME_ENCODING}
+    return {str(n): dict(kinds[a.dtype.kind]) for n, a in dataset.variables.items() if a.dtype.kind in kinds}
 
 
 def level_coordinate(levels: np.ndarray) -> np.ndarray:

@@ -33,42 +33,28 @@ from graphufs.train.loss_weights import level_weights
 
 
 class LossDiagnostics(NamedTuple):
-    """What the loss is made of, for a sample [batch, ...] or the mean of a batch.
-
-    Attributes
-    ----------
-    by_variable
-        l_v by target, before the weight of the variable
-    by_level
-        e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the
-        normalised target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target
-        that is not an input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it
-    """
+    """What the loss is made of, for a sample [batch, ...] or the mean of a batch."""
 
     by_variable: dict[str, jax.Array]
+    """l_v by target, before the weight of the variable."""
     by_level: dict[str, jax.Array]
+    """e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the normalised
+    target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target that is not an
+    input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it."""
 
 
 class LossWeights(eqx.Module):
-    """How much each error counts.
-
-    Attributes
-    ----------
-    areas
-        float32 [1, lat, 1] (or [level, lat, lon] where masked) by target: each point's share of the area; at each
-        level they sum, over all points, to 1
-    levels
-        c_vk by target, float32 [level]
-    variables
-        W_v by target
-    masks
-        bool [level, lat, lon] by target, False where there is nothing to score
-    """
+    """How much each error counts, by target."""
 
     areas: dict[str, jax.Array]
+    """float32 [1, lat, 1] (or [level, lat, lon] where masked): each point's share of the area; at each level they sum,
+    over all points, to 1."""
     levels: dict[str, jax.Array]
+    """c_vk, float32 [level]."""
     variables: dict[str, jax.Array]
+    """W_v."""
     masks: dict[str, jax.Array]
+    """bool [level, lat, lon], False where there is nothing to score."""
 
     @staticmethod
     def build(
@@ -83,25 +69,14 @@ class LossWeights(eqx.Module):
         weigh_latitudes: bool = True,
         masks: Mapping[str, np.ndarray] | None = None,
     ) -> LossWeights:
-        """Make the weights.
+        """Make the weights for a grid in degrees; for `parent_latitude` see `quadrature_weights`.
 
-        Parameters
-        ----------
-        latitude, longitude
-            degrees
-        levels
-            pressures by variable, whose levels then weigh proportionally; others have equal weights at theirs
-        variable_weights
-            by target; the others count 1
-        channel_weights
-            factors [level] by target, in the order of its levels, on top of the weights of levels and
-            variables; the others have 1. Nothing is normalised again: a factor of 2 doubles this channel's part of the
-            loss and leaves all other parts as they are
-        parent_latitude
-            see `latitude_weights`
-        masks
-            bool [level, lat, lon] by variable, False where it never exists: weight zero. The others' weights at a
-            level still have mean 1, so that a variable does not count less for existing in few places.
+        `levels` are pressures by variable, whose levels then weigh proportionally; others have equal weights at theirs.
+        Where `variable_weights` name no target it counts 1. `channel_weights` are factors [level] by target, in the
+        order of its levels, on top of these; the others have 1. Nothing is normalised again: a factor of 2 doubles this
+        channel's part of the loss and leaves all other parts as they are. `masks` are bool [level, lat, lon] by
+        variable, False where it never exists: weight zero. The others' weights at a level still have mean 1, so that a
+        variable does not count less for existing in few places.
 
         Raises
         ------
@@ -239,12 +214,9 @@ def batch_loss_and_grads(
 ) -> tuple[tuple[jax.Array, LossDiagnostics], GraphCast]:
     """((loss, diagnostics), gradients): means over the batch's samples; the loss is a scalar.
 
-    Parameters
-    ----------
-    device_batch_size
-        how many samples are computed together; memory grows with it. The others follow one after the
-        other, their gradients are summed. What depends on parameters only is computed and differentiated once. None:
-        one on a CPU, which is fastest with what fits its cache, and all elsewhere
+    `device_batch_size` samples are computed together; memory grows with it. The others follow one after the other,
+    their gradients are summed. What depends on parameters only is computed and differentiated once. None: one on a CPU,
+    which is fastest with what fits its cache, and all elsewhere.
 
     Raises
     ------

@@ -6,12 +6,11 @@ function of the seed, the stage and the number of the batch.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
@@ -32,12 +31,8 @@ class Best:
 class Position:
     """A place in a training, after so many updates `done`.
 
-    Attributes
-    ----------
-    rate_factor, rollbacks
-        what the guard's rollbacks have made of the learning rate, and how many there were
-    guard
-        losses the guard remembers, see Guard.state
+    `rate_factor` is what the guard's `rollbacks` have made of the learning rate, `guard` the losses it remembers, see
+    Guard.state.
     """
 
     done: int = 0
@@ -64,10 +59,6 @@ class Position:
         best = position.pop("best")
         return Position(**position, best=None if best is None else Best(**best))
 
-    def improved(self, score: float) -> Position:
-        """With a new best score, here."""
-        return replace(self, best=Best(score, self.done))
-
 
 def require_own(path: Path, paths: Paths, plan: Plan, emulator: ReplayEmulator) -> dict[str, Any]:
     """The meta.json of a checkpoint from which this very training can go on.
@@ -90,19 +81,14 @@ def require_own(path: Path, paths: Paths, plan: Plan, emulator: ReplayEmulator) 
             raise UserError(
                 f"the checkpoint {path} was trained on other samples of stage {stage.name!r}: {told}; {remedy}"
             )
-    _require_same_statistics(checkpoint.read_arrays(path, "emulator.npz"), emulator.arrays(), path, remedy)
-    return meta
-
-
-def _require_same_statistics(
-    before: dict[str, NDArray[Any]], now: dict[str, NDArray[Any]], path: Path, remedy: str
-) -> None:
+    arrays = checkpoint.read_arrays(path, "emulator.npz")
     changed = [
         name.removeprefix("statistics.")
-        for name in now
-        if name.startswith("statistics.") and not np.array_equal(before.get(name, np.nan), now[name])
+        for name, values in emulator.arrays().items()
+        if name.startswith("statistics.") and not np.array_equal(arrays.get(name, np.nan), values)
     ]
     if changed:
         raise UserError(
             f"the checkpoint {path} was trained with other statistics: {', '.join(sorted(changed))} changed; {remedy}"
         )
+    return meta

@@ -169,13 +169,7 @@ class Objective:
         return state
 
     def program(self, stage: PlannedStage, device_batch_size: int) -> Program:
-        """Compile a stage's update.
-
-        Parameters
-        ----------
-        device_batch_size
-            samples a device computes at once; the rest of its part of the batch follows
-        """
+        """Compile a stage's update: a device computes `device_batch_size` samples of its part of a batch at once."""
         state = jax.eval_shape(lambda: self.start(self.emulator.network)) if self.devices.single else None
         if state is None:
             state = self.start(self.emulator.network)

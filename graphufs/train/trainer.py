@@ -26,7 +26,7 @@ from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
 from graphufs.train.divergence import Guard, LossDiverged
 from graphufs.train.reporting import Logbook, Sink
-from graphufs.train.resume import Position, require_own
+from graphufs.train.resume import Best, Position, require_own
 from graphufs.train.stages import Plan, PlannedStage
 from graphufs.train.tracking.tracking import send_rest, tracked
 from graphufs.train.train_step import Objective, State
@@ -189,7 +189,11 @@ class _Training:
                 self.logbook.report(done, stage, guard, factor)
                 self.position = replace(self.position, guard=guard.state())
             if validate:
-                self._validate(stage)
+                loss = self.objective.mean_loss(self.state.forecaster, self.validation)
+                self.logbook.write(
+                    "validation", done, stage=stage.name, loss=loss, samples=len(self.validation.initial_times)
+                )
+                self.progress(Event("validation", done, self.plan.total, "updates", {"loss": loss}))
             if forecast:
                 save = self._forecast(stage) or save
             if validate or forecast:
@@ -203,20 +207,13 @@ class _Training:
         minutes = self.settings.checkpoint_minutes
         return minutes is not None and time.monotonic() - self.saved > 60 * minutes
 
-    def _validate(self, stage: PlannedStage) -> None:
-        """Compute and note the one-step loss over the validation period."""
-        loss, done = self.objective.mean_loss(self.state.forecaster, self.validation), self.position.done
-        samples = len(self.validation.initial_times)
-        self.logbook.write("validation", done, stage=stage.name, loss=loss, samples=samples)
-        self.progress(Event("validation", done, self.plan.total, "updates", {"loss": loss}))
-
     def _forecast(self, stage: PlannedStage) -> bool:
         """Score the validation forecasts; whether they are the best so far."""
         assert self.forecasts is not None
         found, done = self.forecasts.score(self.devices.local(self.state.forecaster)), self.position.done
         better = self.position.best is None or found.score < self.position.best.score
         if better:
-            self.position = self.position.improved(found.score)
+            self.position = replace(self.position, best=Best(found.score, done))
         times = len(self.forecasts.initial_times)
         self.logbook.write(
             "forecasts",

@@ -93,11 +93,17 @@ def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progres
     wanted = np.array(experiment.initial_times, "datetime64[ns]")
     unusable = {text(time): reference.lacking(at) for time, at in excluded.items()}
     unusable |= {text(time): "no forecast" for time in np.setdiff1d(wanted, forecasts.initial_times)}
+
+    def here(times: np.ndarray, advance: Callable[[], None]) -> Share:
+        # what reads stores keeps what it read last: no two threads can use the same
+        own = reference if len(times) == len(usable) else _again(experiment, paths, name)
+        return _score(experiment, own, correlation, times, lambda done, total: advance())
+
     label = "scores" if name == options.truths[0] else f"scores against {name}"
     with parallel.connected(options.dask, "evaluation.dask"):
         states, diagnostics = score_in_shares(
             usable,
-            partial(_score_here, experiment, paths, reference, correlation, len(usable)),
+            here,
             partial(_score_there, experiment.model_dump_json(), str(paths.root), name, correlation),
             _merge,
             threads=cores(),
@@ -144,21 +150,6 @@ def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | 
         convention=options.convention,
         skipna=options.skipna,
     )
-
-
-def _score_here(
-    experiment: Experiment,
-    paths: Paths,
-    reference: Reference,
-    correlation: np.ndarray,
-    total: int,
-    times: np.ndarray,
-    advance: Callable[[], None],
-) -> Share:
-    """Score some of `total` initial times."""
-    if len(times) < total:  # what reads stores keeps what it read last: no two threads can use the same
-        reference = _again(experiment, paths, reference.name)
-    return _score(experiment, reference, correlation, times, lambda done, total: advance())
 
 
 def _score_there(content: str, root: str, name: str, correlation: np.ndarray, times: np.ndarray) -> Share:
@@ -268,15 +259,14 @@ def independent(experiment: Experiment, initial_times: np.ndarray) -> int:
 def _result(status: str, path: Path, scores: Scores) -> dict[str, Any]:
     leads = shown_leads(scores)
     hours = [f"{lead / np.timedelta64(1, 'h'):g}h" for lead in leads]
-    worst: dict[str, dict[str, float | None]] = {}
-    for baseline in scores.forecasts:
-        if baseline != FORECAST:
-            worst[baseline] = {
-                hour: json_number(
-                    np.max([scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels])
-                )
-                for hour, lead in zip(hours, leads, strict=True)
-            }
+    worst = {
+        baseline: {
+            hour: json_number(np.max([scores.ratio(FORECAST, baseline, channel, lead) for channel in scores.channels]))
+            for hour, lead in zip(hours, leads, strict=True)
+        }
+        for baseline in scores.forecasts
+        if baseline != FORECAST
+    }
     return {
         "status": status,
         "scores": str(path),

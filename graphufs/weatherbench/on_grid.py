@@ -81,16 +81,11 @@ class RegriddedTruth:
     def __init__(self, truth: Truth, regridder: Regridder) -> None:
         self._truth, self._regridder = truth, regridder
         self.channels: tuple[Channel, ...] = truth.channels
-        self.grid = regridder.target
+        self.grid, self.stamps = regridder.target, truth.stamps
         self._whole = bool(truth.mask.all())
         self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
         if not self._whole:
             self.mask = ~np.isnan(regridder(np.where(truth.mask, 1.0, np.nan)))
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The times with usable fields, datetime64[ns] [time], ascending."""
-        return self._truth.stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon]."""

@@ -139,7 +139,7 @@ def _against_replay(experiment: Experiment, paths: Paths, prepared: PreparedData
         climatology=dataset,
         usable=truth.stamps,
         lacking=lambda time: f"no usable truth at {text(time)}",
-        land=_regridded(_land(prepared, native.grid), native.grid, forecasts.grid, options.regridding),
+        land=_land(prepared, native.grid, forecasts.grid, options.regridding),
         vertical=native.vertical,
     )
 
@@ -172,7 +172,7 @@ def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, 
     window = FrameWindow(_regridded_truth(replay, forecasts.grid, options.regridding).read)
     land = land_on(forecasts.grid, era5, method)
     if land is None:
-        land = _regridded(_land(prepared, native.grid), native.grid, forecasts.grid, options.regridding)
+        land = _land(prepared, native.grid, forecasts.grid, options.regridding)
     return Reference(
         name="era5",
         description=f"ERA5 in WeatherBench2's layout, from {options.era5.url}",
@@ -251,17 +251,14 @@ def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertica
     )
 
 
-def _land(prepared: PreparedData, grid: Grid) -> np.ndarray | None:
-    """The fraction of land, [lat, lon] in the grid's order of latitudes; None where the data have no land mask."""
+def _land(prepared: PreparedData, grid: Grid, target: Grid, method: Method) -> np.ndarray | None:
+    """The fraction of land, [lat, lon] on `target`, from `grid`, that of the data; None where these have no mask."""
     if (mask := prepared.static.get(LAND)) is None:
         return None
     own = Grid(prepared.latitude, prepared.longitude)
-    return (mask == 1).astype(np.float64)[grid.orientation(own, "the prepared data")]
+    fraction = (mask == 1).astype(np.float64)[grid.orientation(own, "the prepared data")]
+    return fraction if target.agrees(grid) else Regridder(grid, target, method)(fraction)
 
 
 def _regridded_truth(truth: Truth, target: Grid, method: Method) -> Truth:
     return truth if target.agrees(truth.grid) else RegriddedTruth(truth, Regridder(truth.grid, target, method))
-
-
-def _regridded(field: np.ndarray | None, source: Grid, target: Grid, method: Method) -> np.ndarray | None:
-    return field if field is None or target.agrees(source) else Regridder(source, target, method)(field)

@@ -12,8 +12,8 @@ import xarray as xr
 from graphufs.cli.main import app
 from graphufs.errors import UserError
 from graphufs.storage.zarr_io import write_zarr
-from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.truth import DatasetTruth
+from tests.support.climatology import in_memory
 
 HOUR = np.timedelta64(1, "h")
 LEADS = np.array([6, 24, 54]) * HOUR.astype("timedelta64[ns]")

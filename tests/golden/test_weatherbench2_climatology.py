@@ -11,9 +11,9 @@ import xarray as xr
 
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.climatology.compute import Gaps, Method, hour_of_day, triangular_sum
-from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.truth import DailyMeans, DatasetTruth
 from tests.golden.weatherbench2_sets import pytest_generate_tests
+from tests.support.climatology import in_memory
 
 __all__ = ["pytest_generate_tests"]
 

@@ -12,8 +12,8 @@ from graphufs.cli.main import app
 from graphufs.errors import UserError
 from graphufs.replay.pressure_levels import replay_layers
 from graphufs.storage.zarr_io import write_zarr
-from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.truth import DatasetTruth
+from tests.support.climatology import in_memory
 from tests.support.idealised import LATITUDE, LONGITUDE
 
 STAMPS = np.datetime64("1994-01-01", "ns") + np.arange(5) * np.timedelta64(3, "h")

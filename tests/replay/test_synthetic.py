@@ -22,9 +22,10 @@ import xarray as xr
 
 from graphufs.config.data import World
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.synthetic import WORLD_START, astronomy, ensure_world, geography, growing_zarr, physics, store
-from graphufs.replay.synthetic.replay_layout import LEVEL_FIELDS, SURFACE_FIELDS
+from graphufs.replay.synthetic import astronomy, geography, growing_zarr, physics, store
+from graphufs.replay.synthetic.replay_layout import LEVEL_FIELDS, SURFACE_FIELDS, WORLD_START
 from graphufs.replay.synthetic.start import START
+from graphufs.replay.synthetic.store import ensure_world
 from graphufs.replay.synthetic.world import WorldState, arithmetic, shared_model
 from graphufs.steps import Event
 from graphufs.storage.lock import LOCK
@@ -39,7 +40,7 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from graphufs.config.data import World
-from graphufs.replay.synthetic import ensure_world
+from graphufs.replay.synthetic.store import ensure_world
 
 replace, calls = os.replace, 0
 
@@ -331,7 +332,7 @@ def test_a_world_that_is_long_enough_is_left_alone_and_loads_no_jax(world: Path)
     code = """
         import sys, pathlib, numpy
         from graphufs.config.data import World
-        from graphufs.replay.synthetic import ensure_world
+        from graphufs.replay.synthetic.store import ensure_world
         assert "numpy" in sys.modules and "zarr" not in sys.modules
         ensure_world(pathlib.Path(sys.argv[1]), World(), numpy.datetime64("1994-01-20T12", "ns"))
         print("jax" in sys.modules, "dinosaur" in sys.modules)

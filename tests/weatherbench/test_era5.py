@@ -22,13 +22,13 @@ from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
-from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.baselines import lag_correlation
 from tests.support import idealised
+from tests.support.climatology import in_memory
 from tests.weatherbench.conftest import Made
 
 OFFSET = np.float32(150.0)

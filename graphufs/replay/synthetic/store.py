@@ -58,16 +58,8 @@ def ensure_world(
     It is computed in whole blocks of ten days, each committed at once: a process killed at any moment loses at most the
     block it was working on, and calling again gives the store an undisturbed call gives, bit for bit (with the same
     package versions on the same kind of processor). Several processes may call at once; one works, the others wait.
-    JAX is imported only if there is something to compute. Stopping is possible between blocks.
-
-    Parameters
-    ----------
-    folder
-        The world's own folder, such as `Paths.world`; made if needed.
-    until
-        The last time that must be covered [UTC].
-    exact
-        Show readers the stamps up to `until` only, where the store has to grow; else all of the last block.
+    JAX is imported only if there is something to compute. Stopping is possible between blocks. Where the store has to
+    grow, `exact` shows readers the stamps up to `until` only; else they see all of the last block.
 
     Raises
     ------

@@ -79,26 +79,14 @@ def climatology(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the climatology of all channels of `truth`, and with `std` their standard deviation.
 
-    Parameters
-    ----------
-    stamps
-        The times to use; all must be in `truth`. Their years may be incomplete.
-    write
-        Takes the result part by part: the hour's position, the channels, and float32 [366, channel, lat, lon] by
-        the ending of the variable's name: nothing for the mean, `_std` for the standard deviation. NaN where a point
-        has no value within the window.
-    window
-        Days, odd: the width of the triangle's base, whose ends have weight 0.
-    gaps
-        What becomes of missing days and NaN, with the explicit method.
-    progress
-        Called with the number of frames read and of all that will be.
+    The times to use, `stamps`, must all be in `truth`; their years may be incomplete. `write` takes the result part by
+    part: the hour's position, the channels, and float32 [366, channel, lat, lon] by the ending of the variable's name:
+    nothing for the mean, `_std` for the standard deviation; NaN where a point has no value within the window. `window`,
+    in days, odd, is the width of the triangle's base, whose ends have weight 0; `gaps` counts with the explicit method
+    alone. `progress` is called with the number of frames read and of all that will be.
 
-    Returns
-    -------
-    tuple
-        The hours of the day, int [hour]; and where there were data within the window, bool [hour, 366]. A day
-        without takes the values of the nearest day that has them.
+    What is returned are the hours of the day, int [hour]; and where there were data within the window, bool [hour,
+    366]. A day without takes the values of the nearest day that has them.
 
     Raises
     ------

@@ -43,23 +43,12 @@ def seeps_thresholds(
     window: int = 61,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Compute the heavy threshold and the dry fraction of one channel.
+    """Compute the heavy threshold and the dry fraction of one channel, precipitation in metres, as `dry` is.
 
-    Parameters
-    ----------
-    truth
-        The fields; NaN counts as not dry and has no say in the threshold.
-    channel
-        The position of the accumulated precipitation, in metres, as `dry` is.
-    stamps
-        The times to use; all must be in `truth`. A year without a day 366 lends it its day 365.
-    write
-        Takes the result part by part: the hour's position, the rows of the grid, and the heavy threshold and the dry
-        fraction, float32 [366, row, lon]. NaN where there is nothing to tell them from.
-    window
-        Days, odd.
-    progress
-        Called with the number of frames read and of all that will be.
+    In `truth`, NaN counts as not dry and has no say in the threshold; a year without a day 366 lends it its day 365.
+    `write` takes the result part by part: the hour's position, the rows of the grid, and the heavy threshold and the
+    dry fraction, float32 [366, row, lon]; NaN where there is nothing to tell them from. `stamps`, `window` and
+    `progress` are as in `climatology`.
     """
     stamps = checked(stamps, window)
     hours, half = np.unique(hour_of_day(stamps)), window // 2

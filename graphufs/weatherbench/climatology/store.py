@@ -16,9 +16,9 @@ from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import new_folder
 from graphufs.storage.zarr_io import level_coordinate
 from graphufs.vocabulary.conventions import DRY_METRES
-from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, climatology, day_of_year, hour_of_day
+from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, checked, climatology, day_of_year, hour_of_day
 from graphufs.weatherbench.climatology.seeps_thresholds import seeps_thresholds
-from graphufs.weatherbench.inputs.channels import Channel, channels_of, pack, unpack
+from graphufs.weatherbench.inputs.channels import Channel, channels_of, pack
 from graphufs.weatherbench.inputs.layout_checks import check_climatology, grid_of
 from graphufs.weatherbench.inputs.truth import Truth, require_channels
 
@@ -50,8 +50,8 @@ Sink = Callable[[Channel, int, slice, np.ndarray], None]
 
 def _compute(
     truth: Truth, stamps: np.ndarray, recipe: ClimatologySettings, sink: Sink, progress: Callable[[int, int], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute all that the recipe asks for; return the hours, and where there were data, [hour, 366]."""
+) -> np.ndarray:
+    """Compute all that the recipe asks for; return where there were data, [hour, 366]."""
     whole = slice(0, truth.grid.shape[0])
     rain = _rain(truth) if recipe.seeps else []
     passes = 1 + len(rain)
@@ -64,7 +64,7 @@ def _compute(
             for position, (name, level) in enumerate(truth.channels[channels]):
                 sink(Channel(name + ending, level), hour, whole, part[:, position])
 
-    hours, covered = climatology(
+    _, covered = climatology(
         truth,
         stamps,
         write,
@@ -90,7 +90,7 @@ def _compute(
             window=recipe.window,
             progress=of_pass(number),
         )
-    return hours, covered
+    return covered
 
 
 def _rain(truth: Truth) -> list[int]:
@@ -111,20 +111,6 @@ def _channels(truth: Truth, recipe: ClimatologySettings) -> tuple[Channel, ...]:
     return tuple(channels)
 
 
-def in_memory(truth: Truth, stamps: np.ndarray, **recipe: Any) -> xr.Dataset:
-    """The climatology as a dataset (hour, dayofyear, [level], latitude, longitude); see `ClimatologySettings`."""
-    made = ClimatologySettings(**recipe)
-    channels = _channels(truth, made)
-    values = np.empty((len(np.unique(hour_of_day(stamps))), DAYS, len(channels), *truth.grid.shape), np.float32)
-
-    def sink(channel: Channel, hour: int, rows: slice, part: np.ndarray) -> None:
-        values[hour, :, channels.index(channel), rows] = part
-
-    hours, covered = _compute(truth, stamps, made, sink, lambda done, total: None)
-    variables, levels = unpack(values, channels, ["hour", "dayofyear", "channel", "latitude", "longitude"])
-    return xr.Dataset(variables, _coordinates(levels, truth.grid, hours, covered))
-
-
 def write_store(
     path: Path,
     truth: Truth,
@@ -139,6 +125,7 @@ def write_store(
     A chunk holds some days of one hour and one level, so the memory needed is that of the computation.
     """
     made = ClimatologySettings(**recipe)
+    stamps = checked(stamps, made.window)
     hours = np.unique(hour_of_day(stamps))
     with new_folder(path) as temporary:
         levels = _create(temporary, truth, _channels(truth, made), hours, attributes)
@@ -148,8 +135,7 @@ def write_store(
             level = () if channel.level is None else (levels.index(channel.level),)
             group[channel.variable][(hour, slice(None), *level, rows)] = part  # type: ignore[index]
 
-        _, covered = _compute(truth, stamps, made, sink, progress)
-        group["covered"][:] = covered  # type: ignore[index]
+        group["covered"][:] = _compute(truth, stamps, made, sink, progress)  # type: ignore[index]
         zarr.consolidate_metadata(str(temporary), zarr_format=2)
 
 
@@ -158,7 +144,16 @@ def _create(
 ) -> list[float]:
     """Create the store with its coordinates and empty variables; return its levels."""
     levels = sorted({channel.level for channel in channels if channel.level is not None})
-    coordinates = _coordinates(np.array(levels), truth.grid, hours, np.zeros((len(hours), DAYS), bool))
+    coordinates: dict[str, Any] = {
+        "hour": hours,
+        "dayofyear": np.arange(1, DAYS + 1),
+        "latitude": truth.grid.latitude,
+        "longitude": truth.grid.longitude,
+        # False: no data within the window, the nearest day's mean stands in
+        "covered": (("hour", "dayofyear"), np.zeros((len(hours), DAYS), bool)),
+    }
+    if levels:
+        coordinates["level"] = level_coordinate(np.array(levels))
     xr.Dataset(coords=coordinates, attrs=dict(attributes)).to_zarr(path, zarr_format=2, consolidated=False)
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     sizes = {"hour": len(hours), "dayofyear": DAYS, "level": len(levels)}
@@ -175,20 +170,6 @@ def _create(
             attributes={"_ARRAY_DIMENSIONS": dims},
         )
     return levels
-
-
-def _coordinates(levels: np.ndarray, grid: Grid, hours: np.ndarray, covered: np.ndarray) -> dict[str, Any]:
-    coordinates: dict[str, Any] = {
-        "hour": hours,
-        "dayofyear": np.arange(1, DAYS + 1),
-        "latitude": grid.latitude,
-        "longitude": grid.longitude,
-        # False: no data within the window, the nearest day's mean stands in
-        "covered": (("hour", "dayofyear"), covered),
-    }
-    if levels.size:
-        coordinates["level"] = level_coordinate(levels)
-    return coordinates
 
 
 class Climatology:

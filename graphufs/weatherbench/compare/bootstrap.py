@@ -57,14 +57,8 @@ def resampled(
 ) -> np.ndarray:
     """A score evaluated on resamples of the initial times, float64 [replicate, ...].
 
-    Parameters
-    ----------
-    score
-        Gives the score [...] for a way to take the mean over initial times.
-    lengths
-        The mean block length of each cell of the score, [...].
-    seed
-        The same gives the same resamples, so that scores of several forecasts are paired.
+    `score` gives the score [...] for a way to take the mean over initial times; `lengths` has the mean block length of
+    each of its cells, [...]. The same seed gives the same resamples, so that scores of several forecasts are paired.
     """
     rounded = 10 ** (np.round(np.log10(lengths) * PER_DECADE) / PER_DECADE)
     values = np.empty((replicates, *lengths.shape))

@@ -55,20 +55,9 @@ class Side:
 class Comparison:
     """What came of comparing A with B in one metric; arrays are [lead, channel, region].
 
-    Attributes
-    ----------
-    of_a, of_b
-        The scores over the common initial times.
-    inference
-        A minus B.
-    significant
-        Where the difference is significant at `level`, many tests considered as `control` says.
-    initial_times
-        Those of both, datetime64[ns].
-    only_a, only_b
-        Initial times of one alone, which do not count.
-    left_out
-        What only one of the two has, in words.
+    The scores of A and B are over the common initial times, the inference is of A minus B, which is `significant` at
+    `level`, many tests considered as `control` says. Initial times of one alone do not count; `left_out` says in words
+    what else only one of the two has.
     """
 
     a: str
@@ -237,7 +226,7 @@ def _common(a: Side, b: Side) -> tuple[ScoreState, ScoreState, tuple[str, ...]]:
         for side, own in ((a, mine), (b, other)):
             if (alone := [one for one in own if one not in both]) and what != "statistics":
                 left_out.append(f"{what} of {side.name} alone: {_list(alone)}")
-    return first.restricted(**wanted), second.restricted(**wanted), tuple(left_out)
+    return first.restricted(wanted), second.restricted(wanted), tuple(left_out)
 
 
 def _list(values: Sequence[Any]) -> str:

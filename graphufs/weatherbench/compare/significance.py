@@ -56,15 +56,11 @@ def score_uncertainty(state: ScoreState, metric: str, **how: Any) -> Inference:
 
 
 def score_difference(state: ScoreState, reference: ScoreState, metric: str, **how: Any) -> Inference:
-    """The score of one forecast minus that of another, paired by initial time.
+    """The score of one forecast minus that of another, paired by initial time; only initial times of both count.
 
-    Parameters
-    ----------
-    state, reference
-        Of forecasts scored on the same leads, channels and regions. Only initial times of both count.
-    how
-        `method` (see the module), `hac` where not given; `level`, the significance level (two-sided), 0.05, so that
-        the interval has the confidence level 1 - `level`; `seed` and `replicates` of the bootstrap, 0 and 1000.
+    Both were scored on the same leads, channels and regions. `how` has `method` (see the module), `hac` where not
+    given; `level`, the significance level (two-sided), 0.05, so that the interval has the confidence level 1 - `level`;
+    `seed` and `replicates` of the bootstrap, 0 and 1000.
 
     Raises
     ------

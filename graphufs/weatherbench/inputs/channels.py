@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.storage.zarr_io import level_coordinate
 
 
 class Channel(NamedTuple):
@@ -83,14 +84,9 @@ def pack(
 ) -> np.ndarray:
     """The values of a dataset as one array, float32 [*leading, channel, lat, lon].
 
-    Parameters
-    ----------
-    dataset
-        With variables on `leading`, [level], latitude and longitude, in any order of dimensions. A variable that
-        has no leading dimension is repeated along it.
-    at
-        Positions to take along some dimensions, as for `isel`. Quicker than selecting from the dataset first, which
-        takes coordinates and indexes along.
+    Its variables lie on `leading`, [level], latitude and longitude, in any order of dimensions; one that has no leading
+    dimension is repeated along it. `at` has positions to take along some dimensions, as for `isel`: quicker than
+    selecting from the dataset first, which takes coordinates and indexes along.
 
     Raises
     ------
@@ -141,14 +137,12 @@ def index_of_level(dataset: xr.Dataset, level: float | None) -> int:
 
 def unpack(
     values: np.ndarray, channels: Sequence[Channel], dims: Sequence[str]
-) -> tuple[dict[str, tuple[tuple[str, ...], np.ndarray]], np.ndarray]:
+) -> tuple[dict[str, tuple[tuple[str, ...], np.ndarray]], dict[str, np.ndarray]]:
     """The variables of an array with the axes `dims`, one of them "channel", ready for `xr.Dataset`.
 
-    Returns
-    -------
-    tuple
-        For each variable its dimensions ("channel" replaced by "level", or gone for a surface variable) and values;
-        and the levels, ascending, the same for all variables. Where a variable has no such level, it is NaN.
+    For each variable its dimensions ("channel" replaced by "level", or gone for a surface variable) and values; and as
+    the coordinate `level`, where there are any, the levels, ascending, the same for all variables. Where a variable has
+    no such level, it is NaN.
     """
     axis = list(dims).index("channel")
     levels = np.array(sorted({channel.level for channel in channels if channel.level is not None}))
@@ -164,4 +158,4 @@ def unpack(
             variables[name] = (tuple("level" if dim == "channel" else dim for dim in dims), whole)
         target = variables[name][1]
         target[(slice(None),) * axis + (int(np.searchsorted(levels, level)),)] = piece
-    return variables, levels
+    return variables, {"level": level_coordinate(levels)} if levels.size else {}

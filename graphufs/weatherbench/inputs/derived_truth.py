@@ -43,24 +43,17 @@ class DerivedTruth:
         known = dict(zip(base, self._base.mask, strict=True))
         everywhere = np.ones(self.grid.shape, bool)
         self.mask = np.stack([known.get(channel, everywhere) for channel in channels])
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The times there are usable fields for, datetime64[ns] [time], ascending."""
-        stamps = self._base.stamps
+        self.stamps = self._base.stamps
         for truth, hours, step in self._sums.values():
             before = np.arange(0, hours, step) * np.timedelta64(1, "h")
-            stamps = stamps[np.isin(stamps[:, None] - before, truth.stamps).all(axis=1)]
-        return stamps
+            self.stamps = self.stamps[np.isin(self.stamps[:, None] - before, truth.stamps).all(axis=1)]
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon]."""
         stamps = np.asarray(stamps, "datetime64[ns]")
-        variables, levels = unpack(
-            self._base.read(stamps), self._base.channels, ["time", "channel", "latitude", "longitude"]
-        )
-        place = {"time": stamps, "latitude": self.grid.latitude, "longitude": self.grid.longitude}
-        dataset = xr.Dataset(variables, place | ({"level": levels} if levels.size else {}))
+        fields, place = self._base.read(stamps), {"latitude": self.grid.latitude, "longitude": self.grid.longitude}
+        variables, level = unpack(fields, self._base.channels, ["time", "channel", *place])
+        dataset = xr.Dataset(variables, {"time": stamps, **place, **level})
         if self._instant:
             dataset = with_derived(dataset, self._instant)
         fields = np.empty((len(stamps), len(self.channels), *self.grid.shape), np.float32)

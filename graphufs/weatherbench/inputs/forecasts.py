@@ -26,15 +26,9 @@ if TYPE_CHECKING:
 class Forecasts:
     """Forecasts in WeatherBench2's layout, read one initial time at a time; all variables and levels, or those named.
 
-    Parameters
-    ----------
-    dataset
-        The store, opened lazily, which messages call `origin`.
-    derived
-        Variables to make of others (`graphufs.weatherbench.inputs.derived`).
-    by_valid
-        Whether `time` is the valid time of all leads, as WeatherBench2's by_init=False has it. What is said of initial
-        times is then true of valid times.
+    The store is opened lazily, and messages call it `origin`. `derived` names variables to make of others
+    (`graphufs.weatherbench.inputs.derived`). With `by_valid`, `time` is the valid time of all leads, as WeatherBench2's
+    by_init=False has it; what is said of initial times is then true of valid times.
 
     Raises
     ------

@@ -30,10 +30,8 @@ class Truth(Protocol):
     grid: Grid
     mask: np.ndarray
     """bool [channel, lat, lon]: False at points that have no value at any time, as land in ocean fields."""
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The times there are usable fields for, datetime64[ns] [time], ascending."""
+    stamps: np.ndarray
+    """The times there are usable fields for, datetime64[ns] [time], ascending."""
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon], on `grid`; UserError where one is absent."""
@@ -70,12 +68,7 @@ class DatasetTruth:
         self.mask = np.ones((len(self.channels), *self.grid.shape), bool)
         times = dataset["time"].values.astype("datetime64[ns]")
         order = np.argsort(times, kind="stable")
-        self._stamps, self._positions = times[order], order
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The times in the dataset, datetime64[ns] [time], ascending."""
-        return self._stamps
+        self.stamps, self._positions = times[order], order
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon].
@@ -86,9 +79,9 @@ class DatasetTruth:
             If the dataset has no fields at one of them.
         """
         wanted = np.asarray(stamps, "datetime64[ns]")
-        where = np.searchsorted(self._stamps, wanted)
-        found = where < len(self._stamps)
-        found[found] = self._stamps[where[found]] == wanted[found]
+        where = np.searchsorted(self.stamps, wanted)
+        found = where < len(self.stamps)
+        found[found] = self.stamps[where[found]] == wanted[found]
         if not found.all():
             raise UserError(f"the truth has no fields at {wanted[~found][0].astype('datetime64[h]')}")
         at = as_slice(self._positions[where])
@@ -154,15 +147,8 @@ class PreparedTruth:
         self._scales = None if set(scales) == {1.0} else np.array(scales, np.float32)[:, None, None]
         self.mask = prepared.mask[self._positions][:, self._order]
         used = {prepared.channels[position].variable for position in self._positions}
-        self.flawed = np.array(
-            sorted(stamp for stamp, names in prepared.invalid.items() if used & set(names)), "datetime64[ns]"
-        )
-        """The times left out for their NaN."""
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The times with usable fields, datetime64[ns] [time], ascending."""
-        return np.setdiff1d(self._prepared.stamps, self.flawed)
+        flawed = [stamp for stamp, names in prepared.invalid.items() if used & set(names)]
+        self.stamps = np.setdiff1d(prepared.stamps, np.array(flawed, "datetime64[ns]"))
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The fields at `stamps`, float32 [time, channel, lat, lon]."""
@@ -183,12 +169,7 @@ class DailyMeans:
         self._whole = truth.stamps
         self._days = self._whole.astype("datetime64[D]")
         days, counts = np.unique(self._days, return_counts=True)
-        self._stamps = days[counts == counts.max()].astype("datetime64[ns]") if days.size else truth.stamps
-
-    @property
-    def stamps(self) -> np.ndarray:
-        """The days, datetime64[ns] [day], ascending."""
-        return self._stamps
+        self.stamps = days[counts == counts.max()].astype("datetime64[ns]") if days.size else truth.stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
         """The means of the days `stamps`, float32 [day, channel, lat, lon]."""

@@ -31,17 +31,9 @@ def region_weights(
 ) -> np.ndarray:
     """Weights of all grid points for each region, float64 [region, lat, lon], at least 0.
 
-    A region without a point on this grid has 0 throughout. Longitudes run from 0 to 360 degrees.
-
-    Parameters
-    ----------
-    land_sea_mask
-        The fraction of land, [lat, lon], for land versions. WeatherBench2 multiplies weights by it; WeatherBench-X
-        takes every point where it is above 0.
-    mask
-        bool [lat, lon]: points that are False have weight 0 in all regions.
-    convention
-        Whose regions, area weights and land versions.
+    A region without a point on this grid has 0 throughout. Longitudes run from 0 to 360 degrees. `land_sea_mask` is the
+    fraction of land, [lat, lon], for land versions: WeatherBench2 multiplies weights by it, WeatherBench-X takes every
+    point where it is above 0. Points where `mask`, bool [lat, lon], is False have weight 0 in all regions.
 
     Raises
     ------

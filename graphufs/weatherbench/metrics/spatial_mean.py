@@ -26,11 +26,6 @@ class SpatialMean:
         self._unused = np.flatnonzero(~np.any(self._weights > 0, axis=1))
         self.skipna = skipna
 
-    @property
-    def regions(self) -> int:
-        """The number of regions."""
-        return len(self._sums)
-
     @cached_property
     def _tiles(self) -> Tiles:
         return Tiles(self._weights.T.reshape(self._shape))
@@ -63,7 +58,7 @@ class SpatialMean:
         spoilt = ~np.isfinite(means[:, self._filled]).all(axis=1)
         if spoilt.any():
             means[spoilt] = self._careful(rows[spoilt], self.skipna if skipna is None else skipna)
-        return means.reshape(*leading, self.regions)
+        return means.reshape(*leading, len(self._sums))
 
     def _careful(self, rows: np.ndarray, skipna: bool) -> np.ndarray:
         """The means, [row, region], of rows [row, point] that hold NaN or infinity."""

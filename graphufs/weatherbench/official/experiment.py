@@ -15,7 +15,7 @@ from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.paths import Paths
-from graphufs.storage.zarr_io import level_coordinate, write_zarr
+from graphufs.storage.zarr_io import write_zarr
 from graphufs.vocabulary.conventions import DEFAULT
 from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day
 from graphufs.weatherbench.inputs.channels import Channel, unpack
@@ -76,9 +76,8 @@ def compare(experiment: Experiment, root: Path, truth: str) -> Table:
 
 def _dataset(values: np.ndarray, channels: Sequence[Channel], grid: Grid, leading: dict[str, np.ndarray]) -> xr.Dataset:
     """Fields [*leading, channel, lat, lon] in WeatherBench2's layout."""
-    variables, levels = unpack(values, channels, [*leading, "channel", "latitude", "longitude"])
-    place = {"latitude": grid.latitude, "longitude": grid.longitude}
-    return xr.Dataset(variables, leading | place | ({"level": level_coordinate(levels)} if levels.size else {}))
+    variables, level = unpack(values, channels, [*leading, "channel", "latitude", "longitude"])
+    return xr.Dataset(variables, leading | {"latitude": grid.latitude, "longitude": grid.longitude} | level)
 
 
 def _truth(what: Reference, valid: np.ndarray) -> xr.Dataset:

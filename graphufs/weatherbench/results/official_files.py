@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.storage.atomic import replace_file
-from graphufs.storage.zarr_io import LEAD_ENCODING, level_coordinate, write_zarr
+from graphufs.storage.zarr_io import time_encoding, write_zarr
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.inputs.channels import VECTORS, unpack
 from graphufs.weatherbench.scoring.score_state import ScoreState
@@ -44,16 +44,11 @@ def weatherbench2_results(state: ScoreState, *, by_initial_time: bool = False, b
                 scores[name] = np.where(of_variable[:, None], seeps, np.nan)
     names = sorted(scores)  # as xarray's merge, which the official code ends with, leaves them
     values = np.moveaxis(np.stack([scores[name] for name in names]), -1, 1)
-    variables, levels = unpack(values, axes.channels, dims)
-    coordinates: dict[str, Any] = {
-        "metric": names,
-        "region": list(axes.regions),
-        "lead_time": np.array(axes.leads, "timedelta64[ns]"),
-    }
-    if levels.size:
-        coordinates["level"] = level_coordinate(levels)
+    variables, level = unpack(values, axes.channels, dims)
+    leads = np.array(axes.leads, "timedelta64[ns]")
+    coordinates: dict[str, Any] = {"metric": names, "region": list(axes.regions), "lead_time": leads, **level}
     if by_initial_time:
-        times, leads = state.initial_times[:, None], coordinates["lead_time"]
+        times = state.initial_times[:, None]
         other, values = ("init_time", times - leads) if by_valid else ("valid_time", times + leads)
         coordinates |= {dimension: times[:, 0], other: ((dimension, "lead_time"), values)}
     return xr.Dataset(variables, coordinates, _attributes(state))
@@ -64,21 +59,16 @@ def weatherbench_x_results(state: ScoreState) -> xr.Dataset:
     axes = state.axes
     names = {vector: f"vector_rmse.{vector.removesuffix('_vector')}" for vector in VECTORS}
     variables: dict[str, xr.DataArray] = {}
-    levels = np.array([])
+    level: dict[str, np.ndarray] = {}
     for metric, values in state.finalize().items():
-        parts, levels = unpack(values, axes.channels, ["lead_time", "channel", "region"])
+        parts, level = unpack(values, axes.channels, ["lead_time", "channel", "region"])
         for variable, (dims, part) in parts.items():
             if (variable in names and metric != "rmse") or (metric == "seeps" and variable not in DRY_METRES):
                 continue
             name = names.get(variable, f"{WEATHERBENCH_X_NAMES.get(metric, metric)}.{variable}")
             variables[name] = xr.DataArray(part, dims=dims)
-    coordinates: dict[str, Any] = {
-        "lead_time": np.array(axes.leads, "timedelta64[ns]"),
-        "region": list(axes.regions),
-    }
-    if levels.size:
-        coordinates["level"] = level_coordinate(levels)
-    return xr.Dataset(variables, coordinates, _attributes(state))
+    place = {"lead_time": np.array(axes.leads, "timedelta64[ns]"), "region": list(axes.regions)}
+    return xr.Dataset(variables, place | level, _attributes(state))
 
 
 RESULTS = {"netcdf": "nc", "zarr": "zarr"}
@@ -110,11 +100,5 @@ def _attributes(state: ScoreState) -> dict[str, Any]:
 def write_netcdf(path: Path, dataset: xr.Dataset, attributes: Mapping[str, Any] | None = None) -> None:
     """Write a netCDF file atomically; lead times as the official tools read them."""
     dataset = dataset.assign_attrs(attributes or {}).drop_encoding()
-    encoding: dict[str, dict[str, Any]] = {}
-    for name, array in dataset.variables.items():
-        if array.dtype.kind == "m":
-            encoding[str(name)] = dict(LEAD_ENCODING)
-        elif array.dtype.kind == "M":
-            encoding[str(name)] = {"units": "hours since 1970-01-01", "dtype": "int64"}
     with replace_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        dataset.to_netcdf(temporary, engine="netcdf4", encoding=time_encoding(dataset))

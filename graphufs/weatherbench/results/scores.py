@@ -22,7 +22,7 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
-from graphufs.storage.zarr_io import level_coordinate, open_zarr, write_zarr
+from graphufs.storage.zarr_io import open_zarr, write_zarr
 from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
 from graphufs.weatherbench.inputs.channels import Channel, index_of_level, unpack
 from graphufs.weatherbench.metrics.metrics import METRICS
@@ -280,7 +280,5 @@ def _fingerprint(dataset: xr.Dataset) -> str:
 def _dataset(
     values: np.ndarray, channels: tuple[Channel, ...], dims: list[str], coordinates: dict[str, Any]
 ) -> xr.Dataset:
-    variables, levels = unpack(values, channels, dims)
-    if levels.size:
-        coordinates = coordinates | {"level": level_coordinate(levels)}
-    return xr.Dataset(variables, coordinates)
+    variables, level = unpack(values, channels, dims)
+    return xr.Dataset(variables, coordinates | level)

@@ -58,16 +58,9 @@ def score_in_shares(
 ) -> R:
     """What comes of all initial times, datetime64[ns] [time], merged in their order.
 
-    Parameters
-    ----------
-    here
-        Scores some of them in this process and calls its second argument after each.
-    there
-        Does the same on a dask worker: importable, or a partial of such with small arguments.
-    threads
-        How many to use where there are no workers (`graphufs.parallel.over`).
-    progress
-        Called with the number of initial times done and of all; it may raise Stopped.
+    `here` scores some of them in this process and calls its second argument after each; `there` does the same on a dask
+    worker: importable, or a partial of such with small arguments. So many `threads` are used where there are no workers
+    (`graphufs.parallel.over`). `progress` is told the number of initial times done and of all; it may raise Stopped.
 
     Raises
     ------

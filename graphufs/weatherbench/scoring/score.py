@@ -89,12 +89,8 @@ def usable_initial_times(
 ) -> tuple[np.ndarray, dict[np.datetime64, np.datetime64]]:
     """The initial times with truth at all valid times and, if `at_start`, at the initial time (for baselines).
 
-    Initial times and stamps of the truth are [time], leads [lead].
-
-    Returns
-    -------
-    tuple
-        These initial times, ascending; and for each other one the first time at which the truth is missing.
+    Initial times and stamps of the truth are [time], leads [lead]. These initial times are returned ascending, and for
+    each other one the first time at which the truth is missing.
 
     Raises
     ------
@@ -143,22 +139,11 @@ def score(
 ) -> dict[str, ScoreState]:
     """Score forecasts and baselines from the same initial times; the states by name, the forecasts' as `emulator`.
 
-    Forecasts, truth and climatology have the same channels, on the same grid.
-
-    Parameters
-    ----------
-    initial_times
-        The truth must be complete for these (`usable_initial_times`).
-    statistics
-        Which statistics to keep. SEEPS is added where `seeps` is given.
-    land_sea_mask
-        The fraction of land, [lat, lon] on the forecasts' grid, for land versions of regions.
-    vectors
-        Whether wind vectors are scored too, as channels of their own after the others.
-    skipna
-        Whether NaN in a field is left out of spatial means instead of making them NaN.
-    after_each
-        Called with the number of initial times done and of all.
+    Forecasts, truth and climatology have the same channels, on the same grid; the truth must be complete for the
+    initial times [time] (`usable_initial_times`). To the `statistics` kept SEEPS is added where `seeps` is given. The
+    fraction of land, [lat, lon], is for land versions of regions. With `vectors`, wind vectors are scored too, as
+    channels of their own after the others; with `skipna`, NaN in a field is left out of spatial means instead of making
+    them NaN. `after_each` is called with the number of initial times done and of all.
     """
     if seeps is not None:
         statistics = [*statistics, "seeps"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -102,27 +103,11 @@ class ScoreState:
             part.update(time, self._averages[time.astype("datetime64[ns]")])
         return part
 
-    def restricted(
-        self,
-        *,
-        statistics: Sequence[str],
-        leads: Sequence[np.timedelta64],
-        channels: Sequence[Channel],
-        regions: Sequence[str],
-    ) -> ScoreState:
+    def restricted(self, wanted: Mapping[str, tuple[Any, ...]]) -> ScoreState:
         """The state of some of the statistics, leads, channels and regions, in the order given."""
-        axes = self.axes
-        part = ScoreState(
-            replace(
-                axes, statistics=tuple(statistics), leads=tuple(leads), channels=tuple(channels), regions=tuple(regions)
-            )
-        )
-        at = np.ix_(
-            [axes.statistics.index(one) for one in statistics],
-            [axes.leads.index(one) for one in leads],
-            [axes.channels.index(one) for one in channels],
-            [axes.regions.index(one) for one in regions],
-        )
+        part = ScoreState(replace(self.axes, **wanted))
+        names = ("statistics", "leads", "channels", "regions")  # as they are in the averages
+        at = np.ix_(*([getattr(self.axes, name).index(one) for one in wanted[name]] for name in names))
         for time, averages in self._averages.items():
             part.update(time, averages[at])
         return part

@@ -12,9 +12,10 @@ from graphufs.errors import Stopped, UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.weatherbench.climatology.compute import day_of_year, hour_of_day, triangular_sum
-from graphufs.weatherbench.climatology.store import Climatology, days_per_block, in_memory, write_store
+from graphufs.weatherbench.climatology.store import Climatology, days_per_block, write_store
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.truth import DailyMeans, DatasetTruth
+from tests.support.climatology import in_memory
 
 GRID = Grid(np.array([30.0, -30.0]), np.array([0.0, 120.0, 240.0]))
 

@@ -18,11 +18,11 @@ import xarray as xr
 from graphufs.cli.main import app
 from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.official import engine as official
 from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths
 from tests.cli.test_score import IRREGULAR, LEADS, STAMPS, stores, write_zarr
+from tests.support.climatology import in_memory
 from tests.weatherbench.conftest import Made
 
 TESTS = Path(__file__).parents[2]

@@ -11,13 +11,13 @@ import xarray as xr
 from graphufs.cli.main import app
 from graphufs.errors import UserError
 from graphufs.storage.zarr_io import write_zarr
-from graphufs.weatherbench.climatology.store import in_memory
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.metrics.metrics import STATISTICS
 from graphufs.weatherbench.results.official_files import weatherbench2_results, weatherbench_x_results, write_netcdf
 from graphufs.weatherbench.score_stores import ScoreRequest, evaluate
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
+from tests.support.climatology import in_memory
 
 LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
 CHANNELS = (

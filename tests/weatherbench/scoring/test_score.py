@@ -10,12 +10,13 @@ import pytest
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.weatherbench.climatology.store import Climatology, in_memory
+from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.scoring.baselines import baselines, lag_correlation
 from graphufs.weatherbench.scoring.score import score, spatial_means, usable_initial_times
 from graphufs.weatherbench.scoring.score_state import ScoreState
+from tests.support.climatology import in_memory
 
 LATITUDE, LONGITUDE = np.array([60.0, 20.0, -20.0, -60.0]), np.arange(6) * 60.0
 STAMPS = np.arange(np.datetime64("2019-01-01", "ns"), np.datetime64("2020-03-01", "ns"), np.timedelta64(6, "h"))
