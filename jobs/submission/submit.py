@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,7 +183,7 @@ def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
     """Hand the attempt over, and note the answer."""
     if site.executor == "slurm":
         try:
-            number = launch.on_slurm(job, attempt)
+            number = slurm.sbatch(str(job.folder(attempt.number) / "script.sh"))
         except slurm.Refused as refused:
             job.write_attempt(attempt, phase="refused", message=str(refused))
         except slurm.Silent as silent:
@@ -194,7 +195,7 @@ def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
         job.write_attempt(attempt, phase="submitted", id=number, process=process)
     else:
         process = {**processes.identity(os.getpid()), "here": True}
-        attempt = job.write_attempt(attempt, phase="submitted", id=launch.debug_id(), process=process)
+        job.write_attempt(attempt, phase="submitted", id=f"{os.getpid()}.{time.time_ns()}", process=process)
 
 
 def _heal(status: Status, site: Site) -> Status:
