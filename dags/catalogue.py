@@ -12,7 +12,7 @@ import os
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from jobs.airflow.forms import choices, defaults
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.operators.site import MirrorOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_CATALOGUE_SCHEDULE", "17 * * * *")
 """Cron's spelling, UTC."""

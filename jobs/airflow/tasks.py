@@ -12,7 +12,7 @@ from graphufs.errors import UserError
 from graphufs.steps import STEPS
 from jobs.airflow.forms import choices
 from jobs.airflow.operators.job import JobOperator
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.operators.site import MirrorOperator
 
 
 def check(look: Callable[[Context], dict[str, Any]]) -> XComArg:
