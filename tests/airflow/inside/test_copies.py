@@ -99,7 +99,7 @@ def test_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(m
 
     before = read.catalogue("quick")
     with site(Unreachable("no route")):
-        with pytest.raises(AirflowSkipException, match="the old copy stays"):
+        with pytest.raises(AirflowSkipException, match="the old copy is kept"):
             MirrorOperator(task_id="m", site="quick").execute({})
         with pytest.raises(TaskDeferred) as caught:
             PreflightOperator(task_id="p", site="quick").execute({})
