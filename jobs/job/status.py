@@ -34,21 +34,11 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Status:
-    """A job's state, and its folder as it was `seen`.
+    """A job's state, since when it is known, and its folder as it was `seen`.
 
-    Attributes
-    ----------
-    state
-        NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
-        or LOST
-    ending
-        how an attempt ended that did not complete: a name of jobs.site.Policy
-    message
-        the exception, the site's own words, or who was asked
-    since
-        when the state was first seen, where that is known
-    seen
-        the job's folder as it was read
+    The state is NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED,
+    UNKNOWN or LOST. The ending of an attempt that did not complete is a name of jobs.site.Policy. The message is the
+    exception, the site's own words, or who was asked.
     """
 
     seen: Snapshot
@@ -276,8 +266,7 @@ def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: A
     own, asked = read_json(job.folder(attempt.number) / "ending.json"), (job.path / "cancel.json").exists()
     if asked or ending == "cancelled":
         # Slurm cancels jobs too whose dependency failed, by number 0
-        failed = not asked and _dependency_failed(seen)
-        if failed:
+        if failed := not asked and _dependency_failed(seen):
             return status("FAILED", "dependency", failed, rows=rows)
         return status("CANCELLED", "cancelled", message, rows=rows)
     if own is not None:

@@ -38,17 +38,8 @@ def history(job: JobFolder) -> dict[str, Any]:
     for number in job.attempts():
         attempt = job.attempt(number)
         assert attempt is not None
-        attempts.append(
-            {
-                "attempt": number,
-                "cause": attempt.cause,
-                "phase": attempt.phase,
-                "id": attempt.id,
-                "begun": attempt.begun,
-                "resources": attempt.resources,
-                "message": attempt.message,
-            }
-        )
+        told = ("cause", "phase", "id", "begun", "resources", "message")
+        attempts.append({"attempt": number, **{name: getattr(attempt, name) for name in told}})
         noted = job.segments(number)
         accounted: list[dict[str, str]] = []
         ids = {*(claim.split("_")[0] for claim in job.claims(number).values()), attempt.id} - {None}
