@@ -70,7 +70,7 @@ with DAG(
         for line in found.cancelled:
             print(f"cancelled {line}")
         print(f"{site}: {found.waited_for} jobs are waited for, {len(found.cancelled)} were not and are cancelled")
-        return found.to_json()
+        return vars(found)
 
     @task(trigger_rule="none_failed", retries=0)
     def report(found: list[dict[str, Any]]) -> None:

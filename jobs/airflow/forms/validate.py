@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 import jobs.site
-from graphufs.config import loading, moved_keys
+from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
@@ -97,10 +97,10 @@ def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def _loaded(name: str, overrides: Sequence[str]) -> tuple[Experiment, Request]:
-    if name not in choices.experiments():
-        raise UserError(f"there is no experiment {name!r}; there are {', '.join(choices.experiments())}")
+    if name not in shipped.names():
+        raise UserError(f"there is no experiment {name!r}; there are {', '.join(shipped.names())}")
     _check(overrides)
-    path = choices.EXPERIMENTS / f"{name}.yaml"
+    path = shipped.EXPERIMENTS / f"{name}.yaml"
     found, former = loading.load_run(path, overrides)
     before = loading.load(path)
     for place in PLACES:
