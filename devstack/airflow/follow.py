@@ -93,15 +93,6 @@ class Follower:
                     raise
                 time.sleep(self.every)
 
-    def failed(self, dag: str, run: str) -> list[dict[str, Any]]:
-        """The tasks of a run that failed themselves."""
-        return [task for task in self.api.task_instances(dag, run) if task["state"] == "failed"]
-
-    def reason(self, dag: str, run: str, task: dict[str, Any]) -> list[str]:
-        """The first lines of why a task failed."""
-        log = self.api.log(dag, run, task["task_id"], task["try_number"], task.get("map_index", -1))
-        return reason(log)[:LINES]
-
 
 def told(task: dict[str, Any]) -> str:
     """What is said when a task has come to its present state; nothing where that is of no interest."""

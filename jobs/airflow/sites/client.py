@@ -117,9 +117,8 @@ class SiteClient:
             If an argument contains a zero byte.
         """
         words = [*arguments, f"--site={self.name}", "--json"]
-        for word in words:
-            if "\0" in word:
-                raise Refused(f"{word!r} contains a zero byte")
+        if broken := [word for word in words if "\0" in word]:
+            raise Refused(f"{broken[0]!r} contains a zero byte")
         return words
 
     def line(self, arguments: Sequence[str]) -> str:
