@@ -17,21 +17,11 @@ UNKNOWN_ENERGY = 2**63
 
 
 def history(job: JobFolder) -> dict[str, Any]:
-    """All attempts of a job and their segments.
+    """All `attempts` of a job, and their `segments`, one for each start.
 
-    Returns
-    -------
-    attempts
-        for each its number, cause, scheduler's number, resources, ending
-    segments
-        for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
-        elapsed [s], GPU-hours, CPU efficiency (CPU time / (elapsed x CPUs))
-    used
-        their sums
-    waiting
-        of a training, the share of the time in which updates waited for data; None otherwise
-    silent
-        what accounting said where it did not answer
+    Accounting adds to a segment its queue wait [s], elapsed time [s], energy [kWh], GPU-hours and CPU efficiency (CPU
+    time / (elapsed x CPUs)). Their sums are `used`; `waiting` is the share of a training's time in which updates waited
+    for data, None for other steps; `silent` is what accounting said where it did not answer.
     """
     attempts, segments, silent = [], [], ""
     executor = job.require().executor

@@ -233,9 +233,7 @@ def _heal(status: Status, site: Site) -> Status:
 def tend(job: JobFolder) -> tuple[str, Status]:
     """See after one job: heal what is half submitted, and go on after an ending whose policy says so.
 
-    Returns
-    -------
-    what was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status
+    What was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status.
     """
     status = read_statuses([job])[0]
     if status.state != "SUBMITTING" and not (status.over and status.state != "COMPLETED"):
