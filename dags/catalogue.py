@@ -20,12 +20,9 @@ SCHEDULE = os.environ.get("GRAPHUFS_CATALOGUE_SCHEDULE", "17 * * * *")
 with DAG(
     dag_id="catalogue",
     description="Fetch what forms and pages show from all sites",
-    doc_md=__doc__,
     schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
-    catchup=False,
     max_active_runs=1,
-    tags=["graphufs", "catalogue"],
-    default_args=defaults.arguments(),
+    **defaults.dag(__doc__, "catalogue"),
 ):
     for site in choices.sites():
         MirrorOperator(task_id=f"mirror_{site}", site=site, pool=choices.pool_of(site))

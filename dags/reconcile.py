@@ -22,13 +22,9 @@ from jobs.airflow.forms import choices, defaults
 with DAG(
     dag_id="reconcile",
     description="Cancel jobs that no task waits for, and name those that are lost",
-    doc_md=__doc__,
     schedule="*/15 * * * *",
-    catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
-    tags=["graphufs", "care"],
-    default_args=defaults.arguments(retries=1),
     params={
         "grace": Param(
             300,
@@ -38,6 +34,7 @@ with DAG(
             description="Seconds for which a job is left alone after its submission.",
         ),
     },
+    **defaults.dag(__doc__, "care", retries=1),
 ):
 
     @task(pool=choices.pool(), map_index_template="{{ task.op_kwargs['site'] }}")

@@ -13,9 +13,9 @@ from jobs.airflow.forms.validate import LONGEST, MOST
 from jobs.airflow.notifier import Notifier
 
 
-def arguments(**more: Any) -> dict[str, Any]:
-    """The default arguments of all tasks of a DAG."""
-    return {
+def dag(doc: str | None, tag: str, **more: Any) -> dict[str, Any]:
+    """The arguments that all DAGs have, with more default arguments of the DAG's tasks."""
+    arguments = {
         "owner": "graphufs",
         "retries": 3,
         "retry_delay": timedelta(seconds=30),
@@ -24,6 +24,8 @@ def arguments(**more: Any) -> dict[str, Any]:
         "on_failure_callback": Notifier(),
         **more,
     }
+    # catchup: the next run does what was missed; a run for each missed date would find nothing to do
+    return {"doc_md": doc, "catchup": False, "tags": ["graphufs", tag], "default_args": arguments}
 
 
 def experiment_field(default: str | None = None, *, optional: bool = False) -> Param:
