@@ -73,8 +73,7 @@ def message(context: Any, state: str) -> dict[str, Any]:
     place = " ".join(str(content[name]) for name in ("dag", "task") if content[name])
     words = [f"graphufs: {place} {state}, run {content['run']}"]
     words += [content["reason"]] if content["reason"] else []
-    words += [f"log: {content['log']}"] if content["log"] else []
-    words += [f"reproduce: {content['reproduce']}"] if content["reproduce"] else []
+    words += [f"{name}: {content[name]}" for name in ("log", "reproduce") if content[name]]
     return {"text": html.escape("\n".join(words), quote=False), **content}  # a reason must not call a whole channel
 
 
