@@ -59,16 +59,15 @@ def fetch(
     limit
         With --json, bytes that the file may have.
     """
-    from jobs.hand_out import fetch as hand_out
-    from jobs.hand_out import packed, report_of
+    from jobs import hand_out
 
     root = place.folder()
     if report:
-        name = str(report_of(root, name))
+        name = str(hand_out.report_of(root, name))
     if place.json_ and to is None:
-        print_json(**packed(root, name, limit))
+        print_json(**hand_out.packed(root, name, limit))
         return DONE
-    size = hand_out(root, name, to)
+    size = hand_out.fetch(root, name, to)
     if to is not None:
         if place.json_:
             print_json(path=str(to), bytes=size)

@@ -79,11 +79,7 @@ def sbatch_text(
     if shutil.which("srun") is None:
         raise UserError("there is no Slurm here (srun is not found); run this on a login node")
     executor = SlurmExecutor(folder, max_num_timeout=site.max_requeues)
-    asked = {
-        key: value
-        for key in ("partition", "account", "qos", "constraint", "exclude")
-        if (value := getattr(resources, key)) is not None
-    }
+    asked = resources.model_dump(include={"partition", "account", "qos", "constraint", "exclude"}, exclude_none=True)
     if resources.gpus:
         asked["gpus_per_node"] = resources.gpus
     executor.update_parameters(
