@@ -61,14 +61,10 @@ class DemoFailed(Exception):
 
 def runs(experiment: Experiment, name: str, overrides: list[str], number: int = 1) -> list[Run]:
     """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for."""
-    common = {"experiment": name, "site": SITE, "overrides": overrides}
+    common: dict[str, Any] = {"experiment": name, "site": SITE, "overrides": overrides}
     key = digest({"experiment": loading.dump(experiment), "hashes": Paths(experiment, Path()).hashes})
     again = f"-{number}" if number > 1 else ""
-    wanted: dict[str, dict[str, Any]] = {
-        "normalization": common,
-        "training": common,
-        "nightly_evaluation": common | {"at_most": AT_ONCE},
-    }
+    wanted = {"normalization": common, "training": common, "nightly_evaluation": common | {"at_most": AT_ONCE}}
     return [Run(dag, f"demo-{key}{again}", conf) for dag, conf in wanted.items()]
 
 

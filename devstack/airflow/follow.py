@@ -62,10 +62,9 @@ class Follower:
                         seen[name] = now
                         if words := told(task):
                             self.console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
-                        count = sum(of in ENDED for of, _ in seen.values())
-                        if not self.console.is_terminal:
-                            continue
-                        bars(Event("tasks done", count, len(tasks), "tasks"))
+                        if self.console.is_terminal:
+                            count = sum(of in ENDED for of, _ in seen.values())
+                            bars(Event("tasks done", count, len(tasks), "tasks"))
                 if state in FINISHED:
                     return state
                 time.sleep(self.every)
