@@ -12,7 +12,7 @@ import os
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from jobs.airflow.forms import choices, defaults
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.operators.site import MirrorOperator
 
 SCHEDULE = os.environ.get("GRAPHUFS_CATALOGUE_SCHEDULE", "17 * * * *")
 """Cron's spelling, UTC."""
@@ -20,12 +20,9 @@ SCHEDULE = os.environ.get("GRAPHUFS_CATALOGUE_SCHEDULE", "17 * * * *")
 with DAG(
     dag_id="catalogue",
     description="Fetch what forms and pages show from all sites",
-    doc_md=__doc__,
     schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
-    catchup=False,
     max_active_runs=1,
-    tags=["graphufs", "catalogue"],
-    default_args=defaults.arguments(),
+    **defaults.dag(__doc__, "catalogue"),
 ):
     for site in choices.sites():
         MirrorOperator(task_id=f"mirror_{site}", site=site, pool=choices.pool_of(site))

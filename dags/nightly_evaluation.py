@@ -46,14 +46,10 @@ def read_form(context: Context) -> dict[str, Any]:
 with DAG(
     dag_id="nightly_evaluation",
     description="Score a model on the initial times that have become known",
-    doc_md=__doc__,
     schedule=AssetOrTimeSchedule(
         timetable=CronTriggerTimetable(SCHEDULE, timezone="UTC"), assets=(CHECKPOINT | CHAMPION)
     ),
-    catchup=False,  # the next night catches up what was missed; a run for each missed date would find nothing to do
     max_active_runs=1,
-    tags=["graphufs", "evaluation"],
-    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
         "experiment": defaults.experiment_field(optional=True),
@@ -78,6 +74,7 @@ with DAG(
         "deadline_hours": defaults.deadline_field(20),
         "overrides": defaults.overrides_field(),
     },
+    **defaults.dag(__doc__, "evaluation"),
 ):
     checked = check(read_form)
     tasks = Tasks(checked, request=[checked["request"]])

@@ -34,15 +34,12 @@ def read_form(context: Context) -> dict[str, Any]:
 with DAG(
     dag_id="normalization",
     description="Prepare an experiment's data and compute its normalization statistics",
-    doc_md=__doc__,
     schedule=None,
-    catchup=False,
-    tags=["graphufs", "data"],
-    default_args=defaults.arguments(),
     params={
         "experiment": defaults.experiment_field("p0"),
         "site": defaults.site_field(),
         "overrides": defaults.overrides_field(),
     },
+    **defaults.dag(__doc__, "data"),
 ):
     Tasks(check(read_form), deadline=None).chain(("prepare", "normalize"), normalize={"outlets": [STATISTICS]})

@@ -22,13 +22,9 @@ from jobs.airflow.forms import choices, defaults
 with DAG(
     dag_id="reconcile",
     description="Cancel jobs that no task waits for, and name those that are lost",
-    doc_md=__doc__,
     schedule="*/15 * * * *",
-    catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
-    tags=["graphufs", "care"],
-    default_args=defaults.arguments(retries=1),
     params={
         "grace": Param(
             300,
@@ -38,6 +34,7 @@ with DAG(
             description="Seconds for which a job is left alone after its submission.",
         ),
     },
+    **defaults.dag(__doc__, "care", retries=1),
 ):
 
     @task(pool=choices.pool(), map_index_template="{{ task.op_kwargs['site'] }}")
@@ -70,7 +67,7 @@ with DAG(
         for line in found.cancelled:
             print(f"cancelled {line}")
         print(f"{site}: {found.waited_for} jobs are waited for, {len(found.cancelled)} were not and are cancelled")
-        return found.to_json()
+        return vars(found)
 
     @task(trigger_rule="none_failed", retries=0)
     def report(found: list[dict[str, Any]]) -> None:

@@ -40,12 +40,8 @@ def read_form(context: Context) -> dict[str, Any]:
 with DAG(
     dag_id="retraining",
     description="Train a challenger, compare it with the champion, promote or hold it",
-    doc_md=__doc__,
     schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC"),
-    catchup=False,
     max_active_runs=1,
-    tags=["graphufs", "training"],
-    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
         "experiment": defaults.experiment_field(optional=True),
@@ -62,6 +58,7 @@ with DAG(
         "deadline_hours": defaults.deadline_field(24 * 14),
         "overrides": defaults.overrides_field(),
     },
+    **defaults.dag(__doc__, "training"),
 ):
     checked = check(read_form)
     tasks = Tasks(checked, request=[checked["request"]])

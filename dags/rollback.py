@@ -27,12 +27,8 @@ def read_form(context: Context) -> dict[str, Any]:
 with DAG(
     dag_id="rollback",
     description="Make the former champion the champion again",
-    doc_md=__doc__,
     schedule=None,
-    catchup=False,
     max_active_runs=1,
-    tags=["graphufs", "training"],
-    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
         "experiment": defaults.experiment_field("p0"),
@@ -48,6 +44,7 @@ with DAG(
         ),
         "deadline_hours": defaults.deadline_field(6),
     },
+    **defaults.dag(__doc__, "training"),
 ):
     checked = check(read_form)
     tasks = Tasks(checked, request=[checked["request"]])

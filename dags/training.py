@@ -75,11 +75,7 @@ def read_form(context: Context) -> dict[str, Any]:
 with DAG(
     dag_id="training",
     description="Train an emulator, score it on the validation period, register it as a candidate",
-    doc_md=__doc__,
     schedule=None,
-    catchup=False,
-    tags=["graphufs", "training"],
-    default_args=defaults.arguments(),
     on_success_callback=Notifier("succeeded", only_if="notify_success"),
     params={
         "experiment": defaults.experiment_field("p0"),
@@ -98,6 +94,7 @@ with DAG(
         ),
         "overrides": defaults.overrides_field(),
     },
+    **defaults.dag(__doc__, "training"),
 ):
     checked = check(read_form)
     tasks = Tasks(checked)

@@ -13,7 +13,7 @@ from graphufs.registry import registry
 from graphufs.train import metrics_file
 from jobs.job import usage
 from jobs.job.folder import JobFolder
-from jobs.job.status import Status, read_statuses
+from jobs.job.status import read_statuses
 
 MOST_JOBS = 50
 """Open jobs for each of which accounting is asked what they used."""
@@ -30,7 +30,10 @@ def catalogue(root: Path) -> dict[str, Any]:
     jobs: list[dict[str, Any]] = []
     try:
         past = registry.history(root)
-        models = [model(one) for one in registry.fold(past).values()]
+        models = [
+            {name: value for name, value in vars(one).items() if name != "experiment"}  # its whole configuration
+            for one in registry.fold(past).values()
+        ]
     except UserError as error:
         warnings.append(str(error))
     try:
@@ -43,7 +46,10 @@ def catalogue(root: Path) -> dict[str, Any]:
         "runs": [run(path.parent) for path in sorted((root / "runs").glob("*/*/experiment.yaml"))],
         "models": models,
         "champions": {one["experiment_name"]: one["id"] for one in models if one["role"] == "champion"},
-        "history": [event(one) for one in past],
+        # a registration without the model, which is told of by itself
+        "history": [
+            {**vars(one), "content": {} if one.kind in ("registered", "scored") else dict(one.content)} for one in past
+        ],
         "jobs": jobs,
         "nightly": nightly(root),
         "files": files(root),
@@ -51,29 +57,15 @@ def catalogue(root: Path) -> dict[str, Any]:
     }
 
 
-def model(found: registry.RegisteredModel) -> dict[str, Any]:
-    """What is known of a model, but for its whole configuration."""
-    return {name: value for name, value in vars(found).items() if name != "experiment"}
-
-
-def event(found: registry.RegistryEvent) -> dict[str, Any]:
-    """What happened to a model; of a registration without the model, which is told of by itself."""
-    content = {} if found.kind in ("registered", "scored") else dict(found.content)
-    return {**vars(found), "content": content}
-
-
 def open_jobs(root: Path) -> list[dict[str, Any]]:
     """Jobs that are not over, with their segments, the time they waited [s] and the GPU-hours they used so far."""
-    open_ = [status for status in read_statuses(JobFolder.all(root)) if not status.over]
-    return [
-        {**_told(status), **(usage.history(status.job)["used"] if number < MOST_JOBS else {})}
-        for number, status in enumerate(open_)
-    ]
-
-
-def _told(status: Status) -> dict[str, Any]:
-    content = {name: value for name, value in status.to_json().items() if name not in ("result", "folder")}
-    return {**content, "gpu_hours": None, "queue_wait": None}
+    found = []
+    for status in read_statuses(JobFolder.all(root)):
+        if not status.over:
+            content = {name: value for name, value in status.to_json().items() if name not in ("result", "folder")}
+            used = usage.history(status.job)["used"] if len(found) < MOST_JOBS else {}
+            found.append({**content, "gpu_hours": None, "queue_wait": None, **used})
+    return found
 
 
 def nightly(root: Path) -> list[dict[str, Any]]:

@@ -154,12 +154,14 @@ def _accounting() -> Finding:
 
 def _placement(name: str, site: Site, step: str, wanted: Sequence[str] = ()) -> Finding:
     """When Slurm would start the step's job."""
-    from jobs.submission.launch import trial_script
+    from jobs.submission.launch import sbatch_text
 
     try:
         resources = site.resources_of(step, wanted)
         with tempfile.TemporaryDirectory() as folder:
-            words = slurm.test_only(str(trial_script(Path(folder), site, resources)))
+            script = Path(folder, "script.sh")
+            script.write_text(sbatch_text(Path(folder), site, resources, "graphufs.preflight", [], {}))
+            words = slurm.test_only(str(script))
     except (slurm.Refused, UserError) as error:
         return Finding(f"{step} job", False, f"{error}; change resources.{step} of the site {name}")
     except (OSError, subprocess.SubprocessError) as error:

@@ -194,16 +194,11 @@ class Site(Section):
         return root.expanduser().absolute()
 
 
-def folders() -> list[Path]:
-    """Where site files are looked for: $GRAPHUFS_SITES (folders like in $PATH), then those shipped."""
-    own = [Path(part).expanduser() for part in os.environ.get("GRAPHUFS_SITES", "").split(os.pathsep) if part]
-    return [*own, SHIPPED]
-
-
 def available() -> dict[str, Path]:
-    """All site files by name; an own file goes before a shipped one of the same name."""
+    """All site files by name, of $GRAPHUFS_SITES (folders like in $PATH) and, behind those, the shipped ones."""
+    own = [Path(part).expanduser() for part in os.environ.get("GRAPHUFS_SITES", "").split(os.pathsep) if part]
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in [*own, SHIPPED]:
         for path in sorted(folder.glob("*.yaml")):
             found.setdefault(path.stem, path)
     return found

@@ -24,7 +24,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from devstack.airflow import postgresql
-from devstack.airflow.settings import TOP, Database, Settings
+from devstack.airflow.settings import TOP, Settings
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
 from graphufs.cli.terminal import handled
 from graphufs.errors import Stopped, UserError
@@ -79,13 +79,17 @@ def running(
 def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Iterator[Stack]:
     known = Stack(base)
     known.down(jobs=False)  # what one left that was killed
+    database = known.settings.database  # what the folder has, or else PostgreSQL, where that is installed
+    if not known.known and not postgresql.programs():
+        say("There is no PostgreSQL server on this machine: Airflow keeps its database in SQLite, and is slower")
+        database = "sqlite"
     sites = [str(base / "sites"), *filter(None, [os.environ.get("GRAPHUFS_SITES")])]
     settings = Settings(
         dags=str(TOP / "dags"),
         port=port,
         environment={"GRAPHUFS_ROOT": str(root), "GRAPHUFS_SITES": os.pathsep.join(sites), **NIGHTS},
         files={"sites/local.yaml": _site(root)},
-        database=_database(known, say),
+        database=database,
     )
     stack = Stack(base, settings, say)
     try:
@@ -94,16 +98,6 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
     finally:
         with handled(SIGNALS, signal.SIG_IGN):  # nothing may interrupt this
             stack.down(jobs=False)
-
-
-def _database(known: Stack, say: Callable[[str], object]) -> Database:
-    """The kind of database: what the folder has, or else PostgreSQL, or where that is not installed SQLite."""
-    if known.known:
-        return known.settings.database
-    if postgresql.programs():
-        return "postgresql"
-    say("There is no PostgreSQL server on this machine: Airflow keeps its database in SQLite, and is slower")
-    return "sqlite"
 
 
 def _site(root: Path) -> str:

@@ -42,18 +42,8 @@ Arrow = tuple[str, str]
 class Tree:
     """The modules below the three floors. What has a box is named by the first two parts of a module's name.
 
-    Attributes
-    ----------
-    files
-        every module and package, by its dotted name
-    packages
-        the packages, `dags` among them
-    edges
-        by box, what it imports
-    boxes
-        by floor, its packages and those of its loose modules that something imports
-    alone
-        by floor, the loose modules that nothing imports
+    `files` are by dotted name; `packages` have `dags` among them; `edges` say by box what it imports. By floor, `boxes`
+    are its packages and those of its loose modules that something imports, and `alone` are those that nothing imports.
     """
 
     def __init__(self, repository: Path) -> None:

@@ -17,13 +17,13 @@ import time
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from devstack.airflow.api import Api, ApiError
-from devstack.airflow.follow import Follower, log_file
+from devstack.airflow.follow import LINES, Follower, log_file, reason
 from devstack.airflow.settings import TOP
 from devstack.airflow.stack import Stack, StackError
 from graphufs.config import loading
@@ -34,6 +34,9 @@ from graphufs.storage.paths import Paths, digest
 from jobs.airflow.keys import PREFIX
 from jobs.submission import submit
 from scripts.airflow_here import interruptible, living, running
+
+if TYPE_CHECKING:
+    from graphufs.nightly.scores import NightlyScores
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 SITE = "local"
@@ -58,36 +61,24 @@ class DemoFailed(Exception):
 
 def runs(experiment: Experiment, name: str, overrides: list[str], number: int = 1) -> list[Run]:
     """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for."""
-    common = {"experiment": name, "site": SITE, "overrides": overrides}
+    common: dict[str, Any] = {"experiment": name, "site": SITE, "overrides": overrides}
     key = digest({"experiment": loading.dump(experiment), "hashes": Paths(experiment, Path()).hashes})
     again = f"-{number}" if number > 1 else ""
-    wanted: dict[str, dict[str, Any]] = {
-        "normalization": common,
-        "training": common,
-        "nightly_evaluation": common | {"at_most": AT_ONCE},
-    }
+    wanted = {"normalization": common, "training": common, "nightly_evaluation": common | {"at_most": AT_ONCE}}
     return [Run(dag, f"demo-{key}{again}", conf) for dag, conf in wanted.items()]
 
 
-@dataclass(frozen=True)
-class Results:
-    """Where the results of the nights are."""
+def nights_of(experiment: Experiment, root: Path) -> NightlyScores | None:
+    """The scores and the report of an experiment's nights, None where they are not there."""
+    from graphufs.forecast.step import finished_checkpoint
+    from graphufs.nightly.scores import NightlyScores
 
-    scores: Path
-    report: Path
-
-    @staticmethod
-    def of(experiment: Experiment, root: Path) -> Results | None:
-        """Those of an experiment, None where they are not there."""
-        from graphufs.forecast.step import finished_checkpoint
-        from graphufs.nightly.scores import NightlyScores
-
-        paths = Paths(experiment, root)
-        try:
-            place = NightlyScores(paths.nightly(finished_checkpoint(paths).name))
-        except UserError:  # not trained
-            return None
-        return Results(place.store, place.report) if place.store.exists() and place.report.is_file() else None
+    paths = Paths(experiment, root)
+    try:
+        place = NightlyScores(paths.nightly(finished_checkpoint(paths).name))
+    except UserError:  # not trained
+        return None
+    return place if place.store.exists() and place.report.is_file() else None
 
 
 class Demo:
@@ -112,7 +103,7 @@ class Demo:
         """
         ids = [run.id for run in runs(self.experiment, self.name, self.overrides)]
         noted = json.loads(self.note.read_text()) if self.note.exists() else {}
-        results = Results.of(self.experiment, self.root)
+        results = nights_of(self.experiment, self.root)
         if results is not None and noted.get("runs") == ids:
             self.say("All of it is done already; `make airflow` shows its runs.")
             return self.show(results)
@@ -123,7 +114,7 @@ class Demo:
                 for number in count(1):
                     wanted = runs(self.experiment, self.name, self.overrides, number)
                     new = [self.do(stack, run) for run in wanted]
-                    results = Results.of(self.experiment, self.root)
+                    results = nights_of(self.experiment, self.root)
                     if results is not None:
                         break
                     if any(new):
@@ -174,7 +165,7 @@ class Demo:
             if paused:
                 api.pause(run.dag)
         if state != "success":
-            raise DemoFailed(self.why(follower, stack, run))
+            raise DemoFailed(self.why(stack, run))
         return True
 
     def wait_for(self, api: Api, stack: Stack, dag: str) -> None:
@@ -193,11 +184,12 @@ class Demo:
                 raise DemoFailed(f"Airflow cannot read the DAG {dag}: {words}")
             time.sleep(0.5)
 
-    def why(self, follower: Follower, stack: Stack, run: Run) -> str:
+    def why(self, stack: Stack, run: Run) -> str:
         """Why a run failed, and where to read more."""
-        lines = [f"{run.dag} failed"]
-        for task in follower.failed(run.dag, run.id):
-            first, *more = follower.reason(run.dag, run.id, task)
+        lines, api = [f"{run.dag} failed"], stack.api
+        for task in [task for task in api.task_instances(run.dag, run.id) if task["state"] == "failed"]:
+            log = api.log(run.dag, run.id, task["task_id"], task["try_number"], task.get("map_index", -1))
+            first, *more = reason(log)[:LINES]
             lines += [f"{task['task_id']}: {first}", *(f"  {line}" for line in more)]
             lines.append(f"  log: {log_file(stack.home / 'logs', run.dag, run.id, task)}")
         return "\n".join([*lines, "Repeat the command to try again."])
@@ -212,13 +204,13 @@ class Demo:
                 self.say(f"  {status.intent.step}: {what.state.lower()}")
         self.say("Repeat the command to go on.")
 
-    def show(self, results: Results) -> int:
+    def show(self, results: NightlyScores) -> int:
         """Print the scores, whether they meet the bar, and where the report is; the exit code."""
         from graphufs.demo_bar import show_with_bar
         from graphufs.weatherbench.results.scores import Scores
         from graphufs.weatherbench.results.table import score_table
 
-        scores, passed = Scores.open(results.scores), True
+        scores, passed = Scores.open(results.store), True
         if self.name == "demo":
             passed = show_with_bar(self.console, scores, "The emulator")
         else:

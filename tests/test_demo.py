@@ -13,6 +13,7 @@ from rich.console import Console
 from devstack.airflow import follow
 from devstack.airflow.api import ApiError
 from graphufs.config import loading
+from graphufs.nightly.scores import NightlyScores
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import JobFolder
 from scripts import run_demo
@@ -89,9 +90,12 @@ def played(monkeypatch: pytest.MonkeyPatch, demo: run_demo.Demo, api: PlayedAirf
 def results(monkeypatch: pytest.MonkeyPatch, *found: bool) -> None:
     """Results that are there, or not, each time they are looked for."""
     left = list(found)
-    place = run_demo.Results(Path("scores"), Path("report"))
-    of = staticmethod(lambda experiment, root: place if (left.pop(0) if len(left) > 1 else left[0]) else None)
-    monkeypatch.setattr(run_demo.Results, "of", of)
+    place = NightlyScores(Path("nights"))
+
+    def nights_of(experiment, root):
+        return place if (left.pop(0) if len(left) > 1 else left[0]) else None
+
+    monkeypatch.setattr(run_demo, "nights_of", nights_of)
     monkeypatch.setattr(run_demo.Demo, "show", lambda self, results: 0)
 
 

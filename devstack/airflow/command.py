@@ -26,11 +26,8 @@ import shlex
 import signal
 import sys
 
-from devstack.airflow.settings import USERS, Settings, missing
-from devstack.airflow.stack import COMPONENTS, Stack, StackError
-from jobs.scheduler.processes import process_row
-
-__all__ = ["COMPONENTS", "USERS", "Settings", "Stack", "StackError", "missing", "process_row", "signal"]
+from devstack.airflow.settings import USERS, Settings
+from devstack.airflow.stack import Stack, StackError
 
 
 def main(argv: list[str] | None = None) -> None:

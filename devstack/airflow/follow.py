@@ -62,10 +62,9 @@ class Follower:
                         seen[name] = now
                         if words := told(task):
                             self.console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
-                        count = sum(of in ENDED for of, _ in seen.values())
-                        if not self.console.is_terminal:
-                            continue
-                        bars(Event("tasks done", count, len(tasks), "tasks"))
+                        if self.console.is_terminal:
+                            count = sum(of in ENDED for of, _ in seen.values())
+                            bars(Event("tasks done", count, len(tasks), "tasks"))
                 if state in FINISHED:
                     return state
                 time.sleep(self.every)
@@ -92,15 +91,6 @@ class Follower:
                 if time.monotonic() > until or (isinstance(error, ApiError) and error.status < 500):
                     raise
                 time.sleep(self.every)
-
-    def failed(self, dag: str, run: str) -> list[dict[str, Any]]:
-        """The tasks of a run that failed themselves."""
-        return [task for task in self.api.task_instances(dag, run) if task["state"] == "failed"]
-
-    def reason(self, dag: str, run: str, task: dict[str, Any]) -> list[str]:
-        """The first lines of why a task failed."""
-        log = self.api.log(dag, run, task["task_id"], task["try_number"], task.get("map_index", -1))
-        return reason(log)[:LINES]
 
 
 def told(task: dict[str, Any]) -> str:

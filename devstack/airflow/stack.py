@@ -117,7 +117,7 @@ class Stack(Keeper):
             raise StackError(f"{name} runs already, as process {self.processes[name].pid}")
         kind = re.sub(r"-\d+$", "", name)
         if name == postgresql.NAME and self.settings.database == "postgresql":
-            self._start_postgresql()
+            self._start(name)
         elif kind in COMPONENTS and (name == kind or kind != "api-server"):
             since = time.time()
             self._start(name)
@@ -145,15 +145,13 @@ class Stack(Keeper):
         return found
 
     def _start(self, name: str, *argv: str) -> None:
+        env = self.env | {MARK: str(self.base), OWN: str(self.base)}
+        if name == postgresql.NAME:
+            self.postgresql.start(self.secrets["database"], self.ports[name], env, self.settings.seconds)
+            return
         kind = re.sub(r"-\d+$", "", name)
         line = [str(airflow_program()), *(argv or (kind, *OPTIONS.get(kind, [])))]
-        env = self.env | {MARK: str(self.base), OWN: str(self.base)}
         self.spawn(name, line, self.log / f"{name}.log", env=env, cwd=self.home, umask=0o077)
-
-    def _start_postgresql(self) -> None:
-        env = self.env | {MARK: str(self.base), OWN: str(self.base)}
-        port = self.ports[postgresql.NAME]
-        self.postgresql.start(self.secrets["database"], port, env, self.settings.seconds)
 
     def remains(self, jobs: bool = True) -> set[int]:
         """All live processes of this stack.
@@ -228,7 +226,7 @@ class Stack(Keeper):
         self.save()
 
         if self.settings.database == "postgresql":
-            self._start_postgresql()
+            self._start(postgresql.NAME)
             self.say(f"PostgreSQL runs; preparing its tables ({time.monotonic() - began:.0f} s)")
         self._start("db-migrate", "db", "migrate")
         self.finish("db-migrate", self.settings.seconds)

@@ -23,11 +23,6 @@ def state(answer: dict[str, Any]) -> str:
     return ", ".join(parts) + (f" ({why.replace('_', ' ', 1)})" if why else "")
 
 
-def progress(event: dict[str, Any] | None) -> str:
-    """A progress event in one line."""
-    return messages.progress(event, most=4)
-
-
 def failure(answer: dict[str, Any]) -> str:
     """What a person should know of a job that did not end well; the reason is in the first line."""
     ending = str(answer.get("ending") or "").replace("_", " ")

@@ -7,6 +7,7 @@ the setting a message goes to the log only. A message that cannot be sent change
 
 from __future__ import annotations
 
+import html
 import json
 import urllib.error
 import urllib.request
@@ -72,12 +73,8 @@ def message(context: Any, state: str) -> dict[str, Any]:
     place = " ".join(str(content[name]) for name in ("dag", "task") if content[name])
     words = [f"graphufs: {place} {state}, run {content['run']}"]
     words += [content["reason"]] if content["reason"] else []
-    words += [f"log: {content['log']}"] if content["log"] else []
-    words += [f"reproduce: {content['reproduce']}"] if content["reproduce"] else []
-    text = "\n".join(words)
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):  # a reason must not call a whole channel
-        text = text.replace(character, entity)
-    return {"text": text, **content}
+    words += [f"{name}: {content[name]}" for name in ("log", "reproduce") if content[name]]
+    return {"text": html.escape("\n".join(words), quote=False), **content}  # a reason must not call a whole channel
 
 
 def address(name: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from graphufs.errors import UserError
+
 
 def setting(name: str) -> str | None:
     """A setting by its name in lower case, as in `nightly_site`; None where it is not set."""
@@ -19,6 +21,18 @@ def setting(name: str) -> str | None:
     return str(value).strip() if value not in (None, "") else None
 
 
-def described(name: str) -> str:
-    """How a setting can be made, for messages."""
-    return f"the variable graphufs_{name} in Airflow (or GRAPHUFS_{name.upper()} in its workers' environment)"
+def required(kind: str, name: str) -> str:
+    """The experiment or site that runs of a kind have where the form names none: the setting `kind_name`.
+
+    Raises
+    ------
+    UserError
+        If it is not set.
+    """
+    found, key = setting(f"{kind}_{name}"), f"graphufs_{kind}_{name}"
+    if found is None:
+        raise UserError(
+            f"no {name} is given for this {kind} run: choose one in the form, or set the variable {key} in Airflow "
+            f"(or {key.upper()} in its workers' environment)"
+        )
+    return found

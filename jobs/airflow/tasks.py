@@ -12,7 +12,7 @@ from graphufs.errors import UserError
 from graphufs.steps import STEPS
 from jobs.airflow.forms import choices
 from jobs.airflow.operators.job import JobOperator
-from jobs.airflow.operators.mirror import MirrorOperator
+from jobs.airflow.operators.site import MirrorOperator
 
 
 def check(look: Callable[[Context], dict[str, Any]]) -> XComArg:
@@ -29,14 +29,9 @@ def check(look: Callable[[Context], dict[str, Any]]) -> XComArg:
 
 
 class Tasks:
-    """Makes tasks that share the site, the experiment and the deadline that `check` found.
+    """Makes tasks that share what `check` found: `site`, `experiment` and `deadline_hours`.
 
-    Parameters
-    ----------
-    checked
-        What `check` returns: `site`, `experiment` and `deadline_hours` are read from it.
-    same
-        Further arguments of all jobs, or others instead of those.
+    `same` has further arguments of all jobs, or others instead of those.
     """
 
     def __init__(self, checked: XComArg, **same: Any) -> None:

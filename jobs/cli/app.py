@@ -13,9 +13,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
-from rich.text import Text
 
-from graphufs.config import loading, moved_keys
+from graphufs.config import loading
 from graphufs.config.request import Request
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
@@ -120,12 +119,6 @@ def request_of(given: Sequence[str]) -> Request:
                 f'--request {one!r}: the value is no JSON; write it like cost={{"gpu_hours": 2.5}}'
             ) from None
     return loading.request(found)
-
-
-def tell_moved(former: Request) -> None:
-    """Say of what was asked for by keys of version 0.1 how it is asked for now."""
-    for hint in moved_keys.hints(former):
-        err().print(Text(hint, "yellow"), soft_wrap=True)
 
 
 def print_json(**content: Any) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 from rich.text import Text
 
+from graphufs.config import moved_keys
 from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import CHAINS, STEPS
@@ -30,7 +30,6 @@ from jobs.cli.app import (
     out,
     print_json,
     request_of,
-    tell_moved,
 )
 from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
@@ -69,7 +68,8 @@ def submit_(
     if step in STEPS:
         STEPS[step].require_read(told)
     common, former = _common(experiment, place, asked)
-    tell_moved(former)
+    for hint in moved_keys.hints(former):
+        err().print(Text(hint, "yellow"), soft_wrap=True)
     return submit_all([submit.Request(step, key=key, needs=needs, asked=former | told, **common)], place, asked)
 
 
@@ -127,16 +127,11 @@ def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> in
         statuses = wait([status.job for status in statuses], requests[0].site, None if place.json_ else console)
     if place.json_:
         print_json(jobs=[{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)])
-    return _verdict(statuses, console, quiet=place.json_)
-
-
-def _verdict(statuses: Sequence[Status], console: Console, *, quiet: bool) -> int:
     from jobs.cli.tables import ended
 
     bad = [one for one in statuses if one.state == "LOST" or (one.over and one.state != "COMPLETED")]
-    if not quiet:
-        for status in bad:
-            console.print(ended(status), soft_wrap=True, markup=False)
+    for status in () if place.json_ else bad:
+        console.print(ended(status), soft_wrap=True, markup=False)
     return FAILED if bad else DONE
 
 

@@ -59,16 +59,15 @@ def fetch(
     limit
         With --json, bytes that the file may have.
     """
-    from jobs.hand_out import fetch as hand_out
-    from jobs.hand_out import packed, report_of
+    from jobs import hand_out
 
     root = place.folder()
     if report:
-        name = str(report_of(root, name))
+        name = str(hand_out.report_of(root, name))
     if place.json_ and to is None:
-        print_json(**packed(root, name, limit))
+        print_json(**hand_out.packed(root, name, limit))
         return DONE
-    size = hand_out(root, name, to)
+    size = hand_out.fetch(root, name, to)
     if to is not None:
         if place.json_:
             print_json(path=str(to), bytes=size)
@@ -88,12 +87,14 @@ def prune(*, days: float = 30.0, yes: bool = False, place: Place = Place()) -> i
     yes
         Remove them.
     """
+    from graphufs.storage.atomic import remove_folder
     from jobs.cli.tables import waste_table
     from jobs.submission import prune as pruning
 
     waste = pruning.find(place.folder(), days)
     if yes:
-        pruning.remove(waste)
+        for one in waste:
+            remove_folder(one.path)
     if place.json_:
         found = [{"path": str(one.path), "bytes": one.size, "reason": one.reason} for one in waste]
         print_json(waste=found, removed=yes)

@@ -64,12 +64,8 @@ def moment(text: str) -> datetime:
 class Intent:
     """What a job is to do, which of the same key never changes, and what it needs and who wants it, which may.
 
-    Attributes
-    ----------
-    labels
-        where the job comes from, by name, as its last submitter says
-    request
-        what is asked of this run, by field of `graphufs.config.request.Request`; a step reads its own of them
+    The `labels` say where the job comes from, by name, as its last submitter does; the `request` what is asked of this
+    run, by field of `graphufs.config.request.Request`, of which a step reads its own.
     """
 
     key: str
@@ -87,21 +83,10 @@ class Intent:
 class Attempt:
     """One submission of a job, with what the site file said.
 
-    Attributes
-    ----------
-    phase
-        `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
-        `blocked` where a job it needs did not succeed
-    name
-        the job's name at the scheduler, by which a lost number is found again
-    id
-        the scheduler's number, or a local process's
-    process
-        of a local process: host, and start time in the kernel's ticks
-    cause
-        why there is this attempt: `person`, or the ending it goes on after
-    site
-        what the site file said
+    Its `phase` is `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
+    `blocked` where a job it needs did not succeed. By the `name` at the scheduler a lost number is found again; the
+    `id` is the scheduler's number, or that of a local process, of which `process` has host, boot and start time [the
+    kernel's ticks]. The `cause` is `person`, or the ending that the attempt goes on after.
     """
 
     number: int
@@ -177,11 +162,9 @@ class JobFolder:
             If there is no such job.
         """
         intent, attempt = self.require(), self.attempt()
-        if attempt is None:
-            return Snapshot(self, intent, None, {}, [], self.result())
-        return Snapshot(
-            self, intent, attempt, self.claims(attempt.number), self.segments(attempt.number), self.result()
-        )
+        claims = {} if attempt is None else self.claims(attempt.number)
+        segments = [] if attempt is None else self.segments(attempt.number)
+        return Snapshot(self, intent, attempt, claims, segments, self.result())
 
     def write_intent(self, intent: Intent, experiment: Experiment) -> None:
         """Note what is to be done; the intent comes last, so that a job with one has all."""
@@ -227,10 +210,8 @@ class JobFolder:
 
     def claims(self, number: int) -> dict[str, str]:
         """Which jobs do the work of an attempt: scheduler's number by element (`0`, but for job arrays)."""
-        claims = {}
-        for path in self.folder(number).glob("claim-*"):
-            claims[path.name.removeprefix("claim-")] = path.read_text().strip()
-        return claims
+        paths = self.folder(number).glob("claim-*")
+        return {path.name.removeprefix("claim-"): path.read_text().strip() for path in paths}
 
     def segments(self, number: int) -> list[dict[str, Any]]:
         """What the work noted at its starts and ends, merged: a dictionary for each start."""

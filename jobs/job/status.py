@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,22 @@ ENDINGS = {
     "PREEMPTED": "preempted",
     "CANCELLED": "cancelled",
 }
+SIGNS = (
+    ("exceeded memory limit|oom_kill|Out Of Memory", "out_of_memory"),
+    ("No space left on device|Disk quota exceeded", "disk_full"),
+    ("timed-out too many times", "time_limit"),
+    (r"Traceback \(most recent call last\)", "error"),
+)
+"""What the end of a log has in it, and how the attempt ended then."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A job's state, and its folder as it was `seen`.
+    """A job's state, since when it is known, and its folder as it was `seen`.
 
-    Attributes
-    ----------
-    state
-        NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED, UNKNOWN
-        or LOST
-    ending
-        how an attempt ended that did not complete: a name of jobs.site.Policy
-    message
-        the exception, the site's own words, or who was asked
-    since
-        when the state was first seen, where that is known
-    seen
-        the job's folder as it was read
+    The state is NEW (intent without attempt), SUBMITTING, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, REFUSED,
+    UNKNOWN or LOST. The ending of an attempt that did not complete is a name of jobs.site.Policy. The message is the
+    exception, the site's own words, or who was asked.
     """
 
     seen: Snapshot
@@ -57,7 +55,6 @@ class Status:
     message: str = ""
     since: str = ""
     id: str | None = None
-    rows: dict[str, slurm.Row] = field(default_factory=dict)
 
     @property
     def job(self) -> JobFolder:
@@ -168,10 +165,7 @@ class _Answers:
 
 def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
     job, attempt = seen.job, seen.attempt
-
-    def status(state: str, ending: str = "", message: str = "", since: str = "", **more: Any) -> Status:
-        return Status(seen, state, ending, message, since, number, **more)
-
+    status = partial(Status, seen, id=number)
     if seen.result is not None:
         return status("COMPLETED", since=seen.result["finished"])
     if attempt is None:
@@ -193,14 +187,13 @@ def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
     if live is not None:
         return live
     if (result := job.result()) is not None:  # written since
-        seen = replace(seen, result=result)
-        return status("COMPLETED", since=result["finished"])
+        return Status(replace(seen, result=result), "COMPLETED", since=result["finished"], id=number)
     if seen.intent.executor == "slurm":
         return _left_slurm(seen, attempt, rows, answers.silent, status)
     if running is None:
         host = process_of(seen).get("host")
         return _unknown(job, attempt, [f"the process runs on another machine, {host}"], status)
-    return _over(seen, attempt, "", "its process is gone", status, {})
+    return _over(seen, attempt, "", "its process is gone", status)
 
 
 def process_of(seen: Snapshot) -> dict[str, Any]:
@@ -219,8 +212,8 @@ def _queued(job: JobFolder, attempt: Attempt, rows: dict[str, slurm.Row], status
     (job.folder(attempt.number) / "settling.json").unlink(missing_ok=True)
     running = [row for row in live if row.state != "PENDING"]
     if not running:
-        return status("PENDING", message=live[0].words, since=attempt.begun, rows=rows)
-    return status("RUNNING", message=", ".join(sorted({row.nodes for row in running})), rows=rows)
+        return status("PENDING", message=live[0].words, since=attempt.begun)
+    return status("RUNNING", message=", ".join(sorted({row.nodes for row in running})))
 
 
 def _left_slurm(
@@ -236,10 +229,10 @@ def _left_slurm(
         # and only the controller knows whether it was
         unheard = worst.state in slurm.OFTEN_REQUEUED and any(words.startswith("squeue") for words in silent)
         if unheard or not _settled(seen.job, attempt, worst.state):
-            return status("RUNNING", message=f"Slurm says {worst.state}; waiting for what follows", rows=rows)
+            return status("RUNNING", message=f"Slurm says {worst.state}; waiting for what follows")
     ending = ENDINGS.get(worst.state, "")
     said = ", ".join(word for word in (f"Slurm says {worst.state}", worst.words) if word)
-    return _over(seen, attempt, ending, said, status, rows)
+    return _over(seen, attempt, ending, said, status)
 
 
 def _settled(job: JobFolder, attempt: Attempt, what: str) -> bool:
@@ -270,39 +263,22 @@ def _unknown(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) ->
     return status("LOST" if lost else "UNKNOWN", message="; ".join(asked), since=seen["since"])
 
 
-def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: Any, rows: Any) -> Status:
+def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: Any) -> Status:
     """How an attempt ended: its own word first, then the scheduler's, then what its log shows."""
     job = seen.job
     own, asked = read_json(job.folder(attempt.number) / "ending.json"), (job.path / "cancel.json").exists()
     if asked or ending == "cancelled":
         # Slurm cancels jobs too whose dependency failed, by number 0
-        failed = not asked and _dependency_failed(seen)
-        if failed:
-            return status("FAILED", "dependency", failed, rows=rows)
-        return status("CANCELLED", "cancelled", message, rows=rows)
+        for key in () if asked else seen.intent.needs:
+            if JobFolder(job.root, key).result() is None:
+                return status("FAILED", "dependency", f"the job {key}, which this one needs, did not succeed")
+        return status("CANCELLED", "cancelled", message)
     if own is not None:
-        return status("FAILED", own["ending"], own["message"], own["at"], rows=rows)
+        return status("FAILED", own["ending"], own["message"], own["at"])
     tail = _tail(job, attempt)
-    if not ending:
-        if "exceeded memory limit" in tail or "oom_kill" in tail or "Out Of Memory" in tail:
-            ending = "out_of_memory"
-        elif "No space left on device" in tail or "Disk quota exceeded" in tail:
-            ending = "disk_full"
-        elif "timed-out too many times" in tail:
-            ending = "time_limit"
-        elif "Traceback (most recent call last)" in tail:
-            ending = "error"
-        else:
-            ending = "killed"
+    ending = ending or next((name for words, name in SIGNS if re.search(words, tail)), "killed")
     last = [line for line in tail.splitlines() if line.strip()]
-    return status("FAILED", ending, f"{message}: {last[-1]}" if last else message, rows=rows)
-
-
-def _dependency_failed(seen: Snapshot) -> str:
-    for key in seen.intent.needs:
-        if JobFolder(seen.job.root, key).result() is None:
-            return f"the job {key}, which this one needs, did not succeed"
-    return ""
+    return status("FAILED", ending, f"{message}: {last[-1]}" if last else message)
 
 
 def _tail(job: JobFolder, attempt: Attempt) -> str:

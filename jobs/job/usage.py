@@ -17,38 +17,19 @@ UNKNOWN_ENERGY = 2**63
 
 
 def history(job: JobFolder) -> dict[str, Any]:
-    """All attempts of a job and their segments.
+    """All `attempts` of a job, and their `segments`, one for each start.
 
-    Returns
-    -------
-    attempts
-        for each its number, cause, scheduler's number, resources, ending
-    segments
-        for each start attempt, id, nodes, start, end, reason, steps done; from accounting also queue wait [s],
-        elapsed [s], GPU-hours, CPU efficiency (CPU time / (elapsed x CPUs))
-    used
-        their sums
-    waiting
-        of a training, the share of the time in which updates waited for data; None otherwise
-    silent
-        what accounting said where it did not answer
+    Accounting adds to a segment its queue wait [s], elapsed time [s], energy [kWh], GPU-hours and CPU efficiency (CPU
+    time / (elapsed x CPUs)). Their sums are `used`; `waiting` is the share of a training's time in which updates waited
+    for data, None for other steps; `silent` is what accounting said where it did not answer.
     """
     attempts, segments, silent = [], [], ""
     executor = job.require().executor
     for number in job.attempts():
         attempt = job.attempt(number)
         assert attempt is not None
-        attempts.append(
-            {
-                "attempt": number,
-                "cause": attempt.cause,
-                "phase": attempt.phase,
-                "id": attempt.id,
-                "begun": attempt.begun,
-                "resources": attempt.resources,
-                "message": attempt.message,
-            }
-        )
+        told = ("cause", "phase", "id", "begun", "resources", "message")
+        attempts.append({"attempt": number, **{name: getattr(attempt, name) for name in told}})
         noted = job.segments(number)
         accounted: list[dict[str, str]] = []
         ids = {*(claim.split("_")[0] for claim in job.claims(number).values()), attempt.id} - {None}

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from jobs.site import Resources, Site, minutes
 from jobs.worker.bootstrap import work
 
 
-def write_payload(job: JobFolder, attempt: Attempt, site: Site, dependency: list[str]) -> Path:
-    """Write what the job runs into the attempt's folder; return the script to submit."""
+def write_payload(job: JobFolder, attempt: Attempt, site: Site, dependency: list[str]) -> None:
+    """Write what the job runs into the attempt's folder, `script.sh` to be submitted."""
     folder = job.folder(attempt.number)
     submitit = job.submitit(attempt.number)
     submitit.mkdir(parents=True, exist_ok=True)
@@ -40,12 +39,16 @@ def write_payload(job: JobFolder, attempt: Attempt, site: Site, dependency: list
     (folder / RESERVE).write_bytes(os.urandom(2**16))
     script = folder / "script.sh"
     if site.executor == "slurm":
-        write_text(script, _slurm_script(job, attempt, site, resources, dependency))
+        number = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+        more: dict[str, Any] = {"chdir": str(job.root), "comment": attempt.name}
+        if dependency:
+            more |= {"dependency": "afterok:" + ":".join(dependency), "kill-on-invalid-dep": "yes"}
+        setup = _setup(job, attempt, site, number)
+        write_text(script, sbatch_text(submitit, site, resources, attempt.name, setup, more))
     else:
         # the local controller of submitit, which starts the work again when that asks to be requeued
         controller = f"exec {python_of(site)} -u -m submitit.local._local {shlex.quote(str(submitit))}"
         write_text(script, "\n".join(["#!/bin/bash", *_setup(job, attempt, site, "$$"), controller]))
-    return script
 
 
 def _setup(job: JobFolder, attempt: Attempt, site: Site, number: str) -> list[str]:
@@ -63,33 +66,20 @@ def _setup(job: JobFolder, attempt: Attempt, site: Site, number: str) -> list[st
     ]
 
 
-def _slurm_script(job: JobFolder, attempt: Attempt, site: Site, resources: Resources, dependency: list[str]) -> str:
-    number = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
-    more: dict[str, Any] = {"chdir": str(job.root), "comment": attempt.name}
-    if dependency:
-        more |= {"dependency": "afterok:" + ":".join(dependency), "kill-on-invalid-dep": "yes"}
-    setup = _setup(job, attempt, site, number)
-    return _sbatch_text(job.submitit(attempt.number), site, resources, attempt.name, setup, more)
-
-
-def trial_script(folder: Path, site: Site, resources: Resources) -> Path:
-    """A script that asks for the same as a job's, for `sbatch --test-only`."""
-    path = folder / "script.sh"
-    path.write_text(_sbatch_text(folder, site, resources, "graphufs.preflight", [], {}))
-    return path
-
-
-def _sbatch_text(
+def sbatch_text(
     folder: Path, site: Site, resources: Resources, name: str, setup: list[str], more: dict[str, Any]
 ) -> str:
+    """A script for sbatch that asks for these resources, and for what `more` says, by the names of sbatch's options.
+
+    Raises
+    ------
+    UserError
+        If this machine has no Slurm.
+    """
     if shutil.which("srun") is None:
         raise UserError("there is no Slurm here (srun is not found); run this on a login node")
     executor = SlurmExecutor(folder, max_num_timeout=site.max_requeues)
-    asked = {
-        key: value
-        for key in ("partition", "account", "qos", "constraint", "exclude")
-        if (value := getattr(resources, key)) is not None
-    }
+    asked = resources.model_dump(include={"partition", "account", "qos", "constraint", "exclude"}, exclude_none=True)
     if resources.gpus:
         asked["gpus_per_node"] = resources.gpus
     executor.update_parameters(
@@ -126,11 +116,6 @@ def _begin(site: Site, submitit: Path) -> str:
     return f"{python_of(site)} -u -m jobs.worker.bootstrap {shlex.quote(str(submitit))}"
 
 
-def on_slurm(job: JobFolder, attempt: Attempt) -> str:
-    """Submit the attempt's script and return Slurm's number (see slurm.sbatch for the errors)."""
-    return slurm.sbatch(str(job.folder(attempt.number) / "script.sh"))
-
-
 def as_process(job: JobFolder, attempt: Attempt, site: Site) -> tuple[str, dict[str, Any]]:
     """Start the attempt as a process that outlives this one: its number, and host and start time to know it by."""
     resources = Resources.model_validate(attempt.resources)
@@ -165,8 +150,3 @@ def here(job: JobFolder, attempt: Attempt) -> dict[str, Any] | None:
     delayed = DelayedSubmission.load(job.folder(attempt.number) / "payload.pkl")
     result: dict[str, Any] | None = DebugJob(job.submitit(attempt.number), delayed).results()[0]
     return result
-
-
-def debug_id() -> str:
-    """A number for a job that runs here."""
-    return f"{os.getpid()}.{time.time_ns()}"

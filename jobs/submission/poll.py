@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,8 @@ Cursor = dict[str, int]
 """How far each log file has been read, by `attempt/name`."""
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What a control plane asks of a job: to be told what comes after a cursor, and to have it tended."""
-
-    job: JobFolder
-    cursor: Cursor
-
-
-def parse(text: str, root: Path) -> list[Wish]:
-    """Wishes from JSON like `{"jobs": {"KEY": {"1/7_0_log.out": 4096}}}`.
+def parse(text: str, root: Path) -> dict[JobFolder, Cursor]:
+    """Jobs and their cursors, from JSON like `{"jobs": {"KEY": {"1/7_0_log.out": 4096}}}`.
 
     Raises
     ------
@@ -37,29 +29,28 @@ def parse(text: str, root: Path) -> list[Wish]:
     """
     try:
         asked = json.loads(text)["jobs"]
-        wishes = []
+        wishes = {}
         for key, cursor in asked.items():
             if not all(isinstance(offset, int) and offset >= 0 for offset in (cursor or {}).values()):
                 raise ValueError(f"{cursor!r} is not a cursor")
-            wishes.append(Wish(JobFolder(root, key), dict(cursor or {})))
+            wishes[JobFolder(root, key)] = dict(cursor or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'poll reads JSON like {{"jobs": {{"KEY": {{}}}}}} from standard input: {error}') from None
     return wishes
 
 
-def poll(wishes: list[Wish]) -> list[dict[str, Any]]:
-    """The jobs' states in one look at the scheduler; those that a tend helps are tended; new text of their logs.
+def poll(wishes: Mapping[JobFolder, Cursor]) -> list[dict[str, Any]]:
+    """The jobs' states in one look at the scheduler, those tended that it helps, and their logs beyond the cursors.
 
     A key that there is no job of is `{"key": ..., "state": "NONE"}`.
     """
-    known = [wish for wish in wishes if wish.job.exists]
-    answers: dict[str, dict[str, Any]] = {wish.job.key: {"key": wish.job.key, "state": "NONE"} for wish in wishes}
-    for wish, status in zip(known, read_statuses([wish.job for wish in known]), strict=True):
-        what = "nothing"
+    answers: dict[str, dict[str, Any]] = {job.key: {"key": job.key, "state": "NONE"} for job in wishes}
+    for status in read_statuses([job for job in wishes if job.exists]):
+        job, what = status.job, "nothing"
         if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
-            what, status = submit.tend(wish.job)
-        text, cursor = news(wish.job, wish.cursor)
-        answers[wish.job.key] = {"what": what, **status.to_json(), "log": text, "cursor": cursor}
+            what, status = submit.tend(job)
+        text, cursor = news(job, wishes[job])
+        answers[job.key] = {"what": what, **status.to_json(), "log": text, "cursor": cursor}
     return list(answers.values())
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.storage.atomic import remove_folder
 from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 from jobs.job.status import read_statuses
@@ -58,12 +57,6 @@ def find(root: Path, days: float) -> list[Waste]:
             if path not in used and time.time() - changed > 86400 * days:
                 waste.append(Waste(path, _size(path), f"{kind} of no run or job, unchanged for {_age(changed)}"))
     return waste
-
-
-def remove(waste: list[Waste]) -> None:
-    """Remove what was found."""
-    for one in waste:
-        remove_folder(one.path)
 
 
 def _size(folder: Path) -> int:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,9 @@ def submit(request: Request) -> tuple[str, Status]:
         if status.state == "COMPLETED":
             if not request.force:
                 return "completed already", status
-            _put_aside(status)
+            assert status.attempt is not None
+            # the proof goes, so that the work is done again; it stays beside as a record
+            os.replace(job.path / "result.json", job.path / f"result-{status.attempt.number}.json")
         elif not status.over and status.state != "NEW":
             return "healed" if healed and status.state != "SUBMITTING" else "attached", status
         (job.path / "cancel.json").unlink(missing_ok=True)
@@ -142,12 +146,6 @@ def _intended(job: JobFolder, request: Request) -> Snapshot:
     return seen
 
 
-def _put_aside(status: Status) -> None:
-    """Take the proof away, so that the work is done again; it stays beside as a record."""
-    assert status.attempt is not None
-    os.replace(status.job.path / "result.json", status.job.path / f"result-{status.attempt.number}.json")
-
-
 def _launch(status: Status, needs: Sequence[str], site: Site, resources: Resources, cause: str) -> Status:
     """Start the attempt after that of the status. The caller holds the lock."""
     job = status.job
@@ -182,7 +180,7 @@ def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
     """Hand the attempt over, and note the answer."""
     if site.executor == "slurm":
         try:
-            number = launch.on_slurm(job, attempt)
+            number = slurm.sbatch(str(job.folder(attempt.number) / "script.sh"))
         except slurm.Refused as refused:
             job.write_attempt(attempt, phase="refused", message=str(refused))
         except slurm.Silent as silent:
@@ -194,7 +192,7 @@ def _start(job: JobFolder, attempt: Attempt, site: Site) -> None:
         job.write_attempt(attempt, phase="submitted", id=number, process=process)
     else:
         process = {**processes.identity(os.getpid()), "here": True}
-        attempt = job.write_attempt(attempt, phase="submitted", id=launch.debug_id(), process=process)
+        job.write_attempt(attempt, phase="submitted", id=f"{os.getpid()}.{time.time_ns()}", process=process)
 
 
 def _heal(status: Status, site: Site) -> Status:
@@ -232,9 +230,7 @@ def _heal(status: Status, site: Site) -> Status:
 def tend(job: JobFolder) -> tuple[str, Status]:
     """See after one job: heal what is half submitted, and go on after an ending whose policy says so.
 
-    Returns
-    -------
-    what was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status
+    What was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status.
     """
     status = read_statuses([job])[0]
     if status.state != "SUBMITTING" and not (status.over and status.state != "COMPLETED"):
@@ -251,7 +247,9 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         what = outlook(status)
         if what != "goes on":
             return what, status
-        _retire(job, status)
+        note = job.folder(attempt.number) / "ending.json"
+        if not note.exists():
+            write_json(note, {"ending": status.ending, "message": status.message, "at": now(), "id": status.id})
         (job.path / "cancel.json").unlink(missing_ok=True)
         resources = Resources.model_validate(attempt.resources)
         return "continued", _launch(status, status.intent.needs, site, resources, status.ending)
@@ -276,22 +274,8 @@ def outlook(status: Status) -> str:
 
 def _automatic(job: JobFolder) -> int:
     """How many attempts there were since a person last asked for one."""
-    count = 0
-    for number in reversed(job.attempts()):
-        attempt = job.attempt(number)
-        if attempt is None or attempt.cause == "person":
-            break
-        count += 1
-    return count
-
-
-def _retire(job: JobFolder, status: Status) -> None:
-    """Note how the attempt ended, before another follows."""
-    assert status.attempt is not None
-    content = {"ending": status.ending, "message": status.message, "at": now(), "id": status.id}
-    path = job.folder(status.attempt.number) / "ending.json"
-    if not path.exists():
-        write_json(path, content)
+    causes = (attempt.cause for number in reversed(job.attempts()) if (attempt := job.attempt(number)))
+    return len(list(takewhile(lambda cause: cause != "person", causes)))
 
 
 def cancel(job: JobFolder) -> Status:

@@ -28,10 +28,7 @@ def release() -> None:
 def work(what: dict[str, Any]) -> dict[str, Any] | None:
     """Do the work of an attempt, as submitit calls it: the step's result, or None for processes that only help.
 
-    Parameters
-    ----------
-    what
-        the job's `root` and `key`, and the number of the `attempt`
+    It is told the job's `root` and `key`, and the number of the `attempt`.
     """
     from jobs.worker import runner
 

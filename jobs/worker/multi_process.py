@@ -7,15 +7,15 @@ site's network interface has it. Nothing relies on node names that resolve.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
@@ -25,7 +25,6 @@ from jobs.job.folder import read_json
 
 PATIENCE = 300.0
 """Seconds for which processes wait for each other."""
-_SIOCGIFADDR = 0x8915
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,13 @@ def address(interface: str | None) -> str:
     """
     if interface is None:
         return socket.gethostbyname(socket.gethostname())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
-        except OSError:
-            names = ", ".join(name for _, name in socket.if_nameindex())
-            raise UserError(
-                f"this node has no interface {interface!r}, it has {names}; change `interface` in the site's file"
-            ) from None
-    return socket.inet_ntoa(answer[20:24])
+    known = psutil.net_if_addrs()
+    for one in known.get(interface, ()):
+        if one.family == socket.AF_INET:
+            return str(one.address)
+    raise UserError(
+        f"this node has no interface {interface!r}, it has {', '.join(known)}; change `interface` in the site's file"
+    )
 
 
 def _meeting_point(member: Member, what: str) -> Path:
@@ -121,7 +118,7 @@ def _dask_client(member: Member) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     host = address(member.interface)
-    threads = max(_cores() - 1, 1)
+    threads = max(len(os.sched_getaffinity(0)) - 1, 1)
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=threads, processes=True, host=host, dashboard_address=None
@@ -143,11 +140,7 @@ def _dask_worker(member: Member) -> None:
 
     async def work() -> None:
         host = address(member.interface)
-        async with Nanny(scheduler, nthreads=_cores(), host=host, dashboard=False) as nanny:
+        async with Nanny(scheduler, nthreads=len(os.sched_getaffinity(0)), host=host, dashboard=False) as nanny:
             await nanny.finished()
 
     asyncio.run(work())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

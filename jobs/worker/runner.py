@@ -282,12 +282,9 @@ class Running:
 
 def name_of(error: BaseException) -> str:
     """How a job ended that raised this."""
-    if isinstance(error, Diverged):
-        return "diverged"
-    if isinstance(error, NeededFailed):
-        return "dependency"
-    if isinstance(error, UserError):
-        return "bad_input"
+    for kind, name in ((Diverged, "diverged"), (NeededFailed, "dependency"), (UserError, "bad_input")):
+        if isinstance(error, kind):
+            return name
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out_of_memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from devstack.airflow import api as airflow_api
-from devstack.airflow import command as airflow_stack
+from devstack.airflow import stack as airflow_stack
+from devstack.airflow.settings import Settings, missing
 from tests.support.private import TOP, guarded
 
 MODULE = "devstack.airflow.command"
@@ -24,7 +25,7 @@ __all__ = ["MODULE", "NO_AIRFLOW", "PYTHON", "airflow_api", "airflow_stack", "ru
 
 def skip_without_airflow(database: str = "postgresql") -> None:
     """Skip the test where Airflow or its database is not installed."""
-    if lacks := airflow_stack.missing(database):
+    if lacks := missing(database):
         pytest.skip(f"no Airflow can be started on this machine, which lacks {' and '.join(lacks)}")
 
 
@@ -34,7 +35,7 @@ def running(request: pytest.FixtureRequest, **settings: object) -> Iterator[airf
 
     Skips the test where Airflow or its database is not installed.
     """
-    its = airflow_stack.Settings(**settings)
+    its = Settings(**settings)
     skip_without_airflow(its.database)
     # Not pytest's own folder, through which PostgreSQL's user cannot pass.
     base = Path(tempfile.mkdtemp(prefix="graphufs-airflow-"))

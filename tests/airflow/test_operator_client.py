@@ -20,7 +20,7 @@ from jobs.airflow.keys import job_key
 from jobs.airflow.sites import client as site_client
 from jobs.airflow.sites import poller as polling
 from jobs.airflow.sites.client import Refused, SiteClient, SiteError, Unreachable
-from jobs.airflow.sites.poller import News, Poller, Trouble, backoff
+from jobs.airflow.sites.poller import Poller, Trouble, backoff
 from jobs.cli.app import PROTOCOL
 from jobs.job.folder import KEY
 from jobs.site import Site
@@ -230,7 +230,7 @@ def test_twenty_wait_with_one_command_an_interval():
 
         async def wait(number):
             with poller.subscribe(f"job-{number}") as one:
-                return [await one.next() for _ in range(4)]
+                return [await one.inbox.get() for _ in range(4)]
 
         heard = await asyncio.gather(*(wait(number) for number in range(20)))
         return client, heard, poller
@@ -240,7 +240,7 @@ def test_twenty_wait_with_one_command_an_interval():
     pauses = [after[0] - before[0] for before, after in zip(client.asked, client.asked[1:], strict=False)]
     assert all(0.15 < pause < 0.6 for pause in pauses)
     for number, words_ in enumerate(heard):
-        assert [word.answer["log"] for word in words_] == [
+        assert [word["log"] for word in words_] == [
             f"job-{number} at {cursor}\n" for cursor in ({}, {"1/log": 10}, {"1/log": 20}, {"1/log": 30})
         ]
 
@@ -252,7 +252,7 @@ def test_two_who_wait_for_one_job_each_get_its_whole_log():
             heard = {one: [], other: []}
             for _ in range(6):
                 for subscription in heard:
-                    heard[subscription].append((await subscription.next()).answer["log"])
+                    heard[subscription].append((await subscription.inbox.get())["log"])
         return [[text for text in texts if text] for texts in heard.values()]
 
     first, second = asyncio.run(main())
@@ -267,18 +267,18 @@ def test_trouble_is_told_with_its_beginning_and_waiting_goes_on(error):
         client.trouble = error
         poller = Poller(client, 0.05)
         with poller.subscribe("job") as one, poller.subscribe(None) as site:
-            told = [await one.next() for _ in range(3)]
+            told = [await one.inbox.get() for _ in range(3)]
             client.trouble = None
-            while isinstance(word := await one.next(), Trouble):
+            while isinstance(word := await one.inbox.get(), Trouble):
                 pass
-            while isinstance(whole := await site.next(), Trouble):
+            while isinstance(whole := await site.inbox.get(), Trouble):
                 pass
         return told, word, whole, client
 
     told, word, whole, client = asyncio.run(main())
     assert all(isinstance(one, Trouble) and str(error) in one.message for one in told)
     assert len({one.since for one in told}) == 1 and re.fullmatch(r"\d{4}-.*Z", told[0].since)
-    assert isinstance(word, News) and word.answer["state"] == "RUNNING" and whole == News(None)
+    assert isinstance(word, dict) and word["state"] == "RUNNING" and whole == {}
     assert client.closed >= 3, "a connection that failed is not used again"
 
 
@@ -291,7 +291,7 @@ def test_an_answer_without_a_job_is_trouble_and_not_silence():
 
         client.arun = nothing
         with Poller(client, 0.05).subscribe("job") as one:
-            return await one.next()
+            return await one.inbox.get()
 
     assert "does not include the job" in asyncio.run(main()).message
 
@@ -301,11 +301,11 @@ def test_the_poller_ends_when_nobody_waits_and_begins_again():
         client = FakeClient()
         poller = Poller(client, 0.05)
         with poller.subscribe("job") as one:
-            await one.next()
+            await one.inbox.get()
         await asyncio.sleep(0.3)
         ended = (poller._running, client.closed)
         with poller.subscribe("job") as one:
-            await asyncio.wait_for(one.next(), 5)
+            await asyncio.wait_for(one.inbox.get(), 5)
         return ended
 
     assert asyncio.run(main()) == (False, 1)
@@ -317,9 +317,9 @@ def test_a_poller_whose_loop_breaks_is_started_again(monkeypatch):
         breaks = iter([True])
         monkeypatch.setattr(polling.random, "uniform", lambda low, high: 1 / 0 if next(breaks, False) else 1.0)
         with poller.subscribe("job") as one:
-            return [await asyncio.wait_for(one.next(), 10) for _ in range(3)]
+            return [await asyncio.wait_for(one.inbox.get(), 10) for _ in range(3)]
 
-    assert all(isinstance(word, News) for word in asyncio.run(main()))
+    assert all(isinstance(word, dict) for word in asyncio.run(main()))
 
 
 def test_one_poller_a_site_and_none_of_a_loop_that_is_gone(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from devstack.airflow import postgresql, settings
+from jobs.scheduler.processes import process_row
 from tests.airflow import MODULE, airflow_api, airflow_stack, running, skip_without_airflow
 from tests.support.private import TOP, command_lines, listening_addresses, wait_for
 
@@ -153,7 +155,7 @@ def test_a_part_is_found_again_stopped_and_started_and_a_second_triggerer_too(st
     assert again.url == stack.url and all(map(again.alive, again.processes))
     stack.start("triggerer-2")
     assert stack.alive("triggerer") and stack.alive("triggerer-2")
-    stack.stop("triggerer", airflow_stack.signal.SIGKILL)
+    stack.stop("triggerer", signal.SIGKILL)
     assert not stack.alive("triggerer") and stack.alive("triggerer-2")
     stack.start("triggerer")
     with pytest.raises(airflow_stack.StackError, match="runs already"):
@@ -175,13 +177,13 @@ def test_down_leaves_nothing_not_even_what_a_task_has_started(stack: Stack, api:
     before = stack.remains()
     jobs = before - stack.remains(jobs=False)
     assert [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in jobs] == [b"sleep\x001235\x00"]
-    stack.signal("triggerer-2", airflow_stack.signal.SIGSTOP)
+    stack.signal("triggerer-2", signal.SIGSTOP)
     done = subprocess.run(
         [sys.executable, "-m", MODULE, "down", "--base", stack.base, "--purge"], cwd=TOP, capture_output=True
     )
     assert done.returncode == 0, done.stderr
     assert not stack.base.exists() and "sleep\x00123" not in command_lines()
-    assert not [pid for pid in before if airflow_stack.process_row(pid)]
+    assert not [pid for pid in before if process_row(pid)]
 
 
 def test_without_postgresql_it_runs_on_sqlite(
@@ -202,8 +204,8 @@ def test_what_fails_half_way_is_taken_down_and_names_its_log() -> None:
     skip_without_airflow()
     base = Path(tempfile.mkdtemp(prefix="graphufs-airflow-"))
     # The database is there by then, and Airflow cannot use it.
-    settings = airflow_stack.Settings(environment={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "nonsense://"})
-    stack = Stack(base, settings)
+    wrong = settings.Settings(environment={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "nonsense://"})
+    stack = Stack(base, wrong)
     with pytest.raises(airflow_stack.StackError, match=f"db-migrate failed; read {base}/log/db-migrate.log"):
         stack.up()
     assert not stack.remains() and "nonsense" in (base / "log" / "db-migrate.log").read_text()
@@ -217,7 +219,7 @@ def test_a_port_that_is_taken_is_named_and_the_folder_can_be_used_again(tmp_path
         taken = server.getsockname()[1]
         for _ in range(2):
             with pytest.raises(airflow_stack.StackError, match=f"port {taken} is taken"):
-                Stack(tmp_path / "base", airflow_stack.Settings(port=taken)).up()
+                Stack(tmp_path / "base", settings.Settings(port=taken)).up()
     Stack(tmp_path / "base").down(purge=True)
     assert not (tmp_path / "base").exists()
 

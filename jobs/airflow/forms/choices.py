@@ -12,7 +12,6 @@ from graphufs.errors import UserError
 from jobs.airflow.mirror import read
 from jobs.site import Site, available, load
 
-EXPERIMENTS = shipped.EXPERIMENTS
 POOL = "graphufs"
 """The pool of tasks whose site is chosen in a form: Airflow fixes a task's pool before the form is filled in."""
 OVERRIDE = r"^[A-Za-z_][A-Za-z0-9_.]*=[^\x00-\x1f]*$"
@@ -21,26 +20,6 @@ LONGEST_MODEL = 200
 """Characters of a model's id."""
 MOST_MODELS = 50
 """Models that a form proposes."""
-
-
-def experiments() -> list[str]:
-    """The names of the shipped experiments."""
-    return shipped.names()
-
-
-def experiment_file(name: str) -> Path:
-    """The file of a shipped experiment, or a path that ends in .yaml.
-
-    Raises
-    ------
-    UserError
-        If it is neither.
-    """
-    if name in experiments():
-        return EXPERIMENTS / f"{name}.yaml"
-    if name.endswith(".yaml"):
-        return Path(name)
-    raise UserError(f"there is no experiment {name!r}; there are {', '.join(experiments())}, or a path ending in .yaml")
 
 
 def own_values(key: str) -> dict[str, Any]:
@@ -58,9 +37,9 @@ def own_values(key: str) -> dict[str, Any]:
 def _loaded() -> dict[str, Any]:
     """The shipped experiments with every default; those that are wrong are left to the first task to complain of."""
     found = {}
-    for name in experiments():
+    for name in shipped.names():
         try:
-            found[name] = loading.load(EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
+            found[name] = loading.load(shipped.EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
         except UserError:
             continue
     return found
@@ -80,8 +59,8 @@ def models() -> list[str]:
 def pool_of(site: str) -> str | None:
     """The pool of a site that is known when the DAG is read."""
     path = available().get(site)
-    found = None if path is None else _site(site, path)
-    return None if found is None else found.control.pool
+    found = _site(site, path) if path else None
+    return found.control.pool if found else None
 
 
 def pool() -> str:

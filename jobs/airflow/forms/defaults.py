@@ -7,14 +7,15 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from graphufs.config import shipped
 from jobs.airflow.forms import choices
 from jobs.airflow.forms.validate import LONGEST, MOST
 from jobs.airflow.notifier import Notifier
 
 
-def arguments(**more: Any) -> dict[str, Any]:
-    """The default arguments of all tasks of a DAG."""
-    return {
+def dag(doc: str | None, tag: str, **more: Any) -> dict[str, Any]:
+    """The arguments that all DAGs have, with more default arguments of the DAG's tasks."""
+    arguments = {
         "owner": "graphufs",
         "retries": 3,
         "retry_delay": timedelta(seconds=30),
@@ -23,29 +24,31 @@ def arguments(**more: Any) -> dict[str, Any]:
         "on_failure_callback": Notifier(),
         **more,
     }
+    # catchup: the next run does what was missed; a run for each missed date would find nothing to do
+    return {"doc_md": doc, "catchup": False, "tags": ["graphufs", tag], "default_args": arguments}
 
 
 def experiment_field(default: str | None = None, *, optional: bool = False) -> Param:
     """The field of the experiment."""
-    names = choices.experiments()
-    return Param(
-        default if default in names else None,
-        type=["string", "null"] if optional else "string",
-        enum=[*names, None] if optional else names,
-        title="Experiment",
-        description="One of the experiments in the folder `experiments`." + _IF_EMPTY * optional,
-    )
+    names = shipped.names()
+    words = "One of the experiments in the folder `experiments`."
+    return _choice("Experiment", words, names, default if default in names else None, optional)
 
 
 def site_field(*, optional: bool = False) -> Param:
     """The field of the site."""
     names = choices.sites()
+    words = "Where the jobs run. `graphufs-jobs sites` describes them."
+    return _choice("Site", words, names, None if optional else next(iter(names), None), optional)
+
+
+def _choice(title: str, words: str, names: list[str], default: str | None, optional: bool) -> Param:
     return Param(
-        None if optional else next(iter(names), None),
+        default,
         type=["string", "null"] if optional else "string",
         enum=[*names, None] if optional else names,
-        title="Site",
-        description="Where the jobs run. `graphufs-jobs sites` describes them." + _IF_EMPTY * optional,
+        title=title,
+        description=words + " Empty: what triggered the run says, else the operator's setting." * optional,
     )
 
 
@@ -71,6 +74,3 @@ def deadline_field(hours: float) -> Param:
         title="Deadline (hours)",
         description="How long each job may take, waiting in the queue included. Then it is cancelled, its task fails.",
     )
-
-
-_IF_EMPTY = " Empty: what triggered the run says, else the operator's setting."

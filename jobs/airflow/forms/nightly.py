@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from graphufs.config import loading
 from graphufs.errors import UserError
 from jobs.airflow.forms import choices, validate
-from jobs.airflow.settings import described, setting
+from jobs.airflow.settings import required
 
 MODEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 TOLD = ("experiment", "site", "model", "overrides")
@@ -36,12 +35,7 @@ def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: d
     """What a night does, for its tasks: the experiment as YAML, the request, the site, and where the wish came from.
 
     A run that an event triggered was not filled in by anybody, so the event goes before the form; empty fields of the
-    form leave it to the settings `nightly_experiment` and `nightly_site`.
-
-    Parameters
-    ----------
-    run_date
-        The night, if the form names none.
+    form leave it to the settings `nightly_experiment` and `nightly_site`, and to `run_date`, which night it is.
 
     Raises
     ------
@@ -50,7 +44,7 @@ def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: d
     """
     wish = dict(told or {name: params[name] for name in TOLD})
     for name in ("experiment", "site"):
-        wish[name] = wish.get(name) or setting(f"nightly_{name}") or _missing(name)
+        wish[name] = wish.get(name) or required("nightly", name)
         if not isinstance(wish[name], str):
             raise UserError(f"{name} is {wish[name]!r}, which is no name")
     model = wish.get("model") or "champion"
@@ -63,18 +57,8 @@ def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: d
         overrides = [one for one in overrides if not str(one).startswith("nightly.")]
     fields = {"nightly.at_most": params["at_most"]}
     night = {"model": model, "night": params["night"] or run_date.isoformat()}
-    experiment, request = validate.asked(wish["experiment"], fields, night, overrides)
-    return {
-        "experiment": loading.dump(experiment),
-        "request": request.given,
-        "site": validate.site(wish["site"]),
-        "form": wish["experiment"],
-        "name": experiment.name,
-        "overrides": overrides,
-        "model": model,
-        "night": str(request.night),
-        "deadline_hours": params["deadline_hours"],
-    }
+    found = validate.asked(wish["experiment"], wish["site"], fields, night, overrides)
+    return {**found, "model": model, "night": found["request"]["night"], "deadline_hours": params["deadline_hours"]}
 
 
 def trigger(dag_id: str, run_id: str, told: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -99,7 +83,3 @@ def trigger(dag_id: str, run_id: str, told: Sequence[Mapping[str, Any]]) -> list
             raise RuntimeError(f"Airflow did not trigger {content.run_id} for {json.dumps(one)[:500]}: {answer.error}")
         made.append(content.run_id)
     return made
-
-
-def _missing(name: str) -> str:
-    raise UserError(f"no {name} is given for this night: choose one in the form, or set {described(f'nightly_{name}')}")

@@ -12,9 +12,8 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from graphufs.config import loading
-from graphufs.errors import UserError
 from jobs.airflow.forms import validate
-from jobs.airflow.settings import described, setting
+from jobs.airflow.settings import required
 
 PROMOTE, HOLD = "Promote", "Hold"
 NOBODY = "nobody, within the time there was"
@@ -24,36 +23,18 @@ NOBODY = "nobody, within the time there was"
 def asked(params: Mapping[str, Any], night: date, *, then: str | None = None, **wish: Any) -> dict[str, Any]:
     """What a round or a rollback does, for its tasks: the experiment as YAML, the request, and the site.
 
-    Empty fields of the form leave it to the settings `retraining_experiment` and `retraining_site`.
-
-    Parameters
-    ----------
-    night
-        Up to which the embedded world goes on.
-    then
-        What follows a gain; None: as the experiment says.
-    wish
-        More fields of the request; None: nothing is asked for.
+    Empty fields of the form leave it to the settings `retraining_experiment` and `retraining_site`. The embedded world
+    goes on up to the `night`. What follows a gain `then` says, or where it is None the experiment. `wish` has more
+    fields of the request; those that are None ask for nothing.
 
     Raises
     ------
     UserError
         If something is wrong or not told at all.
     """
-    place = {
-        name: params.get(name) or setting(f"retraining_{name}") or _missing(name) for name in ("experiment", "site")
-    }
-    overrides = list(params.get("overrides") or [])
+    experiment, site = (params.get(name) or required("retraining", name) for name in ("experiment", "site"))
     wish = {"night": night.isoformat(), **wish}
-    experiment, request = validate.asked(place["experiment"], {"retraining.then": then}, wish, overrides)
-    return {
-        "experiment": loading.dump(experiment),
-        "request": request.given,
-        "site": validate.site(place["site"]),
-        "form": place["experiment"],
-        "name": experiment.name,
-        "overrides": overrides,
-    }
+    return validate.asked(experiment, site, {"retraining.then": then}, wish, params.get("overrides") or [])
 
 
 def told(answered: Mapping[str, Any] | None, used: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -72,14 +53,9 @@ def outcome(decision: str, answered: Mapping[str, Any] | None) -> dict[str, bool
 
 
 class AskPerson(HITLOperator):
-    """Ask a person whether a challenger is to become the champion, with the scorecard; no answer means no.
+    """Ask a person whether a challenger is to become the champion, with the scorecard; no answer in `hours` means no.
 
-    Parameters
-    ----------
-    decision
-        What the rule says; unless that is `ask`, the task is skipped.
-    hours
-        How long to wait for the answer.
+    The task is skipped unless `ask` is the `decision`, which is what the rule says.
     """
 
     body: str
@@ -109,9 +85,3 @@ class AskPerson(HITLOperator):
         found = super().execute_complete(context, event)
         who = (found.get("responded_by_user") or {}).get("name")
         return {"answer": found["chosen_options"][0], "by": who or NOBODY}
-
-
-def _missing(name: str) -> str:
-    raise UserError(
-        f"no {name} is given for this retraining: choose one in the form, or set {described(f'retraining_{name}')}"
-    )

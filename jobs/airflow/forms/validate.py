@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any
 
 import yaml
 
 import jobs.site
-from graphufs.config import loading, moved_keys
+from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
@@ -58,25 +59,30 @@ def merged(fields: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
 
 
 def asked(
-    name: str, fields: Mapping[str, Any], wish: Mapping[str, Any], overrides: Sequence[str]
-) -> tuple[Experiment, Request]:
-    """A shipped experiment with a form's fields (see `merged`) and overrides, and what is asked of the run.
+    name: str, place: str, fields: Mapping[str, Any], wish: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
+    """What a run does, for its tasks: experiment and request, the site, and what the form said.
 
-    Parameters
-    ----------
-    wish
-        Fields of the request; None: nothing is asked for.
+    The experiment is a shipped one with the form's fields (see `merged`) and overrides, as YAML; the request has those
+    fields of the `wish` that are not None.
 
     Raises
     ------
     UserError
-        As `experiment`, or if what is asked for is not allowed.
+        As `experiment` and `site`, or if what is asked for is not allowed.
     """
     merged({moved_keys.FORMER[one]: value for one, value in wish.items()}, overrides)
     found, former = _loaded(name, merged(fields, overrides))
     for hint in moved_keys.hints(former):
         print(hint)
-    return found, former | loading.request(wish)
+    return {
+        "experiment": loading.dump(found),
+        "request": (former | loading.request(wish)).given,
+        "site": site(place),
+        "form": name,
+        "name": found.name,
+        "overrides": list(overrides),
+    }
 
 
 def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -91,14 +97,14 @@ def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def _loaded(name: str, overrides: Sequence[str]) -> tuple[Experiment, Request]:
-    if name not in choices.experiments():
-        raise UserError(f"there is no experiment {name!r}; there are {', '.join(choices.experiments())}")
+    if name not in shipped.names():
+        raise UserError(f"there is no experiment {name!r}; there are {', '.join(shipped.names())}")
     _check(overrides)
-    path = choices.EXPERIMENTS / f"{name}.yaml"
+    path = shipped.EXPERIMENTS / f"{name}.yaml"
     found, former = loading.load_run(path, overrides)
-    before, after = (one.model_dump(mode="json") for one in (loading.load(path), found))
+    before = loading.load(path)
     for place in PLACES:
-        if _at(before, place) != _at(after, place):
+        if attrgetter(place)(before) != attrgetter(place)(found):
             raise UserError(
                 f"{place} cannot be changed here, because it names a place that the site's account would go to; "
                 f"change it in the experiment's file {path.name}"
@@ -178,9 +184,3 @@ def _has_alias(text: str) -> bool:
         return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
     except yaml.YAMLError:  # configuration says what is wrong
         return False
-
-
-def _at(content: Any, key: str) -> Any:
-    for part in key.split("."):
-        content = content[part]
-    return content

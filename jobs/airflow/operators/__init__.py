@@ -1,3 +1,3 @@
 """Tasks of DAGs: a job, a command of a site, and what waits for them."""
 
-__all__ = ["job", "mirror", "site", "trigger"]
+__all__ = ["job", "site", "trigger"]

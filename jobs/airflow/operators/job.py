@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from datetime import timedelta
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
@@ -32,29 +34,15 @@ class JobOperator(BaseOperator):
     death of any of Airflow's processes), it finds the same job again. A job that did not end well was tried again by
     the job layer as often as the site's policy allows; so such an end fails the task without a retry.
 
-    Parameters
-    ----------
-    experiment
-        The name of a shipped experiment, the path of a YAML file, or the YAML itself.
-    overrides
-        Overrides of the experiment, as in `training.batch_size=8`.
-    request
-        What is asked of the run, by field of `graphufs.config.request.Request`; of several the later go before the
-        earlier. The step is given the fields that it reads.
-    job_resources
-        Overrides of what the site gives the job, as in `gpus=2`. (`resources` is a word of Airflow's own.)
-    needs
-        Keys of jobs that must complete first.
-    deadline
-        Time, or hours, after which the job is cancelled and the task fails, waiting in the queue included; None: never.
-    force
-        Do finished work again. Matters only with a `key` of one's own.
-    wanted
-        Whether there is anything to do; False: the task is skipped.
-    skip_without
-        Name of a list in the step's result; where that is empty, the task is skipped with the result's message.
-    event
-        What the assets' events say besides the step's result.
+    The experiment is the name of a shipped one, the path of a YAML file, or the YAML itself, with `overrides` as in
+    `training.batch_size=8`. The `request` asks things of the run, by field of `graphufs.config.request.Request`; of
+    several the later go before the earlier, and the step is given the fields that it reads. `job_resources` override
+    what the site gives the job, as in `gpus=2` (`resources` is a word of Airflow's own). The job `needs` those of these
+    keys to complete first. After the `deadline`, a time or hours, waiting in the queue included, the job is cancelled
+    and the task fails. `force` does finished work again, which matters only with a `key` of one's own.
+
+    A task that is not `wanted` is skipped; so is one whose result's list of the name `skip_without` is empty, with the
+    result's message. The assets' events say what `event` has besides the step's result.
     """
 
     template_fields: Sequence[str] = (
@@ -187,7 +175,7 @@ class JobOperator(BaseOperator):
         except Unreachable as error:
             # it may have come through all the same: the next submission of the key will attach to it
             self.log.warning("Site %s is unreachable: %s. Waiting until it answers", self.site, error)
-            self._wait(SiteTrigger(self.site, deadline), "execute_again")
+            raise TaskDeferred(trigger=SiteTrigger(self.site, deadline), method_name="execute_again") from None
         except SiteError as error:
             raise AirflowException(f"{self.step} was not submitted: site {self.site}: {error}") from None
         answer = {**content["jobs"][0], "site": self.site}
@@ -204,7 +192,8 @@ class JobOperator(BaseOperator):
             return self._finish(context, answer)
         found = answer["what"] != "submitted" and not again and (ti.try_number or 1) > 1
         attached = time.time() if found else None
-        self._wait(JobTrigger(self.site, answer["key"], None, deadline, attached), "execute_complete")
+        trigger = JobTrigger(self.site, answer["key"], None, deadline, attached)
+        raise TaskDeferred(trigger=trigger, method_name="execute_complete")
 
     def _failed_before(self, context: Context, store: Any) -> dict[str, Any] | None:
         """The job of an earlier try, where that has failed and it is Airflow, not a person, that tries again.
@@ -225,9 +214,6 @@ class JobOperator(BaseOperator):
             return None
         return {"jobs": [{"what": "failed in an earlier try", **job}]}
 
-    def _wait(self, trigger: JobTrigger | SiteTrigger, method: str) -> NoReturn:
-        raise TaskDeferred(trigger=trigger, method_name=method)
-
     @property
     def _patience(self) -> timedelta | None:
         if self.deadline is None or isinstance(self.deadline, timedelta):
@@ -244,8 +230,7 @@ class JobOperator(BaseOperator):
         return str(self.force).strip().lower() in ("true", "1", "yes")
 
     def _key(self, context: Context) -> str:
-        one = self._origin(context)
-        return self.key or job_key(one.dag, one.run, one.task, one.map, instance=instance())
+        return self.key or job_key(*astuple(self._origin(context)), instance=instance())
 
     @staticmethod
     def _origin(context: Context) -> Origin:
@@ -287,12 +272,16 @@ class JobOperator(BaseOperator):
 
     def _experiment(self) -> str:
         """The experiment with every default, as YAML; what the site takes for a request stays in it."""
-        from graphufs.config import loading
+        from graphufs.config import loading, shipped
 
-        if "\n" in self.experiment:
-            found, former = loading.parse_run(self.experiment, list(self.overrides))
+        name, names = self.experiment, shipped.names()
+        if "\n" in name:
+            found, former = loading.parse_run(name, list(self.overrides))
+        elif name in names or name.endswith(".yaml"):
+            path = shipped.EXPERIMENTS / f"{name}.yaml" if name in names else Path(name)
+            found, former = loading.load_run(path, list(self.overrides))
         else:
-            found, former = loading.load_run(choices.experiment_file(self.experiment), list(self.overrides))
+            raise UserError(f"there is no experiment {name!r}; there are {', '.join(names)}, or a path ending in .yaml")
         return loading.dump(found, former if former.given else None)
 
     # the end
@@ -307,22 +296,18 @@ class JobOperator(BaseOperator):
             raise AirflowFailException(messages.failure(answer))
         result = dict((answer.get("result") or {}).get("result") or {})
         result = {**result, "job": answer["key"], "site": self.site}
-        self._tell_result(result)
-        if self.skip_without and not result.get(self.skip_without):
-            ti.xcom_push(key=RESULT, value=result)
-            raise AirflowSkipException(str(result.get("message") or f"{self.step} found nothing to do"))
-        for asset in self.outlets:
-            context["outlet_events"][asset].extra = {**result, "step": self.step, **(self.event or {})}
-        return result
-
-    def _tell_result(self, result: dict[str, Any]) -> None:
-        """What the step found that a person should see."""
         if result.get("message"):
             self.log.info("%s: %s", self.step, result["message"])
         for word in result.get("warnings", ()):
             self.log.warning("%s: %s", self.step, word)
         for hole in result.get("holes", ()):
             self.log.warning("%s: a hole at %s: %s", self.step, hole["initial_time"], hole["why"])
+        if self.skip_without and not result.get(self.skip_without):
+            ti.xcom_push(key=RESULT, value=result)
+            raise AirflowSkipException(str(result.get("message") or f"{self.step} found nothing to do"))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {**result, "step": self.step, **(self.event or {})}
+        return result
 
     def _tell_history(self, ti: Any, key: str) -> None:
         """Write segments and GPU-hours into the log and an XCom; not getting them does not fail the task."""

@@ -1,4 +1,4 @@
-"""Tasks that ask a site something short. While a site is unreachable, such a task waits without a worker."""
+"""Tasks that ask a site something short. While a site is unreachable, most of them wait without a worker."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from graphufs.errors import UserError
+from jobs.airflow.mirror.fetch import refresh
 from jobs.airflow.operators.trigger import SiteTrigger
 from jobs.airflow.sites.client import Refused, SiteClient, SiteError, Unreachable
 
@@ -66,13 +67,32 @@ class SiteCommand(BaseOperator):
             raise AirflowException(f"site {self.site}: {error}") from None
 
 
+class MirrorOperator(SiteCommand):
+    """Fetch what forms and pages need from a site; skipped, keeping the old copy, if the site is unreachable."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"doc_md": "Fetch what forms and pages show from the site.", **kwargs})
+
+    def ask(self, client: SiteClient, context: Context) -> Any:
+        """What was fetched, removed and left out.
+
+        Raises
+        ------
+        AirflowSkipException
+            If the site cannot be reached; the old copy stays.
+        """
+        try:
+            done = refresh(client, self.site, lambda words: self.log.info("%s", words))
+        except Unreachable as error:
+            raise AirflowSkipException(f"site {self.site} is unreachable, the old copy is kept: {error}") from None
+        self.log.info("Models: %(models)s, runs: %(runs)s, files: %(files)s, fetched: %(fetched)s", done)
+        return done
+
+
 class PreflightOperator(SiteCommand):
     """See whether a site has all that jobs will need, before anything waits in a queue for hours.
 
-    Parameters
-    ----------
-    job_resources
-        Resources that the jobs of a step will be asked for with, as in `["train.gpus=2"]`.
+    `job_resources` are those that the jobs of a step will be asked for with, as in `["train.gpus=2"]`.
     """
 
     template_fields: Sequence[str] = ("site", "job_resources")

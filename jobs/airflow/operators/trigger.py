@@ -30,7 +30,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from jobs.airflow import messages
 from jobs.airflow.sites.client import Refused, SiteError, Unreachable
-from jobs.airflow.sites.poller import BEHIND, Cursor, Subscription, Trouble, poller_of
+from jobs.airflow.sites.poller import BEHIND, Cursor, Subscription, Trouble, Word, poller_of
+from jobs.job.messages import progress
 
 CURSOR = "log_cursor"
 """The XCom that keeps how far the log was read."""
@@ -49,16 +50,10 @@ _kills: set[asyncio.Task[None]] = set()
 
 
 class JobTrigger(BaseTrigger):
-    """Wait for a job of a site.
+    """Wait for a job of a site, whose log was read already as far as `cursor` says.
 
-    Parameters
-    ----------
-    cursor
-        How far the log was read already.
-    deadline
-        Seconds since the epoch at which the job is cancelled and the waiting ends.
-    attached
-        Seconds since the epoch at which a later try found the job alive; handed back with the event.
+    At the `deadline` [s since the epoch] the job is cancelled and the waiting ends. At the time `attached` [s since the
+    epoch] a later try found the job alive; it is handed back with the event.
     """
 
     def __init__(
@@ -79,14 +74,8 @@ class JobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What Airflow keeps of the trigger."""
-        content = {
-            "site": self.site,
-            "key": self.key,
-            "cursor": self.cursor,
-            "deadline": self.deadline,
-            "attached": self.attached,
-        }
-        return "jobs.airflow.operators.trigger.JobTrigger", content
+        names = ("site", "key", "cursor", "deadline", "attached")
+        return "jobs.airflow.operators.trigger.JobTrigger", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Tell the task's log what is new until there is something to decide."""
@@ -95,22 +84,20 @@ class JobTrigger(BaseTrigger):
         with poller_of(self.site).subscribe(self.key, self.cursor) as subscription:
             while True:
                 word = await _before(self.deadline, subscription)
-                if word is None:
-                    event = await self._too_late()
-                    await _settle(began)
-                    yield TriggerEvent(event)
-                    return
                 if isinstance(word, Trouble):
                     self._tell_trouble(word)
                     continue
-                assert word.answer is not None
-                answer = word.answer
-                self._tell(answer)
-                await self._remember(dict(answer.get("cursor", {})))
-                if self._decided(answer):
-                    await _settle(began)
-                    yield TriggerEvent(self._event(answer))
-                    return
+                if word is None:
+                    event = await self._too_late()
+                else:
+                    self._tell(word)
+                    await self._remember(dict(word.get("cursor", {})))
+                    if not self._decided(word):
+                        continue
+                    event = self._event(word)
+                await _settle(began)
+                yield TriggerEvent(event)
+                return
 
     def _event(self, answer: dict[str, Any]) -> dict[str, Any]:
         content = {name: value for name, value in answer.items() if name not in ("log", "progress", "cursor")}
@@ -133,7 +120,7 @@ class JobTrigger(BaseTrigger):
             self.log.info("Site %s answers again", self.site)
         for line in str(answer.get("log", "")).splitlines():
             self.log.info("%s", line)
-        for name, said in (("state", messages.state(answer)), ("progress", messages.progress(answer.get("progress")))):
+        for name, said in (("state", messages.state(answer)), ("progress", progress(answer.get("progress"), most=4))):
             if said and said != self._told.get(name):
                 self._told[name] = said
                 self.log.info("Job: %s", said)  # without its long key, which the line of its submission has
@@ -283,12 +270,11 @@ class SiteTrigger(BaseTrigger):
                 return
 
 
-async def _before(deadline: float | None, subscription: Subscription) -> Any:
+async def _before(deadline: float | None, subscription: Subscription) -> Word | None:
     """The next word, or None at the deadline."""
-    if deadline is None:
-        return await subscription.next()
+    left = None if deadline is None else max(deadline - time.time(), 0.0)
     try:
-        return await asyncio.wait_for(subscription.next(), max(deadline - time.time(), 0.0))
+        return await asyncio.wait_for(subscription.inbox.get(), left)
     except TimeoutError:
         return None
 

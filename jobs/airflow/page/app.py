@@ -113,15 +113,8 @@ def _answer(content: bytes, kind: str, policy: str) -> Response:
 def _templates() -> Environment:
     loader = PackageLoader("jobs.airflow.page")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters = (
-        formatting.ago,
-        formatting.size,
-        formatting.number,
-        formatting.duration,
-        formatting.period,
-        formatting.pretty,
-    )
-    found.filters |= {one.__name__: one for one in filters}
+    names = ("ago", "size", "number", "duration", "period", "pretty")
+    found.filters |= {name: getattr(formatting, name) for name in names}
     found.globals |= {
         "chart": charts.chart,
         "forecast": labels.forecast_name,

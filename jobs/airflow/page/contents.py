@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphufs.errors import UserError
 from jobs.airflow.mirror import read
-from jobs.airflow.mirror.read import PATH
 
 
 class Told(BaseModel):
@@ -267,7 +266,7 @@ def file(name: str, path: str) -> Path:
         listed = site(name).paths
     except UserError:
         raise LookupError("there is no such site") from None
-    if not PATH.fullmatch(path) or path not in listed:
+    if not read.PATH.fullmatch(path) or path not in listed:
         raise LookupError("there is no such file in the copy")
     found = place / path
     # a link anywhere on the way would lead elsewhere

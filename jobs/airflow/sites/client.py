@@ -16,6 +16,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 import threading
@@ -116,9 +117,8 @@ class SiteClient:
             If an argument contains a zero byte.
         """
         words = [*arguments, f"--site={self.name}", "--json"]
-        for word in words:
-            if "\0" in word:
-                raise Refused(f"{word!r} contains a zero byte")
+        if broken := [word for word in words if "\0" in word]:
+            raise Refused(f"{broken[0]!r} contains a zero byte")
         return words
 
     def line(self, arguments: Sequence[str]) -> str:
@@ -314,16 +314,9 @@ def _say(error: BaseException) -> str:
 
 def _json(text: str) -> dict[str, Any] | None:
     """The answer in what was printed: a shell's greeting may stand before it."""
-    decoder = json.JSONDecoder()
-    start = 0 if text.startswith("{") else text.find("\n{") + 1
-    while start or text.startswith("{"):
-        try:
-            content, _ = decoder.raw_decode(text, start)
-        except ValueError:
-            content = None
-        if isinstance(content, dict) and "protocol" in content:
-            return content
-        start = text.find("\n{", start + 1) + 1
-        if not start:
-            break
+    for begin in re.finditer(r"^\{", text, re.MULTILINE):
+        with contextlib.suppress(ValueError):
+            content, _ = json.JSONDecoder().raw_decode(text, begin.start())
+            if "protocol" in content:
+                return dict(content)
     return None

@@ -8,12 +8,12 @@ Whatever goes wrong in a look, the next one starts afresh, so that no task waits
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import json
 import logging
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -37,19 +37,16 @@ Cursor = dict[str, int]
 
 
 @dataclass(frozen=True)
-class News:
-    """What a look said about one job; None where only the site was asked for."""
-
-    answer: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
 class Trouble:
     """The site cannot be looked at."""
 
     message: str
     since: str
     """When it was first noticed, UTC."""
+
+
+Word = dict[str, Any] | Trouble
+"""What a look said about one job, nothing where only the site was asked for; or that there could be none."""
 
 
 @dataclass(eq=False)
@@ -60,11 +57,8 @@ class Subscription:
     cursor: Cursor
     asked: float = 0.0
     """When the poller last asked for what comes after this cursor."""
-    inbox: asyncio.Queue[News | Trouble] = field(default_factory=asyncio.Queue)
-
-    async def next(self) -> News | Trouble:
-        """Wait for the next look's word. Of several that have come meanwhile, each is given."""
-        return await self.inbox.get()
+    inbox: asyncio.Queue[Word] = field(default_factory=asyncio.Queue)
+    """The words of the looks, each of them."""
 
 
 class Poller:
@@ -111,7 +105,7 @@ class Poller:
         return self._loop is asyncio.get_running_loop() and (self._running or self._users > 0)
 
     def _ensure(self) -> None:
-        if not self._running:
+        if self._subscribers and not self._running:
             # with a context of its own: what it logs belongs to no task's log
             self._task = self._loop.create_task(
                 self._run(), name=f"poller-{self.client.name}", context=contextvars.Context()
@@ -125,11 +119,7 @@ class Poller:
         if task.exception() is not None:
             log.error("the poller of site %s ended", self.client.name, exc_info=task.exception())
         if self._subscribers and not self._loop.is_closed():
-            self._loop.call_later(min(self.interval, SOON), self._ensure_if_needed)
-
-    def _ensure_if_needed(self) -> None:
-        if self._subscribers:
-            self._ensure()
+            self._loop.call_later(min(self.interval, SOON), self._ensure)
 
     async def _run(self) -> None:
         trouble: Trouble | None = None
@@ -165,13 +155,10 @@ class Poller:
 
     async def _look(self) -> bool:
         """Ask once for all who wait; whether a log has more than fits in one answer."""
-        groups: dict[str, list[Subscription]] = {}
-        sites_only = []
+        groups: dict[Any, list[Subscription]] = defaultdict(list)
         for one in self._subscribers:
-            if one.key is None:
-                sites_only.append(one)
-            else:
-                groups.setdefault(one.key, []).append(one)
+            groups[one.key].append(one)
+        sites_only = groups.pop(None, [])
         # two who wait for one job may have read differently far: each look serves the one who waited longest
         chosen = {key: min(several, key=lambda one: one.asked) for key, several in groups.items()}
         wishes = {key: one.cursor for key, one in chosen.items()}
@@ -193,10 +180,10 @@ class Poller:
                 else:
                     mine = {**answer, "log": "", "cursor": one.cursor}
                     behind = True
-                one.inbox.put_nowait(News(mine))
+                one.inbox.put_nowait(mine)
             behind |= len(answer.get("log", "")) > BEHIND
         for one in sites_only:
-            one.inbox.put_nowait(News(None))
+            one.inbox.put_nowait({})
         return behind
 
 
@@ -220,6 +207,4 @@ def poller_of(site: str) -> Poller:
 
 def backoff(interval: float, failures: int) -> float:
     """The pause after some failures in a row: doubling, with a limit, and never quite the same for two."""
-    with contextlib.suppress(OverflowError):
-        return min(interval * 2.0 ** min(failures - 1, 30), max(LONGEST, interval)) * random.uniform(0.5, 1.0)
-    return LONGEST
+    return min(interval * 2.0 ** min(failures - 1, 30), max(LONGEST, interval)) * random.uniform(0.5, 1.0)

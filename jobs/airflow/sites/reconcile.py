@@ -8,8 +8,7 @@ labelled as its own. It asks the site first and Airflow after, so a job that it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from jobs.airflow import messages
 from jobs.airflow.keys import Origin
@@ -36,10 +35,6 @@ class Found:
     waited_for: int = 0
     cancelled: list[str] = field(default_factory=list)
     need_a_person: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """For XCom."""
-        return asdict(self)
 
 
 def reconcile(client: SiteClient, instance: str, states: States, grace: float) -> Found:

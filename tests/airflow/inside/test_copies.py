@@ -94,13 +94,12 @@ def test_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(m
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
     from jobs.airflow.mirror import read
-    from jobs.airflow.operators.mirror import MirrorOperator
-    from jobs.airflow.operators.site import PreflightOperator
+    from jobs.airflow.operators.site import MirrorOperator, PreflightOperator
     from jobs.airflow.sites.client import SiteClient, Unreachable
 
     before = read.catalogue("quick")
     with site(Unreachable("no route")):
-        with pytest.raises(AirflowSkipException, match="the old copy stays"):
+        with pytest.raises(AirflowSkipException, match="the old copy is kept"):
             MirrorOperator(task_id="m", site="quick").execute({})
         with pytest.raises(TaskDeferred) as caught:
             PreflightOperator(task_id="p", site="quick").execute({})

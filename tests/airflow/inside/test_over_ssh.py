@@ -109,18 +109,18 @@ def test_both_halves_speak_over_ssh_and_hostile_words_start_nothing():
 
 
 def test_twenty_wait_over_one_connection_and_survive_its_end():
-    from jobs.airflow.sites.poller import News, Poller, Trouble
+    from jobs.airflow.sites.poller import Poller, Trouble
 
     async def main(seen):
         poller = Poller(seen.client(), 0.5)
 
         async def wait(number):
             with poller.subscribe(f"k{number}") as one:
-                heard = [await one.next() for _ in range(2)]
+                heard = [await one.inbox.get() for _ in range(2)]
                 while not isinstance(heard[-1], Trouble):
-                    heard.append(await one.next())
-                while not isinstance(heard[-1], News):
-                    heard.append(await one.next())
+                    heard.append(await one.inbox.get())
+                while not isinstance(heard[-1], dict):
+                    heard.append(await one.inbox.get())
                 return heard
 
         async def disturb():
@@ -139,7 +139,7 @@ def test_twenty_wait_over_one_connection_and_survive_its_end():
     with login_node(Path("login")) as seen:
         heard, (connections, commands, looks) = asyncio.run(main(seen))
     assert connections == 1 and 2 <= commands <= looks <= commands + 1, (connections, commands, looks)
-    assert all(words[0].answer["state"] == words[-1].answer["state"] == "RUNNING" for words in heard)
+    assert all(words[0]["state"] == words[-1]["state"] == "RUNNING" for words in heard)
 
 
 def test_another_host_key_a_refused_login_and_a_missing_connection_are_told_apart(monkeypatch):

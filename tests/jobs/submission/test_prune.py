@@ -8,7 +8,7 @@ import time
 import pytest
 
 from graphufs.config import loading
-from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.atomic import remove_folder, write_json, write_text
 from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
 from jobs.submission import prune
@@ -69,7 +69,8 @@ def test_only_jobs_go_that_are_over_and_old(fake, tmp_path):
     assert named(found) == [job.path for job in gone]
     assert all(one.size > 100 and "unchanged for 40 days" in one.reason for one in found)
     assert "done" in {job.key for job in JobFolder.all(root)}
-    prune.remove(found)
+    for one in found:
+        remove_folder(one.path)
     assert {job.key for job in JobFolder.all(root)} == {"fresh", "new", "half", "lost", "running"}
 
 
@@ -78,7 +79,8 @@ def test_shared_data_goes_that_neither_run_nor_job_refers_to(tmp_path):
     write_text(Paths(EXPERIMENT, tmp_path).run / "experiment.yaml", loading.dump(EXPERIMENT))
     found = prune.find(tmp_path, 30)
     assert set(named(found)) == set(unused) - set(used)
-    prune.remove(found)
+    for one in found:
+        remove_folder(one.path)
     assert all(folder.exists() for folder in used) and not any(one.path.exists() for one in found)
 
 
