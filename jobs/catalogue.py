@@ -59,7 +59,7 @@ def catalogue(root: Path) -> dict[str, Any]:
 
 def open_jobs(root: Path) -> list[dict[str, Any]]:
     """Jobs that are not over, with their segments, the time they waited [s] and the GPU-hours they used so far."""
-    found = []
+    found: list[dict[str, Any]] = []
     for status in read_statuses(JobFolder.all(root)):
         if not status.over:
             content = {name: value for name, value in status.to_json().items() if name not in ("result", "folder")}

@@ -103,8 +103,8 @@ class ScoreState:
             part.update(time, self._averages[time.astype("datetime64[ns]")])
         return part
 
-    def restricted(self, wanted: Mapping[str, tuple[Any, ...]]) -> ScoreState:
-        """The state of some of the statistics, leads, channels and regions, in the order given."""
+    def restricted(self, wanted: Mapping[str, Any]) -> ScoreState:
+        """The state of some of the statistics, leads, channels and regions, tuples by these names, in their order."""
         part = ScoreState(replace(self.axes, **wanted))
         names = ("statistics", "leads", "channels", "regions")  # as they are in the averages
         at = np.ix_(*([getattr(self.axes, name).index(one) for one in wanted[name]] for name in names))
