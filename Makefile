@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 # Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 # More than the two cores of a small machine: a test that starts servers or processes waits for them.
-PROCESSES := 4
+PROCESSES := 3
 
 help:          ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
