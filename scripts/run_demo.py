@@ -28,6 +28,7 @@ from devstack.airflow.settings import TOP
 from devstack.airflow.stack import Stack, StackError
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import Paths, digest
@@ -59,10 +60,13 @@ class DemoFailed(Exception):
     """A run did not succeed; says why."""
 
 
-def runs(experiment: Experiment, name: str, overrides: list[str], number: int = 1) -> list[Run]:
-    """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for."""
+def runs(experiment: Experiment, root: Path, name: str, overrides: list[str], number: int = 1) -> list[Run]:
+    """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for.
+
+    They are those that version 0.1 gave, over a root that it made.
+    """
     common: dict[str, Any] = {"experiment": name, "site": SITE, "overrides": overrides}
-    key = digest({"experiment": loading.dump(experiment), "hashes": Paths(experiment, Path()).hashes})
+    key = digest({"experiment": loading.dump(experiment, Request()), "hashes": Paths(experiment, root).hashes})
     again = f"-{number}" if number > 1 else ""
     wanted = {"normalization": common, "training": common, "nightly_evaluation": common | {"at_most": AT_ONCE}}
     return [Run(dag, f"demo-{key}{again}", conf) for dag, conf in wanted.items()]
@@ -101,7 +105,7 @@ class Demo:
         DemoFailed
             If all runs succeeded without scores, or one failed.
         """
-        ids = [run.id for run in runs(self.experiment, self.name, self.overrides)]
+        ids = [run.id for run in runs(self.experiment, self.root, self.name, self.overrides)]
         noted = json.loads(self.note.read_text()) if self.note.exists() else {}
         results = nights_of(self.experiment, self.root)
         if results is not None and noted.get("runs") == ids:
@@ -112,7 +116,7 @@ class Demo:
             wanted: list[Run] = []
             try:
                 for number in count(1):
-                    wanted = runs(self.experiment, self.name, self.overrides, number)
+                    wanted = runs(self.experiment, self.root, self.name, self.overrides, number)
                     new = [self.do(stack, run) for run in wanted]
                     results = nights_of(self.experiment, self.root)
                     if results is not None:

@@ -102,7 +102,7 @@ def results(monkeypatch: pytest.MonkeyPatch, *found: bool) -> None:
 def test_the_same_experiment_asks_for_the_same_runs_and_another_one_for_others():
     def ids(*overrides: str, number: int = 1) -> set[str]:
         experiment = loading.load(run_demo.TOP / "experiments" / "tiny.yaml", list(overrides))
-        return {run.id for run in run_demo.runs(experiment, "tiny", list(overrides), number)}
+        return {run.id for run in run_demo.runs(experiment, Path("none"), "tiny", list(overrides), number)}
 
     assert ids() == ids() and len(ids()) == 1
     assert ids() != ids("training.seed=3") and ids() != ids("nightly.at_most=2")
@@ -111,7 +111,7 @@ def test_the_same_experiment_asks_for_the_same_runs_and_another_one_for_others()
 
 def test_what_is_done_already_is_shown_without_an_airflow(demo, heard, monkeypatch):
     results(monkeypatch, True)
-    write_json(demo.note, {"runs": [run.id for run in run_demo.runs(demo.experiment, "tiny", [])]})
+    write_json(demo.note, {"runs": [run.id for run in run_demo.runs(demo.experiment, demo.root, "tiny", [])]})
     assert demo.run() == 0 and "done already" in heard.getvalue()
     demo.overrides, demo.experiment = ["training.seed=3"], loading.load(
         run_demo.TOP / "experiments" / "tiny.yaml", ["training.seed=3"]

@@ -93,6 +93,12 @@ def exit_code(results: list[dict[str, Any]], as_json: bool) -> int:
     return STOPPED if results and results[-1]["status"] == "stopped" else DONE
 
 
+def run_one(path: Path, options: Options, name: str, **asked: Any) -> int:
+    """Run one step of the experiment at a path with what is asked of it, and return the exit code."""
+    experiment, request = options.load_run(path, **asked)
+    return run_steps([name], experiment, options.folder(), request=request, as_json=options.json_)
+
+
 def take(
     names: Sequence[str],
     experiment: Experiment,

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 from cyclopts import CycloptsError, Parameter
 from rich.console import Console
 
-from graphufs.cli import rounds as rounds  # its commands are this one's
-from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, run_steps
+from graphufs.cli import nightly as nightly  # their commands are this one's
+from graphufs.cli import retraining as retraining
+from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, run_one, run_steps
 from graphufs.cli.compare import compare
 from graphufs.cli.models import app as models_app
 from graphufs.cli.score import Engine, pressure_levels, score
@@ -99,6 +100,18 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
 def report(experiment: Path, *, options: Options = Options()) -> int:
     """Write the one-page HTML report. Needs `evaluate`."""
     return _steps(experiment, options, "report")
+
+
+@app.command
+def register(experiment: Path, *, champion: str | None = None, options: Options = Options()) -> int:
+    """Enter the trained model and its scores in the registry, as a candidate. Needs `evaluate`.
+
+    Parameters
+    ----------
+    champion
+        Of a planned challenger: the model that it is to be compared with.
+    """
+    return run_one(experiment, options, "register", champion=champion)
 
 
 @app.command

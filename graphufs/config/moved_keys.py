@@ -52,7 +52,7 @@ def hints(request: Request) -> list[str]:
     for name in request.given:
         option = "" if name == "cost" else f"{OPTIONS.get(name, f'--{name}')} to graphufs, "
         found.append(
-            f"{FORMER[name]} is no key of experiments any more, and will ask for nothing after this release: say "
+            f"{FORMER[name]} is not a key of experiments any more, and will ask for nothing after this release: say "
             f"{option}--request {name}=... to graphufs-jobs"
         )
     return found

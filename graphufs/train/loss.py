@@ -193,10 +193,12 @@ def loss_and_diagnostics(
     inputs: Arrays,
     targets: Arrays,
     forcings: Arrays,
-    **how: Any,
+    *,
+    edges: EdgeEmbeddings | None = None,
+    remat: bool | None = None,
 ) -> tuple[jax.Array, LossDiagnostics]:
     """The batch's loss, a scalar, and its diagnostics: the means of `sample_losses`."""
-    found = sample_losses(network, stepper, weights, inputs, targets, forcings, **how)
+    found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
     mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
 

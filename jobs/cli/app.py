@@ -116,7 +116,7 @@ def request_of(given: Sequence[str]) -> Request:
             found[name] = json.loads(value) if name == "cost" else value
         except ValueError:
             raise UserError(
-                f'--request {one!r}: the value is no JSON; write it like cost={{"gpu_hours": 2.5}}'
+                f'--request {one!r}: the value is not JSON; write it like cost={{"gpu_hours": 2.5}}'
             ) from None
     return loading.request(found)
 

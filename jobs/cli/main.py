@@ -68,8 +68,6 @@ def submit_(
     if step in STEPS:
         STEPS[step].require_read(told)
     common, former = _common(experiment, place, asked)
-    for hint in moved_keys.hints(former):
-        err().print(Text(hint, "yellow"), soft_wrap=True)
     return submit_all([submit.Request(step, key=key, needs=needs, asked=former | told, **common)], place, asked)
 
 
@@ -89,6 +87,8 @@ def _common(experiment: str, place: Place, asked: Asked) -> tuple[dict[str, Any]
     from graphufs.config.shipped import run_of
 
     loaded, former = run_of(experiment, list(asked.set_))
+    for hint in moved_keys.hints(former):
+        err().print(Text(hint, "yellow"), soft_wrap=True)
     site = load(place.site)
     common = {
         "experiment": loaded,

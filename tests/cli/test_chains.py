@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphufs.cli import app, rounds
+from graphufs.cli import app, nightly, retraining
 from graphufs.cli.main import main
 from graphufs.config import loading
 from graphufs.steps import CHAINS, STEPS
@@ -89,14 +89,14 @@ def test_commands_take_what_is_asked_of_a_run_as_options(command, options, asked
         seen.append((names, request.given))
         return [{"step": names[-1], "status": "completed"}]
 
-    monkeypatch.setattr(app, "take", take)
-    monkeypatch.setattr(rounds, "take", take)
+    for module in (app, nightly, retraining):
+        monkeypatch.setattr(module, "take", take)
     with pytest.raises(SystemExit) as ended:
         main([command, "tiny", "--root", str(tmp_path), *options])
     assert ended.value.code == 0
     names = CHAINS.get(command, [command.replace("-", "_")])
     assert seen == [(names, asked)]
-    assert ("is no key of experiments any more" in capsys.readouterr().err) == ("--set" in options)
+    assert ("is not a key of experiments any more" in capsys.readouterr().err) == ("--set" in options)
 
 
 @pytest.mark.parametrize(

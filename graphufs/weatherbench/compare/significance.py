@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from scipy import fft, special
@@ -50,12 +50,21 @@ class Inference:
     """Whether the initial times are; gaps make the dependence look weaker than it is."""
 
 
-def score_uncertainty(state: ScoreState, metric: str, **how: Any) -> Inference:
+class Options(TypedDict, total=False):
+    """How differences are tested: as `_infer` has them where not given."""
+
+    method: Method
+    level: float
+    seed: int
+    replicates: int
+
+
+def score_uncertainty(state: ScoreState, metric: str, **how: Unpack[Options]) -> Inference:
     """The uncertainty of a score; see `score_difference`."""
     return _infer([state], [1.0], metric, **how)
 
 
-def score_difference(state: ScoreState, reference: ScoreState, metric: str, **how: Any) -> Inference:
+def score_difference(state: ScoreState, reference: ScoreState, metric: str, **how: Unpack[Options]) -> Inference:
     """The score of one forecast minus that of another, paired by initial time; only initial times of both count.
 
     Both were scored on the same leads, channels and regions. `how` has `method` (see the module), `hac` where not

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
@@ -278,8 +277,7 @@ class JobOperator(BaseOperator):
         if "\n" in name:
             found, former = loading.parse_run(name, list(self.overrides))
         elif name in names or name.endswith(".yaml"):
-            path = shipped.EXPERIMENTS / f"{name}.yaml" if name in names else Path(name)
-            found, former = loading.load_run(path, list(self.overrides))
+            found, former = loading.load_run(shipped.resolve(name), list(self.overrides))
         else:
             raise UserError(f"there is no experiment {name!r}; there are {', '.join(names)}, or a path ending in .yaml")
         return loading.dump(found, former if former.given else None)

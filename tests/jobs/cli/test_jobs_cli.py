@@ -117,7 +117,7 @@ def test_what_is_asked_of_a_run_is_a_request_or_by_a_former_key_with_a_word_on_t
     code, out, error = call("submit", "decide", TINY, *(word for one in former for word in ("--set", one)), *place)
     (same,) = told(out)["jobs"]
     assert (same["what"], same["key"], same["request"]) == ("attached", job["key"], wanted)
-    assert "retraining.answer is no key of experiments any more" in error and "--request answer=" in error
+    assert "retraining.answer is not a key of experiments any more" in error and "--request answer=" in error
 
 
 def test_a_failed_job_is_reproduced_with_what_was_asked_of_it(call, fake, tmp_path):
