@@ -97,17 +97,6 @@ def test_an_interrupt_saves_and_the_repeated_command_goes_on(normalized_root, co
     assert 0 < last < 4000
 
 
-def test_the_entry_scripts_of_the_prototype_run_any_experiment(finished_root):
-    for script in ("run_training.py", "calc_normalization.py"):
-        path = TINY.parents[1] / "jobs" / script
-        result = subprocess.run(
-            [sys.executable, path, TINY, "--root", finished_root], capture_output=True, text=True, env=os.environ
-        )
-        assert result.returncode == 0, result.stderr
-        assert "was done already" in result.stderr
-        assert "p0" in subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True).stdout
-
-
 def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_root, copy_of_root, tiny, tmp_path):
     root, file = copy_of_root(finished_root), tmp_path / "tiny.npz"
     trained = Paths(tiny, root)

@@ -85,7 +85,7 @@ def test_keys_that_were_for_one_run_are_taken_out_and_handed_over() -> None:
     assert request.given == {"night": "2026-03-01", "model": "latest", "answer": "promote", "why": "better nights"}
     assert " night:" not in loading.dump(experiment) and "answer" not in loading.dump(experiment)
     hints = moved_keys.hints(request)
-    assert len(hints) == 4 and "retraining.answer is no key" in hints[2] and "--answer" in hints[2]
+    assert len(hints) == 4 and "retraining.answer is not a key" in hints[2] and "--answer" in hints[2]
 
 
 def test_a_document_of_0_1_asks_for_nothing_at_its_defaults_and_for_what_it_says_else() -> None:

@@ -46,7 +46,7 @@ def test_the_store_holds_what_the_emulator_predicts(tiny, finished_root):
             np.testing.assert_allclose(stored[name].isel(time=slice(3)).values, again[name].values, rtol=1e-6)
 
 
-@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize("block", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_forecast_killed_and_repeated_equals_an_undisturbed_one(tiny, finished_root, copy_of_root, block):
     root = copy_of_root(finished_root)
     paths = Paths(tiny, root)

@@ -15,15 +15,15 @@ import jax, jax.numpy as jnp
 from graphufs.model.compile import jit
 from graphufs.model.keep_freed_memory import keep_freed_memory
 kept = keep_freed_memory()
-x = jnp.ones((4096, 2048))  # of products as large: 32 MiB each, 8192 pages
-run = jit(lambda x, w: jnp.sin(jnp.sin(x @ w) @ w.T).sum())
-w = jnp.ones((2048, 2048))
+x = jnp.ones((4096, 64))
+run = jit(lambda x, w: jnp.sin(jnp.sin(x @ w) @ w.T).sum())  # x @ w takes 32 MiB, 8192 pages
+w = jnp.ones((64, 2048))
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
     run(x, w).block_until_ready()
 before = faults()
-for _ in range(5):
+for _ in range(10):
     run(x, w).block_until_ready()
 print(kept, faults() - before)
 """
@@ -38,6 +38,6 @@ def test_programs_take_the_pages_that_others_left_unless_the_environment_says_ot
     )
     kept, faults = run.stdout.split()
     if environment:
-        assert kept == "False" and int(faults) > 40_000  # of 8192 pages in each of ten products
+        assert kept == "False" and int(faults) > 40_000  # of 8192 pages in each of ten runs
     else:  # a thread that has not computed before takes its first pages still
         assert kept == "True" and int(faults) < 20_000

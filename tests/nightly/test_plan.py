@@ -147,6 +147,7 @@ def touching(experiment: Experiment, stamp: str) -> list[str]:
     return [format_time(t) for t in nightly_times(experiment) if t - before <= time <= t + after]
 
 
+@pytest.mark.long
 def test_holes_of_the_source_are_not_planned_but_told(holed):
     experiment, root = holed
     result = run_step("plan_nightly", loading.parse(loading.dump(experiment), ["nightly.at_most=100"]), root)

@@ -99,8 +99,8 @@ def test_the_ratios_of_a_night_are_its_own(tiny, registered_root, copy_of_root, 
 @pytest.mark.parametrize(
     ("module", "name", "moment"),
     [
-        ("graphufs.storage.atomic", "remove_folder", "before"),
-        ("graphufs.weatherbench.results.scores", "write_zarr", "after"),
+        pytest.param("graphufs.storage.atomic", "remove_folder", "before", marks=pytest.mark.long),
+        pytest.param("graphufs.weatherbench.results.scores", "write_zarr", "after", marks=pytest.mark.long),
         ("graphufs.nightly.scores", "NightlyScores.write", "after"),
     ],
 )

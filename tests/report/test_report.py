@@ -18,6 +18,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
+from graphufs.report import page as page_module
 from graphufs.report import step, training_log
 from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render
@@ -52,6 +53,13 @@ def content(scored: Scored) -> Content:
     grid = Grid(prepared.latitude, prepared.longitude)
     missing = Path("metrics.jsonl")
     return Content(experiment, scores, prepared, grid, None, np.timedelta64(72, "h"), None, missing, None)
+
+
+@pytest.fixture
+def fewer_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figures that most of a page's time goes to, where a test is about something else."""
+    for name in ("_spectra", "_error_maps"):
+        monkeypatch.setattr(page_module, name, lambda *_: [])
 
 
 def test_the_page_loads_nothing_from_elsewhere(page: str) -> None:
@@ -132,6 +140,7 @@ def test_every_axis_has_its_unit(page: str) -> None:
         assert re.search(r"\((hPa|K|m/s|1|normalised mean square)\)|hPa|m/s|\bK\b", texts), texts
 
 
+@pytest.mark.usefixtures("fewer_figures")
 def test_only_the_embedded_world_has_the_banner(page: str, content: Content) -> None:
     assert BANNER not in page
     embedded = loading.parse(loading.dump(content.experiment), ["data.source.url=embedded"])
@@ -173,12 +182,14 @@ def test_intervals_and_the_scorecard_are_those_of_the_differences(page: str, sco
     assert card.count("stroke-width: 1.1") == found.significant[leads, :, 0].sum()
 
 
+@pytest.mark.usefixtures("fewer_figures")
 def test_words_from_the_experiment_cannot_break_the_page(content: Content) -> None:
     nasty = content.experiment.model_copy(update={"description": "<script>alert(1)</script> & so on"})
     html = render(replace(content, experiment=nasty), "key")
     assert "<script" not in html and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so on" in html
 
 
+@pytest.mark.usefixtures("fewer_figures")
 def test_what_weakens_the_scores_stands_at_the_top(content: Content) -> None:
     scores = Scores(content.scores.dataset.copy(deep=True), content.scores._statistics)
     scores.dataset.attrs |= {
@@ -204,6 +215,7 @@ def test_a_clean_experiment_has_no_cautions(page: str) -> None:
     assert 'role="note"' not in page
 
 
+@pytest.mark.usefixtures("fewer_figures")
 def test_a_second_run_changes_nothing_and_a_longer_log_makes_a_new_page(page: str, scored: Scored) -> None:
     experiment, root, _ = scored
     paths = Paths(experiment, root)
@@ -253,6 +265,7 @@ def test_ticks_are_few_even_and_hold_the_middle(count: int, most: int) -> None:
     assert len(set(np.round(np.diff(ticks), 9))) <= 1
 
 
+@pytest.mark.usefixtures("fewer_figures")
 def test_a_log_of_one_update_is_drawn(content: Content, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"event": "update", "update": 1, "loss": 2.0}\n')
@@ -260,6 +273,7 @@ def test_a_log_of_one_update_is_drawn(content: Content, tmp_path: Path) -> None:
     assert "<p>1 update.</p>" in html
 
 
+@pytest.mark.usefixtures("fewer_figures")
 def test_validation_forecasts_are_drawn_and_the_best_is_told(content: Content, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = [{"event": "update", "update": update, "loss": 2.0 / update} for update in (1, 2, 3)]

@@ -90,6 +90,7 @@ def champion_of_tonight(experiment: Experiment, root: Path) -> str:
     return str(run_step("plan_nightly", experiment, root)["model"])
 
 
+@pytest.mark.long  # what lands shows a round with its roll-back inside Airflow (tests/airflow/inside/test_retraining)
 def test_rounds_over_a_growing_record(
     tiny: Experiment,
     finished_root: Path,

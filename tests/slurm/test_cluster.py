@@ -93,6 +93,7 @@ def test_a_requeued_job_keeps_its_id_and_starts_again_soon(cluster: Cluster, tmp
     cluster.command("scancel", again)
 
 
+@pytest.mark.long  # test_its_node_killed shows it with a job of ours
 def test_a_lost_node_is_noticed_and_its_job_is_requeued_and_down_leaves_nothing(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,21 @@ def halting(*args, **kwargs):
     return answer
 jobs.scheduler.slurm.sbatch = halting
 main(sys.argv[1:])
+"""
+# The job's Python: it runs what `python -u -m jobs.worker.bootstrap` would, and waits before each update of a training
+# while a file is there.
+WAITING = """
+import os, runpy, signal, sys, time
+from jobs.worker.bootstrap import announcing
+signal.pthread_sigmask(signal.SIG_BLOCK, {announcing()})
+from graphufs.train.train_step import Program
+slow, real = sys.argv.pop(1), Program.__call__
+def waiting(*args):
+    if os.path.exists(slow):
+        time.sleep(0.5)
+    return real(*args)
+Program.__call__ = waiting
+runpy.run_module("jobs.worker.bootstrap", run_name="__main__", alter_sys=True)
 """
 
 
@@ -395,22 +411,27 @@ def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: Un
     assert first["reason"] == "preempted" and first["done"] >= done_before
 
 
-@pytest.mark.timeout(1500)
 def test_the_time_limit_hit_twice(
     cluster: Cluster, tmp_path: Path, normalized_root: Path, request: pytest.FixtureRequest, undisturbed: Undisturbed
 ) -> None:
-    bench = Bench(cluster, tmp_path, normalized_root, lead=35)
+    """On any machine: a training that waits half a second before each update, until its third start."""
+    slow, python = tmp_path / "slow", tmp_path / "python"
+    slow.touch()
+    python.write_text(f'#!/bin/bash\nshift 3\nexec {sys.executable} -u -c {shlex.quote(WAITING)} {slow} "$@"\n')
+    python.chmod(0o755)
+    bench = Bench(cluster, tmp_path, normalized_root, lead=30, python=str(python))
     row = Row(bench, "time limit hit twice", request)
     options = ("--resource", "partition=short", "--resource", "time_limit=1")
-    job = bench.run(*train(bench, *options, overrides=LONG))["jobs"][0]
-    equal = ends_equal(bench, undisturbed, LONG, 1200)  # a segment of 25 s gets little done beside others
+    job = bench.run(*train(bench, *options, overrides=SHORT))["jobs"][0]
+    wait_for(lambda: len([line for line in bench.job().segments(1) if "start" in line]) >= 3, 400)
+    slow.unlink()
+    equal = ends_equal(bench, undisturbed)
     status = row.ends(arrays=equal, note="saved and requeued each time")
     assert status["attempt"] == 1 and status["id"] == job["id"] and status["starts"] >= 3
     reasons = [segment["reason"] for segment in status["history"]["segments"]]
     assert reasons.count("time limit") >= 2 and reasons[-1] == "done"
-    # on a busy machine a segment may end before its first update
-    done = [segment["done"] for segment in status["history"]["segments"] if segment["done"]]
-    assert done == sorted(done) and len(done) >= 2
+    done = [segment["done"] for segment in status["history"]["segments"]]
+    assert done == sorted(done) and 0 < done[0] < done[1] < done[-1]
 
 
 def test_out_of_memory(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:

@@ -54,9 +54,9 @@ def events(paths):
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
-        ("graphufs.train.train_step", "Program.__call__", 4),  # before the first checkpoint
+        pytest.param("graphufs.train.train_step", "Program.__call__", 4, marks=LONG),  # before the first checkpoint
         pytest.param("graphufs.train.train_step", "Program.__call__", 21, marks=LONG),  # in the second epoch
-        ("graphufs.train.train_step", "Program.__call__", 25),  # in the second stage
+        pytest.param("graphufs.train.train_step", "Program.__call__", 25, marks=LONG),  # in the second stage
         ("graphufs.emulator.checkpoint", "_sha256", 4),  # while the second checkpoint is written
         pytest.param("graphufs.emulator.checkpoint", "prune", 3, marks=LONG),  # when it has just appeared
         ("graphufs.train.validation_forecasts", "ValidationForecaster.score", 2),

@@ -244,6 +244,7 @@ def assert_nothing_tells_who_or_where(root, paths):
         assert not found, (text, found[:3])
 
 
+@pytest.mark.long
 def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_home(root, tmp_path):
     paths = layout_in(root)
     (tmp_path / "spy").mkdir()
@@ -272,6 +273,7 @@ def test_a_training_that_was_killed_is_not_left_as_running_and_nothing_phones_ho
     assert talks.read_text() == ""
 
 
+@pytest.mark.long
 def test_a_server_that_refuses_disturbs_nothing_and_gets_everything_later(root, monkeypatch, capfd):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -317,6 +319,7 @@ def test_a_server_that_never_answers_holds_up_the_end_only_so_long(tmp_path, mon
     assert "no answer within 3 s" in warnings[0] and "metrics.jsonl" in warnings[0]
 
 
+@pytest.mark.long
 def test_a_follower_that_hangs_after_a_kill_lets_go_of_the_run_and_nothing_is_lost(root):
     paths = layout_in(root)
     program = KILLED.replace("os.kill(os.getpid(), 9)", "import time; time.sleep(600)").replace(
