@@ -15,6 +15,7 @@ import pytest
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.steps import CHAINS, run_step
+from tests.airflow.inside import group
 from tests.slurm import running, slurm_cluster
 from tests.support import phases, skips
 from tests.support.programs import kept
@@ -119,8 +120,17 @@ APART = ("tests/slurm/test_jobs.py::test_several_processes", "tests/slurm/test_f
 """What the names of tests begin with that are dealt out one by one: each waits more than it computes."""
 INSIDE = "tests/airflow/inside/"
 """The folder of the tests inside Airflow's environment."""
-LONGEST = (*SERVERS, *(f"tests/{name}.py" for name in ("train/test_devices", "train/test_resume", "test_parallel")))
-"""Files of tests that take a minute and more, the longest first."""
+FIRST = (
+    *SERVERS,
+    # these two need no data of tiny's, which the process that took SERVERS makes meanwhile
+    *("tests/golden/test_graphcast.py", "tests/weatherbench/test_era5.py"),
+    *(
+        f"tests/{name}.py"
+        for name in ("train/test_resume", "train/test_devices", "train/test_trainer", "test_parallel")
+    ),
+    *(f"tests/{name}.py" for name in ("train/test_tracking", "nightly/test_plan", "nightly/test_record")),
+)
+"""The order of the files of tests that take a minute and more; the others follow."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -131,8 +141,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            if path.startswith(INSIDE):  # one process of Airflow's runs them all
-                return INSIDE
+            if path.startswith(INSIDE):  # one process of Airflow's runs all of a group
+                return INSIDE + group(Path(path).name)
             return nodeid if nodeid.startswith(APART) else "servers" if path in SERVERS else path
 
     return ByFile(config, log)
@@ -140,5 +150,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, so that no process of several is left with one of them at the end."""
-    order = {path: number for number, path in enumerate(LONGEST)}
+    order = {path: number for number, path in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))

@@ -90,6 +90,7 @@ def test_triggerer_killed_and_another_started(bench: AirflowBench, request: pyte
             row.ends("success", "COMPLETED", jobs=1, note="the other one went on waiting")
 
 
+@pytest.mark.long
 def test_triggerer_suspended_until_another_took_over(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     """Airflow 3.3.2 tells the first one's trigger to cancel when it wakes."""
     row = Row(bench, "triggerer suspended until another took over", request)
@@ -110,6 +111,7 @@ def test_triggerer_suspended_until_another_took_over(bench: AirflowBench, reques
         bench.stack.stop("triggerer-2")
 
 
+@pytest.mark.long
 def test_ssh_server_killed_and_back(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "sshd killed, back after a while", request)
     row.start("held")

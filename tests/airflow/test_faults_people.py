@@ -61,6 +61,7 @@ def test_marked_as_failed_before_a_triggerer_has_it(bench: AirflowBench, request
     row.ends("failed", "CANCELLED", jobs=1, note="the triggerer that came cancelled it")
 
 
+@pytest.mark.long
 def test_marked_as_failed_when_its_triggerer_had_just_died(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     """Airflow 3.3.2 tells nobody then. Jobs of others are not taken for orphans, nor those that are waited for."""
     row, waiting = (Row(bench, "marked as failed when its triggerer had just died", request) for _ in range(2))
@@ -118,6 +119,7 @@ def test_a_run_that_takes_too_long(bench: AirflowBench, request: pytest.FixtureR
     row.ends("skipped", "CANCELLED", jobs=1, note="the trigger cancelled it")
 
 
+@pytest.mark.long
 def test_a_deadline(bench: AirflowBench, request: pytest.FixtureRequest) -> None:
     row = Row(bench, "the operator's deadline", request)
     row.start("late")

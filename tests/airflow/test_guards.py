@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 ApiError = airflow_api.ApiError
 
 
+@pytest.mark.long
 def test_twenty_who_wait_share_a_connection_and_a_command_and_hold_no_worker(bench: AirflowBench) -> None:
     assert bench.stack.settings.parallelism < 20
     run = bench.trigger("twenty")

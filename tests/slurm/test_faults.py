@@ -244,6 +244,7 @@ def test_the_answer_of_sbatch_lost(
     row.ends(arrays=completes_as_undisturbed(bench, tiny, normalized_root), note="found by its name")
 
 
+@pytest.mark.long
 def test_the_controller_down_for_a_minute_at_submit(
     bench: Bench, request: pytest.FixtureRequest, tiny: Experiment, normalized_root: Path
 ) -> None:
@@ -434,6 +435,7 @@ def test_the_time_limit_hit_twice(
     assert done == sorted(done) and 0 < done[0] < done[1] < done[-1]
 
 
+@pytest.mark.long
 def test_out_of_memory(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "host out of memory", request)
     bench.run(*train(bench, "--resource", "memory=300M", overrides=SHORT))
@@ -445,6 +447,7 @@ def test_out_of_memory(bench: Bench, request: pytest.FixtureRequest, undisturbed
     ends_equal(bench, undisturbed)
 
 
+@pytest.mark.long
 def test_the_run_folder_full(
     cluster: Cluster,
     tmp_path: Path,

@@ -1,8 +1,8 @@
 """How tests get inside Airflow's environment, with a small Airflow on SQLite and jobs of the local site.
 
 `.venv-airflow/bin/python -m pytest tests/airflow/inside` runs them. Airflow and the job side are never in one
-environment; so where the job side's Python has collected them, as in `make test`, one process of Airflow's runs all
-that were chosen, and what became of each there is reported here.
+environment; so where the job side's Python has collected them, as in `make test`, a process of Airflow's runs all
+of a group that were chosen, and what became of each there is reported here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.airflow import NO_AIRFLOW, PYTHON
-from tests.airflow.inside import HOSTILE, ROOT, run
+from tests.airflow.inside import HOSTILE, ROOT, group, run
 
 HERE = Path(__file__).parent
 INSIDE = importlib.util.find_spec("airflow") is not None
 LIMIT = 1700
-"""Seconds for all of them."""
+"""Seconds for all of a group."""
 SITES = {
     "here": "executor: local\ncontrol: {command: COMMAND, poll_interval: 1, pool: graphufs}\nlead: 30\n",
     "quick": "executor: local\ncontrol: {command: /nowhere/graphufs-jobs, poll_interval: 1, pool: quick-pool}\n",
@@ -47,10 +47,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     """On the job side, report what became of a test in Airflow's environment."""
     if INSIDE or item.path.parent != HERE:  # pytest-xdist calls this for tests of other folders too
         return None
-    if RESULTS not in item.session.stash:
-        item.session.stash[RESULTS] = {} if NO_AIRFLOW else results_of(item.session.items)
+    results = item.session.stash.setdefault(RESULTS, {})
+    if not NO_AIRFLOW and name_of(item) not in results:
+        alike = [other for other in item.session.items if other.path.parent == HERE]
+        results |= results_of([other for other in alike if group(other.path.name) == group(item.path.name)])
     file, line, _ = item.location
-    outcome, words, seconds = item.session.stash[RESULTS].get(name_of(item), ("failed", "it was not run", 0.0))
+    outcome, words, seconds = results.get(name_of(item), ("failed", "it was not run", 0.0))
     if NO_AIRFLOW:
         outcome, words = "skipped", (file, line, f"Skipped: {NO_AIRFLOW}")
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -67,7 +69,7 @@ def name_of(item: pytest.Item) -> str:
 
 def results_of(items: list[pytest.Item]) -> dict[str, tuple[str, str | None, float]]:
     """The outcome of tests in Airflow's environment, what is to be said of it, and the seconds they took, by name."""
-    chosen = [name_of(item) for item in items if item.path.parent == HERE]
+    chosen = [name_of(item) for item in items]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     jobs = str(Path(sys.executable).with_name("graphufs-jobs"))
     with tempfile.TemporaryDirectory() as temporary:
@@ -82,10 +84,10 @@ def results_of(items: list[pytest.Item]) -> dict[str, tuple[str, str | None, flo
             timeout=LIMIT,
             check=False,
         )
+        found: dict[str, tuple[str, str | None, float]] = dict.fromkeys(chosen, ("failed", done.stdout[-20000:], 0.0))
         if not report.exists():
-            return dict.fromkeys(chosen, ("failed", done.stdout[-20000:], 0.0))
+            return found
         cases = list(ElementTree.parse(report).iter("testcase"))
-    found = {}
     for case in cases:
         said = [part.text or part.get("message") for part in case if part.tag in ("failure", "error")]
         words = "\n".join([*said, *(part.text[-20000:] for part in case if part.tag.startswith("system-"))])
