@@ -8,16 +8,14 @@ import xarray as xr
 from graphufs.config.data import EMBEDDED
 from graphufs.grid.areas import gaussian_latitudes
 from graphufs.replay.source import EXTRA_COORDINATES, ReplayStore
+from graphufs.replay.synthetic.replay_layout import ARRAYS, SIGMA_INTERFACES, STAMP, WORLD_START
+from graphufs.replay.synthetic.store import BLOCK
 
 LATITUDES, LONGITUDES = 32, 64
 
 
 def embedded_outline(until: np.datetime64) -> ReplayStore:
     """The embedded world's store as it will be when it reaches `until`, every value 0 and none in memory."""
-    from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START
-    from graphufs.replay.synthetic.store import BLOCK
-    from graphufs.replay.synthetic.world import SIGMA_INTERFACES
-
     interfaces = np.array(SIGMA_INTERFACES)
     start = WORLD_START.astype("datetime64[ns]")
     coordinates = {

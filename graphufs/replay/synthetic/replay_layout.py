@@ -16,6 +16,9 @@ STAMP = np.timedelta64(6, "h")
 WORLD_START = np.datetime64("1993-12-31T18", "h")
 """The first stamp, as in Replay."""
 
+SIGMA_INTERFACES = (0.0, 0.06, 0.15, 0.28, 0.44, 0.61, 0.78, 0.91, 1.0)
+"""Pressure over surface pressure at the interfaces of the layers, from the top; here, as dinosaur is slow to import."""
+
 _HORIZONTAL = ("grid_yt", "grid_xt")
 _FLOAT = np.dtype("<f4")
 _DOUBLE = np.dtype("<f8")

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from graphufs.errors import UserError
 from graphufs.replay.synthetic import astronomy, geography, physics
 from graphufs.replay.synthetic.physics import Clock, Columns, Geometry
+from graphufs.replay.synthetic.replay_layout import SIGMA_INTERFACES
 
-SIGMA_INTERFACES = (0.0, 0.06, 0.15, 0.28, 0.44, 0.61, 0.78, 0.91, 1.0)
 STEP = np.timedelta64(1, "h")
 STEPS_PER_STAMP = 6
 STEPS_PER_MEAN = 3
