@@ -157,7 +157,7 @@ def check(
         facts: dict[str, Any] = {kind: f"{n} read, {size / 2**20:.1f} MiB" for kind, (n, size) in verified.items()}
         facts["damaged"] = damaged if options.json_ else "".join(f"\n  {line}" for line in damaged) or "nothing"
     else:
-        from graphufs.data.prepare import preflight
+        from graphufs.data.preflight import preflight
 
         facts = preflight(loaded, options.folder())
     print(json.dumps(facts, indent=2) if options.json_ else "\n".join(f"{name}: {facts[name]}" for name in facts))
