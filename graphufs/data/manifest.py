@@ -70,7 +70,7 @@ class Header:
     parent_latitude: np.ndarray
     provenance: dict[str, Any] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
-    """Digests of the source's metadata by variable, see `graphufs.data.source_identity`; none before 0.3."""
+    """Digests of the source's metadata by variable, see `graphufs.data.source_identity`; data of 0.1 have none."""
 
     def difference(self, other: Header) -> str | None:
         """What keeps frames of the two from lying side by side, or None."""

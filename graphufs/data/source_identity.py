@@ -55,7 +55,7 @@ def with_known_source(experiment: Experiment, folder: Path, manifest: Manifest) 
     """The manifest, after a look whether the source is still what all was prepared from.
 
     One that cannot be reached is passed over, since nothing is to be read. Where the manifest does not say what the
-    source was, as before 0.3, it is compared by its values and noted; call with the lock held then.
+    source was, as 0.1 did not, it is compared by its values and noted; call with the lock held then.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """The units that Replay's variables are prepared in, and wide bounds that no weather or model climate leaves.
 
 The bounds are there to find what is no weather: other units without a word (Celsius, hPa, g/kg), packed integers,
-broken chunks. So they lie well outside of what was ever observed or modelled. A variable of which the file `veg` alone
-says what it holds, because the label in Replay is wrong or a placeholder, is not in the table and is not checked.
+broken chunks. So they lie well outside of what was ever observed or modelled. A variable whose label in Replay is a
+placeholder, or not to be trusted, is not in the table and is not checked.
 
 This module imports no array library.
 """
