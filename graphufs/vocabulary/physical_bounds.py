@@ -2,7 +2,8 @@
 
 The bounds are there to find what is no weather: other units without a word (Celsius, hPa, g/kg), packed integers,
 broken chunks. So they lie well outside of what was ever observed or modelled. A variable whose label in Replay is a
-placeholder, or not to be trusted, is not in the table and is not checked.
+placeholder or not to be trusted, or which holds what a model begins with at a forecast's start (the extremes of a time,
+1e10 for a minimum), is not in the table and is not checked.
 
 This module imports no array library.
 """
@@ -35,8 +36,9 @@ _NAMES = {
     "ugrd10m vgrd10m ugrd_hyblev1 vgrd_hyblev1": _SURFACE_WIND,
     "dzdt": Quantity("m/s", -100, 100),
     "tmp": _TEMPERATURE,
-    "tmp2m tmpsfc tmp_hyblev1 tmax_max2m tmin_min2m soilt1 soilt2 soilt3 soilt4 tg3": _SURFACE_TEMPERATURE,
-    "spfh spfh2m spfh_hyblev1 spfhmax_max2m spfhmin_min2m clwmr icmr rwmr snmr grle": _HUMIDITY,
+    "tmp2m tmpsfc": _SURFACE_TEMPERATURE,
+    "tmp_hyblev1 soilt1 soilt2 soilt3 soilt4 tg3": Quantity("K", -1, 370),  # may be 0 where there is no soil
+    "spfh spfh2m spfh_hyblev1 clwmr icmr rwmr snmr grle": _HUMIDITY,
     "o3mr": Quantity("kg/kg", -1e-4, 1e-3),
     "cldfra icec land_static": _FRACTION,
     "land": Quantity("1", -0.01, 2.01),
