@@ -8,6 +8,10 @@ class UserError(Exception):
     """Bad input or a missing piece. The message names the thing, the value, what is allowed and what to do."""
 
 
+class CannotOpen(UserError):
+    """A store is not there, or cannot be reached."""
+
+
 class Diverged(UserError):
     """A training's loss is not finite or ran away."""
 

@@ -157,9 +157,12 @@ def check(
         facts: dict[str, Any] = {kind: f"{n} read, {size / 2**20:.1f} MiB" for kind, (n, size) in verified.items()}
         facts["damaged"] = damaged if options.json_ else "".join(f"\n  {line}" for line in damaged) or "nothing"
     else:
-        from graphufs.data.prepare import preflight
+        from graphufs.cli.later_steps import check_later_steps
+        from graphufs.data import preflight
 
-        facts = preflight(loaded, options.folder())
+        store, selection = preflight.look(loaded, options.folder())
+        check_later_steps(loaded, store, selection)
+        facts = preflight.facts(loaded, store, selection)
     print(json.dumps(facts, indent=2) if options.json_ else "\n".join(f"{name}: {facts[name]}" for name in facts))
     if damaged:
         print("Remove what is damaged, then repeat the step that made it.", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from graphufs.config.base import Hours, Period, Section
-from graphufs.config.identity import HOW_TO_REACH, HashedOtherwise, NotIdentity
+from graphufs.config.identity import HOW_TO_REACH, HashedOtherwise, Later, NotIdentity
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 EMBEDDED = "embedded"
@@ -73,6 +73,10 @@ class Data(Section):
         tuple[Literal["training", "validation", "normalization"], ...], NotIdentity("permission to go on")
     ] = ()
     """Periods that may overlap the evaluation period. Scores are then not independent."""
+    region: Annotated[Literal["global", "limited"], NotIdentity("permission to go on"), Later()] = "global"
+    """`limited` says that the source is meant to cover a part of the globe, which is refused otherwise."""
+    accept_implausible: Annotated[tuple[str, ...], NotIdentity("permission to go on"), Later()] = ()
+    """Variables of the source whose values may leave what is physically believed, and whose units may be unreadable."""
 
     @model_validator(mode="after")
     def _variables_make_sense(self) -> Self:

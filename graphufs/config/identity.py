@@ -35,6 +35,22 @@ class HashedOtherwise:
     how: str
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks a key that 0.1.0 did not have: jobs and reports are known by a hash of all keys but these at defaults."""
+
+
+def whole_content(section: Section) -> dict[str, Any]:
+    """All keys of a section with their values as JSON, but for `Later` ones at their default."""
+    dumped, kept = section.model_dump(mode="json"), {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        later = any(isinstance(one, Later) for one in field.metadata)
+        if not later or value != field.get_default(call_default_factory=True):
+            kept[name] = whole_content(value) if isinstance(value, Section) else dumped[name]
+    return kept
+
+
 def identity(section: Section, *, former: bool = False) -> dict[str, Any]:
     """The keys of a section that are part of hashes, with their values as JSON; `former`: as version 0.1.0 did it."""
     dumped, kept = section.model_dump(mode="json"), {}

@@ -148,9 +148,7 @@ def read(path: Path) -> Any:
 
 def dump(experiment: Experiment, former: Request | None = None) -> str:
     """The experiment as YAML, every default written out; `former`: as version 0.1 wrote it, with these keys."""
-    content = experiment.model_dump(mode="json")
-    if former is not None:
-        content = moved_keys.put_back(content, former)
+    content = experiment.model_dump(mode="json") if former is None else moved_keys.put_back(experiment, former)
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
 

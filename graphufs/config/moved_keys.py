@@ -8,9 +8,13 @@ by a hash of an experiment's whole content, of which the keys were a part: `put_
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from graphufs.config.identity import whole_content
 from graphufs.config.request import Request
+
+if TYPE_CHECKING:
+    from graphufs.config.experiment import Experiment
 
 FORMER = {
     **{name: f"nightly.{name}" for name in ("night", "model")},
@@ -32,12 +36,12 @@ def take_out(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def put_back(content: dict[str, Any], request: Request) -> dict[str, Any]:
-    """An experiment's content as JSON with the former keys in it, each where it stood.
+def put_back(experiment: Experiment, request: Request) -> dict[str, Any]:
+    """An experiment's content as JSON with the former keys in it, each where it stood, and no later ones at defaults.
 
     So a job keeps its name where nothing is asked for, and where the same was asked for by the former keys.
     """
-    asked, restored = request.model_dump(mode="json"), dict(content)
+    asked, restored = request.model_dump(mode="json"), whole_content(experiment)
     for name, former in FORMER.items():
         section, _, key = former.partition(".")
         last = {**restored[section], key: asked[name]}

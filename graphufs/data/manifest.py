@@ -69,6 +69,8 @@ class Header:
     longitude: np.ndarray
     parent_latitude: np.ndarray
     provenance: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    """Digests of the source's metadata by variable, see `graphufs.data.source_identity`; data of 0.1 have none."""
 
     def difference(self, other: Header) -> str | None:
         """What keeps frames of the two from lying side by side, or None."""
@@ -117,6 +119,7 @@ class Manifest:
                 "longitude": header.longitude.tolist(),
                 "parent_latitude": header.parent_latitude.tolist(),
                 "provenance": header.provenance,
+                "source": header.source,
                 "missing": [text(stamp) for stamp in self.missing],
                 "segments": [
                     {
@@ -162,6 +165,7 @@ class Manifest:
             np.array(content["longitude"], np.float64),
             np.array(content["parent_latitude"], np.float64),
             content["provenance"],
+            content.get("source", {}),
         )
         segments = tuple(
             Segment(

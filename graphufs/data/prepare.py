@@ -21,13 +21,15 @@ from graphufs import parallel
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
+from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
-from graphufs.data.selection import Selection, check_times, select
+from graphufs.data.selection import Selection, check, select
+from graphufs.data.source_identity import changed, require_same_source, source_digests, with_known_source
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
 from graphufs.grid.areas import parent_latitudes
-from graphufs.replay.experiment_source import open_source
-from graphufs.replay.source import ReplayStore, open_store
+from graphufs.replay.experiment_source import open_at, open_source
+from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import by_month, listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop
@@ -38,55 +40,6 @@ from graphufs.storage.provenance import provenance
 
 SPARE_BYTES = 64 * 2**20
 STAMPS_REPORTED = 20
-
-
-def preflight(experiment: Experiment, root: Path) -> dict[str, Any]:
-    """Look at the source and say what an experiment takes from it; nothing is written and no world is made.
-
-    Raises
-    ------
-    UserError
-        For everything that would go wrong: an unknown variable, a level not in the store, a period outside the record,
-        a time step the stamps cannot give.
-    """
-    wanted = wanted_stamps(experiment)
-    source = experiment.data.source
-    store = (
-        embedded_outline(wanted[-1])
-        if source.url == EMBEDDED
-        else open_store(source.url, source.component, source.storage_options)
-    )
-    selection = check(store, experiment)
-    missing = np.setdiff1d(wanted, store.times)
-    frame_bytes = 4 * len(selection.channels) * store.latitude.size * store.longitude.size
-    return {
-        "source": source.url,
-        "stamps": f"{wanted.size} from {text(wanted[0])} to {text(wanted[-1])}",
-        "record": f"{text(store.times[0])} to {text(store.times[-1])}",
-        "grid": f"{store.latitude.size}x{store.longitude.size}",
-        "levels": ", ".join(
-            f"{level:g} -> {native:.7g}"
-            for level, native in sorted({(c.level, c.native) for c in selection.channels if c.native is not None})
-        ),
-        "channels": len(selection.channels),
-        "static": ", ".join(selection.static),
-        "missing stamps": listing(missing) if missing.size else "none",
-        "prepared size": f"{wanted.size * frame_bytes / 2**30:.2f} GiB",
-        "to read": f"{wanted.size * costs(store, selection).per_stamp / 2**30:.2f} GiB decoded",
-    }
-
-
-def check(store: ReplayStore, experiment: Experiment) -> Selection:
-    """Check an experiment against an open store, and return what it takes from it.
-
-    Raises
-    ------
-    UserError
-        See `preflight`.
-    """
-    selection = select(store, experiment)
-    check_times(store, experiment)
-    return selection
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
@@ -102,22 +55,28 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     paths = Paths(experiment, root)
     folder = paths.data
     wanted = wanted_stamps(experiment)
-    if _complete(Manifest.read(folder), folder, wanted):
-        return _result(folder, Manifest.read(folder), wanted, new=0)
+    embedded = experiment.data.source.url == EMBEDDED  # what it is follows from its seed
+    manifest = Manifest.read(folder)
+    if manifest is not None and (embedded or manifest.header.source) and _complete(manifest, folder, wanted):
+        return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
 
     waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
     with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
         manifest = _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
-        if not todo.size:
-            return _result(folder, manifest, wanted, new=0)
-        if experiment.data.source.url == EMBEDDED:
+        if manifest is not None and not todo.size:
+            return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
+        if embedded:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
         store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
         selection = check(store, experiment)
-        manifest = _with_header(folder, manifest, store, selection, experiment, wanted)
         present = np.intersect1d(todo, store.times)
+        if manifest is not None and manifest.segments and not embedded:
+            require_same_source(manifest, folder, store, selection, values=True)
+        elif not embedded:  # later reads look at each value anyway
+            check_sample(store, selection, present, experiment.data.targets)
+        manifest = _with_header(folder, manifest, store, selection, experiment, wanted)
         # What other experiments found missing stays on record until it is there.
         missing = np.setdiff1d(np.union1d(manifest.missing, np.setdiff1d(todo, present)), store.times)
         if not np.array_equal(missing, manifest.missing):
@@ -162,7 +121,7 @@ def _check_embedded(paths: Paths, until: np.datetime64) -> None:
     from graphufs.replay.synthetic.store import STORE
 
     if (paths.world / STORE).is_dir():
-        select(open_store(str(paths.world / STORE), "fv3"), paths.experiment)
+        select(open_at(paths.experiment, str(paths.world / STORE)), paths.experiment)
     else:
         check(embedded_outline(until), paths.experiment)
 
@@ -223,15 +182,14 @@ def _with_header(
         longitude=store.longitude,
         parent_latitude=parent_latitudes(store.latitude),
         provenance=_provenance(experiment),
+        source={} if experiment.data.source.url == EMBEDDED else source_digests(store, selection),
     )
     if manifest is not None and (folder / STATIC).is_dir():
         difference = manifest.header.difference(header)
         if difference:
-            raise UserError(
-                f"the source {store.url} has changed since {folder} was prepared: {difference}. Remove that folder to "
-                "prepare everything anew"
-            )
-        return manifest
+            raise changed(store.url, folder, difference)
+        known = manifest.header.source or header.source
+        return replace(manifest, header=replace(manifest.header, source=known))
     mask = present_mask(store, selection, np.intersect1d(wanted, store.times))
     fields = read_static_fields(store, selection)
     with new_folder(folder / STATIC) as temporary:

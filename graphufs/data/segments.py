@@ -26,7 +26,8 @@ from graphufs.data.selection import Selection, select
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, create
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.source import ReplayStore, open_store
+from graphufs.replay.experiment_source import open_at
+from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import fsync, new_folder, remove_folder
 
@@ -262,11 +263,11 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
 def _opened(order: Order) -> tuple[ReplayStore, Selection, Header, np.ndarray]:
     """The open source and what is written already of the prepared data; kept, as each piece of an order needs it."""
     experiment = Experiment.model_validate_json(order.experiment)
-    source, folder = experiment.data.source, Path(order.folder)
+    folder = Path(order.folder)
     manifest = Manifest.read(folder)
     if manifest is None:
         raise UserError(f"a worker does not see {folder}; all must have the same file system under the same path")
-    store = open_store(order.url, source.component, source.storage_options)
+    store = open_at(experiment, order.url)
     return store, select(store, experiment), manifest.header, read_static(folder / STATIC)[0]
 
 

@@ -36,6 +36,19 @@ class Selection:
         return tuple(sorted({channel.variable for channel in self.channels}))
 
 
+def check(store: ReplayStore, experiment: Experiment) -> Selection:
+    """Check an experiment against an open store, and return what it takes from it.
+
+    Raises
+    ------
+    UserError
+        See `select` and `check_times`.
+    """
+    selection = select(store, experiment)
+    check_times(store, experiment)
+    return selection
+
+
 def prepared_variables(experiment: Experiment) -> tuple[str, ...]:
     """The variables to prepare, sorted: those of the experiment, and the layer thickness if it weights statistics."""
     names = set(experiment.data.stored_variables)
@@ -54,6 +67,10 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
     """
     names = prepared_variables(experiment)
     check_variables(names, store.names, store.url)
+    if idle := sorted(set(experiment.data.accept_implausible) - set(names)):
+        raise UserError(
+            f"data.accept_implausible names {', '.join(idle)}, which is not read; what is read is {', '.join(names)}"
+        )
     facts = {name: store.facts(name) for name in names}
     _check_uses(facts, experiment)
     wanted = sorted(experiment.data.levels)

@@ -120,6 +120,17 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
     return from_deepmind(parameters), InitialReport(str(source), tuple(report), tuple(_remarks(emulator, other)))
 
 
+def require_weights(path: Path) -> None:
+    """Check that there are weights to start from at a path.
+
+    Raises
+    ------
+    UserError
+        If there are none, or they cannot be read.
+    """
+    _Source.read(path)
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where weights come from: parameters, what their channels are (by Replay's names), sizes, hours of a step."""

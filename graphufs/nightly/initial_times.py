@@ -13,7 +13,7 @@ from graphufs.config.base import Period
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import Manifest
-from graphufs.replay.source import open_store
+from graphufs.replay.experiment_source import open_at
 from graphufs.replay.times import listing, stamps_in
 from graphufs.storage.paths import Paths
 
@@ -60,12 +60,12 @@ class SourceTimes:
         segments = manifest.segments if manifest is not None else ()
         flawed = np.array(sorted({stamp for segment in segments for stamp in segment.invalid}), "datetime64[ns]")
         if source.url != EMBEDDED:
-            return cls(open_store(source.url, source.component, source.storage_options).times, flawed)
+            return cls(open_at(experiment).times, flawed)
         from graphufs.replay.synthetic.store import STORE, present
 
         if present(paths.world) is None:
             return cls(np.empty(0, "datetime64[ns]"), flawed)
-        return cls(open_store(str(paths.world / STORE), source.component).times, flawed)
+        return cls(open_at(experiment, str(paths.world / STORE)).times, flawed)
 
     def lacks(self, experiment: Experiment, times: Iterable[datetime]) -> dict[datetime, str]:
         """For each initial time whose forecast or score cannot be had, why not."""

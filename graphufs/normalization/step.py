@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from graphufs import parallel
 from graphufs.config.experiment import Experiment
-from graphufs.data.channels import variable_slices
+from graphufs.data.channels import PreparedChannel, variable_slices
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.normalization.blocks import (
@@ -81,7 +82,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         task = _task(experiment, data)
         state = _moments(experiment, paths, data, blocks, task, progress, should_stop)
         if published:
-            statistics = _published(experiment, data).updated(_statistics(state, data))
+            own = _statistics(state, data)
+            statistics = published_statistics(experiment, data.channels, data.static).updated(own)
         else:
             state |= {name: static_moments(data, name, task) for name in data.static}
             statistics = _statistics(state, data)
@@ -174,15 +176,23 @@ def _statistics(state: State, data: PreparedData) -> Statistics:
     return Statistics(mean, std, diffs_std, native, vertical)
 
 
-def _published(experiment: Experiment, data: PreparedData) -> Statistics:
+def published_statistics(
+    experiment: Experiment, channels: Sequence[PreparedChannel], static: Iterable[str]
+) -> Statistics:
     """Published statistics of the stored variables, at the native levels of the data.
 
     Of a variable with a transform they are those of `log_<name>`. What floor, if any, the publisher took is not known.
+
+    Raises
+    ------
+    UserError
+        If they cannot be read, or are for other levels.
     """
     normalization, transforms = experiment.normalization, experiment.data.transforms
     url = str(normalization.url)
     levels = sorted(experiment.data.levels)
-    names = (*data.variables, *data.static)
+    slices = variable_slices(channels)
+    names = (*slices, *static)
     statistics = Statistics.open(
         url,
         names,
@@ -191,17 +201,17 @@ def _published(experiment: Experiment, data: PreparedData) -> Statistics:
         experiment.data.level_match,
         stored_as=statistics_names(transforms, names),
     )
-    for name in data.variables:
-        channels = data.channels[data.variable_slice(name)]
-        for channel, level in zip(channels, statistics.native.get(name, ()), strict=False):
+    for name, places in slices.items():
+        own = channels[places]
+        for channel, level in zip(own, statistics.native.get(name, ()), strict=False):
             if channel.native is None or not same_level(level, channel.native):
                 raise UserError(
                     f"the statistics of {name} at {url} are for the level {level:.7g}, but the data have "
                     f"{channel.native}; use statistics of the same vertical grid"
                 )
-        if len(channels) != statistics.mean[name].size:
+        if len(own) != statistics.mean[name].size:
             raise UserError(
-                f"the statistics of {name} at {url} have {statistics.mean[name].size} levels, the data {len(channels)}"
+                f"the statistics of {name} at {url} have {statistics.mean[name].size} levels, the data {len(own)}"
             )
     return statistics
 

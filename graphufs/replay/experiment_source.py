@@ -8,7 +8,7 @@ import numpy as np
 
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
-from graphufs.replay.source import ReplayStore, open_store
+from graphufs.replay.source import Allowances, ReplayStore, open_store
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.paths import Paths
 
@@ -34,4 +34,17 @@ def open_source(
 
         folder = Paths(experiment, root).world
         url = str(ensure_world(folder, source.world, until, progress=progress, should_stop=should_stop))
-    return open_store(url, source.component, source.storage_options)
+    return open_at(experiment, url)
+
+
+def open_at(experiment: Experiment, url: str | None = None) -> ReplayStore:
+    """Open the store of the experiment's component at its source's URL, or at another, with what it lets pass.
+
+    Raises
+    ------
+    UserError
+        If it cannot be opened or is not such a store.
+    """
+    source, data = experiment.data.source, experiment.data
+    allowances = Allowances(data.region == "limited", data.accept_implausible)
+    return open_store(url or source.url, source.component, source.storage_options, allowances)

@@ -1,15 +1,16 @@
 """A Replay store, opened: any resolution, atmosphere or ocean, by URL, with its quirks removed.
 
 What is put right here, and nowhere else: the extra time coordinates `cftime` (Julian, wrongly tagged) and `ftime` are
-never decoded; integer masks become float32; a fill value of 0 does not turn a mask's zeros into NaN; stamps come out
-as datetime64, sorted. Latitude keeps the store's order.
+never decoded; integers are unpacked (see `decoding`); values come in the units of `vocabulary.physical_bounds`, and
+unmarked fill values as NaN; longitudes ascend from 0. Latitude keeps the store's order. What is no Replay store, or
+holds what is no weather, is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,14 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
+from graphufs.replay import axes
+from graphufs.replay.decoding import decoded
+from graphufs.replay.plausibility import plausible, without_fill_values
 from graphufs.replay.times import text
+from graphufs.replay.units import Conversion, variable_conversion
 from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.zarr_io import is_remote, open_zarr
+from graphufs.vocabulary.physical_bounds import QUANTITIES
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +45,14 @@ class Dimensions:
     vertical: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Allowances:
+    """What is let pass in a store: a grid that covers a part of the globe, variables with implausible values."""
+
+    limited: bool = False
+    implausible: tuple[str, ...] = ()
+
+
 COMPONENTS: dict[str, Dimensions] = {
     "fv3": Dimensions("grid_yt", "grid_xt", ("pfull",)),
     "mom6": Dimensions("lat", "lon", ("z_l", "zl", "z_i")),
@@ -48,13 +62,20 @@ COMPONENTS: dict[str, Dimensions] = {
 class ReplayStore:
     """Read access to one Replay store.
 
-    Its `times` are datetime64[ns] [time], sorted, once each; latitude and longitude float64, degrees, in its own order.
+    Its `times` are datetime64[ns] [time], strictly increasing; latitude [lat] and longitude [lon] float64, degrees,
+    latitudes in the store's own order, longitudes ascending within [0, 360).
+
+    Raises
+    ------
+    UserError
+        If the dataset is not a store of that component, or its axes are not what `graphufs.replay.axes` asks for.
     """
 
-    def __init__(self, dataset: xr.Dataset, url: str, component: str) -> None:
+    def __init__(self, dataset: xr.Dataset, url: str, component: str, allowances: Allowances | None = None) -> None:
         self.url = url
         self.component = component
         self.dimensions = COMPONENTS[component]
+        self.allowances = allowances or Allowances()
         self._dataset = dataset
         for name in (self.dimensions.latitude, self.dimensions.longitude):
             if name not in dataset.dims or name not in dataset.variables:
@@ -65,9 +86,16 @@ class ReplayStore:
                 )
         if "time" not in dataset.variables or dataset.variables["time"].dims != ("time",):
             raise UserError(f"the store {url} has no time coordinate along a time dimension; it is not a Replay store")
-        self.times, self._order = np.unique(_datetimes(dataset.variables["time"].values), return_index=True)
-        self.latitude = dataset.variables[self.dimensions.latitude].values.astype(np.float64)
-        self.longitude = dataset.variables[self.dimensions.longitude].values.astype(np.float64)
+        self.times = dataset.variables["time"].values.astype("datetime64[ns]")
+        axes.check_stamps(self.times, url)
+        limited = self.allowances.limited
+        self.latitude = axes.latitudes(*self._axis(self.dimensions.latitude), url, limited=limited)
+        self.longitude, self._columns = axes.longitudes(*self._axis(self.dimensions.longitude), url, limited=limited)
+        self._conversions: dict[str, Conversion] = {}
+
+    def _axis(self, name: str) -> tuple[np.ndarray, str]:
+        variable = self._dataset.variables[name]
+        return variable.values, _units(variable)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +111,8 @@ class ReplayStore:
         Raises
         ------
         UserError
-            If the variable has dimensions that are neither time, a vertical one, nor the horizontal grid.
+            If the variable has dimensions that are neither time, a vertical one, nor the horizontal grid, holds no real
+            numbers, or is in units that cannot be converted.
         """
         variable = self._dataset.variables[name]
         given = tuple(str(dimension) for dimension in variable.dims)
@@ -96,20 +125,53 @@ class ReplayStore:
                 f"{', '.join(self.dimensions.vertical)}, {self.dimensions.latitude} and {self.dimensions.longitude} "
                 "can be prepared. Take the variable out of the experiment"
             )
+        if variable.dtype.kind not in "iufb":
+            raise UserError(f"{name} of {self.url} holds {variable.dtype}, not real numbers; it cannot be used")
         attributes = {key: _plain(value) for key, value in variable.attrs.items() if key != "coordinates"}
+        if self._conversion(name) != Conversion():
+            attributes["units"] = QUANTITIES[name].units
         return VariableFacts(canonical, vertical, attributes)
 
+    def _conversion(self, name: str) -> Conversion:
+        """How to come to the units in which the variable is prepared."""
+        if name not in self._conversions:
+            given, accepted = _units(self._dataset.variables[name]), name in self.allowances.implausible
+            self._conversions[name] = variable_conversion(name, given, self.url, accepted=accepted)
+        return self._conversions[name]
+
     def levels(self, dimension: str) -> np.ndarray:
-        """The native levels along a vertical dimension, float64 [level].
+        """The native levels along a vertical dimension, float64 [level]: hPa, or metres in the ocean.
 
         Raises
         ------
         UserError
-            If the dimension has no coordinate.
+            If the dimension has no coordinate, or one that holds no such levels.
         """
         if dimension not in self._dataset.variables:
             raise UserError(f"the store {self.url} has no values for its levels ({dimension} has no coordinate)")
-        return self._dataset.variables[dimension].values.astype(np.float64)
+        return axes.levels(*self._axis(dimension), self.component, f"{self.url} ({dimension})")
+
+    def metadata(self, names: Iterable[str]) -> dict[str, Any]:
+        """What tells the store from another at its place, as JSON by variable: of some variables, and of their axes.
+
+        Types and attributes, and the values of the axes but time, which grows.
+        """
+        coordinates = (self.dimensions.latitude, self.dimensions.longitude, *self.dimensions.vertical)
+        known = {name: self._dataset.variables[name] for name in sorted(names)}
+        used = {dimension for variable in known.values() for dimension in variable.dims}
+        known |= {
+            name: self._dataset.variables[name] for name in coordinates if name in used & {*self._dataset.variables}
+        }
+        return {
+            name: {
+                "dimensions": [str(dimension) for dimension in variable.dims],
+                "type": str(variable.encoding.get("dtype", variable.dtype)),
+                "attributes": {key: _plain(value) for key, value in variable.attrs.items() if key != "history"},
+                "packing": [_plain(variable.encoding.get(key)) for key in ("scale_factor", "add_offset")],
+                "values": variable.values.tolist() if name in coordinates else None,
+            }
+            for name, variable in known.items()
+        }
 
     def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None) -> int:
         """Bytes to decode for the chunks that hold one stamp of a variable at some levels: chunks come whole."""
@@ -134,24 +196,27 @@ class ReplayStore:
         """Read a variable, float32 [time, level, lat, lon] without the dimensions it does not have.
 
         Stamps are datetime64[ns], all in `times`, levels indices along the vertical dimension; None where there is
-        neither.
+        neither. Values are in the units of the variable's facts, NaN where there is none.
 
         Raises
         ------
         UserError
-            If the store cannot be read, after several attempts.
+            If the store cannot be read, after several attempts, or a value is outside of the variable's physical
+            bounds.
         """
         facts = self.facts(name)
         selection: dict[str, Any] = {}
         if stamps is not None:
-            selection["time"] = self._order[np.searchsorted(self.times, stamps)]
+            selection["time"] = np.searchsorted(self.times, stamps)
         if levels is not None and facts.vertical is not None:
             selection[facts.vertical] = levels
         variable = self._dataset.variables[name].isel(selection).transpose(*facts.dimensions)
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return np.asarray(variable.values, np.float32)
+                return self._physical(name, variable.values, stamps)
+            except UserError:
+                raise
             # Each cloud client raises its own classes, which share no base below Exception.
             except Exception as error:
                 place = f"{name} at {text(stamps[0])}" if stamps is not None and len(stamps) else name
@@ -164,6 +229,15 @@ class ReplayStore:
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("unreachable")
+
+    def _physical(self, name: str, values: np.ndarray, stamps: np.ndarray | None) -> np.ndarray:
+        """What the store holds as float32 in the variable's units, refused where it is implausible."""
+        values = self._conversion(name).apply(without_fill_values(values))
+        if self._columns is not None:
+            values = np.ascontiguousarray(values[..., self._columns])
+        if name not in self.allowances.implausible:
+            plausible(name, values, stamps, self.url)
+        return values
 
 
 def clean_url(url: str) -> str:
@@ -183,7 +257,12 @@ def clean_url(url: str) -> str:
     return url if is_remote(url) else str(Path(url).expanduser().absolute())
 
 
-def open_store(url: str, component: str, storage_options: Mapping[str, Any] | None = None) -> ReplayStore:
+def open_store(
+    url: str,
+    component: str,
+    storage_options: Mapping[str, Any] | None = None,
+    allowances: Allowances | None = None,
+) -> ReplayStore:
     """Open the Replay store of a component at a URL.
 
     Raises
@@ -195,22 +274,11 @@ def open_store(url: str, component: str, storage_options: Mapping[str, Any] | No
     raw = open_zarr(
         url, storage_options=storage_options, what="the Replay store", decode_cf=False, drop_variables=EXTRA_COORDINATES
     )
-    # Fill values of integer masks are left alone: zarr's format 2 fills them with 0, which is data.
-    decoded = xr.decode_cf(
-        raw,
-        mask_and_scale={str(name): variable.dtype.kind == "f" for name, variable in raw.variables.items()},  # type: ignore[arg-type]
-        decode_times={str(name): name == "time" for name in raw.variables},
-        decode_timedelta=False,
-        decode_coords=False,
-    )
-    return ReplayStore(decoded, url, component)
+    return ReplayStore(decoded(raw, url), url, component, allowances)
 
 
-def _datetimes(values: np.ndarray) -> np.ndarray:
-    """Stamps as datetime64[ns]; those of a foreign calendar keep the date they show."""
-    if np.issubdtype(values.dtype, np.datetime64):
-        return values.astype("datetime64[ns]")
-    return np.array([np.datetime64(value.isoformat(), "ns") for value in values], "datetime64[ns]")
+def _units(variable: xr.Variable) -> str:
+    return str(variable.attrs.get("units", ""))
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs.errors import UserError
+from graphufs.errors import CannotOpen
 from graphufs.storage.atomic import new_folder
 
 LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
@@ -39,7 +39,7 @@ def open_zarr(
 
     Raises
     ------
-    UserError
+    CannotOpen
         If it cannot be opened.
     """
     remote = is_remote(address)
@@ -58,7 +58,7 @@ def open_zarr(
             else "check the path, or make the store first"
         )
         reason = str(error) or "nothing there"
-        raise UserError(f"cannot open {what} at {address} ({type(error).__name__}: {reason}); {hint}") from error
+        raise CannotOpen(f"cannot open {what} at {address} ({type(error).__name__}: {reason}); {hint}") from error
 
 
 def write_zarr(

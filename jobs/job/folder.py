@@ -272,4 +272,4 @@ def default_key(step: str, experiment: Experiment, site: str, request: Request |
 
 def identity(experiment: Experiment, request: Request | None = None) -> dict[str, Any]:
     """What experiment and request contribute to a job's key and digest: as version 0.1 had it."""
-    return moved_keys.put_back(experiment.model_dump(mode="json"), request or Request())
+    return moved_keys.put_back(experiment, request or Request())

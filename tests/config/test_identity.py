@@ -25,7 +25,7 @@ LEFT_OUT = {
         "evaluation.era5.storage_options",
         "normalization.storage_options",
     ),
-    "permission to go on": ("data.allow_overlap",),
+    "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region"),
     "how something is computed, which changes results by rounding at most": (
         "evaluation.dask",
         "normalization.dask",
@@ -79,7 +79,7 @@ NOT_IN = {
         **{
             f"data.{key}": "what is taken from it"
             for key in Data.model_fields
-            if key not in ("source", "allow_overlap")
+            if key not in ("source", "allow_overlap", "region", "accept_implausible")
         },
     },
     "data": {

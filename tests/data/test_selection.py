@@ -7,7 +7,8 @@ import pytest
 
 from graphufs.config.experiment import Experiment
 from graphufs.data.channels import PreparedChannel
-from graphufs.data.prepare import check, preflight
+from graphufs.data.preflight import preflight
+from graphufs.data.prepare import check
 from graphufs.errors import UserError
 from graphufs.replay.source import open_store
 from tests.support.experiments import experiment, ocean_experiment

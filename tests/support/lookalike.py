@@ -7,7 +7,7 @@ orography, night, sea ice), so that tests know the truth without reading a store
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -244,6 +244,28 @@ def build_atmosphere(
         _write_by_stamp(path, name, weather, stamps, bad, dimensions, chunk, attributes, zarr_format)
     zarr.consolidate_metadata(str(path), zarr_format=zarr_format)
     return path
+
+
+def rewrite(
+    path: Path,
+    name: str,
+    change: Callable[[np.ndarray], np.ndarray] = lambda values: values,
+    dimensions: Sequence[str] | None = None,
+    **attributes: object,
+) -> None:
+    """Put other values in place of those of an array of a store of format 2, and other attributes; None drops one.
+
+    `_FillValue` is the fill value of the new array. The order of dimensions is as it was if it is not given.
+    """
+    group = zarr.open_group(str(path), mode="a", zarr_format=2)
+    old = group[name]
+    values = np.asarray(change(np.asarray(old[...])))
+    kept = {**dict(old.attrs), **({"_ARRAY_DIMENSIONS": list(dimensions)} if dimensions else {}), **attributes}
+    fill = kept.pop("_FillValue", np.nan if values.dtype.kind == "f" else None)
+    # Few chunks, since tests read whole stores.
+    array = group.create_array(name, data=values, fill_value=fill, overwrite=True)
+    array.attrs.update({key: value for key, value in kept.items() if value is not None})
+    zarr.consolidate_metadata(str(path), zarr_format=2)
 
 
 def _write_by_stamp(

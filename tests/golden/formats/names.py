@@ -58,6 +58,8 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.evaluation.start": ("data.evaluation.start=1994-01-13T06",),
     "data.evaluation.end": ("data.evaluation.end=1994-01-17T18",),
     "data.allow_overlap": ("data.allow_overlap=[validation]",),
+    "data.region": ("data.region=limited",),
+    "data.accept_implausible": ("data.accept_implausible=[tmp]",),
     "normalization.period.start": (f"normalization.period={PERIOD}", "normalization.period.start=1994-01-02T00"),
     "normalization.period.end": (f"normalization.period={PERIOD}", "normalization.period.end=1994-01-09T18"),
     "normalization.weights": ("normalization.weights=area",),

@@ -1,0 +1,106 @@
+"""`graphufs check` says what training and evaluation would refuse only after the work before them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from graphufs.cli.later_steps import check_later_steps
+from graphufs.cli.main import app
+from graphufs.config import loading
+from graphufs.config.experiment import Experiment
+from graphufs.data.preflight import look
+from graphufs.errors import UserError
+from graphufs.storage.zarr_io import write_zarr
+from tests.support.experiments import experiment
+from tests.support.lookalike import Weather, build_atmosphere, stamps_from
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_atmosphere(
+        tmp_path_factory.mktemp("store") / "fv3.zarr",
+        count=48,
+        step_hours=6,
+        variables=("tmp", "pressfc", "ugrd10m", "land_static"),
+        time_coordinates=False,
+    )
+
+
+def with_settings(store: Path, *overrides: str) -> Experiment:
+    plain = experiment(
+        store, inputs=["pressfc", "ugrd10m", "tmp", "land_static"], targets=["pressfc", "ugrd10m", "tmp"], forcings=[]
+    )
+    return loading.parse(loading.dump(plain), list(overrides))
+
+
+def check(wanted: Experiment, root: Path) -> None:
+    check_later_steps(wanted, *look(wanted, root))
+
+
+def era5(path: Path, start: str = "1993-12-31T18", **names: str) -> str:
+    stamps = stamps_from(start, 48, 6)
+    latitude, longitude = np.linspace(-80, 80, 9), np.arange(0, 360, 22.5)
+    weather = Weather(latitude, longitude)
+    data = xr.Dataset(
+        {"surface_pressure": (("time", "latitude", "longitude"), [weather.field("pressfc", one) for one in stamps])},
+        {"time": stamps, "latitude": latitude, "longitude": longitude},
+    )
+    write_zarr(path, {None: data.rename(names)})
+    return f"evaluation.era5.url={path}"
+
+
+AGAINST = "evaluation.truth=era5"
+SURFACE = "evaluation.era5.native_layers=leave_out"
+
+
+def test_an_experiment_that_names_nothing_else_passes(store: Path, tmp_path: Path) -> None:
+    check(with_settings(store), tmp_path)
+    check(with_settings(store, AGAINST, SURFACE, era5(tmp_path / "era5.zarr")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["normalization.url=/nowhere/statistics"], "cannot open the statistics at /nowhere/statistics"),
+        (["training.init_from=/nowhere/00001000"], "init_from: /nowhere/00001000 does not exist"),
+        (["training.batch_size=400"], "fewer than one batch of 400"),
+        (["training.stages=[{name: long, updates: 2, rollout: 30}]"], "'long' has 0 samples of 32 stamps"),
+        (["evaluation.grid=coarse"], "there is no grid coarse"),
+        ([AGAINST, "evaluation.era5.url=/nowhere/era5.zarr"], "cannot open ERA5 at /nowhere/era5.zarr"),
+    ],
+    ids=str,
+)
+def test_what_later_steps_cannot_use_is_refused(overrides: list[str], told: str, store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=told):
+        check(with_settings(store, *overrides), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "more", "told"),
+    [
+        ({"surface_pressure": "sp"}, [SURFACE], "has none of what is forecast"),
+        ({"latitude": "lat"}, [SURFACE], "rename lat"),
+        ({"start": "2020-01-01T00"}, [SURFACE], "no field at any of the"),
+        ({"surface_pressure": "temperature"}, [], "native model layers"),
+    ],
+    ids=str,
+)
+def test_an_era5_that_does_not_fit_is_refused(
+    made: dict[str, Any], more: list[str], told: str, store: Path, tmp_path: Path
+) -> None:
+    place = era5(tmp_path / "era5.zarr", **made)
+    with pytest.raises(UserError, match=told):
+        check(with_settings(store, AGAINST, place, *more), tmp_path)
+
+
+def test_the_command_asks_them_all(store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(loading.dump(with_settings(store, "evaluation.grid=coarse")))
+    with pytest.raises(UserError, match="there is no grid coarse"):
+        app(["check", str(file), "--root", str(tmp_path)], result_action="return_value", exit_on_error=False)
+    assert not [path for path in tmp_path.iterdir() if path != file]
