@@ -32,6 +32,7 @@ from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import by_month, listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, remove_folder
+from graphufs.storage.checksums import files_of
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
@@ -102,15 +103,16 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     paths = Paths(experiment, root)
     folder = paths.data
     wanted = wanted_stamps(experiment)
-    if _complete(Manifest.read(folder), folder, wanted):
-        return _result(folder, Manifest.read(folder), wanted, new=0)
+    manifest = Manifest.recover(folder)
+    if _complete(manifest, folder, wanted):
+        return _result(folder, manifest, wanted, new=0)
 
     waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
     with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
         manifest = _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
-        if not todo.size:
+        if _complete(manifest, folder, wanted):
             return _result(folder, manifest, wanted, new=0)
         if experiment.data.source.url == EMBEDDED:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
@@ -159,9 +161,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 
 def _check_embedded(paths: Paths, until: np.datetime64) -> None:
     """Check the experiment against the world's store if there is one of any length, else against its outline."""
-    from graphufs.replay.synthetic.store import STORE
+    from graphufs.replay.synthetic.store import STORE, present
 
-    if (paths.world / STORE).is_dir():
+    if present(paths.world) is not None:
         select(open_store(str(paths.world / STORE), "fv3"), paths.experiment)
     else:
         check(embedded_outline(until), paths.experiment)
@@ -181,19 +183,21 @@ class _Tally:
 
 def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:
     """Whether every wanted stamp is committed and every file is there."""
-    if manifest is None or not np.isin(wanted, manifest.stamps).all():
+    if manifest is None or not np.isin(wanted, manifest.stamps).all() or Manifest.damage(folder) is not None:
         return False
-    return not any(segment.damage(folder) for segment in manifest.segments)
+    return not any((manifest.static_damage(folder), *(segment.damage(folder) for segment in manifest.segments)))
 
 
 def _cleaned(folder: Path) -> Manifest | None:
     """The manifest without damaged segments, after removing what no manifest lists. Call with the lock held."""
-    manifest = Manifest.read(folder)
+    manifest = Manifest.recover(folder)
     if manifest is not None:
         whole = [segment for segment in manifest.segments if segment.damage(folder) is None]
-        if len(whole) < len(manifest.segments):
-            manifest = manifest.with_segments(whole)
-            manifest.write(folder)
+        if len(whole) < len(manifest.segments) or Manifest.damage(folder) is not None:
+            manifest.with_segments(whole).write(folder)
+        for segment in manifest.segments:
+            segment.trust(folder)
+        manifest = manifest.with_segments(whole)
     listed = {segment.name for segment in manifest.segments} if manifest else set()
     segments = folder / SEGMENTS
     for path in segments.iterdir() if segments.is_dir() else ():
@@ -224,7 +228,7 @@ def _with_header(
         parent_latitude=parent_latitudes(store.latitude),
         provenance=_provenance(experiment),
     )
-    if manifest is not None and (folder / STATIC).is_dir():
+    if manifest is not None and manifest.static_damage(folder) is None:
         difference = manifest.header.difference(header)
         if difference:
             raise UserError(
@@ -237,6 +241,7 @@ def _with_header(
     with new_folder(folder / STATIC) as temporary:
         write_static(temporary, header, mask, fields)
     manifest = Manifest(header) if manifest is None else replace(manifest, header=header)
+    manifest = replace(manifest, static=files_of(folder / STATIC))
     manifest.write(folder)
     return manifest
 

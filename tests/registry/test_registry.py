@@ -14,6 +14,7 @@ from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.steps import run_step
+from graphufs.storage.checksums import read_checked
 from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from tests.support.killing import Halted
@@ -175,9 +176,9 @@ def test_a_decision_is_made_on_exactly_the_history_it_follows(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: (folder / "00000001.json").unlink(), "event 1 of 1 is missing from"),
+        (lambda folder: (folder / "00000001.json").unlink(), "event 1 of 2 is missing from"),
         (lambda folder: (folder / "00000002.json").write_text("{"), "is not an event"),
-        (lambda folder: (folder / "00000001.json").rename(folder / "00000003.json"), "event 1 of 2 is missing from"),
+        (lambda folder: (folder / "00000001.json").rename(folder / "00000003.json"), "event 1 of 3 is missing from"),
         (lambda folder: (folder / "00000002.json").write_text((folder / "00000001.json").read_text()), "holds event 1"),
     ],
 )
@@ -192,7 +193,7 @@ def test_from_a_damaged_history_nothing_is_concluded(tmp_path, spoil, words):
 def test_an_event_of_a_newer_version_is_not_passed_over(tmp_path):
     registry.register(tmp_path, model(1), "test")
     path = tmp_path / "registry" / "history" / "00000002.json"
-    event = {**json.loads((path.parent / "00000001.json").read_text()), "number": 2, "kind": "merged"}
+    event = {**read_checked(path.parent / "00000001.json"), "number": 2, "kind": "merged"}
     path.write_text(json.dumps(event))
     with pytest.raises(UserError, match="kind 'merged'"):
         registry.champion(tmp_path, "demo")
