@@ -104,7 +104,8 @@ def _damage(kind: str, path: Path) -> Iterator[str]:
     """Lines on what is wrong with an output; may raise what codecs and parsers do."""
     if kind == "world":
         yield from filter(None, (world_damage(path), _metadata_damage(path / STORE)))
-        json.loads((path / NOTE).read_text())
+        if (path / NOTE).exists():
+            read_checked(path / NOTE)
     elif kind == "data":
         yield from _data_damage(path)
     elif kind == "checkpoints":

@@ -228,14 +228,16 @@ def _with_header(
         parent_latitude=parent_latitudes(store.latitude),
         provenance=_provenance(experiment),
     )
-    if manifest is not None and manifest.static_damage(folder) is None:
+    whole = manifest is not None and manifest.static_damage(folder) is None
+    if manifest is not None and (whole or manifest.segments):
         difference = manifest.header.difference(header)
         if difference:
             raise UserError(
                 f"the source {store.url} has changed since {folder} was prepared: {difference}. Remove that folder to "
                 "prepare everything anew"
             )
-        return manifest
+        if whole:
+            return manifest
     mask = present_mask(store, selection, np.intersect1d(wanted, store.times))
     fields = read_static_fields(store, selection)
     with new_folder(folder / STATIC) as temporary:

@@ -124,6 +124,18 @@ def store_damage(path: Path, *, thorough: bool = True) -> str | None:
         return str(error) if str(path) in str(error) else f"{path / MARK}: {error}"
 
 
+def require_whole(path: Path, step: str) -> None:
+    """See that a zarr v2 store written here is as it was written; `step` is what makes it again.
+
+    Raises
+    ------
+    UserError
+        If it is not.
+    """
+    if (damage := store_damage(path)) is not None:
+        raise UserError(f"{path} is damaged ({damage}); `graphufs {step}` with this experiment makes it again")
+
+
 def _missing_chunks(path: Path, content: Mapping[str, Any]) -> Iterator[str]:
     """Name the chunks that are not there, of arrays that cannot have one of NaN alone, which zarr does not write.
 

@@ -27,7 +27,7 @@ from graphufs.storage.checksums import Damaged, read_checked, write_checked
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
-from graphufs.storage.zarr_io import store_damage
+from graphufs.storage.zarr_io import require_whole, store_damage
 from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.vocabulary.labels import json_number
 from graphufs.weatherbench.climatology.compute import day_of_year
@@ -95,11 +95,7 @@ def _require_forecasts(paths: Paths) -> None:
     """See that there are forecasts, as they were written."""
     if not paths.forecasts.is_dir():
         raise UserError(f"no forecasts at {paths.forecasts}; run `graphufs forecast` with this experiment first")
-    if (damage := store_damage(paths.forecasts)) is not None:
-        raise UserError(
-            f"the forecasts at {paths.forecasts} are damaged ({damage}); `graphufs forecast` with this experiment "
-            "makes them again"
-        )
+    require_whole(paths.forecasts, "forecast")
 
 
 def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progress, should_stop: ShouldStop) -> Scores:

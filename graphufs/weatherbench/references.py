@@ -17,7 +17,7 @@ from graphufs.grid.regridding import Method, Regridder
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
-from graphufs.storage.zarr_io import open_zarr, store_damage
+from graphufs.storage.zarr_io import open_zarr, require_whole, store_damage
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.variables import weatherbench_name
@@ -103,10 +103,8 @@ def open_climatology(scores: Scores, experiment: Experiment, paths: Paths) -> xr
     """
     place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, paths, ())
     own = paths.root / place
-    if own.is_dir() and (damage := store_damage(own)) is not None:
-        raise UserError(
-            f"the climatology at {own} is damaged ({damage}); `graphufs evaluate` with this experiment makes it again"
-        )
+    if own.is_dir():
+        require_whole(own, "evaluate")
     return open_zarr(own if own.is_dir() else place, storage_options=experiment.evaluation.era5.storage_options)
 
 

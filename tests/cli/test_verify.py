@@ -18,6 +18,7 @@ from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
 from tests.cli.test_main import graphufs
 from tests.conftest import TINY
+from tests.support.earlier import as_before
 
 WHICH = {
     "a chunk of prepared data": ("data/*/segments/*.zarr/**/*", "has changed since it was written"),
@@ -33,13 +34,6 @@ WHICH = {
     "a score": ("runs/tiny/*/scores/*.zarr/*/*", "has changed since it was written"),
     "maps of the error": ("runs/tiny/*/scores/*.zarr/diagnostics/*/*", "has changed since it was written"),
 }
-
-
-def as_before(path: Path) -> None:
-    """Take the checksums out of a store: it is then what earlier versions wrote."""
-    mark = path / ".zmetadata"
-    content = json.loads(mark.read_text())
-    mark.write_text(json.dumps({name: content[name] for name in ("metadata", "zarr_consolidated_format")}))
 
 
 def flip(path: Path, at: int = 0) -> None:

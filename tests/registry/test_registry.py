@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.registry import registry
+from graphufs.registry import event_files, registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.steps import run_step
 from graphufs.storage.checksums import read_checked
@@ -197,6 +197,33 @@ def test_an_event_of_a_newer_version_is_not_passed_over(tmp_path):
     path.write_text(json.dumps(event))
     with pytest.raises(UserError, match="kind 'merged'"):
         registry.champion(tmp_path, "demo")
+
+
+def test_a_damaged_or_lost_event_is_refused_and_restored_from_its_copy(tmp_path):
+    for update in (1, 2, 3):
+        registry.register(tmp_path, model(update), "test")
+    before = {path: path.read_bytes() for path in (tmp_path / "registry").rglob("*.json")}
+    assert len(before) == 6 and event_files.damage(tmp_path) == []
+    for path, whole in before.items():
+        for content in (whole[:40] + bytes([whole[40] ^ 1]) + whole[41:], whole[:-1], None):
+            path.unlink() if content is None else path.write_bytes(content)
+            (line,) = event_files.damage(tmp_path)
+            assert str(path) in line
+            if path.parent.name == "history":
+                with pytest.raises(
+                    UserError, match=f"{path.name}|event {int(path.stem)} of 3.*`graphufs models repair`"
+                ):
+                    registry.models(tmp_path)
+            assert event_files.repair(tmp_path) == [path]
+            assert path.read_bytes() == whole
+    history, copy = (
+        tmp_path / "registry" / "history" / "00000002.json",
+        tmp_path / "registry" / "copies" / "00000002.json",
+    )
+    history.write_text("{")
+    copy.write_text("{")
+    with pytest.raises(UserError, match="and its copy are both damaged"):
+        event_files.repair(tmp_path)
 
 
 # the step and the command line ----------------------------------------------------------------------------------------

@@ -24,7 +24,14 @@ from graphufs.replay.synthetic.growing_zarr import METADATA, GrowingZarr, commit
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
 from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
 from graphufs.storage.atomic import remove_folder, write_bytes
-from graphufs.storage.checksums import CHECKSUMS, Damaged, forget_files, growing_damage, note_files, read_checked
+from graphufs.storage.checksums import (
+    CHECKSUMS,
+    checked_text,
+    forget_files,
+    growing_damage,
+    note_files,
+    read_checked,
+)
 from graphufs.storage.lock import locked
 from graphufs.storage.zarr_io import store_damage
 
@@ -96,20 +103,22 @@ def ensure_world(
 
 
 def world_damage(folder: Path) -> str | None:
-    """What is wrong with the committed part of a world, or None; None too where there is none."""
+    """What is wrong with the committed part of a world, or None; None too where nothing was committed yet."""
     if not committed_length(folder / STORE):
-        return None
+        begun = (folder / STORE / METADATA).exists() or (folder / CHECKSUMS).exists()
+        return f"{folder / STORE / METADATA} is missing or damaged" if begun else None
     return next(iter(growing_damage(folder)), None) or store_damage(folder / STORE)
 
 
 def _remove_damaged(folder: Path, world: World, damage: str) -> None:
     """Take away a world that is damaged, if what is made in its place is the same."""
     try:
-        attributes = read_checked(folder / STORE / METADATA)["metadata"][".zattrs"]
-        before, now = json.loads(attributes["versions"]), _provenance(world)["versions"]
-    except (Damaged, KeyError, ValueError, TypeError) as error:
+        before, now = read_checked(folder / NOTE)["versions"], _provenance(world)["versions"]
+        del now["graphufs"]  # FORMATS["world"] is raised when our code makes another world
+        changed = [f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"the embedded world in {folder} is damaged ({damage}; {error!r}); remove {folder}") from None
-    if changed := [f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]]:
+    if changed:
         raise UserError(
             f"the embedded world in {folder} is damaged ({damage}), and other versions made it ({', '.join(changed)}): "
             "made again, it would be other weather than what was prepared from it. Restore the file from a copy; or "
@@ -252,7 +261,7 @@ def _check_same_world(folder: Path, configuration: World) -> None:
     path = folder / NOTE
     if path.exists():
         try:
-            made = json.loads(path.read_text())["world"]
+            made = read_checked(path)["world"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({error!r}); remove it, and what is made says again what it is"
@@ -269,4 +278,4 @@ def _claim(folder: Path, configuration: World, provenance: dict[str, Any]) -> No
     _check_same_world(folder, configuration)
     if not (folder / NOTE).exists():
         content = {"title": TITLE, "description": DESCRIPTION, **provenance}
-        write_bytes(folder / NOTE, json.dumps(content, indent=1).encode(), alone=True)
+        write_bytes(folder / NOTE, checked_text(content).encode(), alone=True)
