@@ -129,7 +129,8 @@ def _damage(kind: str, path: Path) -> Iterator[str]:
 def _has_checksums(kind: str, path: Path) -> bool:
     """Whether an output that is whole has checksums of all its files."""
     if kind == "world":
-        return bool(known_files(path))
+        chunks = (file for file in (path / STORE).rglob("*") if file.is_file() and not file.name.startswith("."))
+        return known_files(path).keys() >= {file.relative_to(path).as_posix() for file in chunks}
     if kind == "data":
         manifest = Manifest.read(path)
         return manifest is not None and manifest.static is not None
