@@ -34,7 +34,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.data.channels import PreparedChannel
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, BatchLoader
-from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
+from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.static_fields import write_static
 from graphufs.data.zarr_segment import create
 from graphufs.emulator.emulator import ReplayEmulator
@@ -43,6 +43,7 @@ from graphufs.grid.areas import gaussian_latitudes
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.normalization.statistics import Statistics
 from graphufs.replay.times import stamps_in, text
+from graphufs.storage import checksums
 from graphufs.storage.paths import Paths
 from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices
@@ -156,7 +157,7 @@ def write_store(paths: Paths, case: Case, frames: int | None) -> int:
     noise = np.random.default_rng(0).standard_normal((min(block, stamps.size), *shape), np.float32)
     for first in range(0, stamps.size, block):
         array[first : first + block] = np.roll(noise, first, axis=-1)[: stamps.size - first]
-    files = {str(file.relative_to(path)): (file.stat().st_size, crc32(file)) for file in files_of(path)}
+    files = checksums.files_of(path)
     for file in files_of(path):
         with open(file, "rb+") as opened:
             os.fsync(opened.fileno())  # only what is on disk can be dropped from the page cache

@@ -145,16 +145,20 @@ def check(
     Parameters
     ----------
     thorough
-        Instead of that, read again what was made of it below the root (data, statistics, climatology, checkpoints,
-        forecasts, scores) and name what is damaged. Exit code 1: something is.
+        Instead of that, read again what was made of it below the root (the embedded world, data, statistics,
+        climatology, checkpoints, forecasts, scores, the registry), name what is damaged, and what repairs it. Exit
+        code 1: something is.
     """
     loaded = options.load(experiment)
     damaged: list[str] = []
     if thorough:
         from graphufs.cli.verify import verify
 
-        verified, damaged = verify(loaded, options.folder())
-        facts: dict[str, Any] = {kind: f"{n} read, {size / 2**20:.1f} MiB" for kind, (n, size) in verified.items()}
+        verified = verify(loaded, options.folder())
+        damaged, old = verified.damaged, [str(path) for path in verified.unchecked]
+        facts: dict[str, Any] = {k: f"{n} read, {size / 2**20:.1f} MiB" for k, (n, size) in verified.kinds.items()}
+        if old:  # complete, and decoded
+            facts["without checksums"] = old if options.json_ else "".join(f"\n  {path}" for path in old)
         facts["damaged"] = damaged if options.json_ else "".join(f"\n  {line}" for line in damaged) or "nothing"
     else:
         from graphufs.cli.later_steps import check_later_steps
@@ -165,7 +169,7 @@ def check(
         facts = preflight.facts(loaded, store, selection)
     print(json.dumps(facts, indent=2) if options.json_ else "\n".join(f"{name}: {facts[name]}" for name in facts))
     if damaged:
-        print("Remove what is damaged, then repeat the step that made it.", file=sys.stderr)
+        print("Repeat the command that each line names, with the experiment that it was made with.", file=sys.stderr)
     return FAILED if damaged else DONE
 
 

@@ -1,4 +1,4 @@
-"""The commands on registered models: `graphufs models list | show | compare | promote | rollback`."""
+"""The commands on registered models: `graphufs models list | show | compare | promote | rollback | repair`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from graphufs.registry import registry
+from graphufs.registry import event_files, registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.storage.paths import root_folder
 
@@ -114,6 +114,18 @@ def rollback(experiment: str, *, to: str | None = None, why: str = "", where: Wh
     event = rolled_back(root, experiment, registry.whoever(), why, to)
     champion = registry.champion(root, experiment)
     print(f"{champion.id if champion else 'no model'} is the champion {'again' if event else 'already'}")
+    return 0
+
+
+@app.command
+def repair(*, where: Where = Where()) -> int:
+    """Restore damaged or lost events of the registry from their copies, and lost copies from the events."""
+    root = root_folder(where.root)
+    written = event_files.repair(root)
+    registry.models(root)
+    for path in written:
+        print(f"restored {path}")
+    print(f"{len(event_files.numbers(root))} events are whole")
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphufs.config.base import Period
 from graphufs.data.channels import PreparedChannel, slice_of, variable_slices
-from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
+from graphufs.data.manifest import SEGMENTS, STATIC, Manifest, Segment
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, new_context
 from graphufs.errors import UserError
@@ -62,6 +62,7 @@ class PreparedData:
     invalid: dict[str, list[str]]
     _where: np.ndarray = field(repr=False)
     _segments: tuple[PackedFrames, ...] = field(repr=False)
+    _committed: tuple[Segment, ...] = field(repr=False)
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -76,10 +77,9 @@ class PreparedData:
         manifest = Manifest.read(folder)
         if manifest is None or not manifest.segments:
             raise UserError(f"no prepared data in {folder}; run `graphufs prepare` with this experiment first")
-        for segment in manifest.segments:
-            damage = segment.damage(folder)
-            if damage:
-                raise UserError(f"prepared data are damaged: {damage}; run prepare again, it repairs them")
+        found = (manifest.static_damage(folder), *(segment.damage(folder) for segment in manifest.segments))
+        for damage in filter(None, found):
+            raise UserError(f"prepared data are damaged: {damage}; run `graphufs prepare` again, it repairs them")
         header = manifest.header
         mask, static = read_static(folder / STATIC)
         context = new_context()
@@ -111,6 +111,7 @@ class PreparedData:
             invalid=invalid,
             _where=where[order],
             _segments=tuple(PackedFrames(folder / SEGMENTS / segment.name, context) for segment in manifest.segments),
+            _committed=manifest.segments,
         )
 
     @property
@@ -142,7 +143,7 @@ class PreparedData:
         Raises
         ------
         UserError
-            If a stamp is not there.
+            If a stamp is not there, or its frame is not what was written.
         """
         stamps = np.asarray(stamps, "datetime64[ns]")
         shape = (stamps.size, *self.frame_shape)
@@ -155,11 +156,19 @@ class PreparedData:
         breaks = np.flatnonzero((np.diff(places[:, 0]) != 0) | (np.diff(places[:, 1]) != 1)) + 1
         edges = [0, *breaks.tolist(), stamps.size] if stamps.size else [0]
         reads = [
-            self._segments[places[first, 0]].start_read(int(places[first, 1]), out[first:last])
+            (places[first, 0], self._segments[places[first, 0]].start_read(int(places[first, 1]), out[first:last]))
             for first, last in pairwise(edges)
         ]
-        for pending in reads:
-            pending.result()
+        for number, pending in reads:
+            try:
+                pending.result()
+            except (ValueError, OSError) as error:  # tensorstore's for a file that is gone, cut off or changed
+                segment = self._committed[number]
+                segment.suspect(self.folder)
+                raise UserError(
+                    f"prepared data are damaged: frames of {self.folder / SEGMENTS / segment.name} cannot be read "
+                    f"({str(error).partition(' [')[0]}); run `graphufs prepare` again, it repairs them"
+                ) from error
         return out
 
     def _indices(self, stamps: np.ndarray) -> np.ndarray:

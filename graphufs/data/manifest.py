@@ -6,8 +6,8 @@ folder that is not listed is a leftover. The manifest itself is replaced in one 
 
 from __future__ import annotations
 
-import json
-import zlib
+import contextlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from graphufs.data.channels import PreparedChannel
 from graphufs.errors import UserError
 from graphufs.replay.times import from_runs, text, to_runs
 from graphufs.replay.variable_facts import VariableFacts
-from graphufs.storage.atomic import write_json
+from graphufs.storage.checksums import Damaged, Files, differences, listed, read_checked, write_checked
 from graphufs.storage.paths import FORMATS
 
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"
 STATIC = "static.zarr"
-CRC_BLOCK = 1 << 22
+COPY = ".manifest.copy.json"
+"""The manifest once more: without one, all that is prepared would have to be read from the source again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +43,28 @@ class Segment:
     files: dict[str, tuple[int, int]]
 
     def damage(self, folder: Path, *, thorough: bool = False) -> str | None:
-        """What is wrong with the files on disk, or None. Sizes are compared; checksums too when `thorough`."""
-        for name, (size, checksum) in self.files.items():
-            path = folder / SEGMENTS / self.name / name
-            try:
-                found = path.stat().st_size
-            except FileNotFoundError:
-                return f"{path} is missing"
-            if found != size:
-                return f"{path} has {found} bytes instead of {size}"
-            if thorough and crc32(path) != checksum:
-                return f"{path} has changed since it was written"
-        return None
+        """What is wrong with the files on disk, or None.
+
+        Sizes are compared, and what says how frames lie in files; all checksums when `thorough`, or where somebody
+        suspects the segment.
+        """
+        place = folder / SEGMENTS / self.name
+        thorough = thorough or self._suspicion(folder).exists()
+        small = {name: self.files[name] for name in self.files if name == "frames/zarr.json"}
+        found = differences(place, small, thorough=True), differences(place, self.files, thorough=thorough)
+        return next(itertools.chain(*found), None)
+
+    def suspect(self, folder: Path) -> None:
+        """Have `prepare`, and whoever opens the data, compare all checksums, which takes long for all segments."""
+        with contextlib.suppress(OSError):  # as where the reader may not write
+            self._suspicion(folder).touch()
+
+    def trust(self, folder: Path) -> None:
+        """Take back what `suspect` did: the segment was found whole, or is to be written again."""
+        self._suspicion(folder).unlink(missing_ok=True)
+
+    def _suspicion(self, folder: Path) -> Path:
+        return folder / f".{self.name}.suspect"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +98,15 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """The header and the committed segments of one folder of prepared data."""
+    """The header and the committed segments of one folder of prepared data.
+
+    `static` has size and checksum of the files of the static fields; None in manifests of earlier versions.
+    """
 
     header: Header
     segments: tuple[Segment, ...] = ()
     missing: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[ns]"))
+    static: Files | None = None
 
     @property
     def stamps(self) -> np.ndarray:
@@ -103,11 +118,21 @@ class Manifest:
         """The same with other segments, in order of time."""
         return replace(self, segments=tuple(sorted(segments, key=lambda segment: segment.stamps[0])))
 
+    def static_damage(self, folder: Path) -> str | None:
+        """What is wrong with the static fields on disk, or None."""
+        if self.static is not None:
+            return next(differences(folder / STATIC, self.static, thorough=True), None)
+        return None if (folder / STATIC).is_dir() else f"{folder / STATIC} is missing"
+
     def write(self, folder: Path) -> None:
-        """Replace the manifest on disk."""
+        """Replace the manifest on disk, and then its copy."""
+        for name in (MANIFEST, COPY):
+            self._write(folder / name)
+
+    def _write(self, path: Path) -> None:
         header, step = self.header, self.header.time_step
-        write_json(
-            folder / MANIFEST,
+        write_checked(
+            path,
             {
                 "format": FORMATS["data"],
                 "time_step_hours": step,
@@ -120,6 +145,7 @@ class Manifest:
                 "parent_latitude": header.parent_latitude.tolist(),
                 "provenance": header.provenance,
                 "source": header.source,
+                **({} if self.static is None else {"static_files": self.static}),
                 "missing": [text(stamp) for stamp in self.missing],
                 "segments": [
                     {
@@ -142,18 +168,63 @@ class Manifest:
         UserError
             If the file is not what this version of the package writes.
         """
-        path = folder / MANIFEST
         try:
-            content = json.loads(path.read_text())
+            return cls._read(folder / MANIFEST)
+        except Damaged as error:
+            raise UserError(
+                f"the prepared data are damaged: {error}; run `graphufs prepare`, it repairs them"
+            ) from None
+
+    @classmethod
+    def damage(cls, folder: Path) -> str | None:
+        """What is wrong with the manifest of a folder that has one, or with its copy; None if nothing is."""
+        for name in (MANIFEST, COPY):
+            try:
+                manifest = cls._read(folder / name)
+            except Damaged as error:
+                return str(error)
+            except UserError:  # another version's: no damage, and no copy to look for
+                return None
+            if manifest is None:
+                return f"{folder / name} is missing"
+            if manifest.static is None:
+                return None  # earlier versions kept no copy
+        return None
+
+    @classmethod
+    def recover(cls, folder: Path) -> Manifest | None:
+        """The manifest of a folder, or where it is damaged or gone its copy; None where there is neither.
+
+        Raises
+        ------
+        UserError
+            If it is of another version's format.
+        """
+        for name in (MANIFEST, COPY):
+            with contextlib.suppress(Damaged):
+                if (manifest := cls._read(folder / name)) is not None:
+                    return manifest
+        return None
+
+    @classmethod
+    def _read(cls, path: Path) -> Manifest | None:
+        folder = path.parent
+        try:
+            content = read_checked(path)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}); remove the folder {folder} and run prepare") from error
         if content.get("format") != FORMATS["data"]:
             raise UserError(
                 f"{path} has format {content.get('format')}, this version writes {FORMATS['data']}; "
                 f"remove the folder {folder} and run prepare"
             )
+        try:
+            return cls._of(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Damaged(f"{path} is no manifest ({error!r})") from None
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Manifest:
         step = content["time_step_hours"]
         header = Header(
             step,
@@ -177,13 +248,4 @@ class Manifest:
             for segment in content["segments"]
         )
         missing = np.array(content["missing"], "datetime64[ns]")
-        return cls(header, segments, missing)
-
-
-def crc32(path: Path) -> int:
-    """The CRC-32 of a file."""
-    checksum = 0
-    with open(path, "rb") as file:
-        while block := file.read(CRC_BLOCK):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
+        return cls(header, segments, missing, listed(content, "static_files"))

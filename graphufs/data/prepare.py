@@ -34,6 +34,7 @@ from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import by_month, listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, remove_folder
+from graphufs.storage.checksums import files_of
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
@@ -56,7 +57,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     folder = paths.data
     wanted = wanted_stamps(experiment)
     embedded = experiment.data.source.url == EMBEDDED  # what it is follows from its seed
-    manifest = Manifest.read(folder)
+    manifest = Manifest.recover(folder)
     if manifest is not None and (embedded or manifest.header.source) and _complete(manifest, folder, wanted):
         return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
 
@@ -65,7 +66,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         manifest = _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
-        if manifest is not None and not todo.size:
+        if manifest is not None and _complete(manifest, folder, wanted):
             return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
         if embedded:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
@@ -118,9 +119,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 
 def _check_embedded(paths: Paths, until: np.datetime64) -> None:
     """Check the experiment against the world's store if there is one of any length, else against its outline."""
-    from graphufs.replay.synthetic.store import STORE
+    from graphufs.replay.synthetic.store import STORE, present
 
-    if (paths.world / STORE).is_dir():
+    if present(paths.world) is not None:
         select(open_at(paths.experiment, str(paths.world / STORE)), paths.experiment)
     else:
         check(embedded_outline(until), paths.experiment)
@@ -140,19 +141,21 @@ class _Tally:
 
 def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:
     """Whether every wanted stamp is committed and every file is there."""
-    if manifest is None or not np.isin(wanted, manifest.stamps).all():
+    if manifest is None or not np.isin(wanted, manifest.stamps).all() or Manifest.damage(folder) is not None:
         return False
-    return not any(segment.damage(folder) for segment in manifest.segments)
+    return not any((manifest.static_damage(folder), *(segment.damage(folder) for segment in manifest.segments)))
 
 
 def _cleaned(folder: Path) -> Manifest | None:
     """The manifest without damaged segments, after removing what no manifest lists. Call with the lock held."""
-    manifest = Manifest.read(folder)
+    manifest = Manifest.recover(folder)
     if manifest is not None:
         whole = [segment for segment in manifest.segments if segment.damage(folder) is None]
-        if len(whole) < len(manifest.segments):
-            manifest = manifest.with_segments(whole)
-            manifest.write(folder)
+        if len(whole) < len(manifest.segments) or Manifest.damage(folder) is not None:
+            manifest.with_segments(whole).write(folder)
+        for segment in manifest.segments:
+            segment.trust(folder)
+        manifest = manifest.with_segments(whole)
     listed = {segment.name for segment in manifest.segments} if manifest else set()
     segments = folder / SEGMENTS
     for path in segments.iterdir() if segments.is_dir() else ():
@@ -184,17 +187,21 @@ def _with_header(
         provenance=_provenance(experiment),
         source={} if experiment.data.source.url == EMBEDDED else source_digests(store, selection),
     )
-    if manifest is not None and (folder / STATIC).is_dir():
+    whole = manifest is not None and manifest.static_damage(folder) is None
+    if manifest is not None and (whole or manifest.segments):
         difference = manifest.header.difference(header)
         if difference:
             raise changed(store.url, folder, difference)
         known = manifest.header.source or header.source
-        return replace(manifest, header=replace(manifest.header, source=known))
+        if whole:
+            return replace(manifest, header=replace(manifest.header, source=known))
+        header = replace(header, source=known)
     mask = present_mask(store, selection, np.intersect1d(wanted, store.times))
     fields = read_static_fields(store, selection)
     with new_folder(folder / STATIC) as temporary:
         write_static(temporary, header, mask, fields)
     manifest = Manifest(header) if manifest is None else replace(manifest, header=header)
+    manifest = replace(manifest, static=files_of(folder / STATIC))
     manifest.write(folder)
     return manifest
 

@@ -21,7 +21,7 @@ import numpy as np
 from graphufs import parallel
 from graphufs.config.experiment import Experiment
 from graphufs.data.channels import variable_slices
-from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment, crc32
+from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.selection import Selection, select
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, create
@@ -30,6 +30,7 @@ from graphufs.replay.experiment_source import open_at
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import fsync, new_folder, remove_folder
+from graphufs.storage.checksums import files_of
 
 READ_BYTES = 64 * 2**20
 """Decoded bytes one read aims at: enough to make its overhead small, little enough to keep several in memory."""
@@ -191,11 +192,7 @@ def write_segment(
                     invalid[text(stamps[rows][row])] = sorted(names)
                 frames[rows] = values
                 _verify(temporary, rows, values)
-            files = {
-                str(file.relative_to(temporary)): (file.stat().st_size, crc32(file))
-                for file in sorted(temporary.rglob("*"))
-                if file.is_file()
-            }
+            files = files_of(temporary)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -95,12 +95,16 @@ def read_static(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     Raises
     ------
     UserError
-        If they are not there.
+        If they are not there, or cannot be read.
     """
     try:
         group = zarr.open_group(str(folder), mode="r")
+        fields = {name: np.asarray(array[...]) for name, array in group.arrays()}
+        mask = fields.pop(MASK)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is missing; run prepare again") from error
-    fields = {name: np.asarray(array[...]) for name, array in group.arrays()}
-    mask = fields.pop(MASK)
+    except Exception as error:  # codecs and parsers raise classes of their own
+        raise UserError(
+            f"{folder} is damaged ({type(error).__name__}: {error}); remove it and run `graphufs prepare`"
+        ) from error
     return mask, {name: values for name, values in fields.items() if name not in ("latitude", "longitude")}

@@ -1,7 +1,8 @@
 """One segment of frames on disk: a zarr array [time, channel, lat, lon] in which one frame is one read.
 
 The inner chunk is a frame, frames are packed along time into shards of about a hundred megabytes (few files, which
-parallel file systems like), and nothing is compressed, so that a frame is one stretch of one file. Written with
+parallel file systems like), and nothing is compressed, so that a frame is one stretch of one file. Each frame has its
+CRC-32C, which is compared whenever it is read; segments of earlier versions have none. Written with
 zarr-python, read with tensorstore into the caller's buffer: in shuffled order and from a warm cache, frames of 0.14 MB
 came five times as fast as through zarr-python, frames of 5 MB up to twice as fast. Compression halved the files and
 took 1.4 times the CPU time for small frames.
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorstore
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from graphufs.data.channels import PreparedChannel
 
@@ -46,7 +48,7 @@ def create(
         dtype="float32",
         chunks=(1, *shape[1:]),
         shards=(per_shard, *shape[1:]),
-        compressors=None,
+        compressors=Crc32cCodec(),
         filters=None,
         fill_value=np.nan,
         dimension_names=names,

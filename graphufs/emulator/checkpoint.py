@@ -10,7 +10,8 @@ A folder appears by one rename after its content is on disk, so whatever has a c
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder, remove_folder
+from graphufs.storage.checksums import Damaged, read_checked, write_checked
 
 FORMAT = 2
+FILES = ("emulator.npz", "training.npz")
+RUN = re.compile("[0-9a-f]{12}")
+"""What the folder of a run is called; a person's own copy of checkpoints may lie anywhere else."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -72,11 +77,10 @@ def save(folder: Path, update: int, emulator: Arrays, training: Arrays, meta: di
     path = place(folder, update)
     with new_folder(path) as temporary:
         digests = {}
-        for name, arrays in (("emulator.npz", emulator), ("training.npz", training)):
+        for name, arrays in zip(FILES, (emulator, training), strict=True):
             np.savez(temporary / name, **dict(arrays))  # type: ignore[arg-type]
             digests[name] = _sha256(temporary / name)
-        content = {"format": FORMAT, "update": update, **meta, "sha256": digests}
-        (temporary / "meta.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_checked(temporary / "meta.json", {"format": FORMAT, "update": update, **meta, "sha256": digests})
     return path
 
 
@@ -94,10 +98,17 @@ def last(folder: Path) -> Path | None:
 
 
 def prune(folder: Path, keep: set[int]) -> None:
-    """Remove all checkpoints but those to keep."""
+    """Remove all checkpoints but those to keep, and what processes killed while they removed one left."""
+    for leftover in folder.glob(".*.trash"):
+        shutil.rmtree(leftover, ignore_errors=True)
     for update in updates(folder):
         if update not in keep:
-            remove_folder(place(folder, update))
+            remove(place(folder, update))
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint, so that no half of it is ever seen under its name."""
+    remove_folder(path)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -106,17 +117,53 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If `path` is not a checkpoint, or of a format this version does not read.
+        If `path` is not a checkpoint, is damaged, of a format this version does not read, or lies in the folder of
+        another run or update than its own.
     """
     try:
-        meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a checkpoint: {error}; give a folder with meta.json and emulator.npz") from None
+        meta = _described(path)
+    except (OSError, Damaged) as error:
+        raise UserError(
+            f"{path} is not a checkpoint: {error}; give a folder with meta.json and emulator.npz. Where a training "
+            "wrote it, `graphufs train` goes on from the checkpoint before it"
+        ) from None
     if meta.get("format") != FORMAT:
         raise UserError(
             f"the checkpoint {path} has format {meta.get('format')!r}; this version of graphufs reads {FORMAT}"
         )
+    run = path.absolute().parent.parent.name
+    own = meta["hashes"].get("run", run)
+    if path.parent.name == "checkpoints" and RUN.fullmatch(run) and own != run:
+        raise UserError(f"the checkpoint {path} belongs to the run {own}, not {run}; remove it from there")
+    if path.name.isdigit() and int(path.name) != meta["update"]:
+        raise UserError(f"the checkpoint {path} is that of update {meta['update']}; remove it from there")
     return meta
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The content of meta.json, with what any checkpoint's has."""
+    meta = {"hashes": {}, **read_checked(path / "meta.json")}
+    for name, kind in (("update", int), ("sha256", dict), ("hashes", dict)):
+        if meta.get("format") == FORMAT and not isinstance(meta.get(name), kind):
+            raise Damaged(f"{path / 'meta.json'} has no {name}")
+    return meta
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, or None; whose it is, `read_meta` says."""
+    try:
+        meta = _described(path)
+    except FileNotFoundError:
+        return f"{path / 'meta.json'} is missing"
+    except (OSError, Damaged) as error:
+        return str(error)
+    if meta.get("format") == FORMAT:
+        for name in FILES:
+            if not (path / name).is_file():
+                return f"{path / name} is missing"
+            if _sha256(path / name) != meta["sha256"].get(name):
+                return f"{path / name} has changed since it was written"
+    return None
 
 
 def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
@@ -129,7 +176,9 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
     """
     file, expected = path / name, read_meta(path)["sha256"].get(name)
     if not file.is_file() or _sha256(file) != expected:
-        raise UserError(f"{file} is damaged or missing; remove {path} and go on from an earlier checkpoint")
+        raise UserError(
+            f"{file} is damaged or missing; use another checkpoint. `graphufs train` goes on from the one before it"
+        )
     with np.load(file, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 

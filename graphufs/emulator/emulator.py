@@ -36,7 +36,7 @@ from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
-from graphufs.normalization.statistics import Statistics
+from graphufs.normalization.statistics import Statistics, statistics_damage
 from graphufs.normalization.transforms import apply, inverse, statistics_names
 from graphufs.storage.paths import Paths
 from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
@@ -117,13 +117,18 @@ class ReplayEmulator:
         Raises
         ------
         UserError
-            If they are not there.
+            If they are not there, or damaged.
         """
         if self.root is None:
             raise UserError("an emulator from a checkpoint has its statistics already")
         folder, data = Paths(self.experiment, self.root).statistics(), self.experiment.data
         if not folder.is_dir():
             raise UserError(f"there are no statistics in {folder}; run `graphufs normalize` with this experiment first")
+        if (damage := statistics_damage(folder)) is not None:
+            raise UserError(
+                f"the statistics in {folder} are damaged ({damage}); `graphufs normalize` with this experiment makes "
+                "them again"
+            )
         names = sorted({*data.inputs, *data.targets, *data.forcings})
         # channels are sorted by level, so are the statistics
         stored_as = statistics_names(data.transforms, names)

@@ -28,6 +28,7 @@ from graphufs.steps import Event, Part, Progress, ShouldStop
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
+from graphufs.storage.zarr_io import store_damage
 from graphufs.train.resume import Position
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
@@ -63,7 +64,7 @@ def run(
         data = PreparedData.open(paths.data)
         steps = experiment.forecast.lead_time // experiment.data.time_step
         usable, excluded = initial_times(experiment, data, steps)
-        result = {
+        result: dict[str, Any] = {
             "forecasts": str(place),
             "initial_times": len(usable),
             "excluded": [str(time.astype("datetime64[h]")) for time in excluded],
@@ -73,10 +74,14 @@ def run(
             result["part"] = [part.index, part.count]
         if excluded.size:
             result["warnings"] = [f"{excluded.size} initial times left out, no whole data there: {listing(excluded)}"]
-        if place.exists():
+        damage = store_damage(place) if place.exists() else None
+        if place.exists() and damage is None:
             if part is None:
                 sweep(place)
             return {"status": "unchanged", **result}
+        if damage is not None:
+            said = f"the forecasts that were there are damaged ({damage}); they are made again"
+            result["warnings"] = [said, *result.get("warnings", [])]
         if not usable.size:
             raise UserError(f"none of the {len(excluded)} initial times has all its input frames and forcings")
         worked = _forecast(path, data, usable, steps, paths, part, progress, should_stop)
@@ -89,7 +94,7 @@ def finished_checkpoint(paths: Paths) -> Path:
     Raises
     ------
     UserError
-        If there is none, or the training was interrupted.
+        If there is none, it is damaged or of another run, or the training was interrupted.
     """
     path = checkpoint.last(paths.checkpoints)
     if path is None:
@@ -100,9 +105,11 @@ def finished_checkpoint(paths: Paths) -> Path:
             f"the training stands at {meta['update']} of {meta['total']} updates; `graphufs train` finishes it"
         )
     best = Position.from_meta(meta).best
-    if paths.experiment.forecast.checkpoint == "last" or best is None:
-        return path
-    return checkpoint.place(paths.checkpoints, best.update)
+    if paths.experiment.forecast.checkpoint != "last" and best is not None:
+        path = checkpoint.place(paths.checkpoints, best.update)
+    if (damage := checkpoint.damage(path)) is not None:
+        raise UserError(f"{damage}; `graphufs train` with this experiment goes on from the checkpoint before it")
+    return path
 
 
 def initial_times(

@@ -23,9 +23,9 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from graphufs.storage.atomic import fsync, new_folder
+from graphufs.storage.atomic import fsync, new_folder, remove_folder
 from graphufs.storage.lock import locked
-from graphufs.storage.zarr_io import time_encoding
+from graphufs.storage.zarr_io import add_checksums, time_encoding
 
 
 class ForecastWriter:
@@ -91,6 +91,8 @@ class ForecastWriter:
             raise RuntimeError(f"the blocks from the initial times {lacking} on are not written")
         for leftover in self._store.rglob("*.partial"):  # chunks of processes killed while they wrote
             leftover.unlink()
+        add_checksums(self._store)
+        remove_folder(self.path)  # a damaged one that this one replaces
         os.rename(self._store, self.path)
         fsync(self.path.parent)
         sweep(self.path)

@@ -49,7 +49,7 @@ class NightlyScores:
         Raises
         ------
         UserError
-            If the newest version is gone, or something else is in the link's place.
+            If the newest version is gone or damaged, or something else is in the link's place.
         """
         if not self.store.is_symlink():
             if self.store.exists():
@@ -63,7 +63,14 @@ class NightlyScores:
             raise UserError(
                 f"{self.store} leads to {version}, which is gone; restore it, or remove the link to score anew"
             )
-        return Scores.open(version)
+        try:
+            return Scores.open(version)
+        except UserError as error:
+            others = sorted(path.name for path in self.folder.glob("scores-*.zarr") if path != version)
+            way = f"`ln -sfn {others[0]} {self.store}` shows the one before" if others else f"remove {self.store}"
+            raise UserError(
+                f"{error}. These are the scores of all nights: {way}, and later ones are scored again"
+            ) from None
 
     def write(self, scores: Scores) -> None:
         """Show these scores from now on, in one step. Call with the folder's lock held."""

@@ -7,6 +7,8 @@ where it covers exactly what is wanted.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +153,7 @@ def save_block(path: Path, block: Block, state: State) -> None:
 
 
 def load_block(path: Path, block: Block, names: Sequence[str]) -> State | None:
-    """A block's moments, if they are there, cover exactly this block and have all variables; else None."""
+    """A block's moments, if they are there, whole, cover exactly this block and have all variables; else None."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             if not (
@@ -164,5 +166,5 @@ def load_block(path: Path, block: Block, names: Sequence[str]) -> State | None:
                 name: FieldMoments(*(Moments(*saved[f"{name}/{kind}"]) for kind in ("values", "differences")))
                 for name in names
             }
-    except FileNotFoundError:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # none, or damaged
         return None

@@ -19,9 +19,12 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import EXTRA_COORDINATES, clean_url
-from graphufs.storage.zarr_io import open_zarr
+from graphufs.storage.checksums import Damaged, differences, listed, read_checked
+from graphufs.storage.zarr_io import open_zarr, store_damage
 from graphufs.vocabulary.variables import check_variables
 
+PROVENANCE = "provenance.json"
+"""What the statistics of a folder were made of; with the checksums of their files, it says that they are complete."""
 STORES = {"mean": "mean_by_level.zarr", "std": "stddev_by_level.zarr", "diffs_std": "diffs_stddev_by_level.zarr"}
 
 
@@ -160,6 +163,19 @@ class Statistics:
                         f"the {what} of {name}{level} over {where} is {array[index]:g}, which cannot scale anything; "
                         "take the variable (or level) out of the experiment, or choose a longer normalization period"
                     )
+
+
+def statistics_damage(folder: Path) -> str | None:
+    """What is wrong with the statistics that `graphufs normalize` wrote into a folder, or None."""
+    try:
+        files = listed(read_checked(folder / PROVENANCE))
+    except FileNotFoundError:
+        return f"{folder / PROVENANCE} is missing"
+    except Damaged as error:
+        return str(error)
+    if files is not None:
+        return next(differences(folder, files, thorough=True), None)
+    return next((damage for store in STORES.values() if (damage := store_damage(folder / store)) is not None), None)
 
 
 def _check_transformed(stored: Mapping[str, str], dataset: xr.Dataset, url: str) -> None:

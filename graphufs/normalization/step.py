@@ -7,7 +7,6 @@ computes only the months it adds.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -32,18 +31,29 @@ from graphufs.normalization.blocks import (
     static_moments,
 )
 from graphufs.normalization.moments import State, merge_states
-from graphufs.normalization.statistics import Statistics
+from graphufs.normalization.statistics import PROVENANCE, Statistics, statistics_damage
 from graphufs.normalization.transforms import statistics_attributes, statistics_names
 from graphufs.replay.levels import same_level
 from graphufs.replay.times import listing, stamps_in
 from graphufs.steps import Event, Progress, ShouldStop
-from graphufs.storage.atomic import new_folder, write_json
+from graphufs.storage.atomic import new_folder
+from graphufs.storage.checksums import (
+    CHECKSUMS,
+    Damaged,
+    differences,
+    files_of,
+    forget_files,
+    growing_damage,
+    known_files,
+    note_files,
+    read_checked,
+    write_checked,
+)
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
-PROVENANCE = "provenance.json"
 DERIVED_DIMENSIONS = {
     "day_progress_cos": ("time", "longitude"),
     "day_progress_sin": ("time", "longitude"),
@@ -71,13 +81,14 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     published = experiment.normalization.url is not None
     stamps = wanted if published else _usable(data, wanted, experiment)
     fingerprint = _fingerprint(stamps)
-    if _is_done(folder, fingerprint):
+    if _is_done(folder, fingerprint, paths.moments):
         return _result(folder, "unchanged", stamps, wanted)
 
     waiting = Event("waiting for another process that makes the same statistics", 0, 1)
     with locked(paths.moments, should_stop=should_stop, waiting=lambda: progress(waiting)):
-        if _is_done(folder, fingerprint):
+        if _is_done(folder, fingerprint, paths.moments):
             return _result(folder, "unchanged", stamps, wanted)
+        _remove_damaged(paths.moments)
         blocks = plan_blocks(stamps, data.time_step)
         task = _task(experiment, data)
         state = _moments(experiment, paths, data, blocks, task, progress, should_stop)
@@ -93,7 +104,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         with new_folder(folder) as temporary:
             stored_as = statistics_names(experiment.data.transforms, statistics.mean)
             statistics.save(temporary, _attributes(experiment, data, statistics), origin, stored_as)
-            write_json(temporary / PROVENANCE, origin | {"fingerprint": fingerprint, "stamps": int(stamps.size)})
+            made_of = origin | {"fingerprint": fingerprint, "stamps": int(stamps.size)}
+            write_checked(temporary / PROVENANCE, made_of | {"files": files_of(temporary, without=PROVENANCE)})
     return _result(folder, "completed", stamps, wanted)
 
 
@@ -152,10 +164,15 @@ def _moments(
         with closing(computing):
             for number, computed in computing:
                 index = lacking[number]
-                save_block(paths.moments / f"{blocks[index].name}.npz", blocks[index], computed)
+                place = paths.moments / f"{blocks[index].name}.npz"
+                forget_files(paths.moments, [place.name])
+                save_block(place, blocks[index], computed)
+                note_files(paths.moments, [place.name])
                 states[index] = computed
                 done += 1
                 progress(Event("adding up moments", done, len(blocks), "months"))
+    there = [f"{block.name}.npz" for block in blocks if names]
+    note_files(paths.moments, sorted(set(there) - known_files(paths.moments).keys()))
     merged: State = {}
     for state in states:
         merged = merge_states(merged, state or {})
@@ -264,11 +281,24 @@ def _fingerprint(stamps: np.ndarray) -> str:
     return hashlib.sha256(stamps.astype("datetime64[h]").astype("<i8").tobytes()).hexdigest()[:16]
 
 
-def _is_done(folder: Path, fingerprint: str) -> bool:
+def _is_done(folder: Path, fingerprint: str, moments: Path) -> bool:
+    """Whether the statistics of these stamps are there, and whole, and so are the moments they are made of."""
     try:
-        return bool(json.loads((folder / PROVENANCE).read_text())["fingerprint"] == fingerprint)
-    except FileNotFoundError:
+        made = read_checked(folder / PROVENANCE).get("fingerprint")
+    except (FileNotFoundError, Damaged):
         return False
+    return made == fingerprint and statistics_damage(folder) is None and not growing_damage(moments)
+
+
+def _remove_damaged(moments: Path) -> None:
+    """Take away months that are not what was written, to be computed again where they are wanted."""
+    if not growing_damage(moments):
+        return
+    files = known_files(moments)
+    broken = [name for name in files if any(differences(moments, {name: files[name]}, thorough=True))]
+    (moments / CHECKSUMS).unlink() if not files else forget_files(moments, broken)
+    for name in broken:
+        (moments / name).unlink(missing_ok=True)
 
 
 def _result(folder: Path, status: str, stamps: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:

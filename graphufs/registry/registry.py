@@ -1,9 +1,9 @@
 """The models of a root: candidates, champions and retired ones, as an append-only history tells them.
 
 Below `<root>/registry/history/` each event is one small JSON file, named by its number, written atomically and never
-changed. The writer that creates the file first takes the number, so that two never decide on the same past; the second
-one reads again. Roles are what folding the history gives: an experiment name never has more than one champion.
-This module imports no array library, so that the control plane can read registries.
+changed (`graphufs.registry.event_files`). The writer that creates the file first takes the number, so that two never
+decide on the same past; the second one reads again. Roles are what folding the history gives: an experiment name
+never has more than one champion. This module imports no array library, so that the control plane can read registries.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphufs.errors import UserError
-from graphufs.storage.atomic import create_json
-
-FORMAT = 1
+from graphufs.registry import event_files
 
 CHAMPION, LATEST = "champion", "latest"
 """What `choose` takes besides a model's id."""
@@ -106,15 +104,8 @@ def history(root: Path) -> list[RegistryEvent]:
     UserError
         If an event is missing or cannot be read: nothing is then concluded from the others.
     """
-    folder = _folder(root)
-    numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
-    if numbers != list(range(1, len(numbers) + 1)):
-        lacking = next(number for number in range(1, len(numbers) + 1) if number not in numbers)
-        raise UserError(
-            f"event {lacking} of {len(numbers)} is missing from {folder}, so the registry cannot be read; restore "
-            f"{_event_file(root, lacking).name} from a copy"
-        )
-    return [_read(_event_file(root, number), number) for number in numbers]
+    numbers = event_files.numbers(root)
+    return [_read(root, number) for number in range(1, numbers[-1] + 1)] if numbers else []
 
 
 def models(root: Path, experiment_name: str | None = None) -> list[RegisteredModel]:
@@ -213,7 +204,7 @@ def append(root: Path, decide: Callable[[list[RegistryEvent]], RegistryEvent | N
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = replace(event, number=len(past) + 1, when=when)
         fold([*past, event])
-        if create_json(_event_file(root, event.number), {"format": FORMAT, **vars(event)}):
+        if event_files.create(root, event.number, vars(event)):
             return event
 
 
@@ -238,22 +229,14 @@ def _find(known: Mapping[str, RegisteredModel], wanted: str) -> RegisteredModel:
     return known[wanted]
 
 
-def _folder(root: Path) -> Path:
-    return root / "registry" / "history"
-
-
-def _event_file(root: Path, number: int) -> Path:
-    return _folder(root) / f"{number:08d}.json"
-
-
-def _read(path: Path, number: int) -> RegistryEvent:
+def _read(root: Path, number: int) -> RegistryEvent:
+    content = event_files.read(root, number)
+    path = event_files.event_file(root, number)
+    if content.pop("format", None) != event_files.FORMAT:
+        raise UserError(
+            f"{path} is of another format than this version's, {event_files.FORMAT}; use the version that wrote it"
+        )
     try:
-        content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
-            raise UserError(f"{path} is of another format than this version's, {FORMAT}; use the version that wrote it")
-        event = RegistryEvent(**content)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is not an event of a registry ({error!r}); restore it from a copy") from None
-    if event.number != number:
-        raise UserError(f"{path} holds event {event.number}; restore it from a copy")
-    return event
+        return RegistryEvent(**content)
+    except TypeError as error:
+        raise UserError(f"{path} is not an event of a registry ({error}); {event_files.remedy(root, number)}") from None

@@ -19,6 +19,7 @@ from graphufs.report.page import Content, render
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_text
 from graphufs.storage.paths import Paths, digest
+from graphufs.storage.zarr_io import require_whole
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.forecasts import Forecasts
@@ -41,7 +42,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Raises
     ------
     UserError
-        If there are no scores yet.
+        If there are no scores yet, or what the page is made of is damaged.
     """
     paths = Paths(experiment, root)
     scores = Scores.open(paths.scores)
@@ -85,6 +86,7 @@ def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
     lead = TYPICAL_LEAD if TYPICAL_LEAD in scores.leads else scores.leads[len(scores.leads) // 2]
     case = None
     if paths.forecasts.is_dir() and scores.truth_name == "replay":
+        require_whole(paths.forecasts, "forecast")
         forecasts = Forecasts.open(paths.forecasts, [weatherbench_name(name) for name in experiment.data.targets])
         climatology = Climatology(open_climatology(scores, experiment, paths), forecasts.channels, grid)
         truth = PreparedTruth(prepared, forecasts.channels, grid)

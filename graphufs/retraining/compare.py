@@ -29,7 +29,8 @@ from graphufs.retraining.long_rollout import instabilities
 from graphufs.retraining.rule import ComparedScore, judge
 from graphufs.retraining.scorecard import scorecard
 from graphufs.steps import STEPS, Progress, ShouldStop, run_step
-from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.atomic import write_text
+from graphufs.storage.checksums import write_checked
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import weatherbench_name
@@ -97,7 +98,7 @@ def run(
     sides = Side(challenger, scores[0]), Side(champion.id, scores[1])
     page = render(compare(*sides, experiment.retraining.metric, level=experiment.retraining.level), scores[0])
     write_text(path.with_suffix(".html"), page)
-    write_json(path, evidence)
+    write_checked(path, evidence)
     return {
         "status": "completed",
         "model": challenger,

@@ -6,7 +6,6 @@ appears, or nothing happened. So there is never more than one champion and, once
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent, fold
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.checksums import Damaged, read_checked
 from graphufs.storage.paths import Paths
 
 RULE = "the rule"
@@ -35,7 +35,8 @@ def run(
     Raises
     ------
     UserError
-        If there was no comparison, a person was to be asked and gave no answer, or the champion is another by now.
+        If there was no comparison, or it is damaged, a person was to be asked and gave no answer, or the champion is
+        another by now.
     """
     if request.champion is None:
         raise UserError(NO_PLAN)
@@ -45,7 +46,10 @@ def run(
         raise UserError(
             f"there is no comparison with {request.champion} at {path}; run `graphufs compare-models` first"
         )
-    evidence = json.loads(path.read_text())
+    try:
+        evidence = read_checked(path)
+    except Damaged as error:
+        raise UserError(f"{error}; run `graphufs compare-models` again") from None
     decision, by, why = evidence["decision"], RULE, evidence["why"]
     if decision == "ask":
         if request.answer is None:

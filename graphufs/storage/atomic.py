@@ -85,8 +85,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     body raises, nothing appears.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for ending in ("tmp", "trash"):
+        for leftover in path.parent.glob(f".{path.name}.*.{ending}"):
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:

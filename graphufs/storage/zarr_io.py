@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import xarray as xr
 
 from graphufs.errors import CannotOpen
 from graphufs.storage.atomic import new_folder
+from graphufs.storage.checksums import Damaged, differences, files_of, listed, read_checked, write_checked
 
 LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
 """How leads and other durations are stored. xarray adds the attribute dtype="timedelta64[ns]", without which newer
 versions read plain integers."""
 TIME_ENCODING = {"units": "hours since 1970-01-01", "dtype": "int64"}
+MARK = ".zmetadata"
+"""The file that makes a folder a complete store: the consolidated metadata, with the checksums of all other files."""
 
 
 def is_remote(address: Path | str) -> bool:
@@ -79,6 +84,76 @@ def write_zarr(
             dataset.drop_encoding().to_zarr(
                 temporary, group=group, mode="a", zarr_format=2, consolidated=True, encoding=encoding
             )
+        add_checksums(temporary)
+
+
+def add_checksums(path: Path) -> None:
+    """Note size and checksum of all files of a zarr v2 store in its consolidated metadata.
+
+    Other readers of zarr pass over them there.
+    """
+    content = json.loads((path / MARK).read_text())
+    write_checked(path / MARK, {**content, "files": files_of(path, without=MARK)})
+
+
+def has_checksums(path: Path) -> bool:
+    """Whether a zarr v2 store says what its files are: those written by earlier versions do not.
+
+    Raises
+    ------
+    Damaged
+        If what would say so is damaged.
+    """
+    return (path / MARK).is_file() and "files" in read_checked(path / MARK)
+
+
+def store_damage(path: Path, *, thorough: bool = True) -> str | None:
+    """What is wrong with a zarr v2 store written here, or None; the first thing if it is more.
+
+    Files are compared with the checksums in the consolidated metadata, or with their sizes only where not `thorough`.
+    Where there are none, as in what earlier versions wrote, every chunk must be there.
+    """
+    try:
+        content = read_checked(path / MARK)
+        files = listed(content)
+        found = _missing_chunks(path, content) if files is None else differences(path, files, thorough=thorough)
+        return next(found, None)
+    except FileNotFoundError:
+        return f"{path / MARK} is missing"
+    except (Damaged, OSError) as error:
+        return str(error) if str(path) in str(error) else f"{path / MARK}: {error}"
+
+
+def require_whole(path: Path, step: str) -> None:
+    """See that a zarr v2 store written here is as it was written; `step` is what makes it again.
+
+    Raises
+    ------
+    UserError
+        If it is not.
+    """
+    if (damage := store_damage(path)) is not None:
+        raise UserError(f"{path} is damaged ({damage}); `graphufs {step}` with this experiment makes it again")
+
+
+def _missing_chunks(path: Path, content: Mapping[str, Any]) -> Iterator[str]:
+    """Name the chunks that are not there, of arrays that cannot have one of NaN alone, which zarr does not write.
+
+    Those are the variables of the root group, which are maps and scores, but for SEEPS' thresholds.
+    """
+    try:
+        for name, array in content["metadata"].items():
+            variable = name.removesuffix("/.zarray")
+            if variable == name or "/" in variable or "seeps" in variable or array["fill_value"] != "NaN":
+                continue
+            counts = [-(-n // chunk) for n, chunk in zip(array["shape"], array["chunks"], strict=True)]
+            separator = array.get("dimension_separator", ".")
+            for index in itertools.product(*map(range, counts)):
+                chunk = path / variable / (separator.join(map(str, index)) or "0")
+                if not chunk.is_file():
+                    yield f"{chunk} is missing"
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        yield f"{path / MARK} is not the metadata of a store ({error!r})"
 
 
 def time_encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:

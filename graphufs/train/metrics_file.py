@@ -24,13 +24,15 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics file, in order; a torn last line is left out."""
+    """All whole lines of a metrics file, in order; torn ones, and those that are no event, are left out."""
     if not path.is_file():
         return []
     lines = []
     for text in path.read_text().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             continue
+        if isinstance(line, dict) and {"event", "update"} <= line.keys():
+            lines.append(line)
     return lines

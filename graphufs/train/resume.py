@@ -54,10 +54,51 @@ class Position:
 
     @staticmethod
     def from_meta(meta: dict[str, Any]) -> Position:
-        """The position a checkpoint was written at."""
-        position = dict(meta["position"])
-        best = position.pop("best")
-        return Position(**position, best=None if best is None else Best(**best))
+        """The position a checkpoint was written at.
+
+        Raises
+        ------
+        UserError
+            If the description has none.
+        """
+        try:
+            position = dict(meta["position"])
+            best = position.pop("best")
+            return Position(**position, best=None if best is None else Best(**best))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the checkpoint of update {meta.get('update')} does not say where its training stood ({error!r}); "
+                "remove it, and `graphufs train` goes on from the one before it"
+            ) from None
+
+
+def remove_lost(folder: Path) -> list[str]:
+    """Remove the checkpoints that a training cannot use any more, and say what is lost.
+
+    Those are the damaged ones, and those that know of a best checkpoint that is damaged or gone: it is made again on
+    the way. Call with the run's lock held.
+
+    Raises
+    ------
+    UserError
+        If a checkpoint is of another run: a person put it there.
+    """
+    told, kept = [], None
+    damage = {update: checkpoint.damage(checkpoint.place(folder, update)) for update in checkpoint.updates(folder)}
+    for update in reversed(damage):
+        path, wrong = checkpoint.place(folder, update), damage[update]
+        if wrong is None:
+            best = Position.from_meta(checkpoint.read_meta(path)).best
+            if kept is None and best is not None and damage.get(best.update, "it is gone") is not None:
+                wrong = f"the best checkpoint it knows of, that of update {best.update}, is lost"
+        if wrong is None:
+            kept = kept or update
+            continue
+        checkpoint.remove(path)
+        told.append(f"the checkpoint of update {update} cannot be used ({wrong}) and was removed")
+    if told:
+        told.append(f"the training goes on from {f'update {kept}' if kept else 'the start'}")
+    return told
 
 
 def require_own(path: Path, paths: Paths, plan: Plan, emulator: ReplayEmulator) -> dict[str, Any]:

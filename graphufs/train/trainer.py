@@ -26,7 +26,7 @@ from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
 from graphufs.train.divergence import Guard, LossDiverged
 from graphufs.train.reporting import Logbook, Sink
-from graphufs.train.resume import Best, Position, require_own
+from graphufs.train.resume import Best, Position, remove_lost, require_own
 from graphufs.train.stages import Plan, PlannedStage
 from graphufs.train.tracking.tracking import send_rest, tracked
 from graphufs.train.train_step import Objective, State
@@ -51,17 +51,21 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     keep_freed_memory()
     paths = Paths(experiment, root)
     devices = Devices.choose(experiment.training.batch_size, experiment.training.compute.devices)
+    lost: list[str] = []
     with contextlib.ExitStack() as stack:
         if devices.primary:
             stack.enter_context(locked(paths.run, should_stop=should_stop, waiting=lambda: None))
-        devices.wait("the run folder is locked")
+            lost = remove_lost(paths.checkpoints)
+        devices.wait("the run folder is locked, and no checkpoint in it is damaged")
         data = PreparedData.open(paths.data)
         plan = Plan.of(experiment, data, devices.shard)
         there = checkpoint.last(paths.checkpoints)
         if there is not None and int(there.name) >= plan.total:
-            return {"status": "unchanged", **_result(paths, plan.total, send_rest(paths) if devices.primary else [])}
+            untold = send_rest(paths) if devices.primary else []
+            return {"status": "unchanged", **_result(paths, plan.total, lost + untold)}
         training = _Training(paths, data, plan, devices, progress, should_stop)
-        untold: list[str] = []
+        training.warnings += lost
+        untold = []
         with contextlib.ExitStack() as tracking:
             if devices.primary:
                 untold = tracking.enter_context(tracked(paths))

@@ -6,7 +6,7 @@ hash and is shared by all experiments that mean the same; the scores lie in the 
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -22,10 +22,12 @@ from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.times import stamps_in, text
 from graphufs.steps import Event, Progress, ShouldStop
-from graphufs.storage.atomic import write_json
+from graphufs.storage.atomic import remove_folder
+from graphufs.storage.checksums import Damaged, read_checked, write_checked
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
+from graphufs.storage.zarr_io import require_whole, store_damage
 from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.vocabulary.labels import json_number
 from graphufs.weatherbench.climatology.compute import day_of_year
@@ -59,13 +61,17 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     """
     paths = Paths(experiment, root)
     places = {name: paths.scores_against(name) for name in experiment.evaluation.truths}
-    todo = [name for name, path in places.items() if not path.is_dir()]
-    if todo and not paths.forecasts.is_dir():
-        raise UserError(f"no forecasts at {paths.forecasts}; run `graphufs forecast` with this experiment first")
+    damaged = [path for path in sorted(paths.climatology.glob("[!.]*.zarr")) if store_damage(path) is not None]
+    todo = [name for name, path in places.items() if not _is_done(path, paths, damaged)]
 
     waiting = Event("waiting for another process that evaluates with the same climatology", 0, 1)
-    if todo:
+    if todo or damaged:
         with locked(paths.climatology, should_stop=should_stop, waiting=lambda: progress(waiting)):
+            if todo:
+                _require_forecasts(paths)
+            for path in damaged:
+                if path.is_dir() and store_damage(path) is not None:  # another process may have made it again
+                    remove_folder(path)
             for name in todo:
                 _evaluate(experiment, paths, name, progress, should_stop).write(places[name])
     first, *others = ((name, Scores.open(path)) for name, path in places.items())
@@ -73,6 +79,23 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     for name, scores in others:
         result[f"against_{name}"] = _result(result["status"], places[name], scores)
     return result
+
+
+def _is_done(path: Path, paths: Paths, damaged: list[Path]) -> bool:
+    """Whether there are scores, whole, and so is the climatology they were made with, which reports draw."""
+    try:
+        scores = Scores.open(path)
+    except UserError:  # none, or damaged: both are made
+        return False
+    whole = scores.table_damage(path) is None
+    return whole and paths.root / scores.dataset.attrs.get("climatology", "") not in damaged
+
+
+def _require_forecasts(paths: Paths) -> None:
+    """See that there are forecasts, as they were written."""
+    if not paths.forecasts.is_dir():
+        raise UserError(f"no forecasts at {paths.forecasts}; run `graphufs forecast` with this experiment first")
+    require_whole(paths.forecasts, "forecast")
 
 
 def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progress, should_stop: ShouldStop) -> Scores:
@@ -218,9 +241,9 @@ def _lag_correlation(experiment: Experiment, paths: Paths, reference: Reference,
     key = digest({"period": str(period), "lead_hours": hours, **grid})
     path = paths.climatology / f"lag-correlation-{key}.json"
     names = [str(channel) for channel in truth.channels]
-    if path.is_file():
-        by_channel = json.loads(path.read_text())["correlation"]
-        return np.array([by_channel[name] for name in names]).T
+    with contextlib.suppress(FileNotFoundError, Damaged, KeyError, TypeError):  # damaged, it is computed again
+        by_channel = read_checked(path)["correlation"]
+        return np.array([by_channel[name] for name in names], np.float64).T
     stamps = np.intersect1d(stamps_in(period, experiment.data.time_step), truth.stamps)
     correlation = lag_correlation(
         truth,
@@ -231,7 +254,7 @@ def _lag_correlation(experiment: Experiment, paths: Paths, reference: Reference,
         progress=report("damped persistence", "initial times"),
     )
     by_channel = dict(zip(names, correlation.T.tolist(), strict=True))
-    write_json(path, {"period": str(period), "lead_hours": hours, "correlation": by_channel})
+    write_checked(path, {"period": str(period), "lead_hours": hours, "correlation": by_channel})
     return correlation
 
 

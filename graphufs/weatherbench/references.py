@@ -17,7 +17,7 @@ from graphufs.grid.regridding import Method, Regridder
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
-from graphufs.storage.zarr_io import open_zarr
+from graphufs.storage.zarr_io import open_zarr, require_whole, store_damage
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.variables import weatherbench_name
@@ -94,9 +94,17 @@ def climatology_of(name: str, experiment: Experiment, paths: Paths, channels: Se
 
 
 def open_climatology(scores: Scores, experiment: Experiment, paths: Paths) -> xr.Dataset:
-    """The climatology that scores were made with."""
+    """The climatology that scores were made with.
+
+    Raises
+    ------
+    UserError
+        If it is not there, or one of ours is damaged.
+    """
     place = scores.dataset.attrs.get("climatology") or climatology_of("replay", experiment, paths, ())
     own = paths.root / place
+    if own.is_dir():
+        require_whole(own, "evaluate")
     return open_zarr(own if own.is_dir() else place, storage_options=experiment.evaluation.era5.storage_options)
 
 
@@ -229,7 +237,7 @@ def _comparable(forecasts: Forecasts, era5: xr.Dataset, experiment: Experiment) 
 
 def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertical: str, report: Report) -> None:
     """Make a climatology from the years of the experiment, where it is not there."""
-    if path.is_dir():
+    if path.is_dir() and store_damage(path, thorough=False) is None:
         return
     stamps = np.intersect1d(stamps_in(experiment.climatology_period, experiment.data.time_step), truth.stamps)
     rain = any(channel.variable in DRY_METRES for channel in truth.channels)

@@ -11,25 +11,28 @@ from pathlib import Path
 import pytest
 import zarr
 
-from graphufs.cli.verify import verify
+from graphufs.cli.verify import Verified, verify
 from graphufs.config.experiment import Experiment
+from graphufs.errors import UserError
+from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
 from tests.cli.test_main import graphufs
 from tests.conftest import TINY
+from tests.support.earlier import as_before
 
 WHICH = {
     "a chunk of prepared data": ("data/*/segments/*.zarr/**/*", "has changed since it was written"),
-    "a static field": ("data/*/static.zarr/**/*", "cannot be read"),
+    "a static field": ("data/*/static.zarr/**/*", "has changed since it was written"),
     "the manifest": ("data/*/manifest.json", "manifest.json is not JSON"),
-    "moments": ("statistics/*/moments/*.npz", "cannot be read"),
-    "statistics": ("statistics/*/*/mean_by_level.zarr/*/*", "cannot be read"),
-    "the climatology": ("climatology/*/**/*.zarr/**/*", "cannot be read"),
-    "a checkpoint": ("runs/tiny/*/checkpoints/00000016/emulator.npz", "damaged or missing"),
-    "the optimizer's state": ("runs/tiny/*/checkpoints/00000016/training.npz", "damaged or missing"),
-    "a checkpoint's description": ("runs/tiny/*/checkpoints/00000016/meta.json", "is not a checkpoint"),
-    "a forecast": ("runs/tiny/*/forecasts/*.zarr/*/*", "cannot be read"),
-    "a score": ("runs/tiny/*/scores/*.zarr/*/*", "cannot be read"),
-    "maps of the error": ("runs/tiny/*/scores/*.zarr/diagnostics/*/*", "cannot be read"),
+    "moments": ("statistics/*/moments/*.npz", "has changed since it was written"),
+    "statistics": ("statistics/*/*/mean_by_level.zarr/*/*", "has changed since it was written"),
+    "the climatology": ("climatology/*/**/*.zarr/**/*", "has changed since it was written"),
+    "a checkpoint": ("runs/tiny/*/checkpoints/00000016/emulator.npz", "has changed since it was written"),
+    "the optimizer's state": ("runs/tiny/*/checkpoints/00000016/training.npz", "has changed since it was written"),
+    "a checkpoint's description": ("runs/tiny/*/checkpoints/00000016/meta.json", "meta.json is not JSON"),
+    "a forecast": ("runs/tiny/*/forecasts/*.zarr/*/*", "has changed since it was written"),
+    "a score": ("runs/tiny/*/scores/*.zarr/*/*", "has changed since it was written"),
+    "maps of the error": ("runs/tiny/*/scores/*.zarr/diagnostics/*/*", "has changed since it was written"),
 }
 
 
@@ -51,9 +54,9 @@ def test_a_whole_root_is_told_by_kind_with_its_size(tiny: Experiment, finished_r
     result = graphufs("check", TINY, "--root", finished_root, "--thorough")
     assert result.returncode == 0, result.stdout + result.stderr
     kinds = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    assert kinds == ["data", "checkpoints", "statistics", "climatology", "forecasts", "scores", "damaged"]
+    assert kinds == ["world", "data", "checkpoints", "statistics", "climatology", "forecasts", "scores", "damaged"]
     assert result.stdout.endswith("damaged: nothing\n")
-    assert "checkpoints: 2 read, " in result.stdout and result.stdout.count(" MiB\n") == 6
+    assert "checkpoints: 2 read, " in result.stdout and result.stdout.count(" MiB\n") == 7
 
 
 @pytest.mark.parametrize("what", WHICH)
@@ -63,7 +66,7 @@ def test_a_flipped_byte_is_named_with_its_file(
     root, (pattern, words) = copy_of_root(finished_root), WHICH[what]
     path = largest(root, pattern)
     flip(path)
-    _, (line,) = verify(tiny, root)
+    (line,) = verify(tiny, root).damaged
     named = Path(line.split(" ")[0].rstrip(":"))
     assert (named == path or named in path.parents) and len(named.relative_to(root).parts) > 2, line
     assert re.search(words, line), line
@@ -79,10 +82,10 @@ def test_all_that_is_damaged_is_named_with_exit_code_1(
     paths.append(largest(root, WHICH["a chunk of prepared data"][0]))
     paths[-1].unlink()
     result = graphufs("check", TINY, "--root", root, "--thorough", "--json")
-    assert result.returncode == 1 and "repeat the step" in result.stderr
+    assert result.returncode == 1 and "Repeat the command" in result.stderr
     lines = json.loads(result.stdout)["damaged"]
     assert len(lines) == 5 and all(str(root) in line for line in lines)
-    assert any(f"{paths[-1]} is missing" == line for line in lines)
+    assert any(line.startswith(f"{paths[-1]} is missing; `graphufs prepare`") for line in lines)
 
 
 def test_values_that_decode_but_are_others_are_found_where_there_is_a_checksum(
@@ -92,10 +95,11 @@ def test_values_that_decode_but_are_others_are_found_where_there_is_a_checksum(
     for group, words in (("", "checksum differs"), ("/statistics", "checksum differs"), ("/diagnostics", "checksum")):
         shutil.rmtree(layout.scores)
         shutil.copytree(Paths(tiny, finished_root).scores, layout.scores)
+        as_before(layout.scores)
         store = zarr.open_group(f"{layout.scores}{group}", mode="r+", use_consolidated=False)
         _, array = max(((name, array) for name, array in store.arrays() if array.ndim > 2), key=lambda one: one[1].size)
         array[...] = array[...] + 1
-        _, (line,) = verify(tiny, layout.root)
+        (line,) = verify(tiny, layout.root).damaged
         assert line.startswith(str(layout.scores)) or str(layout.scores) in line, line
         assert words in line
 
@@ -104,11 +108,35 @@ def test_metadata_that_disagree_are_damage(
     tiny: Experiment, finished_root: Path, copy_of_root: Callable[[Path], Path]
 ) -> None:
     layout = Paths(tiny, copy_of_root(finished_root))
+    as_before(layout.forecasts)
     file = layout.forecasts / "temperature" / ".zattrs"
     file.write_text(file.read_text().replace("K", "C"))
-    _, (line,) = verify(tiny, layout.root)
-    assert line == f"{file} is not what {layout.forecasts / '.zmetadata'} says"
+    (line,) = verify(tiny, layout.root).damaged
+    assert line.startswith(f"{file} is not what {layout.forecasts / '.zmetadata'} says; ")
+
+
+def test_stores_without_checksums_are_read_said_and_must_be_complete(
+    tiny: Experiment, finished_root: Path, copy_of_root: Callable[[Path], Path]
+) -> None:
+    root = copy_of_root(finished_root)
+    layout = Paths(tiny, root)
+    stores = [layout.forecasts, layout.scores, next(layout.climatology.glob("*.zarr"))]
+    for store in stores:
+        as_before(store)
+    found = verify(tiny, root)
+    assert found.damaged == [] and sorted(found.unchecked) == sorted(stores)
+    for step in ("forecast", "evaluate"):
+        assert run_step(step, tiny, root)["status"] == "unchanged"
+    lost = layout.forecasts / "temperature" / "3.0.0.0.0"
+    lost.unlink()
+    shutil.rmtree(layout.scores)
+    (line,) = verify(tiny, root).damaged
+    assert line.startswith(f"{lost} is missing")
+    with pytest.raises(UserError, match=f"{lost} is missing.*`graphufs forecast`"):
+        run_step("evaluate", tiny, root)
+    assert "made again" in run_step("forecast", tiny, root)["warnings"][0]
+    assert run_step("evaluate", tiny, root)["status"] == "completed"
 
 
 def test_where_nothing_is_made_there_is_nothing_to_verify(tiny: Experiment, tmp_path: Path) -> None:
-    assert verify(tiny, tmp_path) == ({}, [])
+    assert verify(tiny, tmp_path) == Verified()

@@ -76,7 +76,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (".lock", "manifest.json")
+        if path.is_file() and path.name not in (".lock", "manifest.json", ".manifest.copy.json")
     }
 
 
@@ -109,7 +109,7 @@ def test_segments_are_calendar_months_packed_a_frame_a_chunk_without_compression
     assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [31, 6, 8, 16]
     sharding = metadata["codecs"][0]
     assert sharding["configuration"]["chunk_shape"] == [1, 6, 8, 16]
-    assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes"]
+    assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes", "crc32c"]
 
 
 def test_a_segment_opens_in_xarray_with_its_coordinates(store: Path, tmp_path: Path) -> None:
@@ -201,14 +201,15 @@ def test_a_damaged_segment_is_refused_by_readers_and_made_anew(store: Path, tmp_
         shard.unlink()
     else:
         shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"prepared data are damaged: .*run prepare again"):
+    with pytest.raises(UserError, match=r"prepared data are damaged: .*run `graphufs prepare` again"):
         PreparedData.open(data.folder)
     assert prepare(chosen, tmp_path)["status"] == "completed"
     assert content(data.folder) == before
 
 
-def test_checksums_find_what_sizes_cannot(store: Path, tmp_path: Path) -> None:
-    data = prepared(experiment(store), tmp_path)
+def test_a_changed_frame_is_refused_when_it_is_read_and_made_anew(store: Path, tmp_path: Path) -> None:
+    chosen = experiment(store)
+    data = prepared(chosen, tmp_path)
     manifest = Manifest.read(data.folder)
     assert manifest is not None
     segment = manifest.segments[-1]
@@ -219,6 +220,15 @@ def test_checksums_find_what_sizes_cannot(store: Path, tmp_path: Path) -> None:
     shard.write_bytes(values)
     assert segment.damage(data.folder) is None
     assert "has changed" in str(segment.damage(data.folder, thorough=True))
+    assert prepare(chosen, tmp_path)["status"] == "unchanged", "it does not read all data each time"
+    with pytest.raises(UserError, match=rf"frames of .*{segment.name} cannot be read .*`graphufs prepare` again"):
+        data.read(data.stamps)
+    with pytest.raises(UserError, match="has changed since it was written"):  # it is known from now on
+        PreparedData.open(data.folder)
+    assert prepare(chosen, tmp_path)["new"] == segment.stamps.size
+    data = PreparedData.open(data.folder)
+    assert np.array_equal(data.read(data.stamps), truth(data, data.stamps))
+    assert not list(data.folder.glob(".*.suspect"))
 
 
 def test_leftovers_of_dead_runs_are_swept_away(daily: Path, tmp_path: Path) -> None:
@@ -235,7 +245,13 @@ def test_leftovers_of_dead_runs_are_swept_away(daily: Path, tmp_path: Path) -> N
     (folder / ".manifest.json.7.tmp").write_text("{")
     prepare(daily_experiment(daily), tmp_path)
     assert not any(path.exists() for path in leftovers)
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "manifest.json", SEGMENTS, "static.zarr"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        ".manifest.copy.json",
+        "manifest.json",
+        SEGMENTS,
+        "static.zarr",
+    ]
 
 
 def test_killed_anywhere_it_goes_on_to_what_an_undisturbed_run_gives(daily: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,3 +73,37 @@ def test_pruning_keeps_what_is_asked_for(tmp_path):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(UserError, match="is not a checkpoint"):
         checkpoint.read_meta(tmp_path)
+
+
+def test_each_damaged_file_is_named_and_an_older_description_is_read(tmp_path):
+    path = write(tmp_path)
+    assert checkpoint.damage(path) is None
+    for name in ("meta.json", "emulator.npz", "training.npz"):
+        whole = (path / name).read_bytes()
+        for content in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+            (path / name).unlink() if content is None else (path / name).write_bytes(content)
+            assert name in checkpoint.damage(path)
+            with pytest.raises(UserError, match=name):
+                checkpoint.read_arrays(path, name if name != "meta.json" else "emulator.npz")
+        (path / name).write_bytes(whole)
+    meta = checkpoint.read_meta(path)
+    (path / "meta.json").write_text(json.dumps(meta))  # without a checksum
+    assert checkpoint.damage(path) is None and checkpoint.read_meta(path) == meta
+    del meta["sha256"]
+    (path / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(UserError, match="has no sha256"):
+        checkpoint.read_arrays(path, "emulator.npz")
+
+
+def test_a_checkpoint_in_the_folder_of_another_run_or_update_is_refused(tmp_path):
+    folder = tmp_path / "runs" / "demo" / "0123456789ab" / "checkpoints"
+    own = checkpoint.save(folder, 3, {}, {}, {"hashes": {"run": "0123456789ab"}})
+    assert checkpoint.read_meta(own)["update"] == 3
+    foreign = checkpoint.save(folder, 6, {}, {}, {"hashes": {"run": "ba9876543210"}})
+    with pytest.raises(UserError, match="00000006 belongs to the run ba9876543210, not 0123456789ab; remove it"):
+        checkpoint.read_arrays(foreign, "emulator.npz")
+    own.rename(folder / "00000009")
+    with pytest.raises(UserError, match="00000009 is that of update 3"):
+        checkpoint.read_meta(folder / "00000009")
+    anywhere = foreign.rename(tmp_path / "mine")
+    assert checkpoint.read_meta(anywhere)["update"] == 6, "a copy of one's own"

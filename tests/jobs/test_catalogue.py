@@ -155,7 +155,11 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     assert paths == {"runs/tiny/ab/reports/cd.html": 4, "runs/tiny/ab/nightly/00000016/report.html": 4}
     (tmp_path / "registry" / "history" / "00000001.json").write_text("broken")
     damaged = catalogue.catalogue(tmp_path)
-    assert damaged["models"] == [] and "restore it" in damaged["warnings"][0] and damaged["files"] == found["files"]
+    assert (
+        damaged["models"] == []
+        and "graphufs models repair" in damaged["warnings"][0]
+        and damaged["files"] == found["files"]
+    )
 
 
 def test_jobs_that_are_not_over_are_told_with_what_they_used(fake, tmp_path, monkeypatch):

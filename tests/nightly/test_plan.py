@@ -14,7 +14,7 @@ from graphufs.cli import main
 from graphufs.config import loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
-from graphufs.emulator.checkpoint import FORMAT
+from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.nightly.initial_times import nightly_times
 from graphufs.registry import registry
@@ -124,10 +124,8 @@ def holed_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Pa
     """A registered model on a store that lacks one stamp and has NaN at another, with its evaluation's scores."""
     experiment, root = idealised.prepared_root(tmp_path_factory.mktemp("holed"), flawed=(FLAWED,), missing=(MISSING,))
     paths = Paths(experiment, root)
-    folder = paths.checkpoints / "00000005"
-    folder.mkdir(parents=True)
-    meta = {"format": FORMAT, "update": 5, "total": 5, "position": asdict(Position(5)), "provenance": {}}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    meta = {"total": 5, "position": asdict(Position(5)), "provenance": {}}
+    checkpoint.save(paths.checkpoints, 5, {}, {}, meta)
     idealised.write_forecasts(experiment, root)
     run_step("evaluate", experiment, root)
     run_step("register", experiment, root)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from graphufs.errors import UserError
-from graphufs.registry import registry
+from graphufs.registry import event_files, registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.steps import run_step
+from graphufs.storage.checksums import read_checked
 from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from tests.support.killing import Halted
@@ -175,9 +176,9 @@ def test_a_decision_is_made_on_exactly_the_history_it_follows(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: (folder / "00000001.json").unlink(), "event 1 of 1 is missing from"),
+        (lambda folder: (folder / "00000001.json").unlink(), "event 1 of 2 is missing from"),
         (lambda folder: (folder / "00000002.json").write_text("{"), "is not an event"),
-        (lambda folder: (folder / "00000001.json").rename(folder / "00000003.json"), "event 1 of 2 is missing from"),
+        (lambda folder: (folder / "00000001.json").rename(folder / "00000003.json"), "event 1 of 3 is missing from"),
         (lambda folder: (folder / "00000002.json").write_text((folder / "00000001.json").read_text()), "holds event 1"),
     ],
 )
@@ -192,10 +193,37 @@ def test_from_a_damaged_history_nothing_is_concluded(tmp_path, spoil, words):
 def test_an_event_of_a_newer_version_is_not_passed_over(tmp_path):
     registry.register(tmp_path, model(1), "test")
     path = tmp_path / "registry" / "history" / "00000002.json"
-    event = {**json.loads((path.parent / "00000001.json").read_text()), "number": 2, "kind": "merged"}
+    event = {**read_checked(path.parent / "00000001.json"), "number": 2, "kind": "merged"}
     path.write_text(json.dumps(event))
     with pytest.raises(UserError, match="kind 'merged'"):
         registry.champion(tmp_path, "demo")
+
+
+def test_a_damaged_or_lost_event_is_refused_and_restored_from_its_copy(tmp_path):
+    for update in (1, 2, 3):
+        registry.register(tmp_path, model(update), "test")
+    before = {path: path.read_bytes() for path in (tmp_path / "registry").rglob("*.json")}
+    assert len(before) == 6 and event_files.damage(tmp_path) == []
+    for path, whole in before.items():
+        for content in (whole[:40] + bytes([whole[40] ^ 1]) + whole[41:], whole[:-1], None):
+            path.unlink() if content is None else path.write_bytes(content)
+            (line,) = event_files.damage(tmp_path)
+            assert str(path) in line
+            if path.parent.name == "history":
+                with pytest.raises(
+                    UserError, match=f"{path.name}|event {int(path.stem)} of 3.*`graphufs models repair`"
+                ):
+                    registry.models(tmp_path)
+            assert event_files.repair(tmp_path) == [path]
+            assert path.read_bytes() == whole
+    history, copy = (
+        tmp_path / "registry" / "history" / "00000002.json",
+        tmp_path / "registry" / "copies" / "00000002.json",
+    )
+    history.write_text("{")
+    copy.write_text("{")
+    with pytest.raises(UserError, match="and its copy are both damaged"):
+        event_files.repair(tmp_path)
 
 
 # the step and the command line ----------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from graphufs.registry import registry
 from graphufs.registry.decisions import promote
 from graphufs.replay.synthetic.store import ensure_world
 from graphufs.steps import run_step
+from graphufs.storage.checksums import read_checked
 from graphufs.storage.paths import Paths
 
 TRAINED = ("prepare", "normalize", "train")
@@ -111,7 +111,7 @@ def test_rounds_over_a_growing_record(
     assert found["decision"] == "promote", found["why"]
     model = registry.get(root, better)
     assert (model.role, model.parent, registry.get(root, first).role) == ("champion", first, "retired")
-    evidence = json.loads((root / found["evidence"]).read_text())
+    evidence = read_checked(root / found["evidence"])
     assert evidence["champion"] == first and len(evidence["initial_times"]) == 12 and not evidence["unstable"]
     assert all(finding["change"] < 0 for finding in evidence["findings"])
     assert champion_of_tonight(wanted, root) == better

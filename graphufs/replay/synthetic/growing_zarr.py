@@ -19,6 +19,7 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 
 from graphufs.storage.atomic import write_bytes
+from graphufs.storage.checksums import Damaged, checked_text, read_checked
 
 GROWING = "time"
 """The dimension along which stores grow."""
@@ -59,12 +60,11 @@ class Array:
 
 
 def committed_length(path: Path) -> int:
-    """How many times are committed in the store at `path`; 0 where there is none."""
+    """How many times are committed in the store at `path`; 0 where there is none, or what says so is damaged."""
     try:
-        content = (path / METADATA).read_text()
-    except FileNotFoundError:
+        return int(read_checked(path / METADATA)["metadata"][f"{GROWING}/.zarray"]["shape"][0])
+    except (FileNotFoundError, Damaged, KeyError, TypeError, IndexError, ValueError):
         return 0
-    return int(json.loads(content)["metadata"][f"{GROWING}/.zarray"]["shape"][0])
 
 
 class GrowingZarr:
@@ -82,6 +82,11 @@ class GrowingZarr:
         self._block = block
         self._attributes = dict(attributes)
 
+    def chunks(self, index: int) -> list[str]:
+        """The paths, relative to the store, of the chunks that `write_block` writes for block number `index`."""
+        arrays = [array for array in self._arrays if array.grows or not index]
+        return ["/".join((a.name, str(index if a.grows else 0), *("0" for _ in a.dimensions[1:]))) for a in arrays]
+
     def write_block(self, index: int, values: Mapping[str, NDArray[Any]]) -> None:
         """Write the chunks of block number `index`; readers do not see them before `commit`.
 
@@ -92,15 +97,13 @@ class GrowingZarr:
         ValueError
             If an array's shape is not that of the store's blocks.
         """
-        for array in self._arrays:
-            if not array.grows and index:
-                continue
-            shape = tuple(self._block if name == GROWING else self._sizes[name] for name in array.dimensions)
+        arrays = [array for array in self._arrays if array.grows or not index]
+        for array, name in zip(arrays, self.chunks(index), strict=True):
+            shape = tuple(self._block if one == GROWING else self._sizes[one] for one in array.dimensions)
             value = np.ascontiguousarray(values[array.name], array.dtype)
             if value.shape != shape:
                 raise ValueError(f"{array.name} has shape {value.shape} where the store has {shape}")
-            first = index if array.grows else 0
-            chunk = self.path.joinpath(array.name, str(first), *("0" for _ in shape[1:]))
+            chunk = self.path / name
             chunk.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(chunk, COMPRESSOR.encode(value), alone=True)
 
@@ -116,7 +119,7 @@ class GrowingZarr:
 
 def show(path: Path, times: int) -> None:
     """Let readers of a store see its first `times` times: more of its last block than before."""
-    metadata = json.loads((path / METADATA).read_text())["metadata"]
+    metadata = read_checked(path / METADATA)["metadata"]
     for name, content in metadata.items():
         if name.endswith("/.zarray") and GROWING in metadata[name.replace(".zarray", ".zattrs")]["_ARRAY_DIMENSIONS"]:
             content["shape"][0] = times
@@ -127,7 +130,8 @@ def _publish(path: Path, metadata: Mapping[str, Any]) -> None:
     # The separate files serve readers without consolidated metadata. Such readers may see a whole block early.
     for name, content in metadata.items():
         write_bytes(path / name, _json(content), alone=True)
-    write_bytes(path / METADATA, _json({"zarr_consolidated_format": 1, "metadata": metadata}), alone=True)
+    whole = checked_text({"zarr_consolidated_format": 1, "metadata": metadata})
+    write_bytes(path / METADATA, whole.encode(), alone=True)
 
 
 def _json(content: Any) -> bytes:

@@ -1,7 +1,7 @@
 """`ensure_world`: the embedded world's Replay-like store, made as far as it is needed and extended later.
 
 The folder of a world holds `fv3.zarr`, `world.json` (what made it), `state-NNNNN.npz` (the model after the last
-committed block, from which it goes on) and `.lock`.
+committed block, from which it goes on), `checksums.json` (of chunks and state) and `.lock`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +20,20 @@ from numpy.typing import NDArray
 
 from graphufs.config.data import World
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.synthetic.growing_zarr import GrowingZarr, committed_length, show
+from graphufs.replay.synthetic.growing_zarr import METADATA, GrowingZarr, committed_length, show
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
 from graphufs.steps import Event, Progress, ShouldStop, never_stop, no_progress
-from graphufs.storage.atomic import write_bytes
+from graphufs.storage.atomic import remove_folder, write_bytes
+from graphufs.storage.checksums import (
+    CHECKSUMS,
+    checked_text,
+    forget_files,
+    growing_damage,
+    note_files,
+    read_checked,
+)
 from graphufs.storage.lock import locked
+from graphufs.storage.zarr_io import store_damage
 
 if TYPE_CHECKING:
     from graphufs.replay.synthetic.world import IdealisedWorld, WorldState
@@ -59,12 +71,14 @@ def ensure_world(
     block it was working on, and calling again gives the store an undisturbed call gives, bit for bit (with the same
     package versions on the same kind of processor). Several processes may call at once; one works, the others wait.
     JAX is imported only if there is something to compute. Stopping is possible between blocks. Where the store has to
-    grow, `exact` shows readers the stamps up to `until` only; else they see all of the last block.
+    grow, `exact` shows readers the stamps up to `until` only; else they see all of the last block. A damaged world is
+    made again.
 
     Raises
     ------
     UserError
-        If `until` lies before WORLD_START, if the folder holds another world, or if the model became unstable.
+        If `until` lies before WORLD_START, if the folder holds another world, if it is damaged and other versions of
+        the packages made it, or if the model became unstable.
     Stopped
         If `should_stop` turned true. All finished blocks are committed.
     """
@@ -75,12 +89,46 @@ def ensure_world(
     stamps = -int((WORLD_START - until) // STAMP) + 1
     store = folder / STORE
     _check_same_world(folder, world)
-    if committed_length(store) < stamps:
+    if committed_length(store) < stamps or world_damage(folder):
         waiting = Event("waiting for another process that makes the same world", 0, 1)
         with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
-            if committed_length(store) < stamps:
-                _extend(folder, world, stamps if exact else _blocks(stamps) * BLOCK, progress, should_stop)
+            there = committed_length(store)
+            if damage := world_damage(folder):
+                _remove_damaged(folder, world, damage)
+                progress(Event("making the damaged embedded world again", 0, 1))
+            if committed_length(store) < max(stamps, there):
+                wanted = stamps if exact else _blocks(stamps) * BLOCK
+                _extend(folder, world, max(wanted, there), progress, should_stop)
     return store
+
+
+def world_damage(folder: Path) -> str | None:
+    """What is wrong with the committed part of a world, or None; None too where nothing was committed yet."""
+    if not committed_length(folder / STORE):
+        begun = (folder / STORE / METADATA).exists() or (folder / CHECKSUMS).exists()
+        return f"{folder / STORE / METADATA} is missing or damaged" if begun else None
+    return next(iter(growing_damage(folder)), None) or store_damage(folder / STORE)
+
+
+def _remove_damaged(folder: Path, world: World, damage: str) -> None:
+    """Take away a world that is damaged, if what is made in its place is the same."""
+    try:
+        before, now = read_checked(folder / NOTE)["versions"], _provenance(world)["versions"]
+        del now["graphufs"]  # FORMATS["world"] is raised when our code makes another world
+        changed = [f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the embedded world in {folder} is damaged ({damage}; {error!r}); remove {folder}") from None
+    if changed:
+        raise UserError(
+            f"the embedded world in {folder} is damaged ({damage}), and other versions made it ({', '.join(changed)}): "
+            "made again, it would be other weather than what was prepared from it. Restore the file from a copy; or "
+            f"remove {folder} and the prepared data of this experiment, and start anew"
+        )
+    for leftover in folder.glob(f".{STORE}.*.trash"):
+        shutil.rmtree(leftover)
+    remove_folder(folder / STORE)
+    for path in (folder / CHECKSUMS, *folder.glob("state-*.npz")):
+        path.unlink(missing_ok=True)
 
 
 def present(folder: Path) -> np.datetime64 | None:
@@ -140,15 +188,18 @@ def _write_block(
         longitude, latitude = model.axes
         pressure = geometry.sigma.ravel() * 1000
         values |= static_values(longitude, latitude, pressure, geometry.land, geometry.height)
+    end = _state_file(folder, block + 1)
+    names = [*(f"{STORE}/{name}" for name in store.chunks(block)), end.name]
+    forget_files(folder, names)  # of an attempt that was killed, maybe with other versions of the packages
     store.write_block(block, values)
     buffer = io.BytesIO()
     state.save(buffer)
-    end = _state_file(folder, block + 1)
     write_bytes(end, buffer.getvalue(), alone=True)
+    earlier = [path for path in folder.glob("state-*.npz") if path != end]
+    note_files(folder, names, instead_of=[path.name for path in earlier])
     store.commit(shown)
-    for earlier in folder.glob("state-*.npz"):
-        if earlier != end:
-            earlier.unlink()
+    for path in earlier:
+        path.unlink()
 
 
 def _check(block: int, fields: dict[str, NDArray[np.float32]], area: NDArray[np.float32], mass: float) -> None:
@@ -177,10 +228,13 @@ def _load_state(folder: Path, blocks: int) -> WorldState:
     from graphufs.replay.synthetic.world import WorldState
 
     path = _state_file(folder, blocks)
-    if not path.exists():
-        raise UserError(f"{path} is missing, so the world cannot go on from there; remove {folder} to make it anew")
-    with path.open("rb") as file:
-        return WorldState.load(file)
+    try:
+        with path.open("rb") as file:
+            return WorldState.load(file)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}), so the world cannot go on from there; remove {folder} to make it anew"
+        ) from error
 
 
 def _provenance(configuration: World) -> dict[str, Any]:
@@ -206,7 +260,12 @@ def _attributes(provenance: dict[str, Any]) -> dict[str, Any]:
 def _check_same_world(folder: Path, configuration: World) -> None:
     path = folder / NOTE
     if path.exists():
-        made = json.loads(path.read_text())["world"]
+        try:
+            made = read_checked(path)["world"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error!r}); remove it, and what is made says again what it is"
+            ) from None
         if made != configuration.model_dump(mode="json"):
             raise UserError(
                 f"{folder} holds the world {made}, not {configuration.model_dump(mode='json')}; choose another folder "
@@ -219,4 +278,4 @@ def _claim(folder: Path, configuration: World, provenance: dict[str, Any]) -> No
     _check_same_world(folder, configuration)
     if not (folder / NOTE).exists():
         content = {"title": TITLE, "description": DESCRIPTION, **provenance}
-        write_bytes(folder / NOTE, json.dumps(content, indent=1).encode(), alone=True)
+        write_bytes(folder / NOTE, checked_text(content).encode(), alone=True)

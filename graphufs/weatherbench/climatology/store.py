@@ -14,7 +14,7 @@ import zarr
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.storage.atomic import new_folder
-from graphufs.storage.zarr_io import level_coordinate
+from graphufs.storage.zarr_io import add_checksums, level_coordinate
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.weatherbench.climatology.compute import DAYS, Gaps, Method, checked, climatology, day_of_year, hour_of_day
 from graphufs.weatherbench.climatology.seeps_thresholds import seeps_thresholds
@@ -137,6 +137,7 @@ def write_store(
 
         group["covered"][:] = _compute(truth, stamps, made, sink, progress)  # type: ignore[index]
         zarr.consolidate_metadata(str(temporary), zarr_format=2)
+        add_checksums(temporary)
 
 
 def _create(

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
-from graphufs.storage.zarr_io import open_zarr, write_zarr
+from graphufs.storage.checksums import crc32
+from graphufs.storage.zarr_io import open_zarr, store_damage, write_zarr
 from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
 from graphufs.weatherbench.inputs.channels import Channel, index_of_level, unpack
 from graphufs.weatherbench.metrics.metrics import METRICS
@@ -90,11 +92,13 @@ class Scores:
         Raises
         ------
         UserError
-            If there are none.
+            If there are none, or they are damaged.
         """
         if not path.is_dir():
             raise UserError(f"there are no scores at {path}; run `graphufs evaluate` with this experiment first")
-        damaged = f"the scores at {path} are damaged; remove them and evaluate again"
+        damaged = f"the scores at {path} are damaged; `graphufs evaluate` makes those of an experiment again"
+        if (damage := store_damage(path)) is not None:
+            raise UserError(f"{damaged} ({damage})")
         try:
             dataset, statistics = open_zarr(path).load(), open_zarr(path, GROUP)
             diagnostics = open_zarr(path, DIAGNOSTICS) if (path / DIAGNOSTICS).is_dir() else None
@@ -108,12 +112,24 @@ class Scores:
 
     def write(self, path: Path) -> None:
         """Write the store, and next to it a table with the ending .csv for people."""
-        write_text(path.with_suffix(".csv"), self.csv())
-        whole = self.dataset.assign_attrs(sha256=_checksums(self.dataset, self._statistics))
+        table = self.csv()
+        write_text(path.with_suffix(".csv"), table)
+        whole = self.dataset.assign_attrs(
+            sha256=_checksums(self.dataset, self._statistics), csv_crc32=zlib.crc32(table.encode())
+        )
         groups: dict[str | None, xr.Dataset] = {None: whole, GROUP: self._statistics}
         if self.diagnostics is not None:
             groups[DIAGNOSTICS] = self.diagnostics
         write_zarr(path, groups, chunks={"maps": {"statistic": 1, "lead_time": 1}})
+
+    def table_damage(self, path: Path) -> str | None:
+        """What is wrong with the table for people beside the store at `path` that was opened; None if nothing is."""
+        table, checksum = path.with_suffix(".csv"), self.dataset.attrs.get("csv_crc32")
+        if checksum is None:  # stores of before have none
+            return None
+        if not table.is_file():
+            return f"{table} is missing"
+        return None if crc32(table) == checksum else f"{table} has changed since it was written"
 
     @property
     def forecasts(self) -> tuple[str, ...]:
@@ -202,8 +218,8 @@ class Scores:
         # see `open`
         except Exception as error:
             raise UserError(
-                f"the stored statistics are damaged ({type(error).__name__}: {error}); remove the scores and evaluate "
-                "again"
+                f"the stored statistics are damaged ({type(error).__name__}: {error}); remove the scores, and "
+                "`graphufs evaluate` makes them again"
             ) from error
         axes = Axes(
             tuple(map(str, group["statistic"].values)),
@@ -228,8 +244,8 @@ class Scores:
                 states[name].update(time, values)
             if states[name].checksum() != group.attrs["sha256"][name]:
                 raise UserError(
-                    f"the stored statistics of {name} are damaged (their checksum differs); remove the scores and "
-                    "evaluate again"
+                    f"the stored statistics of {name} are damaged (their checksum differs); remove the scores, and "
+                    "`graphufs evaluate` makes them again"
                 )
         return states
 

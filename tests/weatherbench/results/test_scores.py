@@ -20,6 +20,7 @@ from graphufs.weatherbench.results.display import channel_name, lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import score_table
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
+from tests.support.earlier import as_before
 
 CHANNELS = (Channel("surface_pressure"), Channel("temperature", 500.0), Channel("temperature", 1000.0))
 LEADS = tuple(np.arange(1, 41) * np.timedelta64(6, "h").astype("timedelta64[ns]"))
@@ -88,6 +89,7 @@ def test_states_come_back_from_the_store_and_merge_with_a_later_night(tmp_path: 
 
 def test_damaged_statistics_are_refused(tmp_path: Path) -> None:
     SCORES.write(tmp_path / "scores.zarr")
+    as_before(tmp_path / "scores.zarr")
     path = tmp_path / "scores.zarr" / "statistics"
     damaged = xr.open_zarr(tmp_path / "scores.zarr", group="statistics", chunks=None).load()
     damaged["temperature"][0, 3, 2, 0, 5, 0] += 1e-9
@@ -112,9 +114,10 @@ def opened(store: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small store."""
+    """A small store, of an earlier version: of the present one, checksums of files would find all."""
     store = tmp_path_factory.mktemp("small") / "scores.zarr"
     made(times=2, leads=LEADS[:2]).write(store)
+    as_before(store)
     opened(store)
     return store
 

@@ -1,0 +1,154 @@
+"""Checksums of outputs: of files in a list, and of the JSON document that holds the list in the document itself.
+
+The list, size and CRC-32 by path, lies in what says that an output is complete: a zarr store's `.zmetadata`, the
+statistics' `provenance.json`, the manifest of prepared data. A folder that grows file by file has `checksums.json`.
+What earlier versions wrote has no such list.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from graphufs.storage.atomic import write_text
+
+CHECKSUMS = "checksums.json"
+BLOCK = 1 << 22
+
+Files = dict[str, tuple[int, int]]
+"""Size in bytes and CRC-32 by path, relative to a folder."""
+
+CHECKED, CHECKSUM = "checked", "crc32"
+"""The keys of a checked document: the first says that the second must be there, so that neither can be lost alone."""
+
+
+class Damaged(ValueError):
+    """What was read is not what was written. The message names the file and what is wrong with it."""
+
+
+def crc32(path: Path) -> int:
+    """The CRC-32 of a file."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def files_of(folder: Path, *, without: str = CHECKSUMS) -> Files:
+    """Size and checksum of all files below a folder, except the one that is to hold the list."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / without)
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, crc32(path)) for path in files}
+
+
+def listed(content: Mapping[str, Any], key: str = "files") -> Files | None:
+    """The list of files in a JSON object; None where it has none.
+
+    Raises
+    ------
+    Damaged
+        If it is something else.
+    """
+    if key not in content:
+        return None
+    try:
+        return {name: (int(size), int(checksum)) for name, (size, checksum) in content[key].items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"the list of files cannot be read ({error})") from None
+
+
+def note_files(folder: Path, names: Iterable[str], *, instead_of: Iterable[str] = ()) -> None:
+    """Add files, or what they are now, to the list of a folder that grows, and take others off.
+
+    One writer at a time: the caller holds a lock.
+    """
+    new = {name: ((folder / name).stat().st_size, crc32(folder / name)) for name in names}
+    if new:
+        files = known_files(folder) | new
+        write_checked(folder / CHECKSUMS, {"files": {name: files[name] for name in sorted({*files} - {*instead_of})}})
+
+
+def forget_files(folder: Path, names: Iterable[str]) -> None:
+    """Take files from the list of a folder that grows, before they are removed or written again."""
+    files = known_files(folder)
+    if gone := set(names) & files.keys():
+        write_checked(folder / CHECKSUMS, {"files": {name: files[name] for name in files if name not in gone}})
+
+
+def growing_damage(folder: Path) -> list[str]:
+    """What is wrong with the files of a folder that grows; nothing where it has no list."""
+    try:
+        return list(differences(folder, listed(read_checked(folder / CHECKSUMS)) or {}, thorough=True))
+    except FileNotFoundError:
+        return []
+    except Damaged as error:
+        return [str(error)]
+
+
+def known_files(folder: Path) -> Files:
+    """The list of a folder that grows; empty where there is none, or it cannot be read."""
+    try:
+        return listed(read_checked(folder / CHECKSUMS)) or {}
+    except (FileNotFoundError, Damaged):
+        return {}
+
+
+def differences(folder: Path, files: Mapping[str, tuple[int, int]], *, thorough: bool) -> Iterator[str]:
+    """What is wrong with each file below a folder that is not as listed. Checksums are compared if `thorough`."""
+    for name, (size, checksum) in files.items():
+        path = folder / name
+        try:
+            found = path.stat().st_size
+            if found != size:
+                yield f"{path} has {found} bytes instead of {size}"
+            elif thorough and crc32(path) != checksum:
+                yield f"{path} has changed since it was written"
+        except (FileNotFoundError, NotADirectoryError):
+            yield f"{path} is missing"
+        except OSError as error:
+            yield f"{path} cannot be read ({error.strerror})"
+
+
+def checked(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its own checksum."""
+    whole = {name: value for name, value in content.items() if name not in (CHECKED, CHECKSUM)} | {CHECKED: True}
+    return {**whole, CHECKSUM: zlib.crc32(_text(whole).encode())}
+
+
+def checked_text(content: Mapping[str, Any]) -> str:
+    """A JSON object with its own checksum, as it is written."""
+    return _text(checked(content))
+
+
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own checksum, in one step."""
+    write_text(path, checked_text(content))
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """A JSON object, after comparing its checksum where it has one.
+
+    Raises
+    ------
+    Damaged
+        If it is not what was written. The file that is not there raises FileNotFoundError.
+    """
+    try:
+        text = path.read_text()
+        content = json.loads(text)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise Damaged(f"{path} is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise Damaged(f"{path} holds no JSON object")
+    if CHECKED in content or CHECKSUM in content:
+        if checked_text(content) != text:  # other white space is a changed byte, too
+            raise Damaged(f"{path} has changed since it was written")
+        return {name: value for name, value in content.items() if name not in (CHECKED, CHECKSUM)}
+    return content
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, indent=2) + "\n"
