@@ -1,6 +1,7 @@
 """The step `prepare`: a source becomes training-ready data, segment by segment, with a manifest.
 
-Stamps that are committed are never read again; a new day is a new segment. Killed at any moment, the step goes on
+Stamps that are committed are never read again, but those with missing values for a while (graphufs.data.late); a new
+day is a new segment. Killed at any moment, the step goes on
 with the next segment when it is repeated. Segments are independent of each other; where the caller gave dask workers
 (graphufs.parallel), those read and write them, and this process alone commits them.
 """
@@ -20,6 +21,7 @@ import numpy as np
 from graphufs import parallel
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
+from graphufs.data import late
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
 from graphufs.data.selection import Selection, check_times, select
@@ -102,16 +104,20 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     paths = Paths(experiment, root)
     folder = paths.data
     wanted = wanted_stamps(experiment)
-    if _complete(Manifest.read(folder), folder, wanted):
-        return _result(folder, Manifest.read(folder), wanted, new=0)
+    listed = Manifest.read(folder)
+    if listed is not None and _complete(listed, folder, wanted) and not late.due(experiment, folder, listed).size:
+        return _result(folder, listed, wanted, new=0)
 
     waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
     with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
-        manifest = _cleaned(folder)
+        listed, manifest = Manifest.read(folder), _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
+        again = late.due(experiment, folder, manifest, listed) if manifest is not None else todo[:0]
         if not todo.size:
-            return _result(folder, manifest, wanted, new=0)
+            if manifest is None or not again.size:
+                return _result(folder, manifest, wanted, new=0)
+            return _read_again(experiment, folder, manifest, wanted, again, new=0, should_stop=should_stop)
         if experiment.data.source.url == EMBEDDED:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
         store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
@@ -154,7 +160,34 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                     tally.advance(segment.stamps.size)
         if parallel.current() is not None:
             remove_hidden(folder)  # of workers that died
-    return _result(folder, manifest, wanted, new=present.size)
+        return _read_again(
+            experiment, folder, manifest, wanted, again, new=present.size, should_stop=should_stop, store=store
+        )
+
+
+def _read_again(
+    experiment: Experiment,
+    folder: Path,
+    manifest: Manifest,
+    wanted: np.ndarray,
+    stamps: np.ndarray,
+    *,
+    new: int,
+    should_stop: ShouldStop,
+    store: ReplayStore | None = None,
+) -> dict[str, Any]:
+    """The result, after `stamps` [time] were looked at again. What keeps them from it is a warning: all else is done."""
+    lacking, warning = len(manifest.invalid), None
+    try:
+        if stamps.size:
+            source = experiment.data.source
+            store = store or open_store(source.url, source.component, source.storage_options)
+            for larger in late.read_again(experiment, folder, manifest, store, stamps, should_stop=should_stop):
+                manifest = larger
+    except UserError as error:
+        warning = f"{listing(stamps)} had missing values and could not be looked at again: {error}"
+    result = _result(folder, manifest, wanted, new=new, again=lacking - len(manifest.invalid))
+    return result if warning is None else {**result, "warnings": [*result["warnings"], warning]}
 
 
 def _check_embedded(paths: Paths, until: np.datetime64) -> None:
@@ -262,13 +295,13 @@ def _check_room(folder: Path, header: Header, stamps: int) -> None:
         )
 
 
-def _result(folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new: int) -> dict[str, Any]:
+def _result(
+    folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new: int, again: int = 0
+) -> dict[str, Any]:
     if manifest is None:
         raise UserError(f"{folder} vanished while it was being prepared; repeat the command")
     asked = {text(stamp) for stamp in wanted}
-    invalid = {
-        stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items() if stamp in asked
-    }
+    invalid = {stamp: names for stamp, names in manifest.invalid.items() if stamp in asked}
     missing = np.setdiff1d(wanted, manifest.stamps)
     by_variable = Counter(name for names in invalid.values() for name in names)
     warnings = []
@@ -281,10 +314,11 @@ def _result(folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new:
     if missing.size:
         warnings.append(f"{missing.size} stamps are missing in the source: {listing(missing)}")
     return {
-        "status": "completed" if new else "unchanged",
+        "status": "completed" if new or again else "unchanged",
         "folder": str(folder),
         "stamps": int(wanted.size - missing.size),
         "new": int(new),
+        "read_again": again,
         "segments": len(manifest.segments),
         "channels": len(manifest.header.channels),
         "invalid": {

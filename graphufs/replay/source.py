@@ -20,6 +20,7 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.replay.times import text
 from graphufs.replay.variable_facts import VariableFacts
+from graphufs.storage.object_stores import Unreachable, reason
 from graphufs.storage.zarr_io import is_remote, open_zarr
 
 logger = logging.getLogger(__name__)
@@ -154,13 +155,15 @@ class ReplayStore:
                 return np.asarray(variable.values, np.float32)
             # Each cloud client raises its own classes, which share no base below Exception.
             except Exception as error:
+                # a store without an answer was asked again already; here is a second try at what cannot be decoded
+                again = is_remote(self.url) and not isinstance(error, Unreachable)
                 place = f"{name} at {text(stamps[0])}" if stamps is not None and len(stamps) else name
-                if attempt == ATTEMPTS or not is_remote(self.url):
+                if attempt == ATTEMPTS or not again:
                     raise UserError(
-                        f"{place} could not be read from {self.url} ({type(error).__name__}: {error}). What was "
-                        "prepared so far is kept; repeat the command to go on"
+                        f"{place} could not be read from {self.url} ({reason(error)}). What was prepared so far is "
+                        "kept; repeat the command to go on"
                     ) from error
-                logger.warning("%s could not be read (%s), trying again in %g s", place, error, pause)
+                logger.warning("%s could not be read (%s), trying again in %g s", place, reason(error), pause)
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("unreachable")

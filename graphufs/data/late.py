@@ -1,0 +1,140 @@
+"""Stamps whose values come late: the time axis of a store that grows may be ahead of its chunks.
+
+Such a stamp reads as missing values and is committed so. It is read again for a set time after that, and once its
+values are whole, a segment of its own holds them: no committed segment is changed under those who read it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from graphufs.config.experiment import Experiment
+from graphufs.data.channels import variable_slices
+from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
+from graphufs.data.segments import costs, missing_values, segment_name, write_segment
+from graphufs.data.selection import select
+from graphufs.data.static_fields import read_static
+from graphufs.errors import UserError
+from graphufs.replay.source import ReplayStore
+from graphufs.replay.times import by_month, text, wanted_stamps
+from graphufs.steps import ShouldStop, never_stop
+
+logger = logging.getLogger(__name__)
+
+AT_MOST = 128
+"""How many stamps are looked at again at once, the newest: in some records a variable is missing for years."""
+
+
+def due(experiment: Experiment, folder: Path, manifest: Manifest, before: Manifest | None = None) -> np.ndarray:
+    """The stamps [time] of the experiment to read again: found with missing values not longer ago than it says.
+
+    When that was is when their segment was written. What was whole in the manifest `before`, ahead of repairs, is due
+    at any time.
+    """
+    flawed = manifest.invalid
+    youngest = time.time() - 3600 * experiment.data.source.read_again_for
+    found: set[str] = set()
+    for segment in manifest.segments:
+        path = folder / SEGMENTS / segment.name
+        if segment.invalid and path.is_dir() and path.stat().st_mtime > youngest:
+            found.update(segment.invalid)
+    if before is not None:
+        found.update(stamp for stamp in flawed if stamp not in before.invalid)
+    stamps = np.array(sorted(found & flawed.keys()), "datetime64[ns]")
+    return np.intersect1d(stamps, wanted_stamps(experiment))[-AT_MOST:]
+
+
+def come(
+    store: ReplayStore, experiment: Experiment, folder: Path, manifest: Manifest, stamps: np.ndarray
+) -> np.ndarray:
+    """Which of the stamps [time] with missing values have all of them now.
+
+    Raises
+    ------
+    UserError
+        If the store cannot be read, or is not what was prepared.
+    """
+    selection, invalid, header = select(store, experiment), manifest.invalid, manifest.header
+    same = np.array_equal(store.latitude, header.latitude) and np.array_equal(store.longitude, header.longitude)
+    if selection.channels != header.channels or not same:
+        raise UserError(f"the source {store.url} has changed since {folder} was prepared: its grid or its levels")
+    slices, (mask, _) = variable_slices(selection.channels), read_static(folder / STATIC)
+
+    def whole(stamp: np.datetime64) -> bool:
+        for name in invalid[text(stamp)]:
+            values = store.read(name, np.array([stamp]), selection.levels.get(name))
+            there = mask[slices[name]]
+            if missing_values(values.reshape(1, *there.shape), there).any():
+                return False
+        return True
+
+    stamps = np.intersect1d(stamps, store.times)
+    with ThreadPoolExecutor(costs(store, selection).readers, "late-stamps") as pool:
+        return stamps[np.array(list(pool.map(whole, stamps)), bool)]
+
+
+def come_since(experiment: Experiment, folder: Path, manifest: Manifest, store: ReplayStore) -> np.ndarray:
+    """The stamps [time] that a `prepare` now would find whole; none where the store cannot tell, which is logged."""
+    stamps = due(experiment, folder, manifest)
+    try:
+        return come(store, experiment, folder, manifest, stamps) if stamps.size else stamps
+    except UserError as error:
+        logger.warning("stamps with missing values could not be looked at again: %s", error)
+        return stamps[:0]
+
+
+def read_again(
+    experiment: Experiment,
+    folder: Path,
+    manifest: Manifest,
+    store: ReplayStore,
+    stamps: np.ndarray,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Iterator[Manifest]:
+    """Commit those of the stamps [time] whose values have come, and yield the manifest after each segment.
+
+    Call with the folder's lock held.
+
+    Raises
+    ------
+    UserError
+        If the store cannot be read, or the disk is full.
+    Stopped
+        If `should_stop()` turned true; what is committed stays.
+    """
+    selection, (mask, _) = select(store, experiment), read_static(folder / STATIC)
+    limit = costs(store, selection).stamps_per_segment
+    for month in by_month(come(store, experiment, folder, manifest, stamps)):
+        for first in range(0, month.size, limit):
+            part = month[first : first + limit]
+            segment = write_segment(
+                folder,
+                store,
+                selection,
+                manifest.header,
+                mask,
+                part,
+                advance=lambda _: None,
+                should_stop=should_stop,
+                name=_free_name(manifest, part),
+            )
+            manifest = manifest.with_segments([*manifest.segments, segment])
+            manifest.write(folder)
+            yield manifest
+
+
+def _free_name(manifest: Manifest, stamps: np.ndarray) -> str:
+    """A name for a segment of these stamps [frame] that no segment has."""
+    taken, name = {segment.name for segment in manifest.segments}, segment_name(stamps)
+    stem, number = name.removesuffix(".zarr"), 1
+    while name in taken:
+        number += 1
+        name = f"{stem}.{number}.zarr"
+    return name
