@@ -30,8 +30,6 @@ class Source(Section):
     """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
     storage_options: Annotated[dict[str, Any], NotIdentity(HOW_TO_REACH)] = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for."""
-    read_again_for: Annotated[Hours, NotIdentity(HOW_TO_REACH)] = 14 * 24
-    """How long a stamp found with missing values is read again by each `prepare` and night: chunks may come late."""
     component: Literal["fv3", "mom6"] = "fv3"
     """The model component the store holds: atmosphere (fv3) or ocean (mom6)."""
     world: World = World()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,23 +22,25 @@ from graphufs.data.selection import select
 from graphufs.data.static_fields import read_static
 from graphufs.errors import UserError
 from graphufs.replay.source import ReplayStore
-from graphufs.replay.times import by_month, text, wanted_stamps
-from graphufs.steps import ShouldStop, never_stop
+from graphufs.replay.times import by_month, listing, text, wanted_stamps
+from graphufs.steps import ShouldStop
 
 logger = logging.getLogger(__name__)
 
+READ_AGAIN_FOR = 14 * 24
+"""Hours, from when a stamp was found with missing values: stores that grow are behind by hours or some days."""
 AT_MOST = 128
 """How many stamps are looked at again at once, the newest: in some records a variable is missing for years."""
 
 
 def due(experiment: Experiment, folder: Path, manifest: Manifest, before: Manifest | None = None) -> np.ndarray:
-    """The stamps [time] of the experiment to read again: found with missing values not longer ago than it says.
+    """The stamps [time] of the experiment to read again: found with missing values in the last READ_AGAIN_FOR hours.
 
     When that was is when their segment was written. What was whole in the manifest `before`, ahead of repairs, is due
     at any time.
     """
     flawed = manifest.invalid
-    youngest = time.time() - 3600 * experiment.data.source.read_again_for
+    youngest = time.time() - 3600 * READ_AGAIN_FOR
     found: set[str] = set()
     for segment in manifest.segments:
         path = folder / SEGMENTS / segment.name
@@ -93,27 +95,30 @@ def read_again(
     experiment: Experiment,
     folder: Path,
     manifest: Manifest,
-    store: ReplayStore,
+    open_source: Callable[[], ReplayStore],
     stamps: np.ndarray,
     *,
-    should_stop: ShouldStop = never_stop,
-) -> Iterator[Manifest]:
-    """Commit those of the stamps [time] whose values have come, and yield the manifest after each segment.
+    should_stop: ShouldStop,
+) -> tuple[Manifest, list[str]]:
+    """Commit those of the stamps [time] whose values have come: the manifest after it, and warnings.
 
-    Call with the folder's lock held.
+    A source that cannot be read is a warning, since all else is done. Call with the folder's lock held.
 
     Raises
     ------
-    UserError
-        If the store cannot be read, or the disk is full.
     Stopped
         If `should_stop()` turned true; what is committed stays.
     """
-    selection, (mask, _) = select(store, experiment), read_static(folder / STATIC)
-    limit = costs(store, selection).stamps_per_segment
-    for month in by_month(come(store, experiment, folder, manifest, stamps)):
-        for first in range(0, month.size, limit):
-            part = month[first : first + limit]
+    if not stamps.size:
+        return manifest, []
+    try:
+        store = open_source()
+        there = come(store, experiment, folder, manifest, stamps)
+        selection, (mask, _) = select(store, experiment), read_static(folder / STATIC)
+        limit = costs(store, selection).stamps_per_segment
+        for part in (
+            month[first : first + limit] for month in by_month(there) for first in range(0, month.size, limit)
+        ):
             segment = write_segment(
                 folder,
                 store,
@@ -127,7 +132,9 @@ def read_again(
             )
             manifest = manifest.with_segments([*manifest.segments, segment])
             manifest.write(folder)
-            yield manifest
+    except UserError as error:
+        return manifest, [f"{listing(stamps)} had missing values and could not be looked at again: {error}"]
+    return manifest, []
 
 
 def _free_name(manifest: Manifest, stamps: np.ndarray) -> str:

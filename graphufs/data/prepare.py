@@ -1,15 +1,16 @@
 """The step `prepare`: a source becomes training-ready data, segment by segment, with a manifest.
 
-Stamps that are committed are never read again, but those with missing values for a while (graphufs.data.late); a new
-day is a new segment. Killed at any moment, the step goes on
-with the next segment when it is repeated. Segments are independent of each other; where the caller gave dask workers
-(graphufs.parallel), those read and write them, and this process alone commits them.
+Stamps that are committed are never read again, but for those with missing values (graphufs.data.late); a new day is a
+new segment. Killed at any moment, the step goes on with the next segment when it is repeated. Segments are independent
+of each other; where the caller gave dask workers (graphufs.parallel), those read and write them, and this process alone
+commits them.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -114,13 +115,16 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
         again = late.due(experiment, folder, manifest, listed) if manifest is not None else todo[:0]
-        if not todo.size:
-            if manifest is None or not again.size:
-                return _result(folder, manifest, wanted, new=0)
-            return _read_again(experiment, folder, manifest, wanted, again, new=0, should_stop=should_stop)
+
+        def source() -> ReplayStore:
+            return open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
+
+        if manifest is not None and not todo.size:
+            larger, warnings = late.read_again(experiment, folder, manifest, source, again, should_stop=should_stop)
+            return _result(folder, larger, wanted, new=0, before=manifest, warnings=warnings)
         if experiment.data.source.url == EMBEDDED:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
-        store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
+        store = source()
         selection = check(store, experiment)
         manifest = _with_header(folder, manifest, store, selection, experiment, wanted)
         present = np.intersect1d(todo, store.times)
@@ -160,34 +164,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                     tally.advance(segment.stamps.size)
         if parallel.current() is not None:
             remove_hidden(folder)  # of workers that died
-        return _read_again(
-            experiment, folder, manifest, wanted, again, new=present.size, should_stop=should_stop, store=store
-        )
-
-
-def _read_again(
-    experiment: Experiment,
-    folder: Path,
-    manifest: Manifest,
-    wanted: np.ndarray,
-    stamps: np.ndarray,
-    *,
-    new: int,
-    should_stop: ShouldStop,
-    store: ReplayStore | None = None,
-) -> dict[str, Any]:
-    """The result, after `stamps` [time] were looked at again. What keeps them from it is a warning: all else is done."""
-    lacking, warning = len(manifest.invalid), None
-    try:
-        if stamps.size:
-            source = experiment.data.source
-            store = store or open_store(source.url, source.component, source.storage_options)
-            for larger in late.read_again(experiment, folder, manifest, store, stamps, should_stop=should_stop):
-                manifest = larger
-    except UserError as error:
-        warning = f"{listing(stamps)} had missing values and could not be looked at again: {error}"
-    result = _result(folder, manifest, wanted, new=new, again=lacking - len(manifest.invalid))
-    return result if warning is None else {**result, "warnings": [*result["warnings"], warning]}
+        larger, warnings = late.read_again(experiment, folder, manifest, lambda: store, again, should_stop=should_stop)
+    return _result(folder, larger, wanted, new=present.size, before=manifest, warnings=warnings)
 
 
 def _check_embedded(paths: Paths, until: np.datetime64) -> None:
@@ -296,15 +274,21 @@ def _check_room(folder: Path, header: Header, stamps: int) -> None:
 
 
 def _result(
-    folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new: int, again: int = 0
+    folder: Path,
+    manifest: Manifest,
+    wanted: np.ndarray,
+    *,
+    new: int,
+    before: Manifest | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    if manifest is None:
-        raise UserError(f"{folder} vanished while it was being prepared; repeat the command")
+    """What the step says; `before` is the manifest before stamps were read again."""
+    again = 0 if before is None else len(before.invalid) - len(manifest.invalid)
     asked = {text(stamp) for stamp in wanted}
     invalid = {stamp: names for stamp, names in manifest.invalid.items() if stamp in asked}
     missing = np.setdiff1d(wanted, manifest.stamps)
     by_variable = Counter(name for names in invalid.values() for name in names)
-    warnings = []
+    warnings = list(warnings)
     if invalid:
         warnings.append(
             f"{len(invalid)} stamps hold missing values and are never used: "

@@ -29,9 +29,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# gcsfs reads this when it is imported. Else it asks for the bucket's type by gRPC before each object, for 60 s where
-# that does not get through, as behind the firewalls of clusters. Only zonal buckets need it.
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+ASK_BUCKET_TYPE = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
+"""Read by gcsfs when it is imported: whether it asks for the bucket's type by gRPC before each object, for 60 s where
+that does not get through, as behind the firewalls of clusters. Only zonal buckets need it, whose users set it."""
+os.environ.setdefault(ASK_BUCKET_TYPE, "false")
 
 TICK = 0.5
 """Seconds between two looks at a request in flight."""
@@ -98,6 +99,8 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
     """
     patience, rest = Patience.split(options)
     rest = _with_timeouts(address, rest, patience)
+    if address.split("::")[-1].startswith(("gs://", "gcs://")):
+        _ask_no_bucket_type()
     begun = time.monotonic()
     store = _within(
         patience.connect_timeout, lambda: FsspecStore.from_url(address, storage_options=rest, read_only=True)
@@ -231,6 +234,17 @@ def reason(error: BaseException) -> str:
     """An error of a client, in one line of some length."""
     words = " ".join(str(error).split()) or "nothing there"
     return f"{type(error).__name__}: {words if len(words) <= 200 else words[:200] + '...'}"
+
+
+def _ask_no_bucket_type() -> None:
+    """Have fsspec take the client that asks for no bucket's type, also where gcsfs was imported before this module."""
+    if os.environ[ASK_BUCKET_TYPE].lower() in ("true", "1"):
+        return
+    import fsspec
+    from gcsfs.core import GCSFileSystem
+
+    for protocol in ("gs", "gcs"):
+        fsspec.register_implementation(protocol, GCSFileSystem, clobber=True)
 
 
 def _with_timeouts(address: str, options: Mapping[str, Any], patience: Patience) -> dict[str, Any]:
