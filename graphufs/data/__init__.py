@@ -1,5 +1,6 @@
 """Prepared data: what `prepare` writes below ROOT/data, and how it is read."""
 
 __all__ = [
-    "channels", "dataset", "late", "loader", "manifest", "prepare", "segments", "selection", "static_fields", "zarr_segment",
+    "channels", "dataset", "late", "loader", "manifest", "prepare", "segments", "selection", "static_fields",
+    "zarr_segment",
 ]  # fmt: skip

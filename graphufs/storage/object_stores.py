@@ -1,7 +1,7 @@
 """Reading from object stores: how long a server is waited for, what is asked again, and what is said meanwhile.
 
-One rule for gs://, s3:// and http(s)://, whose clients have as many. Left alone, gcsfs waits for a silent connection for
-ever, aiohttp for five minutes; and without a network gcsfs tries for half a minute, then shows its traceback.
+One rule for gs://, s3:// and http(s)://, whose clients have as many. Left alone, gcsfs waits for a silent connection
+for ever, aiohttp for five minutes; and without a network gcsfs tries for half a minute, then shows its traceback.
 """
 
 from __future__ import annotations
