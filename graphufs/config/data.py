@@ -29,7 +29,9 @@ class Source(Section):
     url: str = EMBEDDED
     """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
     storage_options: Annotated[dict[str, Any], NotIdentity(HOW_TO_REACH)] = {}
-    """Options for fsspec, such as {token: anon} for the public bucket."""
+    """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
+
+    The latter are seconds, for any client; their defaults are in graphufs.storage.object_stores."""
     component: Literal["fv3", "mom6"] = "fv3"
     """The model component the store holds: atmosphere (fv3) or ocean (mom6)."""
     world: World = World()

@@ -90,8 +90,11 @@ class PreparedData:
                 for number, segment in enumerate(manifest.segments)
             ]
         )
-        order = np.argsort(stamps)
-        invalid = {stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items()}
+        own = [np.isin(one.stamps, np.array(list(one.invalid), "datetime64[ns]")) for one in manifest.segments]
+        # a stamp that was read again lies in two segments: it is taken from where its values are whole
+        order = np.lexsort((np.concatenate(own), stamps))
+        order = order[np.unique(stamps[order], return_index=True)[1]]
+        invalid = manifest.invalid
         flawed = np.array(list(invalid), "datetime64[ns]")
         return cls(
             folder=folder,

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphufs.data.channels import PreparedChannel
 from graphufs.errors import UserError
-from graphufs.replay.times import from_runs, text, to_runs
+from graphufs.replay.times import from_runs, text, to_runs, union
 from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.checksums import Damaged, Files, differences, listed, read_checked, write_checked
 from graphufs.storage.paths import FORMATS
@@ -110,9 +110,19 @@ class Manifest:
 
     @property
     def stamps(self) -> np.ndarray:
-        """All committed stamps [frame], sorted; datetime64[ns]."""
-        parts = [segment.stamps for segment in self.segments]
-        return np.sort(np.concatenate(parts)) if parts else np.empty(0, "datetime64[ns]")
+        """All committed stamps [frame], sorted, once each; datetime64[ns]."""
+        return union(segment.stamps for segment in self.segments)
+
+    @property
+    def invalid(self) -> dict[str, list[str]]:
+        """By stamp, the variables with missing values; not of stamps that another segment has without (see `late`)."""
+        invalid = {stamp: names for segment in self.segments for stamp, names in segment.invalid.items()}
+        flawed = np.array(sorted(invalid), "datetime64[ns]")
+        for segment in self.segments if invalid else ():
+            for stamp in map(text, np.intersect1d(segment.stamps, flawed)):
+                if stamp not in segment.invalid:
+                    invalid.pop(stamp, None)
+        return invalid
 
     def with_segments(self, segments: Iterable[Segment]) -> Manifest:
         """The same with other segments, in order of time."""

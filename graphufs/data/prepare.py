@@ -1,14 +1,16 @@
 """The step `prepare`: a source becomes training-ready data, segment by segment, with a manifest.
 
-Stamps that are committed are never read again; a new day is a new segment. Killed at any moment, the step goes on
-with the next segment when it is repeated. Segments are independent of each other; where the caller gave dask workers
-(graphufs.parallel), those read and write them, and this process alone commits them.
+Stamps that are committed are never read again, but for those with missing values (graphufs.data.late); a new day is a
+new segment. Killed at any moment, the step goes on with the next segment when it is repeated. Segments are independent
+of each other; where the caller gave dask workers (graphufs.parallel), those read and write them, and this process alone
+commits them.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -20,6 +22,7 @@ import numpy as np
 from graphufs import parallel
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
+from graphufs.data import late
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
@@ -57,20 +60,28 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     folder = paths.data
     wanted = wanted_stamps(experiment)
     embedded = experiment.data.source.url == EMBEDDED  # what it is follows from its seed
-    manifest = Manifest.recover(folder)
-    if manifest is not None and (embedded or manifest.header.source) and _complete(manifest, folder, wanted):
-        return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
+    listed = Manifest.recover(folder)
+    if listed is not None and (embedded or listed.header.source) and _complete(listed, folder, wanted):
+        if not late.due(experiment, folder, listed).size:
+            return _result(folder, with_known_source(experiment, folder, listed), wanted, new=0)
 
     waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
     with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
-        manifest = _cleaned(folder)
+        listed, manifest = Manifest.recover(folder), _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
+        again = late.due(experiment, folder, manifest, listed) if manifest is not None else todo[:0]
+
+        def source() -> ReplayStore:
+            return open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
+
         if manifest is not None and _complete(manifest, folder, wanted):
-            return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
+            manifest = with_known_source(experiment, folder, manifest)
+            larger, warnings = late.read_again(experiment, folder, manifest, source, again, should_stop=should_stop)
+            return _result(folder, larger, wanted, new=0, before=manifest, warnings=warnings)
         if embedded:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
-        store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
+        store = source()
         selection = check(store, experiment)
         present = np.intersect1d(todo, store.times)
         if manifest is not None and manifest.segments and not embedded:
@@ -114,7 +125,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                     tally.advance(segment.stamps.size)
         if parallel.current() is not None:
             remove_hidden(folder)  # of workers that died
-    return _result(folder, manifest, wanted, new=present.size)
+        larger, warnings = late.read_again(experiment, folder, manifest, lambda: store, again, should_stop=should_stop)
+    return _result(folder, larger, wanted, new=present.size, before=manifest, warnings=warnings)
 
 
 def _check_embedded(paths: Paths, until: np.datetime64) -> None:
@@ -227,16 +239,22 @@ def _check_room(folder: Path, header: Header, stamps: int) -> None:
         )
 
 
-def _result(folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new: int) -> dict[str, Any]:
-    if manifest is None:
-        raise UserError(f"{folder} vanished while it was being prepared; repeat the command")
+def _result(
+    folder: Path,
+    manifest: Manifest,
+    wanted: np.ndarray,
+    *,
+    new: int,
+    before: Manifest | None = None,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What the step says; `before` is the manifest before stamps were read again."""
+    again = 0 if before is None else len(before.invalid) - len(manifest.invalid)
     asked = {text(stamp) for stamp in wanted}
-    invalid = {
-        stamp: names for segment in manifest.segments for stamp, names in segment.invalid.items() if stamp in asked
-    }
+    invalid = {stamp: names for stamp, names in manifest.invalid.items() if stamp in asked}
     missing = np.setdiff1d(wanted, manifest.stamps)
     by_variable = Counter(name for names in invalid.values() for name in names)
-    warnings = []
+    warnings = list(warnings)
     if invalid:
         warnings.append(
             f"{len(invalid)} stamps hold missing values and are never used: "
@@ -246,10 +264,11 @@ def _result(folder: Path, manifest: Manifest | None, wanted: np.ndarray, *, new:
     if missing.size:
         warnings.append(f"{missing.size} stamps are missing in the source: {listing(missing)}")
     return {
-        "status": "completed" if new else "unchanged",
+        "status": "completed" if new or again else "unchanged",
         "folder": str(folder),
         "stamps": int(wanted.size - missing.size),
         "new": int(new),
+        "read_again": again,
         "segments": len(manifest.segments),
         "channels": len(manifest.header.channels),
         "invalid": {

@@ -12,6 +12,7 @@ import numpy as np
 from graphufs.config.base import Period
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
+from graphufs.data import late
 from graphufs.data.manifest import Manifest
 from graphufs.replay.experiment_source import open_at
 from graphufs.replay.times import listing, stamps_in
@@ -41,7 +42,10 @@ def nightly_times(experiment: Experiment) -> tuple[datetime, ...]:
 
 @dataclass(frozen=True)
 class SourceTimes:
-    """The stamps a source has, and those that `prepare` found to have missing values, datetime64[ns], sorted."""
+    """The stamps a source has, and those that `prepare` found to have missing values, datetime64[ns], sorted.
+
+    Stamps whose values have come since are not among the latter: the next `prepare` takes them.
+    """
 
     stamps: np.ndarray
     flawed: np.ndarray
@@ -57,10 +61,12 @@ class SourceTimes:
         """
         paths, source = Paths(experiment, root), experiment.data.source
         manifest = Manifest.read(paths.data)
-        segments = manifest.segments if manifest is not None else ()
-        flawed = np.array(sorted({stamp for segment in segments for stamp in segment.invalid}), "datetime64[ns]")
+        flawed = np.array(sorted(manifest.invalid if manifest is not None else ()), "datetime64[ns]")
         if source.url != EMBEDDED:
-            return cls(open_at(experiment).times, flawed)
+            store = open_at(experiment)
+            if manifest is not None:
+                flawed = np.setdiff1d(flawed, late.come_since(experiment, paths.data, manifest, store))
+            return cls(store.times, flawed)
         from graphufs.replay.synthetic.store import STORE, present
 
         if present(paths.world) is None:

@@ -25,6 +25,7 @@ from graphufs.replay.plausibility import plausible, without_fill_values
 from graphufs.replay.times import text
 from graphufs.replay.units import Conversion, variable_conversion
 from graphufs.replay.variable_facts import VariableFacts
+from graphufs.storage.object_stores import Unreachable, reason
 from graphufs.storage.zarr_io import is_remote, open_zarr
 from graphufs.vocabulary.physical_bounds import QUANTITIES
 
@@ -219,13 +220,15 @@ class ReplayStore:
                 raise
             # Each cloud client raises its own classes, which share no base below Exception.
             except Exception as error:
+                # a store without an answer was asked again already; here is a second try at what cannot be decoded
+                again = is_remote(self.url) and not isinstance(error, Unreachable)
                 place = f"{name} at {text(stamps[0])}" if stamps is not None and len(stamps) else name
-                if attempt == ATTEMPTS or not is_remote(self.url):
+                if attempt == ATTEMPTS or not again:
                     raise UserError(
-                        f"{place} could not be read from {self.url} ({type(error).__name__}: {error}). What was "
-                        "prepared so far is kept; repeat the command to go on"
+                        f"{place} could not be read from {self.url} ({reason(error)}). What was prepared so far is "
+                        "kept; repeat the command to go on"
                     ) from error
-                logger.warning("%s could not be read (%s), trying again in %g s", place, error, pause)
+                logger.warning("%s could not be read (%s), trying again in %g s", place, reason(error), pause)
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("unreachable")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs.errors import CannotOpen
+from graphufs.errors import CannotOpen, UserError
 from graphufs.storage.atomic import new_folder
 from graphufs.storage.checksums import Damaged, differences, files_of, listed, read_checked, write_checked
 
@@ -39,21 +39,27 @@ def open_zarr(
 ) -> xr.Dataset:
     """Open a zarr store (format 2 or 3) at a path or any address fsspec knows, lazily and without dask.
 
-    The group is the root where none is given; `storage_options` are fsspec's, for a remote address; `what` is what
-    messages call the store; `decoding` is what else `xarray.open_zarr` takes, such as `decode_cf`.
+    The group is the root where none is given; `storage_options` are fsspec's, for a remote address, and those of
+    `object_stores.Patience`; `what` is what messages call the store; `decoding` is what else `xarray.open_zarr` takes,
+    such as `decode_cf`. A chunk that was cut off is an error when it is read.
 
     Raises
     ------
     CannotOpen
         If it cannot be opened.
     """
+    from graphufs.storage import object_stores, whole_chunks  # bring zarr, which not all that import this need
+
+    whole_chunks.require()
     remote = is_remote(address)
-    if remote and storage_options:
-        decoding["storage_options"] = dict(storage_options)
     try:
+        store = object_stores.open_remote(str(address), storage_options or {}) if remote else address
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            return xr.open_zarr(address, group=group, chunks=None, **decoding)
+            return xr.open_zarr(store, group=group, chunks=None, **decoding)
+    except UserError as error:
+        kind = CannotOpen if isinstance(error, object_stores.Unreachable) else UserError
+        raise kind(f"cannot open {what}: {error}") from error
     # Each cloud client raises its own classes, which share no base below Exception.
     except Exception as error:
         hint = (
@@ -62,8 +68,8 @@ def open_zarr(
             if remote
             else "check the path, or make the store first"
         )
-        reason = str(error) or "nothing there"
-        raise CannotOpen(f"cannot open {what} at {address} ({type(error).__name__}: {reason}); {hint}") from error
+        reason = object_stores.reason(error)
+        raise CannotOpen(f"cannot open {what} at {address} ({reason}); {hint}") from error
 
 
 def write_zarr(

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 import zarr
 from fsspec.implementations.memory import MemoryFileSystem
+from zarr.storage import FsspecStore
 
 from graphufs.errors import UserError
 from graphufs.replay import source
@@ -165,10 +166,12 @@ def test_google_storage_gets_the_url_and_the_options(monkeypatch: pytest.MonkeyP
         seen.update(options, url=url)
         raise FileNotFoundError("offline")
 
-    monkeypatch.setattr(source.xr, "open_zarr", remember)
+    monkeypatch.setattr(FsspecStore, "from_url", remember)
     with pytest.raises(UserError, match="offline"):
-        open_store("gcs://noaa-ufs-gefsv13replay/ufs-hr1/fv3.zarr", "fv3", {"token": "anon"})
+        open_store("gcs://noaa-ufs-gefsv13replay/ufs-hr1/fv3.zarr", "fv3", {"token": "anon", "read_timeout": 7})
     assert seen["url"] == "gs://noaa-ufs-gefsv13replay/ufs-hr1/fv3.zarr"
+    timeout = seen["storage_options"].pop("requests_timeout")
+    assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (None, 10, 7)
     assert seen["storage_options"] == {"token": "anon"}
 
 

@@ -1,0 +1,105 @@
+"""A server of objects on this machine that fails as it is told: Google's JSON API, S3's paths, and plain HTTP."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+Faults = Callable[[str, int], str]
+"""What becomes of a request, by the object's name and how often it was asked for, from 1: `stall`, a status such as
+`503`, `reset`, `short` (fewer bytes than announced), `cut` (fewer bytes, none announced), or an empty string."""
+GOOGLE = "/download/storage/v1/b/bucket/o/"
+
+
+class ObjectServer:
+    """The files below a folder, as objects of the bucket `bucket`; counts what is asked for. It knows no gRPC."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: Counter[str] = Counter()
+        self.faults: Faults = lambda name, time: ""
+        self.released = threading.Event()
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                outer._answer(self)
+
+            def do_HEAD(self) -> None:
+                outer._answer(self)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def address(self, protocol: str, name: str) -> tuple[str, dict[str, Any]]:
+        """The address of something in the folder for a client, and the storage options it needs."""
+        if protocol == "gs":
+            return f"gs://bucket/{name}", {"token": "anon", "endpoint_url": self.endpoint}
+        if protocol == "s3":
+            return f"s3://bucket/{name}", {"anon": True, "endpoint_url": self.endpoint}
+        return f"{self.endpoint}/bucket/{name}", {}
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = unquote(urlsplit(request.path).path)
+        name = path.removeprefix(GOOGLE).removeprefix("/bucket/")
+        fault = ""
+        if request.command == "GET":
+            with self._lock:
+                self.asked[name] += 1
+                fault = self.faults(name, self.asked[name])
+        if fault == "stall":
+            self.released.wait(60)
+            return
+        if fault == "reset":
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.connection.close()
+            request.close_connection = True
+            return
+        file = self.folder / name
+        status = int(fault) if fault.isdigit() else 200 if file.is_file() else 404
+        bodies = {404: b"<Error><Code>NoSuchKey</Code></Error>"}
+        body = file.read_bytes() if status == 200 else bodies.get(status, b"")
+        request.send_response(status)
+        if fault != "cut":
+            request.send_header("Content-Length", str(len(body)))
+        if fault in ("cut", "short"):
+            request.close_connection = True
+            request.send_header("Connection", "close")
+            body = body[: len(body) // 2]
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(body)
+
+    @contextmanager
+    def running(self) -> Iterator[ObjectServer]:
+        """Serve meanwhile."""
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.released.set()
+            self._server.shutdown()
+            self._server.server_close()
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """The endpoint of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
