@@ -1,3 +1,3 @@
 """The command line `graphufs`."""
 
-__all__ = ["app", "compare", "main", "models", "nightly", "retraining", "score", "terminal", "verify"]
+__all__ = ["app", "compare", "ending", "main", "models", "nightly", "retraining", "score", "terminal", "verify"]

@@ -53,7 +53,7 @@ def _parse_hours(value: Any) -> Any:
     if isinstance(value, str):
         number, unit = value[:-1].strip(), value[-1:]
         if unit not in ("h", "d") or not (number.isascii() and number.isdigit() and len(number) < 10):
-            raise ValueError(f"{value!r} is not a duration; write it like 6h or 10d")
+            raise ValueError(f"{value!r} is not a duration; write it like 6h or 10d, {LONGEST_HOURS // 24}d at most")
         return int(number) * (24 if unit == "d" else 1)
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -149,6 +150,8 @@ def json_schema() -> str:
 
 def _apply(content: dict[str, Any], override: str) -> None:
     """Set one `a.b=value` in the nested content; list items are addressed by number."""
+    with suppress(UnicodeError):  # what a locale without such letters has made of an argument
+        override = override.encode("utf-8", "surrogateescape").decode("utf-8")
     key, equals, text = override.partition("=")
     path, override = key.strip().split("."), reading.cut(override)
     if not equals or not all(path) or len(path) > reading.DEEPEST:

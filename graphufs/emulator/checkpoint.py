@@ -21,6 +21,7 @@ import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder, remove_folder
+from graphufs.storage.npz import read_npz
 
 FORMAT = 2
 
@@ -130,8 +131,7 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
     file, expected = path / name, read_meta(path)["sha256"].get(name)
     if not file.is_file() or _sha256(file) != expected:
         raise UserError(f"{file} is damaged or missing; remove {path} and go on from an earlier checkpoint")
-    with np.load(file, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return read_npz(file)
 
 
 def _sha256(path: Path) -> str:

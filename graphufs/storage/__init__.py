@@ -1,3 +1,3 @@
 """Files and folders: written atomically, locked, named, with their provenance."""
 
-__all__ = ["atomic", "lock", "paths", "provenance", "zarr_io"]
+__all__ = ["atomic", "lock", "npz", "paths", "provenance", "zarr_io"]

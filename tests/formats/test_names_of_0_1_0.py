@@ -98,7 +98,7 @@ def without_added_limits(now, then):
         return [without_added_limits(one, former) for one, former in zip(now, then, strict=True)]
     if not isinstance(now, dict) or not isinstance(then, dict):
         return now
-    added = {rule for rule in ("maximum", "maxItems") if rule in now and rule not in then}
+    added = {rule for rule in ("maximum", "maxItems", "le") if rule in now and rule not in then}
     return {key: without_added_limits(value, then.get(key)) for key, value in now.items() if key not in added}
 
 
