@@ -48,14 +48,12 @@ def finish(
         code = INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
         code = CLOSED_PIPE
-        _let_go_of_output()
     except Exception as error:
         if debug:
             traceback.print_exc()
         code, first, words = other(error) or _told(error, debug)
         _say(first, words)
-        if isinstance(error, OSError):  # standard output itself, on a full disk
-            _let_go_of_output()
+    _leave_output()
     sys.exit(code)
 
 
@@ -122,7 +120,10 @@ def _usable_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _let_go_of_output() -> None:
-    """See that nothing is written to standard output any more, by Python's own end either."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _leave_output() -> None:
+    """Where standard output takes nothing more, see that Python's own end does not try it again and say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

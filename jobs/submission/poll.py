@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def news(job: JobFolder, cursor: Cursor, limit: int = LIMIT) -> tuple[str, Curso
         for path in job.logs(number):
             name = f"{number}/{path.name}"
             with open(path, "rb") as file:
-                file.seek(after.get(name, 0))
+                file.seek(min(after.get(name, 0), os.fstat(file.fileno()).st_size))  # farther off, some systems refuse
                 chunk = file.read(limit)
             # an unfinished line waits for its end, unless it fills the whole chunk
             end = chunk.rfind(b"\n") + 1 or (len(chunk) if len(chunk) == limit else 0)
