@@ -6,6 +6,7 @@ not ask for it with --debug; that of a fault in the program itself is kept in a 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -19,11 +20,13 @@ from cyclopts import CycloptsError
 from rich.text import Text
 
 from graphufs.cli.terminal import console
+from graphufs.config import reading
 from graphufs.errors import Diverged, UserError
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 INTERRUPTED, CLOSED_PIPE = 130, 141
 DEBUG = "--debug"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Told = tuple[int, str, str]
 """An exit code, the first words of the line, and the rest."""
@@ -63,9 +66,11 @@ def _told(error: Exception, debug: bool) -> Told:
     if isinstance(error, UserError | CycloptsError):
         return BAD_INPUT, "error", str(error)
     if isinstance(error, OSError):
+        hint = "; free some space, or choose another --root" if error.errno in FULL else ""
         names = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         words = error.strerror if error.strerror and not names else f"{names}: {error.strerror or error}"
-        return BAD_INPUT, "error", words if names or error.strerror else f"{type(error).__name__}: {error}"
+        words = words if names or error.strerror else f"{type(error).__name__}: {error}"
+        return BAD_INPUT, "error", words + hint
     if isinstance(error, MemoryError):
         return FAILED, "error", f"the memory of this machine does not suffice ({_first_line(error)})"
     if "Unable to initialize backend" in str(error):  # JAX's own words, a RuntimeError
@@ -92,13 +97,9 @@ def _kept(error: Exception) -> str:
 
 def _say(first: str, words: str) -> None:
     """Write the line; what would move the cursor or begin another line in it is spelled out, but for our own."""
-    plain = "\n".join("".join(map(_printable, line)) for line in words.split("\n"))
+    plain = "\n".join(map(reading.in_one_line, words.split("\n")))
     with suppress(OSError, ValueError):  # nobody is there to read it
         console(stderr=True).print(Text.assemble((first, "red"), f" {plain}"), soft_wrap=True)
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

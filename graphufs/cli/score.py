@@ -277,6 +277,6 @@ def _period(start: str | None, stop: str | None) -> tuple[np.datetime64, np.date
     except (ValueError, OverflowError):
         years = [0]
     if not all(YEARS[0] <= year <= YEARS[1] for year in years):
-        times = " to ".join(reading.shown(time) for time in (start, stop) if time is not None)
+        times = " to ".join(reading.cut(time) for time in (start, stop) if time is not None)
         raise UserError(f"cannot read the times {times}; write them as 2020-01-31T18, from {YEARS[0]} to {YEARS[1]}")
     return first.astype("datetime64[ns]"), (last + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")

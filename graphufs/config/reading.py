@@ -72,9 +72,14 @@ def shown(value: Any) -> str:
 
 
 def cut(text: str, length: int = SHOWN) -> str:
-    """Text of at most `length` characters, its middle left out where it has more."""
+    """Text in one line, of about `length` characters: its middle left out where it has more."""
     half = (length - 3) // 2
-    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
+    return in_one_line(text if len(text) <= length else f"{text[:half]}...{text[-half:]}")
+
+
+def in_one_line(text: str) -> str:
+    """The text with all that would begin another line or steer a terminal spelled out."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def read_text(source: Path | TextIO, longest: int = LONGEST) -> str:

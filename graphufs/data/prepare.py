@@ -24,7 +24,7 @@ from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
 from graphufs.data.selection import Selection, check_times, select
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
-from graphufs.errors import UserError
+from graphufs.errors import UserError, refused
 from graphufs.grid.areas import parent_latitudes
 from graphufs.replay.experiment_source import open_source
 from graphufs.replay.source import ReplayStore, open_store
@@ -40,6 +40,7 @@ SPARE_BYTES = 64 * 2**20
 STAMPS_REPORTED = 20
 
 
+@refused("the source")
 def preflight(experiment: Experiment, root: Path) -> dict[str, Any]:
     """Look at the source and say what an experiment takes from it; nothing is written and no world is made.
 

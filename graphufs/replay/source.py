@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs.errors import UserError
+from graphufs.errors import UserError, refused
 from graphufs.replay.times import text
 from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.zarr_io import is_remote, open_zarr
@@ -183,6 +183,7 @@ def clean_url(url: str) -> str:
     return url if is_remote(url) else str(Path(url).expanduser().absolute())
 
 
+@refused("the source's metadata")
 def open_store(url: str, component: str, storage_options: Mapping[str, Any] | None = None) -> ReplayStore:
     """Open the Replay store of a component at a URL.
 

@@ -17,6 +17,8 @@ LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
 """How leads and other durations are stored. xarray adds the attribute dtype="timedelta64[ns]", without which newer
 versions read plain integers."""
 TIME_ENCODING = {"units": "hours since 1970-01-01", "dtype": "int64"}
+MOST_COORDINATES = 10_000_000
+"""Values of a coordinate: more than a millennium of hours."""
 
 
 def is_remote(address: Path | str) -> bool:
@@ -48,7 +50,8 @@ def open_zarr(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            return xr.open_zarr(address, group=group, chunks=None, **decoding)
+            found = xr.open_zarr(address, group=group, chunks=None, create_default_indexes=False, **decoding)
+            return _indexed(found)
     # Each cloud client raises its own classes, which share no base below Exception.
     except Exception as error:
         hint = (
@@ -59,6 +62,24 @@ def open_zarr(
         )
         reason = str(error) or "nothing there"
         raise UserError(f"cannot open {what} at {address} ({type(error).__name__}: {reason}); {hint}") from error
+
+
+def _indexed(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with the indexes that xarray makes by default, none of which it reads that is absurdly long.
+
+    Raises
+    ------
+    ValueError
+        If metadata of a few bytes claim a coordinate, or a chunk of one, that would fill the memory.
+    """
+    made = {}
+    for name, coordinate in dataset.coords.items():
+        if coordinate.dims == (name,):
+            size = max(coordinate.size, *coordinate.encoding.get("chunks") or (0,))
+            if size > MOST_COORDINATES:
+                raise ValueError(f"{name} claims {size:,} values; {MOST_COORDINATES:,} are allowed in a coordinate")
+            made[name] = coordinate.variable
+    return dataset.assign_coords(xr.Coordinates(made))
 
 
 def write_zarr(
