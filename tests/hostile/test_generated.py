@@ -31,7 +31,7 @@ from tests.hostile.running import SECONDS, Ended, require_told, tree
 from tests.jobs import job_of
 from tests.support import lookalike
 
-QUICK, THOROUGH = 15, 400
+QUICK, THOROUGH = 10, 150
 TREE = yaml.safe_load(TINY.read_text())
 TEXT = TINY.read_text()
 
