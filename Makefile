@@ -4,8 +4,8 @@ PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-airflow setup-airflow-dev demo airflow test test-faults test-compose test-isa test-long \
-    up down logs shell-hpc lint benchmark lock clean
+.PHONY: help setup setup-dev setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
+    test-isa test-long up down logs shell-hpc lint benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
@@ -53,9 +53,12 @@ test-faults: .venv/.dev .venv-airflow/.dev  ## A training from the browser to th
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)
 
-test-long: .venv/.dev .venv-airflow/.dev  ## What a release needs besides: all other faults, p0 at full size, test-isa
+test-hostile: .venv/.dev   ## Bad input of every class, listed and made at random: one error line each, soon
+	@$(PYTEST) -m 'not long and not compose' tests/hostile $(PYTEST_ARGS)
+
+test-long: .venv/.dev .venv-airflow/.dev  ## What a release needs besides: all other faults, test-hostile, p0 at full size, test-isa
 	@scripts/packages.sh slurm postgresql browser
-	@$(PYTEST) -m 'long and not compose' $(PYTEST_ARGS)
+	@$(PYTEST) -m '(long or hostile) and not compose' $(PYTEST_ARGS)
 	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-compose PYTEST_ARGS="-m '' $(PYTEST_ARGS)"; \
 	else echo "no Docker engine answers: the death of every service in containers is not tested" >&2; fi
 	@$(MAKE) --no-print-directory test-isa

@@ -10,11 +10,13 @@ import argparse
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from graphufs.cli import app as command
+from graphufs.cli.ending import finish
 from graphufs.config import loading
 from graphufs.steps import CHAINS
 from graphufs.storage.paths import Paths
@@ -22,12 +24,12 @@ from graphufs.storage.paths import Paths
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the demo")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
     passed = []
     for seed in options.seeds:
@@ -50,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

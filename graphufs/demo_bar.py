@@ -124,9 +124,7 @@ def show_with_bar(console: Console, scores: Scores, name: str) -> bool:
     console.print(score_table(scores))
     console.print(bar_table(criteria))
     passed = all(criterion.passed for criterion in criteria)
-    console.print(
-        f"[green]{name} passes the demo's bar.[/] The embedded world is idealised: this is not weather skill."
-        if passed
-        else f"[red]{name} misses the demo's bar.[/]"
-    )
+    verdict = (f"{name} passes the demo's bar.", "green") if passed else (f"{name} misses the demo's bar.", "red")
+    idealised = " The embedded world is idealised: this is not weather skill." if passed else ""
+    console.print(Text.assemble(verdict, idealised))
     return passed

@@ -1,6 +1,7 @@
 """The error of everything a user can put right."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -18,6 +19,24 @@ class Diverged(UserError):
 
 class Stopped(Exception):
     """Raised inside a step when `should_stop()` turned true and all work so far is saved."""
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Around, or as decorator of, what reads things from elsewhere through libraries: their errors refuse the thing.
+
+    Raises
+    ------
+    UserError
+        In the place of any other error, of which there are as many as libraries and ways to be wrong.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise UserError(f"{what} cannot be used ({type(error).__name__}: {reason or 'no words'})") from error
 
 
 def did_you_mean(

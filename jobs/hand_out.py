@@ -75,7 +75,7 @@ def packed(root: Path, name: str, limit: int) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{name} is not a file; give its destination with --to")
     with open(path, "rb") as file:
-        data = file.read(limit + 1)
+        data = file.read(min(max(limit, 0), path.stat().st_size) + 1)  # a buffer of that size is made
     if len(data) > limit:
         raise UserError(f"{name} has {path.stat().st_size:,} bytes, more than the limit of {limit:,}")
     digest = hashlib.sha256(data).hexdigest()
@@ -83,6 +83,8 @@ def packed(root: Path, name: str, limit: int) -> dict[str, Any]:
 
 
 def _below(root: Path, name: str) -> Path:
+    if "\0" in name:
+        raise UserError(f"{name!r} is no path; leave out the NUL")
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise UserError(f"{name} is outside {root}; only files below it can be fetched")

@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from graphufs.config import loading
-from graphufs.config.base import Section
+from graphufs.config.base import LONGEST_HOURS, Section
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
 
 SHIPPED = Path(__file__).parent / "sites"
+NUMBER = re.compile(r"[0-9]{1,9}")
+MOST = 1_000_000
+"""Of what a job asks for or how often something is done; the scheduler allows less."""
 Action = Literal["continue", "stop", "wait"]
 
 
@@ -29,7 +32,7 @@ def minutes(time_limit: str) -> int:
     """
     days, dash, rest = time_limit.rpartition("-")
     parts = rest.split(":")
-    if not (days.isdigit() or not dash) or not all(part.isdigit() for part in parts) or len(parts) > 3:
+    if not (NUMBER.fullmatch(days) or not dash) or not all(map(NUMBER.fullmatch, parts)) or len(parts) > 3:
         raise ValueError(f"{time_limit!r} is not a time limit; write it like 30, 4:00:00 or 2-00:00:00")
     numbers = [int(part) for part in parts]
     # Slurm reads D-H and D-H:M from the left, but M, M:S and H:M:S from the right
@@ -37,6 +40,8 @@ def minutes(time_limit: str) -> int:
     seconds = ((int(days or 0) * 24 + hours) * 60 + minute) * 60 + second
     if not seconds:
         raise ValueError(f"{time_limit!r} is a time limit of zero; give at least one minute")
+    if seconds > LONGEST_HOURS * 3600:
+        raise ValueError(f"{time_limit!r} is longer than {LONGEST_HOURS // 24:,} days")
     return -(-seconds // 60)
 
 
@@ -49,7 +54,7 @@ def _check_time(value: object) -> object:
 
 
 def _check_memory(value: str) -> str:
-    if not re.fullmatch(r"\d+[MGT]", value):
+    if not re.fullmatch(r"[0-9]{1,9}[MGT]", value):
         raise ValueError(f"{value!r} is not an amount of memory; write it like 64G")
     return value
 
@@ -63,7 +68,7 @@ class Control(Section):
     """The job command on the login node, as a path where its folder is not in the PATH of SSH's shells."""
     pool: str = "graphufs"
     """Airflow's pool for tasks that speak to the site."""
-    poll_interval: int = Field(60, ge=1)
+    poll_interval: int = Field(60, ge=1, le=86_400)
     """Seconds between two looks at the site's jobs."""
 
 
@@ -76,17 +81,17 @@ class Resources(Section):
     constraint: str | None = None
     exclude: str | None = None
     """Nodes not to run on."""
-    nodes: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1, le=MOST)
     """More than one: data parallel training (one process a node), or prepare, normalize and evaluate with dask."""
-    gpus: int = Field(0, ge=0)
+    gpus: int = Field(0, ge=0, le=MOST)
     """GPUs per node."""
-    cpus: int = Field(1, ge=1)
+    cpus: int = Field(1, ge=1, le=MOST)
     """CPU cores per node."""
     memory: Annotated[str, AfterValidator(_check_memory)] = "8G"
     """Memory per node, like 64G."""
     time_limit: Annotated[str, BeforeValidator(_check_time)] = "1:00:00"
     """Of one segment, like 4:00:00; a job goes on after it."""
-    blocks: int = Field(1, ge=1)
+    blocks: int = Field(1, ge=1, le=MOST)
     """Into how many elements of a job array a forecast is divided, by blocks of initial times."""
     sbatch: dict[str, str] = {}
     """Further options of sbatch, without the dashes."""
@@ -131,20 +136,20 @@ class Site(Section):
     """Shell lines before Python starts: modules, conda activate."""
     signal: Literal["USR1", "USR2"] = "USR2"
     """The signal that announces the end of the time."""
-    lead: int = Field(300, ge=10)
+    lead: int = Field(300, ge=10, le=MOST)
     """Seconds between that signal and the end: time to save."""
     interface: str | None = None
     """Network interface over which the processes of a job speak to each other; null: that of the node's name."""
     resources: dict[str, dict[str, Any]] = {}
     """By step; what `default` says holds for all steps."""
     policy: Policy = Policy()
-    max_attempts: int = Field(3, ge=1)
+    max_attempts: int = Field(3, ge=1, le=MOST)
     """Attempts of a job until a person is asked; going on after a time limit or preemption does not count as one."""
-    max_requeues: int = Field(100, ge=0)
+    max_requeues: int = Field(100, ge=0, le=MOST)
     """How often an attempt may go on after a time limit."""
-    hung_after: int = Field(3600, ge=1)
+    hung_after: int = Field(3600, ge=1, le=3600 * LONGEST_HOURS)
     """Seconds without any progress after which a step counts as hung and is ended."""
-    lost_after: int = Field(900, ge=1)
+    lost_after: int = Field(900, ge=1, le=3600 * LONGEST_HOURS)
     """Seconds for which a job's state may be UNKNOWN before it is LOST."""
 
     @model_validator(mode="after")

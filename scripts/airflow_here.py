@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from devstack.airflow import postgresql
 from devstack.airflow.settings import TOP, Settings
 from devstack.airflow.stack import COMPONENTS, Stack, StackError
+from graphufs.cli.ending import finish
 from graphufs.cli.terminal import handled
 from graphufs.errors import Stopped, UserError
 from graphufs.storage.lock import locked
@@ -102,7 +103,7 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
 
 def _site(root: Path) -> str:
     """The site `local`, as this Airflow has it: jobs run in the environment of this Python, below the root."""
-    site = yaml.safe_load((SHIPPED / "local.yaml").read_text())
+    site = yaml.safe_load((SHIPPED / "local.yaml").read_text("utf-8"))
     command = shlex.quote(str(Path(sys.executable).with_name("graphufs-jobs")))
     site |= {"root": str(root), "control": {"command": command, "poll_interval": POLL}}
     return yaml.safe_dump(site, sort_keys=False)
@@ -142,12 +143,12 @@ From another machine: ssh -N -L {port}:127.0.0.1:{port} THIS_MACHINE, and the sa
 Ctrl-C stops it. Its database stays, and jobs go on."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Start it, and leave it up until it is asked to end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
     parser.add_argument("--port", type=int, default=0, help="of the user interface; by default a free one")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     root, console = options.root.absolute(), Console(stderr=True)
 
     def say(line: str) -> None:
@@ -172,4 +173,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -14,6 +14,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -26,6 +27,7 @@ from devstack.airflow.api import Api, ApiError
 from devstack.airflow.follow import LINES, Follower, log_file, reason
 from devstack.airflow.settings import TOP
 from devstack.airflow.stack import Stack, StackError
+from graphufs.cli.ending import BAD_INPUT, DONE, FAILED, STOPPED, finish
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
@@ -39,7 +41,6 @@ from scripts.airflow_here import interruptible, living, running
 if TYPE_CHECKING:
     from graphufs.nightly.scores import NightlyScores
 
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 SITE = "local"
 AT_ONCE = 60
 """Initial times that the demo's one night takes at most: more than the evaluation year has."""
@@ -225,13 +226,13 @@ class Demo:
         return DONE if passed else FAILED
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
     parser.add_argument("--experiment", default="demo", help="another of the folder `experiments`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
     began = time.perf_counter()
     try:
@@ -250,4 +251,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -1,3 +1,5 @@
 """The command line `graphufs`."""
 
-__all__ = ["app", "compare", "later_steps", "main", "models", "nightly", "retraining", "score", "terminal", "verify"]
+__all__ = [
+    "app", "compare", "ending", "later_steps", "main", "models", "nightly", "retraining", "score", "terminal", "verify",
+]  # fmt: skip

@@ -11,15 +11,17 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.text import Text
 
-from graphufs.cli.terminal import Bars, polite_stop
+from graphufs.cli.ending import BAD_INPUT as BAD_INPUT
+from graphufs.cli.ending import DONE, STOPPED
+from graphufs.cli.ending import FAILED as FAILED
+from graphufs.cli.terminal import Bars, console, polite_stop
 from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.steps import NOTHING_ASKED, STEPS, run_step
 from graphufs.storage.paths import root_folder
-
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 app = App(
     name="graphufs",
@@ -29,7 +31,8 @@ app = App(
     single steps do a part. What is done already is not done again, and anything may be interrupted: repeat the
     command and it goes on.
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped politely (repeat the command to go on).
+    Exit codes: 0 done, 1 failed, 2 bad input, 75 stopped politely (repeat the command to go on). With --debug an error
+    shows where in the program it arose.
     """,
 )
 
@@ -64,7 +67,7 @@ class Options:
         """The same for a run of steps, and what is asked of it by fields of the request, those that are None not."""
         loaded, former = self._load(experiment)
         for hint in moved_keys.hints(former):
-            Console(stderr=True).print(f"[yellow]{hint}[/]", highlight=False, soft_wrap=True)
+            console(stderr=True).print(hint, style="yellow", soft_wrap=True)
         return loaded, former | loading.request(asked)
 
     def _load(self, experiment: Path) -> tuple[Experiment, Request]:
@@ -117,15 +120,15 @@ def take(
     root.mkdir(parents=True, exist_ok=True)
     # A restarted step finds its compiled programs again. JAX reads this when it is first imported.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache" / "jax"))
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     results: list[dict[str, Any]] = []
-    with polite_stop(console) as should_stop:
+    with polite_stop(shown) as should_stop:
         for name in names:
-            with Bars(console, name) as bars:
+            with Bars(shown, name) as bars:
                 own = request.only(STEPS[name].asks)
                 result = run_step(name, experiment, root, progress=bars, should_stop=should_stop, request=own)
             results.append(result)
-            _tell(console, result)
+            _tell(shown, result)
             if result["status"] == "stopped" or ends(result):
                 break
             if STEPS[name].plans:
@@ -136,11 +139,11 @@ def take(
     return results
 
 
-def _tell(console: Console, result: dict[str, Any]) -> None:
+def _tell(shown: Console, result: dict[str, Any]) -> None:
     words = {"completed": "done", "unchanged": "was done already", "stopped": "stopped"}[result["status"]]
     style = {"stopped": "yellow"}.get(result["status"], "green")
-    console.print(f"[{style}]{result['step']}[/] {words}", highlight=False)
+    shown.print(Text.assemble((result["step"], style), f" {words}"))
     if result["status"] != "stopped" and "message" in result:
-        console.print(f"  {result['message']}", highlight=False, soft_wrap=True)
+        shown.print(f"  {result['message']}", soft_wrap=True)
     for warning in result.get("warnings", ()):
-        console.print(f"  [yellow]{warning}[/]", highlight=False)
+        shown.print(f"  {warning}", style="yellow")

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
-from rich.console import Console, Group, RenderableType
+from cyclopts import Parameter, validators
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from graphufs.cli.app import DONE, Json
+from graphufs.cli.terminal import console
 from graphufs.config import loading
+from graphufs.config.base import MOST_SEEDS
 from graphufs.errors import UserError
 from graphufs.registry import registry
 from graphufs.storage.atomic import write_text
@@ -23,16 +25,22 @@ if TYPE_CHECKING:
     from graphufs.weatherbench.results.scores import Scores
 
 
+def _probability(type_: object, value: float) -> None:
+    """Refuse NaN too, which is neither below nor above anything."""
+    if not 0 < value < 1:
+        raise ValueError("must lie between 0 and 1")
+
+
 def compare(
     a: str,
     b: str,
     *,
     metric: str = "rmse",
     method: Literal["hac", "ar2", "iid", "bootstrap"] = "hac",
-    level: float = 0.05,
+    level: Annotated[float, Parameter(validator=_probability)] = 0.05,
     control: Literal["none", "fdr"] = "none",
     allow: Annotated[tuple[Literal["truth", "climatology"], ...], Parameter(negative="", consume_multiple=True)] = (),
-    seed: int = 0,
+    seed: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=MOST_SEEDS))] = 0,
     output: Path | None = None,
     root: Path | None = None,
     json_: Json = False,
@@ -77,7 +85,7 @@ def compare(
     if json_:
         print(json.dumps(found.to_json(), indent=2))
         return DONE
-    Console().print(table(found, scores))
+    console().print(table(found, scores))
     if output is not None:
         print(f"Page: {output / 'comparison.html'}")
     return DONE

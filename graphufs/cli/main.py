@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import CycloptsError, Parameter
-from rich.console import Console
+from cyclopts import Parameter, validators
 
 from graphufs.cli import nightly as nightly  # their commands are this one's
 from graphufs.cli import retraining as retraining
-from graphufs.cli.app import BAD_INPUT, DONE, FAILED, Json, Options, app, run_one, run_steps
+from graphufs.cli.app import DONE, FAILED, Json, Options, app, run_one, run_steps
 from graphufs.cli.compare import compare
+from graphufs.cli.ending import finish
 from graphufs.cli.models import app as models_app
 from graphufs.cli.score import Engine, pressure_levels, score
+from graphufs.cli.terminal import console
 from graphufs.config import loading
-from graphufs.errors import Diverged, UserError
+from graphufs.config.base import MOST_SEEDS
 from graphufs.steps import CHAINS
 from graphufs.storage.paths import Paths
 
@@ -90,9 +91,9 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
         from graphufs.weatherbench.official.experiment import compare
 
         loaded = options.load(experiment)
-        console = Console(stderr=options.json_)
+        shown = console(stderr=options.json_)
         for truth in loaded.evaluation.truths:
-            console.print(compare(loaded, options.folder(), truth))
+            shown.print(compare(loaded, options.folder(), truth))
     return code
 
 
@@ -132,7 +133,7 @@ def track(experiment: Path, *, options: Options = Options()) -> int:
     if options.json_:
         print(json.dumps({"warnings": warnings}, indent=2))
     for warning in warnings:
-        Console(stderr=True).print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
+        console(stderr=True).print(warning, style="yellow", soft_wrap=True)
     return FAILED if warnings else DONE
 
 
@@ -197,7 +198,12 @@ def show(experiment: Path, *, options: Options = Options()) -> int:
 
 
 @app.command
-def crosscheck(checkpoint: Path, *, seed: int = 0, json_: Json = False) -> int:
+def crosscheck(
+    checkpoint: Path,
+    *,
+    seed: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=MOST_SEEDS))] = 0,
+    json_: Json = False,
+) -> int:
     """Compare a checkpoint's network with DeepMind's own on the same input, channel by channel.
 
     Needs DeepMind's package. Exit code 1: the two differ.
@@ -208,7 +214,7 @@ def crosscheck(checkpoint: Path, *, seed: int = 0, json_: Json = False) -> int:
     if json_:
         print(json.dumps(result.to_json(), indent=2))
     else:
-        Console().print(result.table())
+        console().print(result.table())
     return DONE if result.agrees else FAILED
 
 
@@ -244,7 +250,7 @@ def _steps(path: Path, options: Options, *names: str) -> int:
             from graphufs.weatherbench.results.table import score_table
 
             for truth in experiment.evaluation.truths:
-                Console().print(score_table(Scores.open(paths.scores_against(truth))))
+                console().print(score_table(Scores.open(paths.scores_against(truth))))
         if "report" in names:
             print(f"Report: {paths.report}")
     return code
@@ -252,16 +258,7 @@ def _steps(path: Path, options: Options, *names: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    try:
-        code = app(arguments, result_action="return_value", exit_on_error=False)
-    except CycloptsError:  # told by cyclopts already
-        code = BAD_INPUT
-    except UserError as error:
-        Console(stderr=True).print(f"[red]error[/] {error}", highlight=False, soft_wrap=True)
-        code = FAILED if isinstance(error, Diverged) else BAD_INPUT
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code or DONE)
+    finish(lambda given: app(given, result_action="return_value", exit_on_error=False, print_error=False), arguments)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from graphufs.cli.terminal import console
 from graphufs.registry import event_files, registry
 from graphufs.registry.registry import RegisteredModel, RegistryEvent
 from graphufs.storage.paths import root_folder
@@ -50,7 +51,7 @@ def list_(experiment: str | None = None, *, where: Where = Where()) -> int:
     for model in models:
         count = str(model.scores.get("initial_times", ""))
         table.add_row(model.id, model.role, model.registered, model.periods.get("training", ""), count)
-    Console(width=WIDTH).print(table)
+    console(width=WIDTH).print(table)
     return 0
 
 
@@ -64,12 +65,12 @@ def show(model: str, *, where: Where = Where()) -> int:
         past = [{name: value for name, value in asdict(event).items() if name != "content"} for event in events]
         print(json.dumps({**asdict(found), "history": past}, indent=2))
         return 0
-    console = Console(width=WIDTH, highlight=False)
+    shown = console(width=WIDTH)
     for name, value in {**_facts(found), **_costs(found, registry.history(root))}.items():
-        console.print(f"[bold]{name:<13}[/] {value}")
+        shown.print(Text.assemble((f"{name:<13}", "bold"), f" {value}"))
     for event in events:
-        console.print(f"{event.when}  {event.kind} by {event.by}" + (f": {event.why}" if event.why else ""))
-    console.print(_scores(found))
+        shown.print(f"{event.when}  {event.kind} by {event.by}" + (f": {event.why}" if event.why else ""))
+    shown.print(_scores(found))
     return 0
 
 

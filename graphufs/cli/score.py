@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-from rich.console import Console
+from cyclopts import Parameter, validators
 
 from graphufs import parallel
 from graphufs.cli.app import DONE, STOPPED
-from graphufs.cli.terminal import Bars, polite_stop
+from graphufs.cli.terminal import Bars, console, polite_stop
+from graphufs.config import reading
+from graphufs.config.base import LONGEST_HOURS, YEARS
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import Event
 from graphufs.vocabulary.conventions import Convention
@@ -50,7 +50,7 @@ def score(
     format_: Annotated[
         tuple[Literal["netcdf", "zarr"], ...], Parameter(name="--format", negative="", consume_multiple=True)
     ] = ("netcdf",),
-    threads: int | None = None,
+    threads: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=4096))] = None,
     dask: str | None = None,
     engine: Engine = "graphufs",
 ) -> int:
@@ -149,28 +149,28 @@ def score(
             raise UserError("the official engine reads files as they are: leave --grid and --analyses out with it")
         if convention != "WeatherBench2":
             raise UserError(f"the official engine follows WeatherBench2, not {convention}: leave it out")
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     try:
-        with polite_stop(console) as should_stop, Bars(console, "score") as bars, parallel.connected(dask, "--dask"):
+        with polite_stop(shown) as should_stop, Bars(shown, "score") as bars, parallel.connected(dask, "--dask"):
             outcome = evaluate_stores(
                 stores,
                 wanted,
-                threads=cores() if threads is None else max(1, threads),
+                threads=threads or cores(),
                 progress=lambda done, total: bars(Event("scores", done, total, "initial times")),
                 should_stop=should_stop,
             )
     except Stopped as stop:
-        console.print(str(stop))
+        shown.print(str(stop))
         return STOPPED
     if outcome.excluded:
         time, missing = next(iter(outcome.excluded.items()))
-        console.print(
+        shown.print(
             f"{len(outcome.excluded)} initial times are left out because truth is missing: for example, {time} has "
             f"none at {missing}",
             soft_wrap=True,
         )
     for note in outcome.notes:
-        console.print(note, soft_wrap=True)
+        shown.print(note, soft_wrap=True)
     attributes = {"truth": truth, "grid": outcome.grid}
     for name, state in outcome.states.items():
         prefix = "" if name == FORECAST else f"{name}_"
@@ -183,7 +183,7 @@ def score(
     if engine == "weatherbench2":
         from graphufs.weatherbench.official.engine import compare_stores
 
-        Console().print(compare_stores(stores, stores.open(), wanted, outcome, output))
+        console().print(compare_stores(stores, stores.open(), wanted, outcome, output))
     return DONE
 
 
@@ -195,7 +195,7 @@ def pressure_levels(
     levels: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (),
     start: str | None = None,
     stop: str | None = None,
-    every: int = 6,
+    every: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=LONGEST_HOURS))] = 6,
     sigma: Annotated[bool, Parameter(negative="")] = False,
     storage_options: str = "",
 ) -> int:
@@ -235,7 +235,7 @@ def pressure_levels(
         stamps = stamps[(stamps >= period[0]) & (stamps <= period[1])]
     if stamps.size:
         stamps = stamps[(stamps - stamps[0]) % np.timedelta64(every, "h") == np.timedelta64(0)]
-    with Bars(Console(stderr=True), "pressure levels") as bars:
+    with Bars(console(stderr=True), "pressure levels") as bars:
         write_pressure_levels(
             store,
             output,
@@ -254,12 +254,13 @@ def _options(text: str) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        options = json.loads(text)
+        options = reading.parse_json(text)
     except ValueError:
         options = None
     if not isinstance(options, dict):
         raise UserError(
-            f'cannot read the storage options {text!r}; write a JSON object such as \'{{"token": "anon"}}\''
+            f"cannot read the storage options {reading.shown(text)}; write a JSON object such as "
+            '\'{"token": "anon"}\''
         )
     return options
 
@@ -271,7 +272,11 @@ def _period(start: str | None, stop: str | None) -> tuple[np.datetime64, np.date
     if start is None and stop is None:
         return None
     try:
-        first, last = np.datetime64(start or "1700"), np.datetime64(stop or "2200")
-    except ValueError:
-        raise UserError(f"cannot read the times {start or ''} to {stop or ''}; write them as 2020-01-31T18") from None
+        first, last = np.datetime64(start or f"{YEARS[0]}"), np.datetime64(stop or f"{YEARS[1]}")
+        years = [int(time.astype("datetime64[Y]").astype(int)) + 1970 for time in (first, last)]
+    except (ValueError, OverflowError):
+        years = [0]
+    if not all(YEARS[0] <= year <= YEARS[1] for year in years):
+        times = " to ".join(reading.cut(time) for time in (start, stop) if time is not None)
+        raise UserError(f"cannot read the times {times}; write them as 2020-01-31T18, from {YEARS[0]} to {YEARS[1]}")
     return first.astype("datetime64[ns]"), (last + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")

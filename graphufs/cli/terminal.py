@@ -18,6 +18,11 @@ LINE_INTERVAL = 15.0
 """Seconds between two progress lines where the output is not a terminal."""
 
 
+def console(stderr: bool = False, width: int | None = None) -> Console:
+    """Standard output or standard error for people. What stands in a name is shown as it is: no markup, no emoji."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
 class Bars:
     """Shows a step's events: a bar for each label on a terminal, now and then a line elsewhere (logs, CI)."""
 
@@ -27,11 +32,11 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._last_line: dict[str, float] = {}
         self._progress = Progress(
-            TextColumn("{task.description:<28}"),
+            TextColumn("{task.description:<28}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]:>18}"),
+            TextColumn("{task.fields[count]:>18}", markup=False),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -64,7 +69,7 @@ class Bars:
         finished = event.done >= event.total
         if finished or now - self._last_line.get(event.label, 0.0) >= LINE_INTERVAL:
             self._last_line[event.label] = now
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)
 
 
 @contextmanager

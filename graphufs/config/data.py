@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.config.base import Hours, Period, Section
+from graphufs.config.base import MOST_NAMES, MOST_SEEDS, Hours, Period, Section
 from graphufs.config.identity import HOW_TO_REACH, HashedOtherwise, Later, NotIdentity
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
@@ -18,7 +18,7 @@ class World(Section):
     """The embedded idealised world (used where the source is `embedded`)."""
 
     ALWAYS_HASHED = "seed"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST_SEEDS)
     """Each seed is another world: another weather from the same climate."""
 
 
@@ -51,18 +51,18 @@ class Data(Section):
 
     ALWAYS_HASHED = "forcings levels level_match time_step input_frames transforms tisr_period"
     source: Annotated[Source, HashedOtherwise("as the place it names; a world only where that is embedded")] = Source()
-    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    inputs: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_NAMES)]
     """Variables the network sees at the input frames (static ones once), Replay names."""
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    targets: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_NAMES)]
     """Variables the network predicts, Replay names."""
-    forcings: tuple[str, ...] = ()
+    forcings: tuple[str, ...] = Field((), max_length=MOST_NAMES)
     """Variables known in advance, seen at the target time: from the store, or derived from time and place."""
-    levels: tuple[float, ...] = ()
+    levels: tuple[float, ...] = Field((), max_length=MOST_NAMES)
     """Wanted levels in hPa (depth in m for the ocean) of the three-dimensional variables."""
     level_match: Literal["nearest", "exact"] = "nearest"
     """`nearest` takes the closest native level within a tenth of its value; `exact` takes no other."""
     time_step: Hours = 6
-    input_frames: int = Field(2, ge=1)
+    input_frames: int = Field(2, ge=1, le=100)
     """How many past frames the network sees, the initial time included."""
     transforms: dict[str, Transform] = {}
     """By variable, as in {spfh: {function: log}}; its statistics are those of the transformed field."""

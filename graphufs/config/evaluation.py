@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.config.base import Hours, Period, Section
+from graphufs.config.base import MOST_NAMES, Hours, Period, Section
 from graphufs.config.identity import HOW_TO_REACH, ROUNDING, HashedOtherwise, NotIdentity
 from graphufs.errors import UserError
 from graphufs.vocabulary.conventions import DEFAULT, Convention
@@ -37,9 +37,9 @@ class Evaluation(Section):
 
     climatology: Annotated[Period | None, HashedOtherwise("as the period it stands for")] = None
     """The years the climatology baseline is made from; where not given, the training period."""
-    climatology_window: Annotated[int, HashedOtherwise("as `window`, at its default too")] = Field(61, ge=1)
+    climatology_window: Annotated[int, HashedOtherwise("as `window`, at its default too")] = Field(61, ge=1, le=365)
     """Days of the triangular window that smooths the climatology over the year."""
-    regions: tuple[str, ...] = ()
+    regions: tuple[str, ...] = Field((), max_length=MOST_NAMES)
     """Regions scored besides the globe, by WeatherBench2's names, such as tropics, europe or global_land."""
     grid: str = Field("native", pattern=r"^(native|[1-9]\d*x[1-9]\d*)$")
     """The grid scores are computed on: `native`, or longitudes x latitudes such as 64x32 or 240x121."""
@@ -49,11 +49,11 @@ class Evaluation(Section):
     """Whose regions, area weights and metrics, where WeatherBench2 and WeatherBench-X differ."""
     skipna: bool = False
     """Whether NaN is left out of means instead of making them NaN."""
-    derived: tuple[str, ...] = ()
+    derived: tuple[str, ...] = Field((), max_length=MOST_NAMES)
     """Variables made of the targets and scored with them, such as wind_speed or total_precipitation_24hr_from_3hr."""
     vectors: bool = False
     """Whether the winds are scored as vectors too, where both components are targets."""
-    map_leads: tuple[Hours, ...] = (24, 72, 120, 240)
+    map_leads: tuple[Hours, ...] = Field((24, 72, 120, 240), max_length=MOST_NAMES)
     """Lead times whose maps of the error and zonal spectra are kept for the report, where forecast; []: none."""
 
     dask: Annotated[str | None, NotIdentity(ROUNDING)] = None
@@ -78,6 +78,8 @@ class Evaluation(Section):
                 f"truth is {self.truth}, but era5.url does not say where ERA5 is; give a store in WeatherBench2's "
                 "layout, such as gs://weatherbench2/datasets/era5/1959-2022-6h-64x32_equiangular_conservative.zarr"
             )
+        if self.grid != "native" and any(len(number) > 4 for number in self.grid.split("x")):
+            raise ValueError(f"grid {self.grid} has more than 9999 points along a side")
         if self.climatology_window % 2 == 0:
             raise ValueError(f"climatology_window must be odd, got {self.climatology_window}")
         return self

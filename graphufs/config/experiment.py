@@ -6,13 +6,22 @@ JAX nor xarray nor numpy, so that the control plane can read experiments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.config.base import Period, Section, format_time
+from graphufs.config.base import (
+    MOST_DAYS,
+    MOST_LEADS,
+    MOST_STAMPS,
+    MOST_TIMES,
+    Period,
+    Section,
+    TimeRange,
+    format_time,
+)
 from graphufs.config.data import Data
 from graphufs.config.evaluation import Evaluation
 from graphufs.config.forecast import Forecast
@@ -59,16 +68,15 @@ class Experiment(Section):
         return self.evaluation.climatology or self.data.training
 
     @property
-    def initial_times(self) -> tuple[datetime, ...]:
+    def initial_times(self) -> Sequence[datetime]:
         """The initial times of the forecasts: the first has its input frames, the last its last lead, in the period."""
         return self.forecast.initial_times or self.initial_times_in(self.forecast_period)
 
-    def initial_times_in(self, period: Period) -> tuple[datetime, ...]:
+    def initial_times_in(self, period: Period) -> TimeRange:
         """The initial times, every `forecast.every`, whose whole windows lie in a period."""
-        every = timedelta(hours=self.forecast.every)
         first = period.start + timedelta(hours=(self.data.input_frames - 1) * self.data.time_step)
         last = period.end - timedelta(hours=self.forecast.lead_time)
-        return tuple(first + i * every for i in range(max((last - first) // every + 1, 0)))
+        return TimeRange.between(first, last, self.forecast.every)
 
     def windows(self, initial_times: Iterable[datetime]) -> tuple[Period, ...]:
         """For each initial time what its forecast and score need: from the first input frame to the last lead."""
@@ -116,6 +124,7 @@ class Experiment(Section):
                     f"the {name} period starts at {format_time(period.start)}, which is not a whole number of "
                     f"{step}h steps from the training period's start {format_time(origin)}"
                 )
+        self._check_counts()
         self._check_samples()
         self._check_loss()
         self._check_validation_forecasts()
@@ -127,6 +136,27 @@ class Experiment(Section):
                 f"{format_time(self.data.evaluation.start)}"
             )
         return self
+
+    def _check_counts(self) -> None:
+        step, nights = self.data.time_step, self.nightly.until
+        for name, period in self.periods.items():
+            if (count := period.count(step)) > MOST_STAMPS:
+                raise ValueError(
+                    f"the {name} period {period} has {count:,} stamps every {step}h; {MOST_STAMPS:,} are allowed. "
+                    "Shorten it"
+                )
+        sets: dict[str, Sequence[datetime]] = {f"forecast period {self.forecast_period}": self.initial_times}
+        if nights is not None and nights > self.data.evaluation.start:
+            stretch = Period(start=self.data.evaluation.start, end=nights)
+            sets[f"stretch of nightly forecasts {stretch}"] = self.initial_times_in(stretch)
+        for name, times in sets.items():
+            fields = len(times) * (self.forecast.lead_time // step)
+            if len(times) > MOST_TIMES or fields > MOST_LEADS:
+                raise ValueError(
+                    f"the {name} has {len(times):,} initial times every {self.forecast.every}h and {fields:,} forecast "
+                    f"fields of each variable; {MOST_TIMES:,} and {MOST_LEADS:,} are allowed. Shorten it, or make "
+                    "forecast.every longer"
+                )
 
     def _check_loss(self) -> None:
         loss = self.training.loss
@@ -162,6 +192,12 @@ class Experiment(Section):
                 )
 
     def _check_retraining(self) -> None:
+        span = (self.retraining.comparison_times - 1) * self.forecast.every
+        if span > 24 * MOST_DAYS:
+            raise ValueError(
+                f"retraining.comparison_times of {self.retraining.comparison_times} every {self.forecast.every}h "
+                f"(forecast.every) take {span // 24:,} days; {MOST_DAYS:,} are allowed"
+            )
         for one in self.retraining.scores:
             if one.variable not in self.data.targets:
                 raise ValueError(f"retraining.scores names {one.variable}, no target of the experiment")

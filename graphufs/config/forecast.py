@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.config.base import Hours, Period, Section, Time, format_time
+from graphufs.config.base import MOST_TIMES, Hours, Period, Section, Time, format_time
 
 
 class Forecast(Section):
@@ -17,10 +17,10 @@ class Forecast(Section):
     """Initial times lie in here, with all their lead times; where not given, the evaluation period."""
     every: Hours = 24
     """Time between two initial times."""
-    initial_times: tuple[Time, ...] | None = Field(None, min_length=1)
+    initial_times: tuple[Time, ...] | None = Field(None, min_length=1, max_length=10_000)
     """Exactly these initial times, ascending, instead of all of the period."""
     lead_time: Hours = 240
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, le=MOST_TIMES)
     """Initial times computed together."""
     checkpoint: Literal["last", "best"] = "last"
     """`best` takes the checkpoint with the best score of training.validation_forecasts."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from graphufs.config import moved_keys
+from graphufs.config import moved_keys, reading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError, did_you_mean
@@ -19,24 +20,8 @@ from graphufs.errors import UserError, did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 FIELDS = tuple(Request.model_fields)
 """What can be asked of a run."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as usual, except that times stay text and a key given twice is an error, not silently the last one."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise UserError(f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+FAULTS = 20
+"""Faults that a message names; of more only the number is told."""
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -70,9 +55,9 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Experimen
         As `load`.
     """
     try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
+        text = reading.read_text(Path(path))
+    except UserError as error:
+        raise UserError(f"cannot read the experiment {path}: {error}") from None
     return parse_run(text, overrides, origin=str(path))
 
 
@@ -87,13 +72,13 @@ def parse_run(
         As `load`.
     """
     try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not YAML: {error}") from None
+        content = reading.parse_yaml(text)
     except UserError as error:
-        raise UserError(f"{origin}, {error}") from None
+        raise UserError(f"{origin} cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{origin} holds no mapping of sections; see experiments/demo.yaml for one")
+    if sum(map(len, overrides)) > reading.LONGEST:
+        raise UserError(f"the overrides have more than {reading.LONGEST:,} characters together, which are allowed")
     for override in overrides:
         _apply(content, override)
     former = moved_keys.take_out(content)
@@ -128,6 +113,8 @@ def validate(
         return model.model_validate(content)
     except ValidationError as error:
         raise UserError("\n".join([f"{fault}:", *_explain(error, model, known, places)])) from None
+    except (OverflowError, RecursionError) as error:
+        raise UserError(f"{fault}: a number in it is beyond all limits ({error})") from None
 
 
 def read(path: Path) -> Any:
@@ -139,10 +126,12 @@ def read(path: Path) -> Any:
         If the file cannot be read, is not YAML or gives a key twice.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UserError) as error:
+        text = reading.read_text(path)
+    except UserError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    try:
+        return reading.parse_yaml(text)
+    except UserError as error:
         raise UserError(f"{path} cannot be read as YAML: {error}") from None
 
 
@@ -159,17 +148,19 @@ def json_schema() -> str:
 
 def _apply(content: dict[str, Any], override: str) -> None:
     """Set one `a.b=value` in the nested content; list items are addressed by number."""
+    with suppress(UnicodeError):  # what a locale without such letters has made of an argument
+        override = override.encode("utf-8", "surrogateescape").decode("utf-8")
     key, equals, text = override.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
+    path, override = key.strip().split("."), reading.cut(override)
+    if not equals or not all(path) or len(path) > reading.DEEPEST:
         raise UserError(f"--set {override}: write it as section.key=value, for example training.batch_size=8")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
+        value = reading.parse_yaml(text)
+    except UserError as error:
+        raise UserError(f"--set {override}: the value {reading.shown(text)} is not YAML: {error}") from None
     place: Any = content
     for depth, part in enumerate(path):
-        where, name = ".".join(path[:depth]), int(part) if isinstance(place, list) and part.isdigit() else part
+        where, name = ".".join(path[:depth]), part if not isinstance(place, list) else _index(part)
         if isinstance(place, list):
             if not isinstance(name, int) or name >= len(place):
                 raise UserError(f"--set {override}: {where} is a list of {len(place)}; give a number below that")
@@ -182,19 +173,26 @@ def _apply(content: dict[str, Any], override: str) -> None:
         place = place[name]
 
 
+def _index(part: str) -> int | str:
+    return int(part) if part.isascii() and part.isdigit() and len(part) < 10 else part
+
+
 def _explain(error: ValidationError, model: type[BaseModel], known: str, places: Mapping[str, str]) -> Iterator[str]:
     """One line for each fault, with the nearest known key for an unknown one."""
-    for fault in error.errors(include_url=False):
-        where = ".".join(places.get(str(part), str(part)) for part in fault["loc"])
+    faults = error.errors(include_url=False)
+    for fault in faults[:FAULTS]:
+        where = ".".join(reading.cut(places.get(str(part), str(part))) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             yield f"  {where}: unknown key" + (_nearest(where, fault["loc"], model) or f"; see {known} for all keys")
         elif fault["type"] == "missing":
             yield f"  {where}: is needed but not given"
         elif fault["type"] == "value_error":
             prefix = f"  {where}: " if where else "  "
-            yield prefix + str(fault["ctx"]["error"])
+            yield prefix + reading.cut(str(fault["ctx"]["error"]), 1000)
         else:
-            yield f"  {where}: {fault['msg']} (got {fault['input']!r})"
+            yield f"  {where}: {fault['msg']} (got {reading.shown(fault['input'])})"
+    if len(faults) > FAULTS:
+        yield f"  and {len(faults) - FAULTS} more"
 
 
 def _nearest(where: str, loc: Iterable[int | str], model: type[BaseModel]) -> str:

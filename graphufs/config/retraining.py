@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from graphufs.config.base import Hours, Section
+from graphufs.config.base import MOST_DAYS, MOST_NAMES, Hours, Section
 
 
 class NamedScore(Section):
@@ -32,17 +32,17 @@ class Stability(Section):
 class Retraining(Section):
     """When a challenger is trained, on what, and what makes it the champion. Names nothing that is made."""
 
-    training_days: int = Field(365, ge=1)
+    training_days: int = Field(365, ge=1, le=MOST_DAYS)
     """Length of the training window."""
-    validation_days: int = Field(30, ge=1)
+    validation_days: int = Field(30, ge=1, le=MOST_DAYS)
     """Length of the validation window, right after it."""
-    new_days: int = Field(7, ge=1)
+    new_days: int = Field(7, ge=1, le=MOST_DAYS)
     """Days by which a training window must end later than that of any model there is."""
-    comparison_times: int = Field(20, ge=8)
+    comparison_times: int = Field(20, ge=8, le=10_000)
     """Initial times of the comparison, every forecast.every, all their data after both models' windows."""
     warm_start: bool = True
     """Start from the champion's weights; false: from scratch. The champion's statistics are kept either way."""
-    scores: tuple[NamedScore, ...] = ()
+    scores: tuple[NamedScore, ...] = Field((), max_length=MOST_NAMES)
     """Scores that decide; empty: each target at the longest lead time."""
     metric: Literal["rmse", "mse"] = "rmse"
     level: float = Field(0.05, gt=0, lt=0.5)

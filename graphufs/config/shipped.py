@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from graphufs.config import loading
+from graphufs.config import loading, reading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
+from graphufs.errors import UserError
 
 EXPERIMENTS = (Path(__file__).parents[1] / "experiments").resolve()
 """In a checkout a link to its folder `experiments`, in a wheel a copy of that."""
@@ -32,5 +33,9 @@ def experiment_of(name: str, overrides: list[str]) -> Experiment:
 def run_of(name: str, overrides: list[str]) -> tuple[Experiment, Request]:
     """The same, and what is asked of a run by keys that said so in version 0.1 (see `loading.load_run`)."""
     if name == "-":
-        return loading.parse_run(sys.stdin.read(), overrides, origin="the experiment on standard input")
+        try:
+            text = reading.read_text(sys.stdin)
+        except UserError as error:
+            raise UserError(f"cannot read the experiment on standard input: {error}") from None
+        return loading.parse_run(text, overrides, origin="the experiment on standard input")
     return loading.load_run(resolve(name), overrides)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from graphufs.config.base import Hours, Section
+from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES, Hours, Section
 from graphufs.config.identity import KEPT_AND_TOLD, ROUNDING, NotIdentity
 
 
@@ -20,7 +20,7 @@ class LearningRate(Section):
     """The highest rate of the stage, or its only one."""
     start: float = Field(0.0, ge=0)
     end: float = Field(0.0, ge=0)
-    warmup_updates: int = Field(0, ge=0)
+    warmup_updates: int = Field(0, ge=0, le=MOST_COUNT)
 
 
 class Optimizer(Section):
@@ -39,10 +39,10 @@ class Stage(Section):
 
     ALWAYS_HASHED = "updates epochs rollout learning_rate optimizer"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)
-    updates: int | None = Field(None, ge=1)
+    updates: int | None = Field(None, ge=1, le=MOST_COUNT)
     """The stage's length; or its epochs."""
-    epochs: int | None = Field(None, ge=1)
-    rollout: int = Field(1, ge=1)
+    epochs: int | None = Field(None, ge=1, le=MOST_COUNT)
+    rollout: int = Field(1, ge=1, le=10_000)
     """Autoregressive steps the loss is averaged over."""
     learning_rate: LearningRate = LearningRate()
     optimizer: Optimizer | None = None
@@ -76,7 +76,7 @@ class Divergence(Section):
     ALWAYS_HASHED = "factor window rollbacks rate_factor"
     factor: float | None = Field(10.0, gt=1)
     """A loss above this many times the median of the last ones has diverged; null looks for NaN and infinity only."""
-    window: int = Field(100, ge=5)
+    window: int = Field(100, ge=5, le=1_000_000)
     """How many losses, of the same stage, the median is taken over; until there are as many, nothing has diverged."""
     rollbacks: int = Field(0, ge=0, le=10)
     """How often training goes back to its last checkpoint by itself, with a lower rate; 0 stops at once."""
@@ -88,9 +88,9 @@ class ValidationForecasts(Section):
     """Short forecasts over the validation period, made and scored while training."""
 
     ALWAYS_HASHED = "initial_times lead_time"
-    every: int = Field(ge=1)
+    every: int = Field(ge=1, le=MOST_COUNT)
     """Updates between two sets of forecasts; one more is made at the end of each stage."""
-    initial_times: int = Field(8, ge=1)
+    initial_times: int = Field(8, ge=1, le=MOST_TIMES)
     """How many, spread evenly over the validation period."""
     lead_time: Hours = 72
 
@@ -106,10 +106,10 @@ class Compute(Section):
     )
     """What is computed again for the gradient instead of kept: each step of a rollout, each block of grid points, both
     or nothing. `auto` does what is fastest on a CPU; elsewhere, what long rollouts need."""
-    device_batch_size: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1)
+    device_batch_size: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1, le=1_000_000)
     """Samples a device computes at once; the rest of the batch follows, gradients summed. Where not given, one on a
     CPU, elsewhere the most that fit the memory."""
-    devices: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1)
+    devices: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1, le=1_000_000)
     """Devices of this machine that share a batch; where not given, as many as divide it."""
     deterministic: Annotated[bool, NotIdentity(ROUNDING)] = False
     """Only operations that give the same bits each time, on a GPU too (slower there)."""
@@ -128,11 +128,11 @@ class Training(Section):
     """How the network is trained."""
 
     ALWAYS_HASHED = "seed batch_size optimizer loss average init_from divergence compute validation_forecasts"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST_SEEDS)
     """Of the initial parameters and of the order of the samples."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=1_000_000)
     """Samples of one update, over all devices: device_batch_size x accumulation x devices."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MOST_NAMES)]
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
     average: float | None = Field(None, gt=0, lt=1)
@@ -142,14 +142,14 @@ class Training(Section):
     divergence: Divergence = Divergence()
     compute: Compute = Compute()
     tracking: Annotated[Tracking, NotIdentity(KEPT_AND_TOLD)] = Tracking()
-    validate_every: Annotated[int, NotIdentity(KEPT_AND_TOLD, hashed_as=500)] = Field(500, ge=1)
+    validate_every: Annotated[int, NotIdentity(KEPT_AND_TOLD, hashed_as=500)] = Field(500, ge=1, le=MOST_COUNT)
     """Updates between two passes over the validation period."""
     validation_forecasts: ValidationForecasts | None = None
-    checkpoint_every: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(500, ge=1)
+    checkpoint_every: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(500, ge=1, le=MOST_COUNT)
     """Updates between two checkpoints."""
-    checkpoint_minutes: Annotated[float | None, NotIdentity(KEPT_AND_TOLD)] = Field(15.0, gt=0)
+    checkpoint_minutes: Annotated[float | None, NotIdentity(KEPT_AND_TOLD)] = Field(15.0, gt=0, le=1_000_000)
     """The longest time between two checkpoints."""
-    keep_checkpoints: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(2, ge=1)
+    keep_checkpoints: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(2, ge=1, le=1_000_000)
     """How many of the last are kept. The best and the last of each stage are kept besides."""
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from graphufs.data.sample import check_sample
 from graphufs.data.segments import costs
 from graphufs.data.selection import Selection, check
 from graphufs.data.source_identity import require_same_source
-from graphufs.errors import UserError
+from graphufs.errors import UserError, refused
 from graphufs.replay.experiment_source import open_at
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
@@ -22,6 +22,7 @@ from graphufs.replay.times import listing, stamps_in, text, wanted_stamps
 from graphufs.storage.paths import Paths
 
 
+@refused("the source")
 def preflight(experiment: Experiment, root: Path) -> dict[str, Any]:
     """Look at the source and say what an experiment takes from it; nothing is written and no world is made.
 

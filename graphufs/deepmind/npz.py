@@ -7,7 +7,6 @@ DeepMind's parameters are named "<gnn>/~_networks_builder/<part>_mlp/~/linear_<k
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from graphufs.errors import UserError
 from graphufs.model.layers import MLP, LayerNorm, Linear
 from graphufs.model.network import Decoder, Encoder, GraphCast, MessageStep, Processor
 from graphufs.storage.atomic import replace_file
+from graphufs.storage.npz import read_npz
 
 _ENCODER, _PROCESSOR, _DECODER = "grid2mesh_gnn", "mesh_gnn", "mesh2grid_gnn"
 
@@ -85,14 +85,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     UserError
         If the file is missing, torn, or no such checkpoint.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            flat = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{os.fspath(path)} is not a readable npz file: {error}") from error
+    flat = read_npz(path)
     parameters = {key.removeprefix("params:"): value for key, value in flat.items() if key.startswith("params:")}
     if not parameters:
         raise UserError(f"{os.fspath(path)} holds no parameters named params:...; it is not a GraphCast checkpoint")
+    if strange := sorted(key for key, value in parameters.items() if value.dtype.kind != "f"):
+        raise UserError(f"{os.fspath(path)}: the parameters {', '.join(strange[:3])} are no floating-point numbers")
     texts = {name: str(flat[name]) if name in flat else "" for name in ("description", "license")}
     return Checkpoint(parameters, _config(flat, "model_config"), _config(flat, "task_config"), **texts)
 
@@ -176,6 +174,8 @@ def _config(flat: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for key in (key for key in flat if key.startswith(f"{name}:")):
         parts = key.split(":")
+        if flat[key].size != 1 or (len(parts) == 3 and not parts[2].isdecimal()) or len(parts) > 3:
+            raise UserError(f"{key} is no value of a configuration, as DeepMind writes it; the file is damaged")
         if len(parts) == 2:
             config[parts[1]] = flat[key].item()
         else:

@@ -23,6 +23,7 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder, remove_folder
 from graphufs.storage.checksums import Damaged, read_checked, write_checked
+from graphufs.storage.npz import read_npz
 
 FORMAT = 2
 FILES = ("emulator.npz", "training.npz")
@@ -179,8 +180,7 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
         raise UserError(
             f"{file} is damaged or missing; use another checkpoint. `graphufs train` goes on from the one before it"
         )
-    with np.load(file, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return read_npz(file)
 
 
 def _sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from graphufs.errors import UserError
+from graphufs.errors import UserError, refused
 from graphufs.replay import axes
 from graphufs.replay.decoding import decoded
 from graphufs.replay.plausibility import plausible, without_fill_values
@@ -260,6 +260,7 @@ def clean_url(url: str) -> str:
     return url if is_remote(url) else str(Path(url).expanduser().absolute())
 
 
+@refused("the source's metadata")
 def open_store(
     url: str,
     component: str,

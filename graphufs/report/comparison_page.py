@@ -27,7 +27,7 @@ METHODS = {
 def render(comparison: Comparison, scores: Scores) -> str:
     """The page as HTML; A's scores give names and units."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files("graphufs.report") / "comparison_page.html.j2").read_text())
+    template = environment.from_string((files("graphufs.report") / "comparison_page.html.j2").read_text("utf-8"))
     leads, attributes = shown_leads(scores), scores.dataset.attrs
     times = comparison.initial_times
     return template.render(

@@ -50,7 +50,7 @@ class Content:
 def render(content: Content, key: str) -> str:
     """The page as HTML; `key` is put into its head and says what it was made from."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files("graphufs.report") / "page.html.j2").read_text())
+    template = environment.from_string((files("graphufs.report") / "page.html.j2").read_text("utf-8"))
     experiment, scores = content.experiment, content.scores
     attributes = scores.dataset.attrs
     maps: list[tuple[str, Markup]] = []

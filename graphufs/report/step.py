@@ -76,7 +76,7 @@ def write_nightly(path: Path, experiment: Experiment, paths: Paths, scores: Scor
 
 def _is_of(path: Path, key: str) -> bool:
     """Whether the page at `path` was made from what `key` stands for."""
-    return path.is_file() and f'content="{key}"' in path.read_text()[:2000]
+    return path.is_file() and f'content="{key}"' in path.read_text("utf-8")[:2000]
 
 
 def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:

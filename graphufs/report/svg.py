@@ -81,7 +81,7 @@ _SETTINGS: dict[str, Any] = {
 
 def page_style() -> Markup:
     """The style sheet of the pages."""
-    return Markup((files("graphufs.report") / "page.css").read_text())
+    return Markup((files("graphufs.report") / "page.css").read_text("utf-8"))
 
 
 def colour(name: str) -> str:

@@ -29,7 +29,7 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text to `path` in one step."""
     with replace_file(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:

@@ -22,6 +22,8 @@ versions read plain integers."""
 TIME_ENCODING = {"units": "hours since 1970-01-01", "dtype": "int64"}
 MARK = ".zmetadata"
 """The file that makes a folder a complete store: the consolidated metadata, with the checksums of all other files."""
+MOST_COORDINATES = 10_000_000
+"""Values of a coordinate: more than a millennium of hours."""
 
 
 def is_remote(address: Path | str) -> bool:
@@ -56,7 +58,8 @@ def open_zarr(
         store = object_stores.open_remote(str(address), storage_options or {}) if remote else address
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            return xr.open_zarr(store, group=group, chunks=None, **decoding)
+            found = xr.open_zarr(store, group=group, chunks=None, create_default_indexes=False, **decoding)
+            return _indexed(found)
     except UserError as error:
         kind = CannotOpen if isinstance(error, object_stores.Unreachable) else UserError
         raise kind(f"cannot open {what}: {error}") from error
@@ -70,6 +73,24 @@ def open_zarr(
         )
         reason = object_stores.reason(error)
         raise CannotOpen(f"cannot open {what} at {address} ({reason}); {hint}") from error
+
+
+def _indexed(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with the indexes that xarray makes by default, none of which it reads that is absurdly long.
+
+    Raises
+    ------
+    ValueError
+        If metadata of a few bytes claim a coordinate, or a chunk of one, that would fill the memory.
+    """
+    made = {}
+    for name, coordinate in dataset.coords.items():
+        if coordinate.dims == (name,):
+            size = max(coordinate.size, *coordinate.encoding.get("chunks") or (0,))
+            if size > MOST_COORDINATES:
+                raise ValueError(f"{name} claims {size:,} values; {MOST_COORDINATES:,} are allowed in a coordinate")
+            made[name] = coordinate.variable
+    return dataset.assign_coords(xr.Coordinates(made))
 
 
 def write_zarr(

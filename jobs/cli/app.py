@@ -14,7 +14,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from graphufs.config import loading
+from graphufs.cli.ending import BAD_INPUT as BAD_INPUT
+from graphufs.cli.ending import DONE as DONE
+from graphufs.cli.ending import FAILED as FAILED
+from graphufs.cli.terminal import console
+from graphufs.config import loading, reading
 from graphufs.config.request import Request
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
@@ -22,7 +26,7 @@ from jobs.site import load
 
 PROTOCOL = 1
 """Raised when a command's JSON changes so that an older reader would misunderstand it."""
-DONE, FAILED, BAD_INPUT, UNREACHABLE = 0, 1, 2, 69
+UNREACHABLE = 69
 
 app = App(
     name="graphufs-jobs",
@@ -32,7 +36,8 @@ app = App(
     again attaches to it, or starts a new attempt if it failed; it never runs twice. Jobs go on by themselves after time
     limits and preemption; `tend` restarts those that something else ended.
 
-    Exit codes: 0 done, 1 a job failed, 2 bad input, 69 the scheduler does not answer.
+    Exit codes: 0 done, 1 a job failed, 2 bad input, 69 the scheduler does not answer. With --debug an error shows where
+    in the program it arose.
     """,
 )
 
@@ -113,7 +118,7 @@ def request_of(given: Sequence[str]) -> Request:
         if not equals or name in found:
             raise UserError(f"--request {one!r}: write it as name=value, each name once, as in answer=promote")
         try:
-            found[name] = json.loads(value) if name == "cost" else value
+            found[name] = reading.parse_json(value) if name == "cost" else value
         except ValueError:
             raise UserError(
                 f'--request {one!r}: the value is not JSON; write it like cost={{"gpu_hours": 2.5}}'
@@ -129,9 +134,9 @@ def print_json(**content: Any) -> None:
 
 def err() -> Console:
     """Standard error, for people."""
-    return Console(stderr=True, highlight=False)
+    return console(stderr=True)
 
 
 def out() -> Console:
     """Standard output, wide enough for tables where it is not a terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return console(width=None if sys.stdout.isatty() else 160)

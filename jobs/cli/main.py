@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 from rich.text import Text
 
-from graphufs.config import moved_keys
+from graphufs.cli.ending import Told, finish
+from graphufs.config import moved_keys, reading
 from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import CHAINS, STEPS
 from jobs.cli import site_commands as site_commands  # its commands are this one's
 from jobs.cli.app import (
-    BAD_INPUT,
     DONE,
     FAILED,
     UNREACHABLE,
@@ -266,8 +265,15 @@ def poll(*, place: Place = Place()) -> int:
     """Answer a control plane's questions about many jobs at once: JSON on standard input, JSON on standard output."""
     from jobs.submission import poll as polling
 
-    print_json(jobs=polling.poll(polling.parse(sys.stdin.read(), place.folder())))
+    print_json(jobs=polling.poll(polling.parse(_asked(), place.folder())))
     return DONE
+
+
+def _asked() -> str:
+    try:
+        return reading.read_text(sys.stdin, reading.LONGEST_JSON)
+    except UserError as error:
+        raise UserError(f"cannot read what poll is asked from standard input: {error}") from None
 
 
 def _show(statuses: list[Status], place: Place) -> int:
@@ -282,23 +288,17 @@ def _show(statuses: list[Status], place: Place) -> int:
 
 def main(arguments: Sequence[str] | None = None, command: App = app) -> None:
     """Run the command line and exit."""
-    try:
-        code = command(arguments, result_action="return_value", exit_on_error=False)
-    except CycloptsError:  # told by cyclopts already
-        code = BAD_INPUT
-    except UserError as error:
-        err().print(Text.assemble(("error", "red"), f" {error}"), soft_wrap=True)
-        code = BAD_INPUT
-    except slurm.Silent as silent:
-        words = ("the scheduler does not answer", "red")
-        err().print(Text.assemble(words, f" {silent}; try again later"), soft_wrap=True)
-        code = UNREACHABLE
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
-    sys.exit(code or DONE)
+    finish(
+        lambda given: command(given, result_action="return_value", exit_on_error=False, print_error=False),
+        arguments,
+        _silent,
+    )
+
+
+def _silent(error: Exception) -> Told | None:
+    if isinstance(error, slurm.Silent):
+        return UNREACHABLE, "the scheduler does not answer", f"{error}; try again later"
+    return None
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def findings_table(site: str, findings: Sequence[Finding]) -> Table:
     table = Table(title=f"site {site}", title_justify="left", box=None, pad_edge=False)
     for name in ("check", "", "what was found"):
         table.add_column(name, overflow="fold")
-    marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "[yellow]?[/]"}
+    marks = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("?", "yellow")}
     for finding in findings:
         table.add_row(finding.what, marks[finding.good], Text(finding.words))
     return table

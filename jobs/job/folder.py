@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import loading, moved_keys
+from graphufs.config import loading, moved_keys, reading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError
@@ -118,7 +118,9 @@ class JobFolder:
 
     def __init__(self, root: Path, key: str) -> None:
         if not KEY.fullmatch(key):
-            raise UserError(f"{key!r} is not a job key; use letters, digits, dots, dashes and underscores, at most 151")
+            raise UserError(
+                f"{reading.shown(key)} is not a job key; use letters, digits, dots, dashes and underscores, at most 151"
+            )
         self.root, self.key = root, key
         self.path = root / "jobs" / key
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from graphufs.config import reading
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
 from jobs.job.status import read_statuses
@@ -28,14 +29,15 @@ def parse(text: str, root: Path) -> dict[JobFolder, Cursor]:
         If it is anything else.
     """
     try:
-        asked = json.loads(text)["jobs"]
+        asked = reading.parse_json(text)["jobs"]
         wishes = {}
         for key, cursor in asked.items():
-            if not all(isinstance(offset, int) and offset >= 0 for offset in (cursor or {}).values()):
-                raise ValueError(f"{cursor!r} is not a cursor")
+            if not all(type(offset) is int and 0 <= offset < 2**63 for offset in (cursor or {}).values()):
+                raise ValueError(f"{reading.shown(cursor)} is not a cursor: give bytes from 0 to 2^63")
             wishes[JobFolder(root, key)] = dict(cursor or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'poll reads JSON like {{"jobs": {{"KEY": {{}}}}}} from standard input: {error}') from None
+        words = reading.cut(str(error), 300)
+        raise UserError(f'poll reads JSON like {{"jobs": {{"KEY": {{}}}}}} from standard input: {words}') from None
     return wishes
 
 
@@ -61,7 +63,7 @@ def news(job: JobFolder, cursor: Cursor, limit: int = LIMIT) -> tuple[str, Curso
         for path in job.logs(number):
             name = f"{number}/{path.name}"
             with open(path, "rb") as file:
-                file.seek(after.get(name, 0))
+                file.seek(min(after.get(name, 0), os.fstat(file.fileno()).st_size))  # farther off, some systems refuse
                 chunk = file.read(limit)
             # an unfinished line waits for its end, unless it fills the whole chunk
             end = chunk.rfind(b"\n") + 1 or (len(chunk) if len(chunk) == limit else 0)

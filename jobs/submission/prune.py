@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphufs.config import loading
+from graphufs.config.base import MOST_DAYS
 from graphufs.errors import UserError
 from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
@@ -29,7 +30,14 @@ def find(root: Path, days: float) -> list[Waste]:
     """Folders older than `days` that are not needed: jobs that are over, and shared data out of use.
 
     Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
+
+    Raises
+    ------
+    UserError
+        If `days` is negative, absurd or no number.
     """
+    if not 0 <= days <= MOST_DAYS:
+        raise UserError(f"--days {days:g}: give 0 to {MOST_DAYS:,} days")
     waste, kept = [], []
     needed: set[str] = set()
     folders = JobFolder.all(root)

@@ -76,7 +76,7 @@ def test_nights_begin_with_the_evaluation_and_end_where_the_last_lead_does(tiny)
     assert times[0] == datetime(1994, 1, 13, 6) and times[-1] == datetime(1994, 1, 19, 18)
     assert {later - earlier for earlier, later in zip(times, times[1:], strict=False)} == {timedelta(hours=12)}
     assert nightly_times(changed(until, "nightly.until=1994-01-20T17"))[-1] == datetime(1994, 1, 19, 6)
-    assert nightly_times(changed(tiny, "nightly.until=null")) == tiny.initial_times
+    assert nightly_times(changed(tiny, "nightly.until=null")) == tuple(tiny.initial_times)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ RANGES = (
 @functools.lru_cache(maxsize=1)
 def _land_map() -> NDArray[np.float64]:
     """Land fraction [64 latitudes from the south, 128 longitudes]."""
-    text = (resources.files(__package__) / LAND_FILE).read_text()
+    text = (resources.files(__package__) / LAND_FILE).read_text("utf-8")
     return np.array([[int(digit, 16) for digit in line] for line in text.split()]) / 15.0
 
 

@@ -70,7 +70,7 @@ def pool() -> str:
 
 
 def _site(name: str, path: Path) -> Site | None:
-    text = "\n".join(line.partition("#")[0] for line in path.read_text().splitlines())
+    text = "\n".join(line.partition("#")[0] for line in path.read_text("utf-8", "replace").splitlines())
     if re.search(r"<[^<>]+>", text):
         return None
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 import jobs.site
-from graphufs.config import loading, moved_keys, shipped
+from graphufs.config import loading, moved_keys, reading, shipped
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
@@ -49,8 +49,9 @@ def merged(fields: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     Raises
     ------
     UserError
-        If a key is given in both.
+        If a key is given in both, or an override is not written as one.
     """
+    _check(overrides)
     given = {key: value for key, value in fields.items() if value is not None}
     keys = [override.partition("=")[0].strip() for override in overrides]
     if twice := sorted(set(keys) & set(given)):
@@ -172,7 +173,7 @@ def _check(overrides: Sequence[str]) -> None:
     for override in overrides:
         if not isinstance(override, str) or len(override) > LONGEST or not re.fullmatch(choices.OVERRIDE, override):
             raise UserError(
-                f"override {str(override)[:LONGEST]!r}: write it as section.key=value, one a line, {LONGEST} "
+                f"override {reading.shown(override)}: write it as section.key=value, one a line, {LONGEST} "
                 "characters at most"
             )
         if _has_alias(override.partition("=")[2]):  # a few of them, each of several others, would fill the memory
