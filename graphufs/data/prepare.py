@@ -24,7 +24,7 @@ from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
 from graphufs.data.selection import Selection, check, select
-from graphufs.data.source_identity import changed, require_same_source, source_digests, with_known_source
+from graphufs.data.source_identity import changed, require_known_source, require_same_source, source_digests
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
 from graphufs.grid.areas import parent_latitudes
@@ -57,16 +57,17 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     wanted = wanted_stamps(experiment)
     embedded = experiment.data.source.url == EMBEDDED  # what it is follows from its seed
     manifest = Manifest.read(folder)
-    if manifest is not None and (embedded or manifest.header.source) and _complete(manifest, folder, wanted):
-        return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
+    if manifest is not None and _complete(manifest, folder, wanted):
+        require_known_source(experiment, folder, manifest)
+        return _result(folder, manifest, wanted, new=0)
 
     waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
     with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
         manifest = _cleaned(folder)
         done = manifest.stamps if manifest else np.empty(0, "datetime64[ns]")
         todo = np.setdiff1d(wanted, done)
-        if manifest is not None and not todo.size:
-            return _result(folder, with_known_source(experiment, folder, manifest), wanted, new=0)
+        if not todo.size:
+            return _result(folder, manifest, wanted, new=0)
         if embedded:
             _check_embedded(paths, wanted[-1])  # before minutes go into making the world
         store = open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
