@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphufs.cli.app import DONE, Json
+from graphufs.cli.app import Json
+from graphufs.cli.ending import DONE
 from graphufs.cli.terminal import console
 from graphufs.config import loading
 from graphufs.config.base import MOST_SEEDS

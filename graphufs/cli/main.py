@@ -16,9 +16,9 @@ from cyclopts import Parameter, validators
 
 from graphufs.cli import nightly as nightly  # their commands are this one's
 from graphufs.cli import retraining as retraining
-from graphufs.cli.app import DONE, FAILED, Json, Options, app, run_one, run_steps
+from graphufs.cli.app import Json, Options, app, run_one, run_steps
 from graphufs.cli.compare import compare
-from graphufs.cli.ending import finish
+from graphufs.cli.ending import DONE, FAILED, finish
 from graphufs.cli.models import app as models_app
 from graphufs.cli.score import Engine, pressure_levels, score
 from graphufs.cli.terminal import console

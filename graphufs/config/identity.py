@@ -6,7 +6,9 @@ their section are hashed at the default too, since version 0.1.0 did that and ou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -47,7 +49,7 @@ def whole_content(section: Section) -> dict[str, Any]:
         value = getattr(section, name)
         later = any(isinstance(one, Later) for one in field.metadata)
         if not later or value != field.get_default(call_default_factory=True):
-            kept[name] = whole_content(value) if isinstance(value, Section) else dumped[name]
+            kept[name] = _nested(value, dumped[name], whole_content)
     return kept
 
 
@@ -59,7 +61,7 @@ def identity(section: Section, *, former: bool = False) -> dict[str, Any]:
         if isinstance(mark, NotIdentity) and mark.hashed_as is not None:
             kept[name] = dumped[name] if former else mark.hashed_as
         elif mark is None:
-            hashed = _hashed(value, dumped[name], former)
+            hashed = _nested(value, dumped[name], partial(identity, former=former))
             default = field.get_default(call_default_factory=True)
             if isinstance(value, Section) and isinstance(default, Section) and not former:
                 at_default = hashed == identity(default)
@@ -75,11 +77,12 @@ def mark_of(field: FieldInfo) -> NotIdentity | HashedOtherwise | None:
     return next((one for one in field.metadata if isinstance(one, (NotIdentity, HashedOtherwise))), None)
 
 
-def _hashed(value: Any, dumped: Any, former: bool) -> Any:
+def _nested(value: Any, dumped: Any, content: Callable[[Section], Any]) -> Any:
+    """A value as JSON, its sections as `content` has them; `dumped` is the whole value as JSON."""
     if isinstance(value, Section):
-        return identity(value, former=former)
+        return content(value)
     if isinstance(value, tuple):
-        return [_hashed(one, json, former) for one, json in zip(value, dumped, strict=True)]
+        return [_nested(one, json, content) for one, json in zip(value, dumped, strict=True)]
     if isinstance(value, dict):
-        return {key: _hashed(one, dumped[key], former) for key, one in zip(dumped, value.values(), strict=True)}
+        return {key: _nested(one, dumped[key], content) for key, one in zip(dumped, value.values(), strict=True)}
     return dumped

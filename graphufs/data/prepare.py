@@ -27,7 +27,7 @@ from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
 from graphufs.data.selection import Selection, check, select
-from graphufs.data.source_identity import changed, require_same_source, source_digests, with_known_source
+from graphufs.data.source_identity import changed, require_known_source, require_same_source, source_digests
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
 from graphufs.grid.areas import parent_latitudes
@@ -61,9 +61,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     wanted = wanted_stamps(experiment)
     embedded = experiment.data.source.url == EMBEDDED  # what it is follows from its seed
     listed = Manifest.recover(folder)
-    if listed is not None and (embedded or listed.header.source) and _complete(listed, folder, wanted):
-        if not late.due(experiment, folder, listed).size:
-            return _result(folder, with_known_source(experiment, folder, listed), wanted, new=0)
+    if listed is not None and _complete(listed, folder, wanted) and not late.due(experiment, folder, listed).size:
+        require_known_source(experiment, folder, listed)
+        return _result(folder, listed, wanted, new=0)
 
     waiting = Event("waiting for another process that prepares the same data", 0, wanted.size, "stamps")
     with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
@@ -76,7 +76,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             return open_source(experiment, root, wanted[-1], progress=progress, should_stop=should_stop)
 
         if manifest is not None and _complete(manifest, folder, wanted):
-            manifest = with_known_source(experiment, folder, manifest)
+            require_known_source(experiment, folder, manifest)
             larger, warnings = late.read_again(experiment, folder, manifest, source, again, should_stop=should_stop)
             return _result(folder, larger, wanted, new=0, before=manifest, warnings=warnings)
         if embedded:

@@ -7,7 +7,6 @@ that grows stays the same.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +50,11 @@ def require_same_source(
         raise changed(store.url, folder, differing)
 
 
-def with_known_source(experiment: Experiment, folder: Path, manifest: Manifest) -> Manifest:
-    """The manifest, after a look whether the source is still what all was prepared from.
+def require_known_source(experiment: Experiment, folder: Path, manifest: Manifest) -> None:
+    """Check that the experiment's source is still what all in `folder` was prepared from; nothing is written.
 
     One that cannot be reached is passed over, since nothing is to be read. Where the manifest does not say what the
-    source was, as 0.1 did not, it is compared by its values and noted; call with the lock held then.
+    source was, as 0.1 did not, it is compared by its values.
 
     Raises
     ------
@@ -63,25 +62,21 @@ def with_known_source(experiment: Experiment, folder: Path, manifest: Manifest) 
         If it has changed, or is no store that could be prepared.
     """
     if experiment.data.source.url == EMBEDDED:
-        return manifest
+        return
     try:
         store = open_at(experiment)
     except CannotOpen as error:
         logger.warning("whether the source has changed is not known: %s", error)
-        return manifest
-    selection = select(store, experiment)
-    require_same_source(manifest, folder, store, selection, values=not manifest.header.source)
-    if not manifest.header.source:
-        manifest = replace(manifest, header=replace(manifest.header, source=source_digests(store, selection)))
-        manifest.write(folder)
-    return manifest
+        return
+    require_same_source(manifest, folder, store, select(store, experiment), values=not manifest.header.source)
 
 
 def _differing(manifest: Manifest, folder: Path, store: ReplayStore, selection: Selection) -> str | None:
     """What differs at the newest prepared stamp without missing values, if the store still has it; else None."""
     header = manifest.header
-    if header.channels != selection.channels or len(header.latitude) != len(store.latitude):
-        return None  # told by the header
+    same_grid = np.array_equal(header.latitude, store.latitude) and np.array_equal(header.longitude, store.longitude)
+    if header.channels != selection.channels or not same_grid:
+        return "its grid or its levels"
     for segment in reversed(manifest.segments):
         usable = [at for at, stamp in enumerate(segment.stamps) if text(stamp) not in segment.invalid]
         usable = [at for at in usable if segment.stamps[at] in store.times]

@@ -126,7 +126,7 @@ class ReplayStore:
                 f"{', '.join(self.dimensions.vertical)}, {self.dimensions.latitude} and {self.dimensions.longitude} "
                 "can be prepared. Take the variable out of the experiment"
             )
-        if variable.dtype.kind not in "iufb":
+        if variable.dtype.kind not in ("iuf" if "time" in given else "iufb"):  # a mask may be of truth values
             raise UserError(f"{name} of {self.url} holds {variable.dtype}, not real numbers; it cannot be used")
         attributes = {key: _plain(value) for key, value in variable.attrs.items() if key != "coordinates"}
         if self._conversion(name) != Conversion():

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.vocabulary.physical_bounds import QUANTITIES
-
-if TYPE_CHECKING:
-    import pint
 
 SILENT = frozenset(
     {"", "1", "-", "xxx", "n/a", "na", "none", "numerical", "number", "unitless", "units", "unknown", "nondim"}
@@ -130,7 +127,7 @@ def _spelt_out(label: str) -> str:
 
 
 @cache
-def _registry() -> pint.UnitRegistry:
+def _registry() -> Any:
     import pint  # takes a second; most stores spell their units as Replay does
 
     registry = pint.UnitRegistry()

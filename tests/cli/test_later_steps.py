@@ -68,9 +68,7 @@ def test_an_experiment_that_names_nothing_else_passes(store: Path, tmp_path: Pat
     [
         (["normalization.url=/nowhere/statistics"], "cannot open the statistics at /nowhere/statistics"),
         (["training.init_from=/nowhere/00001000"], "init_from: /nowhere/00001000 does not exist"),
-        (["training.batch_size=400"], "fewer than one batch of 400"),
-        (["training.stages=[{name: long, updates: 2, rollout: 30}]"], "'long' has 0 samples of 32 stamps"),
-        (["evaluation.grid=coarse"], "there is no grid coarse"),
+        (["evaluation.grid=2x2"], "at least three latitudes and longitudes"),
         ([AGAINST, "evaluation.era5.url=/nowhere/era5.zarr"], "cannot open ERA5 at /nowhere/era5.zarr"),
     ],
     ids=str,
@@ -98,9 +96,17 @@ def test_an_era5_that_does_not_fit_is_refused(
         check(with_settings(store, AGAINST, place, *more), tmp_path)
 
 
+def test_a_record_with_too_many_holes_for_a_batch_is_refused(tmp_path: Path) -> None:
+    holes = [str(stamp) for stamp in stamps_from("1993-12-31T18", 25, 6)[2::3]]
+    path = build_atmosphere(tmp_path / "fv3.zarr", count=48, step_hours=6, variables=("pressfc",), absent=holes)
+    wanted = experiment(path, inputs=["pressfc"], targets=["pressfc"], forcings=[])
+    with pytest.raises(UserError, match="stage 'one' has 0 samples of 3 stamps in the training period .*fewer than"):
+        look(wanted, tmp_path)
+
+
 def test_the_command_asks_them_all(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
-    file.write_text(loading.dump(with_settings(store, "evaluation.grid=coarse")))
-    with pytest.raises(UserError, match="there is no grid coarse"):
+    file.write_text(loading.dump(with_settings(store, "evaluation.grid=2x2")))
+    with pytest.raises(UserError, match="at least three latitudes"):
         app(["check", str(file), "--root", str(tmp_path)], result_action="return_value", exit_on_error=False)
     assert not [path for path in tmp_path.iterdir() if path != file]

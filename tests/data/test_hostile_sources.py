@@ -244,7 +244,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "raw integers": (lambda s: rewrite(s, TMP, packed), "tmp .* K at"),
     "a scale that is text": (lambda s: rewrite(s, TMP, packed, scale_factor="a hundredth"), "tmp|scale_factor"),
     "complex numbers": (lambda s: rewrite(s, TMP, lambda v: v.astype(np.complex64)), "complex64, not real numbers"),
-    "truth values": (lambda s: rewrite(s, TMP, lambda v: v > 250), "tmp .* within 80 to 400"),
+    "truth values": (lambda s: rewrite(s, TMP, lambda v: v > 250), "holds bool, not real numbers"),
     "nothing at all": (lambda s: rewrite(s, TMP, lambda v: v * np.nan), "missing values at all of"),
     "nothing but fill values": (lambda s: rewrite(s, WIND, lambda v: v * 0 - 9999), "missing values at all of"),
     "a level that never changes": (

@@ -105,13 +105,15 @@ def without_digests(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(content))
 
 
-def test_data_of_before_are_compared_by_their_values_and_noted(store: Path, tmp_path: Path) -> None:
-    wanted = chosen(store)
-    folder = Paths(wanted, tmp_path).data
-    prepare(wanted, tmp_path)
+def test_data_of_before_are_compared_by_their_values_and_noted_with_the_next(store: Path, tmp_path: Path) -> None:
+    wanted, folder = chosen(store), Paths(chosen(store), tmp_path).data
+    prepare(shorter(store), tmp_path)
     noted = Manifest.read(folder)
     without_digests(folder)
-    assert prepare(wanted, tmp_path)["status"] == "unchanged"
+    before = (folder / MANIFEST).read_bytes()
+    assert prepare(shorter(store), tmp_path)["status"] == "unchanged"
+    assert (folder / MANIFEST).read_bytes() == before
+    assert prepare(wanted, tmp_path)["new"] == 4
     again = Manifest.read(folder)
     assert noted is not None and again is not None and again.header.source == noted.header.source
     without_digests(folder)
