@@ -78,7 +78,7 @@ def repair(command: str, experiment: Experiment, root: Path) -> None:
     if command == "models repair":
         assert event_files.repair(root)
     else:
-        assert run_step(command, experiment, root)["status"] == "completed"
+        assert run_step(command, experiment, root)["status"] in ("completed", "unchanged")  # no frame was read
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -101,8 +101,8 @@ def test_damage_is_found_refused_and_repaired(
     if damage.refuses is not None:
         with pytest.raises(UserError, match=f"`graphufs {damage.repairs}`") as refused:
             run_step(damage.refuses, tiny, root)
-        names = (str(path), str(path.parent), str(path.parents[1]), str(path.parents[2]), str(path.parents[3]))
-        assert any(name in str(refused.value) for name in names[: 3 if "frames" not in what else 5])
+        places = [path, *path.parents][: len(path.relative_to(root).parts) - 1]
+        assert any(str(place) in str(refused.value) for place in places)
     repair(damage.repairs, tiny, root)
     assert verify(tiny, root).damaged == []
     if LASTING.search(str(path)):
