@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from fsspec import get_filesystem_class
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import FsspecStore, WrapperStore
@@ -101,6 +102,8 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
     rest = _with_timeouts(address, rest, patience)
     if address.split("::")[-1].startswith(("gs://", "gcs://")):
         _ask_no_bucket_type()
+    for link in address.split("::"):
+        get_filesystem_class(link.split("://")[0])  # its import is not the network's time
     begun = time.monotonic()
     store = _within(
         patience.connect_timeout, lambda: FsspecStore.from_url(address, storage_options=rest, read_only=True)
@@ -240,11 +243,11 @@ def _ask_no_bucket_type() -> None:
     """Have fsspec take the client that asks for no bucket's type, also where gcsfs was imported before this module."""
     if os.environ[ASK_BUCKET_TYPE].lower() in ("true", "1"):
         return
-    import fsspec
+    from fsspec import register_implementation
     from gcsfs.core import GCSFileSystem
 
     for protocol in ("gs", "gcs"):
-        fsspec.register_implementation(protocol, GCSFileSystem, clobber=True)
+        register_implementation(protocol, GCSFileSystem, clobber=True)
 
 
 def _with_timeouts(address: str, options: Mapping[str, Any], patience: Patience) -> dict[str, Any]:
