@@ -19,8 +19,8 @@ from typing import NoReturn
 from cyclopts import CycloptsError
 from rich.text import Text
 
+from graphufs import reading
 from graphufs.cli.terminal import console
-from graphufs.config import reading
 from graphufs.errors import Diverged, UserError
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from graphufs import parallel
+from graphufs import parallel, reading
 from graphufs.cli.ending import DONE, STOPPED
 from graphufs.cli.terminal import Bars, console, polite_stop
-from graphufs.config import reading
 from graphufs.config.base import LONGEST_HOURS, YEARS
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import Event

@@ -2,5 +2,5 @@
 
 __all__ = [
     "base", "data", "evaluation", "experiment", "forecast", "identity", "loading", "model", "moved_keys", "nightly",
-    "normalization", "reading", "request", "retraining", "shipped", "training",
+    "normalization", "request", "retraining", "shipped", "training",
 ]  # fmt: skip

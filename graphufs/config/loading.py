@@ -12,7 +12,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from graphufs.config import moved_keys, reading
+from graphufs import reading
+from graphufs.config import moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError, did_you_mean

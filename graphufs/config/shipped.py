@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from graphufs.config import loading, reading
+from graphufs import reading
+from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError

@@ -14,11 +14,12 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from graphufs import reading
 from graphufs.cli.ending import BAD_INPUT as BAD_INPUT
 from graphufs.cli.ending import DONE as DONE
 from graphufs.cli.ending import FAILED as FAILED
 from graphufs.cli.terminal import console
-from graphufs.config import loading, reading
+from graphufs.config import loading
 from graphufs.config.request import Request
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from rich.text import Text
 
+from graphufs import reading
 from graphufs.cli.ending import Told, finish
-from graphufs.config import moved_keys, reading
+from graphufs.config import moved_keys
 from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import CHAINS, STEPS

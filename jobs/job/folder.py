@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import loading, moved_keys, reading
+from graphufs import reading
+from graphufs.config import loading, moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError

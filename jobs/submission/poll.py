@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import reading
+from graphufs import reading
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
 from jobs.job.status import read_statuses

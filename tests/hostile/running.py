@@ -27,7 +27,7 @@ PRELOADED = (
 )  # fmt: skip
 MEMORY, SECONDS = 200, 2.0
 """MiB and seconds of a processor that a refusal may take, starting Python aside."""
-HANGS = 60.0
+HANGS = 300.0
 """Seconds after which a call counts as hung, however busy the machine is."""
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload([*PRELOADED, __name__])

@@ -36,7 +36,9 @@ TREE = yaml.safe_load(TINY.read_text())
 TEXT = TINY.read_text()
 
 
-amounts = pytest.mark.parametrize("amount", [QUICK, pytest.param(THOROUGH, marks=pytest.mark.hostile)])
+amounts = pytest.mark.parametrize(
+    "amount", [QUICK, pytest.param(THOROUGH, marks=[pytest.mark.hostile, pytest.mark.timeout(3000)])]
+)
 
 
 def holds(amount: int, *strategies: st.SearchStrategy):
@@ -242,7 +244,9 @@ def test_the_source_of_that_test_is_accepted(store, tmp_path):
 def test_a_coordinate_that_claims_to_fill_the_memory_is_refused(tmp_path, store, key, length):
     path = shutil.copytree(store[0], tmp_path / "s.zarr")
     content = json.loads((path / ".zmetadata").read_text())
-    content["metadata"]["time/.zarray"][key] = [length]
+    for name, array in content["metadata"].items():
+        if name == "time/.zarray" or (key == "shape" and array.get("shape", [0])[:1] == [160]):
+            array[key][0] = length
     (path / ".zmetadata").write_text(json.dumps(content))
     ended = called(graphufs, *store[1], f"--set=data.source.url={path}", "--root", str(tmp_path / "r"))
     assert ended.code == 2 and f"{length:,}" in ended.err and ended.seconds < SECONDS

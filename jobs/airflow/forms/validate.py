@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 import jobs.site
-from graphufs.config import loading, moved_keys, reading, shipped
+from graphufs import reading
+from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
