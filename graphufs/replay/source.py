@@ -215,9 +215,8 @@ class ReplayStore:
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._physical(name, variable.values, stamps)
-            except UserError:
-                raise
+                values = variable.values
+                break
             # Each cloud client raises its own classes, which share no base below Exception.
             except Exception as error:
                 # a store without an answer was asked again already; here is a second try at what cannot be decoded
@@ -231,7 +230,7 @@ class ReplayStore:
                 logger.warning("%s could not be read (%s), trying again in %g s", place, reason(error), pause)
                 time.sleep(pause)
                 pause *= 2
-        raise AssertionError("unreachable")
+        return self._physical(name, values, stamps)
 
     def _physical(self, name: str, values: np.ndarray, stamps: np.ndarray | None) -> np.ndarray:
         """What the store holds as float32 in the variable's units, refused where it is implausible."""

@@ -130,6 +130,6 @@ def _spelt_out(label: str) -> str:
 def _registry() -> Any:
     import pint  # takes a second; most stores spell their units as Replay does
 
-    registry = pint.UnitRegistry()
+    registry: Any = pint.UnitRegistry()
     registry.define("psu = 0.001 = practical_salinity_unit")
     return registry
