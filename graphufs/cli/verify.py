@@ -211,13 +211,15 @@ def _metadata_damage(path: Path) -> str | None:
     for name, content in together.items():
         file = path / name
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-            own = json.loads(file.read_text())
+            text = file.read_text()
+            own = json.loads(text)
+            canonical = json.dumps(own, indent=1, sort_keys=True) == text
             growing = name.endswith(".zarray") and GROWING in together[name.replace(".zarray", ".zattrs")].get(
                 "_ARRAY_DIMENSIONS", ()
             )
             if growing and own["shape"][0] >= content["shape"][0]:
                 own["shape"][0] = content["shape"][0]
-            if json.dumps(own) == json.dumps(content):
+            if canonical and own == content:
                 continue
         return f"{file} is not what {path / MARK} says"
     return None

@@ -143,7 +143,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def _described(path: Path) -> dict[str, Any]:
     """The content of meta.json, with what any checkpoint's has."""
-    meta = {"hashes": {}, **read_checked(path / "meta.json")}
+    meta: dict[str, Any] = {"hashes": {}, **read_checked(path / "meta.json")}
     for name, kind in (("update", int), ("sha256", dict), ("hashes", dict)):
         if meta.get("format") == FORMAT and not isinstance(meta.get(name), kind):
             raise Damaged(f"{path / 'meta.json'} has no {name}")

@@ -287,7 +287,7 @@ def _is_done(folder: Path, fingerprint: str, moments: Path) -> bool:
         made = read_checked(folder / PROVENANCE).get("fingerprint")
     except (FileNotFoundError, Damaged):
         return False
-    return made == fingerprint and statistics_damage(folder) is None and not growing_damage(moments)
+    return bool(made == fingerprint) and statistics_damage(folder) is None and not growing_damage(moments)
 
 
 def _remove_damaged(moments: Path) -> None:

@@ -83,7 +83,8 @@ def remove_lost(folder: Path) -> list[str]:
     UserError
         If a checkpoint is of another run: a person put it there.
     """
-    told, kept = [], None
+    told: list[str] = []
+    kept: int | None = None
     damage = {update: checkpoint.damage(checkpoint.place(folder, update)) for update in checkpoint.updates(folder)}
     for update in reversed(damage):
         path, wrong = checkpoint.place(folder, update), damage[update]
