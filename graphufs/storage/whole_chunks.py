@@ -20,7 +20,7 @@ HEADER_BYTES = 16
 """Of a Blosc chunk; its last four are the chunk's length in bytes, little-endian, the header included."""
 
 
-class WholeBlosc(numcodecs.Blosc):
+class WholeBlosc(numcodecs.Blosc):  # type: ignore[misc]
     """Blosc that refuses a chunk which is shorter than its header says."""
 
     def decode(self, buf: Any, out: Any = None) -> Any:
