@@ -136,10 +136,10 @@ class PatientStore(WrapperStore[Store]):
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """The bytes of an object, or of a range in it; None where there is none."""
-        prototype = prototype or default_buffer_prototype()
+        kind = prototype or default_buffer_prototype()
 
         async def get() -> Buffer | None:
-            found = await self._store.get(key, prototype, byte_range)
+            found = await self._store.get(key, kind, byte_range)
             if found is not None and isinstance(byte_range, RangeByteRequest):
                 wanted = byte_range.end - byte_range.start
                 if len(found) != wanted:
