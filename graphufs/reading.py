@@ -166,7 +166,7 @@ def _measure(events: Iterator[Any]) -> None:
     anchored: dict[str, tuple[int, int]] = {}
     open_: list[tuple[str | None, int, int]] = []  # of each open collection its anchor, nodes and height below it
     for event in events:
-        size, height, anchor = 1, 0, getattr(event, "anchor", None)
+        size, height, anchor, line = 1, 0, getattr(event, "anchor", None), event.start_mark.line + 1
         if isinstance(event, yaml.CollectionStartEvent):
             open_.append((anchor, 1, 0))
             size = 0
@@ -174,7 +174,7 @@ def _measure(events: Iterator[Any]) -> None:
             anchor, size, height = open_.pop()
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == name for name, *_ in open_):
-                raise UserError(f"line {event.start_mark.line + 1}: *{anchor} stands within itself")
+                raise UserError(f"line {line}: *{anchor} stands within itself")
             size, height = anchored.get(anchor or "", (1, 0))
         elif not isinstance(event, yaml.ScalarEvent):
             continue
@@ -183,7 +183,6 @@ def _measure(events: Iterator[Any]) -> None:
         if size and open_:
             name, nodes, highest = open_[-1]
             open_[-1] = name, nodes + size, max(highest, height + 1)
-        line = event.start_mark.line + 1
         if len(open_) + height > DEEPEST:
             raise UserError(f"line {line}: it is nested deeper than {DEEPEST} levels")
         if sum(nodes for _, nodes, _ in open_) > MOST:
