@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from graphufs.cli.ending import BAD_INPUT as BAD_INPUT
-from graphufs.cli.ending import DONE, STOPPED
+from graphufs.cli.ending import DONE as DONE
 from graphufs.cli.ending import FAILED as FAILED
+from graphufs.cli.ending import STOPPED as STOPPED
 from graphufs.cli.terminal import Bars, console, polite_stop
 from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.experiment import Experiment
