@@ -32,7 +32,13 @@ def experiment_of(name: str, overrides: list[str]) -> Experiment:
 
 
 def run_of(name: str, overrides: list[str]) -> tuple[Experiment, Request]:
-    """The same, and what is asked of a run by keys that said so in version 0.1 (see `loading.load_run`)."""
+    """The same, and what is asked of a run by keys that said so in version 0.1 (see `loading.load_run`).
+
+    Raises
+    ------
+    UserError
+        As `loading.load`.
+    """
     if name == "-":
         try:
             text = reading.read_text(sys.stdin)
