@@ -68,7 +68,7 @@ def test_an_experiment_that_names_nothing_else_passes(store: Path, tmp_path: Pat
     [
         (["normalization.url=/nowhere/statistics"], "cannot open the statistics at /nowhere/statistics"),
         (["training.init_from=/nowhere/00001000"], "init_from: /nowhere/00001000 does not exist"),
-        (["evaluation.grid=2x2"], "at least three latitudes and longitudes"),
+        (["evaluation.grid=2x2"], "there is no grid 2x2"),
         ([AGAINST, "evaluation.era5.url=/nowhere/era5.zarr"], "cannot open ERA5 at /nowhere/era5.zarr"),
     ],
     ids=str,
@@ -107,6 +107,6 @@ def test_a_record_with_too_many_holes_for_a_batch_is_refused(tmp_path: Path) -> 
 def test_the_command_asks_them_all(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(loading.dump(with_settings(store, "evaluation.grid=2x2")))
-    with pytest.raises(UserError, match="at least three latitudes"):
+    with pytest.raises(UserError, match="there is no grid 2x2"):
         app(["check", str(file), "--root", str(tmp_path)], result_action="return_value", exit_on_error=False)
     assert not [path for path in tmp_path.iterdir() if path != file]
