@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from graphufs.config.experiment import Experiment
-from graphufs.data.manifest import MANIFEST, Manifest
+from graphufs.data.manifest import COPY, MANIFEST, Manifest
 from graphufs.data.preflight import preflight
 from graphufs.data.prepare import run
 from graphufs.errors import UserError
 from graphufs.steps import never_stop, no_progress
+from graphufs.storage.checksums import CHECKED, CHECKSUM
 from graphufs.storage.paths import Paths
 from tests.support.experiments import experiment
 from tests.support.lookalike import build_atmosphere, rewrite
@@ -101,8 +102,10 @@ def test_what_is_prepared_needs_its_source_no_more(store: Path, tmp_path: Path) 
 def without_digests(folder: Path) -> None:
     """As an earlier version wrote it."""
     content = json.loads((folder / MANIFEST).read_text())
-    assert content.pop("source")
-    (folder / MANIFEST).write_text(json.dumps(content))
+    assert content["source"]
+    kept = content.keys() - {"source", "static_files", CHECKED, CHECKSUM}
+    (folder / MANIFEST).write_text(json.dumps({name: content[name] for name in content if name in kept}))
+    (folder / COPY).unlink(missing_ok=True)
 
 
 def test_data_of_before_are_compared_by_their_values_and_noted_with_the_next(store: Path, tmp_path: Path) -> None:

@@ -307,6 +307,7 @@ def years() -> tuple[PreparedData, dict[str, FieldMoments]]:
         invalid={},
         _where=blank,
         _segments=(),
+        _committed=(),
     )
     stamps = np.arange(np.datetime64("1993-12-31T18", "ns"), np.datetime64("1997-12-31T19"), np.timedelta64(6, "h"))
     task = Task("none", (), PROGRESS, 1)

@@ -24,7 +24,7 @@ LAYERS = replay_layers()
 
 def profile(pressure: np.ndarray) -> np.ndarray:
     """A temperature that is linear in the logarithm of pressure, hPa."""
-    return 288 + 30 * np.log(pressure / 1000)
+    return 288 + 15 * np.log(pressure / 1000)
 
 
 def source(path: Path, layers: slice = slice(None)) -> Path:
