@@ -49,6 +49,7 @@ test: .venv/.dev .venv-airflow/.dev  ## Run the tests
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) $(PYTEST_ARGS)
 
+test-faults: PROCESSES := 4  # what they start computes little and waits long
 test-faults: .venv/.dev .venv-airflow/.dev  ## A training from the browser to the registry, and the most telling faults
 	@scripts/packages.sh slurm postgresql browser
 	@$(PYTEST) -m 'faults and not long' tests/airflow tests/slurm $(PYTEST_ARGS)
