@@ -81,7 +81,13 @@ def repair(command: str, experiment: Experiment, root: Path) -> None:
         assert run_step(command, experiment, root)["status"] in ("completed", "unchanged")  # no frame was read
 
 
-@pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=pytest.mark.long) if what in ("the climatology", "a score") else what
+        for what in DAMAGES
+    ],
+)
 @pytest.mark.parametrize(
     "fault", [flip, *(pytest.param(one, marks=pytest.mark.long) for one in (truncate, Path.unlink))]
 )

@@ -79,6 +79,7 @@ def test_a_killed_training_ends_in_the_same_bits(
     assert events(paths) == events(undisturbed)
 
 
+@LONG
 def test_three_kills_in_a_row_change_nothing(careful, undisturbed, normalized_root, copy_of_root):
     root = copy_of_root(normalized_root)
     for call in (8, 7, 9):

@@ -371,6 +371,7 @@ def test_a_training_of_version_0_1_0_that_starts_its_follower_is_told_to_send_la
     assert len(orders) < 2 or "different versions" in json.loads(result.stdout)["trouble"]
 
 
+@pytest.mark.long
 def test_the_metrics_of_an_ended_training_are_sent_by_hand_once(root):
     paths = Paths(loading.load(TINY), root)  # not tracked
     write(MetricsFile(paths.metrics, 0), 10, 20)

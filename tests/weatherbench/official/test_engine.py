@@ -170,7 +170,9 @@ def test_what_the_official_code_raises_is_told(package: None, tmp_path: Path, mo
         engine(tmp_path, stores("poles"))
 
 
-@pytest.mark.parametrize("settings", [{}, {"grid": "12x6", "regions": "[tropics, global_land]"}])
+@pytest.mark.parametrize(
+    "settings", [{}, pytest.param({"grid": "12x6", "regions": "[tropics, global_land]"}, marks=pytest.mark.long)]
+)
 def test_an_experiments_scores_are_compared_with_the_official_ones(
     package: None, settings: dict[str, str], prepared: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
