@@ -278,7 +278,7 @@ def test_an_exception_in_the_command_itself_shows_its_traceback(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     (root / "worlds").write_text("a file where a folder should be")
-    done = debug("prepare", TINY, "--root", root)
+    done = debug("prepare", TINY, "--root", root, "--debug")
     told = done.stdout + done.stderr
     assert done.returncode == 2 and "Traceback (most recent call last)" in told and "(Pdb)" in told
     assert "Error" in told and "prepare" in told
