@@ -19,10 +19,11 @@ from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
 from graphufs.data.segments import costs, missing_values, segment_name, write_segment
 from graphufs.data.selection import select
+from graphufs.data.source_identity import changed
 from graphufs.data.static_fields import read_static
 from graphufs.errors import UserError
 from graphufs.replay.source import ReplayStore
-from graphufs.replay.times import by_month, listing, text, wanted_stamps
+from graphufs.replay.times import listing, text, wanted_stamps
 from graphufs.steps import ShouldStop
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def come(
     selection, invalid, header = select(store, experiment), manifest.invalid, manifest.header
     same = np.array_equal(store.latitude, header.latitude) and np.array_equal(store.longitude, header.longitude)
     if selection.channels != header.channels or not same:
-        raise UserError(f"the source {store.url} has changed since {folder} was prepared: its grid or its levels")
+        raise changed(store.url, folder, "its grid or its levels")
     slices, (mask, _) = variable_slices(selection.channels), read_static(folder / STATIC)
 
     def whole(stamp: np.datetime64) -> bool:
@@ -115,10 +116,7 @@ def read_again(
         store = open_source()
         there = come(store, experiment, folder, manifest, stamps)
         selection, (mask, _) = select(store, experiment), read_static(folder / STATIC)
-        limit = costs(store, selection).stamps_per_segment
-        for part in (
-            month[first : first + limit] for month in by_month(there) for first in range(0, month.size, limit)
-        ):
+        for part in costs(store, selection).pieces(there):
             segment = write_segment(
                 folder,
                 store,

@@ -34,7 +34,7 @@ from graphufs.grid.areas import parent_latitudes
 from graphufs.replay.experiment_source import open_at, open_source
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
-from graphufs.replay.times import by_month, listing, text, wanted_stamps
+from graphufs.replay.times import listing, text, wanted_stamps
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, remove_folder
 from graphufs.storage.checksums import files_of
@@ -98,8 +98,6 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         mask, _ = read_static(folder / STATIC)
         begun = wanted.size - todo.size
         tally = _Tally(progress, begun, wanted.size - (todo.size - present.size))
-        limit = costs(store, selection).stamps_per_segment
-        pieces = [month[first : first + limit] for month in by_month(present) for first in range(0, month.size, limit)]
         header, committed = manifest.header, len(manifest.segments)
 
         def write_here(stamps: np.ndarray) -> Segment:
@@ -109,7 +107,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
 
         written = parallel.map_unordered(
             partial(write_ordered, Order.of(folder, store, experiment)),
-            pieces,
+            costs(store, selection).pieces(present),
             should_stop=should_stop,
             stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
             here=write_here,

@@ -28,7 +28,7 @@ from graphufs.data.zarr_segment import PackedFrames, create
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.experiment_source import open_at
 from graphufs.replay.source import ReplayStore
-from graphufs.replay.times import text
+from graphufs.replay.times import by_month, text
 from graphufs.storage.atomic import fsync, new_folder, remove_folder
 from graphufs.storage.checksums import files_of
 
@@ -60,6 +60,11 @@ class Costs:
     def stamps_per_segment(self) -> int:
         """How many stamps a segment may hold at most."""
         return max(1, SEGMENT_BYTES // max(1, self.per_stamp))
+
+    def pieces(self, stamps: np.ndarray) -> list[np.ndarray]:
+        """The stamps [time] as segments take them: by month, and of each no more than one may hold."""
+        limit = self.stamps_per_segment
+        return [month[first : first + limit] for month in by_month(stamps) for first in range(0, month.size, limit)]
 
 
 def costs(store: ReplayStore, selection: Selection) -> Costs:
