@@ -15,9 +15,6 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from graphufs import reading
-from graphufs.cli.ending import BAD_INPUT as BAD_INPUT
-from graphufs.cli.ending import DONE as DONE
-from graphufs.cli.ending import FAILED as FAILED
 from graphufs.cli.terminal import console
 from graphufs.config import loading
 from graphufs.config.request import Request

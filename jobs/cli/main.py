@@ -12,15 +12,13 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from graphufs import reading
-from graphufs.cli.ending import Told, finish
+from graphufs.cli.ending import DONE, FAILED, Told, finish
 from graphufs.config import moved_keys
 from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import CHAINS, STEPS
 from jobs.cli import site_commands as site_commands  # its commands are this one's
 from jobs.cli.app import (
-    DONE,
-    FAILED,
     UNREACHABLE,
     Asked,
     Place,

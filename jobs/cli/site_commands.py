@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobs.cli.app import DONE, FAILED, Place, app, out, print_json
+from graphufs.cli.ending import DONE, FAILED
+from jobs.cli.app import Place, app, out, print_json
 from jobs.site import available, load
 
 
