@@ -62,7 +62,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     paths = Paths(experiment, root)
     places = {name: paths.scores_against(name) for name in experiment.evaluation.truths}
     damaged = [path for path in sorted(paths.climatology.glob("[!.]*.zarr")) if store_damage(path) is not None]
-    todo = [name for name, path in places.items() if not _is_done(path, paths, damaged)]
+    there = {name: _done(path, paths, damaged) for name, path in places.items()}
+    todo = [name for name, scores in there.items() if scores is None]
 
     waiting = Event("waiting for another process that evaluates with the same climatology", 0, 1)
     if todo or damaged:
@@ -74,21 +75,21 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                     remove_folder(path)
             for name in todo:
                 _evaluate(experiment, paths, name, progress, should_stop).write(places[name])
-    first, *others = ((name, Scores.open(path)) for name, path in places.items())
+    first, *others = ((name, scores or Scores.open(places[name])) for name, scores in there.items())
     result = _result("completed" if todo else "unchanged", paths.scores, first[1])
     for name, scores in others:
         result[f"against_{name}"] = _result(result["status"], places[name], scores)
     return result
 
 
-def _is_done(path: Path, paths: Paths, damaged: list[Path]) -> bool:
-    """Whether there are scores, whole, and so is the climatology they were made with, which reports draw."""
+def _done(path: Path, paths: Paths, damaged: list[Path]) -> Scores | None:
+    """The scores, if they are there and whole, and so is the climatology they were made with, which reports draw."""
     try:
         scores = Scores.open(path)
     except UserError:  # none, or damaged: both are made
-        return False
+        return None
     whole = scores.table_damage(path) is None
-    return whole and paths.root / scores.dataset.attrs.get("climatology", "") not in damaged
+    return scores if whole and paths.root / scores.dataset.attrs.get("climatology", "") not in damaged else None
 
 
 def _require_forecasts(paths: Paths) -> None:
