@@ -85,7 +85,7 @@ def test_a_training_by_hand_goes_from_the_form_to_a_registered_candidate(bench: 
 
 
 @pytest.mark.faults
-@pytest.mark.long  # what lands shows it in containers (tests/compose) and inside Airflow (test_nights)
+@pytest.mark.long  # what lands shows it in containers (tests/compose)
 def test_a_checkpoint_triggers_a_night_that_scores_it(bench: AirflowBench) -> None:
     bench.api.unpause("nightly_evaluation")
     run = trigger(bench, seed=6)

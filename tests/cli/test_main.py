@@ -97,6 +97,7 @@ def test_an_interrupt_saves_and_the_repeated_command_goes_on(normalized_root, co
     assert 0 < last < 4000
 
 
+@pytest.mark.long  # the file there and back: tests/deepmind; a start from it: test_warm_start
 def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_root, copy_of_root, tiny, tmp_path):
     root, file = copy_of_root(finished_root), tmp_path / "tiny.npz"
     trained = Paths(tiny, root)

@@ -138,4 +138,4 @@ def eventually(condition: Callable[[], object], seconds: float, what: str) -> No
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"waited {seconds} s in vain until {what}"
-        time.sleep(0.5)
+        time.sleep(2)  # many a look is a process inside a container

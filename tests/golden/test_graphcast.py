@@ -164,7 +164,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         folder = golden_folder(metafunc.config)
         names = sorted(path.name.removesuffix("_meta.json") for path in folder.glob("*_meta.json"))
-        cases = [Case(folder, name) for name in names]
+        # compiling dominates; in bfloat16 the first case shows it, and the long suite the others
+        later = [pytest.mark.long] if "bfloat16" in metafunc.function.__name__ else []
+        cases = [pytest.param(Case(folder, name), marks=later if number else []) for number, name in enumerate(names)]
         metafunc.parametrize("case", cases, ids=names, scope="session")
 
 

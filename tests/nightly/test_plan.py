@@ -169,6 +169,7 @@ def test_holes_of_the_source_are_not_planned_but_told(holed):
     assert again["initial_times"] == [] and again["holes"] == result["holes"]
 
 
+@pytest.mark.long  # test_record tells of initial times without a score
 def test_an_initial_time_that_turns_out_to_lack_values_when_it_is_scored_is_a_hole(holed):
     experiment, root = holed
     flawed = touching(experiment, FLAWED)[0]

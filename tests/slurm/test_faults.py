@@ -173,6 +173,7 @@ def completes_as_undisturbed(bench: Bench, tiny: Experiment, normalized_root: Pa
     return "equal"
 
 
+@pytest.mark.long  # the kill after it is the one that could double a job
 def test_submitter_killed_just_before_sbatch(
     bench: Bench, request: pytest.FixtureRequest, tiny: Experiment, normalized_root: Path
 ) -> None:

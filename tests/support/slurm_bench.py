@@ -107,7 +107,7 @@ class Bench:
         end = time.monotonic() + seconds
         while (status := self.status(key))["state"] not in states:
             assert time.monotonic() < end, f"after {seconds} s the job is {status['state']}, {status['message']}"
-            time.sleep(0.5)
+            time.sleep(2)  # a look is a process that takes a second of the cores which the job needs
         return status
 
     def until_updates(self, count: int, key: str = "job", seconds: float = 180) -> None:

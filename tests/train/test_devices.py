@@ -67,19 +67,26 @@ def close(one, other):
             np.testing.assert_allclose(values, other[name], rtol=0, atol=2e-4, err_msg=name)
 
 
-def test_two_devices_train_what_one_does_and_the_same_bits_each_time(alone, normalized_root, tmp_path):
+def final_of_two_devices(experiment, root):
+    """The final arrays of a training on two devices."""
+    assert train_elsewhere(experiment, root, devices=2).hear()["status"] == "completed"
+    paths = Paths(experiment, root)
+    assert checkpoint.read_meta(checkpoint.last(paths.checkpoints))["environment"]["devices"] == 2
+    return final_arrays(paths)
+
+
+def test_two_devices_train_what_one_does(alone, normalized_root, tmp_path):
     experiment, expected = alone
-    finals = []
-    for attempt in ("first", "second"):
-        root = shutil.copytree(normalized_root, tmp_path / attempt)
-        result = train_elsewhere(experiment, root, devices=2).hear()
-        assert result["status"] == "completed"
-        meta = checkpoint.read_meta(checkpoint.last(Paths(experiment, root).checkpoints))
-        assert meta["environment"]["devices"] == 2
-        finals.append(final_arrays(Paths(experiment, root)))
-    assert_equal_arrays(*finals)
-    close(expected, finals[0])
-    assert any((expected[name] != finals[0][name]).any() for name in expected)  # else there was one device only
+    found = final_of_two_devices(experiment, shutil.copytree(normalized_root, tmp_path / "root"))
+    close(expected, found)
+    assert any((expected[name] != found[name]).any() for name in expected)  # else there was one device only
+
+
+@pytest.mark.long  # one device does so in test_trainer
+def test_two_devices_give_the_same_bits_each_time(normalized_root, tmp_path):
+    experiment = loading.load(TINY, SETTINGS)
+    roots = [shutil.copytree(normalized_root, tmp_path / name) for name in ("first", "second")]
+    assert_equal_arrays(*(final_of_two_devices(experiment, root) for root in roots))
 
 
 def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, tmp_path):

@@ -30,7 +30,7 @@ HOSTILE = "description='{{ var.value.secret }} {{ conn.secret.password }} {% raw
 
 def group(name):
     """By the name of a file of tests here, which others share its process: those that run whole DAGs wait for jobs."""
-    return "whole DAGs" if name in ("test_nights.py", "test_retraining.py") else "parts"
+    return "whole DAGs" if name in ("test_dags.py", "test_nights.py", "test_retraining.py") else "parts"
 
 
 class Store(dict):

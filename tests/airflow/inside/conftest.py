@@ -27,7 +27,7 @@ INSIDE = importlib.util.find_spec("airflow") is not None
 LIMIT = 1700
 """Seconds for all of a group."""
 SITES = {
-    "here": "executor: local\ncontrol: {command: COMMAND, poll_interval: 1, pool: graphufs}\nlead: 30\n",
+    "here": "executor: local\ncontrol: {command: COMMAND, poll_interval: 3, pool: graphufs}\nlead: 30\n",
     "quick": "executor: local\ncontrol: {command: /nowhere/graphufs-jobs, poll_interval: 1, pool: quick-pool}\n",
     "unfinished": "executor: slurm\nroot: /scratch/<project>\n",
 }

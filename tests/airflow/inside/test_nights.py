@@ -11,6 +11,7 @@ import pytest
 from tests.airflow.inside import bag, events, run, states_of, xcoms
 
 
+@pytest.mark.long  # what lands shows a night in containers (tests/compose)
 def test_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_shows_it(trained):
     from jobs.airflow.forms import choices
     from jobs.airflow.mirror import read

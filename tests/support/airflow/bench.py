@@ -20,7 +20,7 @@ from tests.support.private import wait_for
 from tests.support.slurm_bench import Bench
 
 TOP = Path(__file__).parents[3]
-INTERVAL = 3
+INTERVAL = 5
 """Seconds between two looks at the site."""
 JOB_COMMAND = TOP / ".venv" / "bin" / "graphufs-jobs"
 SETTINGS = {
