@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
+from graphufs.storage.atomic import NO_HARD_LINKS
 from graphufs.storage.lock import locked
 from jobs.scheduler import slurm
 from jobs.site import Site
@@ -65,6 +67,7 @@ def check(name: str, site: Site, root: Path, wanted: Sequence[str] = ()) -> Iter
     yield _writable(root)
     yield _space(root)
     yield _locks(root)
+    yield _links(root)
     yield _environment(site)
     if site.executor == "slurm":
         yield _commands()
@@ -102,6 +105,20 @@ def _locks(root: Path) -> Finding:
     except OSError as error:
         return Finding("file locks", False, f"flock fails below {root} ({error.strerror}); mount it with flock")
     return Finding("file locks", True, "work")
+
+
+def _links(root: Path) -> Finding:
+    """By a hard link, one writer alone makes a registry's event and one job alone claims the work."""
+    try:
+        with tempfile.TemporaryDirectory(dir=root, prefix=".preflight-") as folder:
+            (first := Path(folder, "first")).touch()
+            os.link(first, Path(folder, "second"))
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            return Finding("hard links", False, f"none can be made in {root}: {error.strerror}; change the site's root")
+        words = f"the file system of {root} has none; file locks stand in, if they work between all nodes: else move root"
+        return Finding("hard links", None, words)
+    return Finding("hard links", True, "work")
 
 
 def _environment(site: Site) -> Finding:
