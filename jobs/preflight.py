@@ -18,6 +18,7 @@ from graphufs.errors import UserError
 from graphufs.steps import STEPS
 from graphufs.storage.atomic import NO_HARD_LINKS
 from graphufs.storage.lock import locked
+from jobs.permissions import make_root, require_private
 from jobs.scheduler import slurm
 from jobs.site import Site
 
@@ -64,7 +65,8 @@ def check(name: str, site: Site, root: Path, wanted: Sequence[str] = ()) -> Iter
         overrides[step].append(resource)
     for step in STEPS:
         site.resources_of(step, overrides[step])
-    yield _writable(root)
+    yield _private(root, site.shared_with_group)
+    yield _writable(root, site.shared_with_group)
     yield _space(root)
     yield _locks(root)
     yield _links(root)
@@ -77,14 +79,24 @@ def check(name: str, site: Site, root: Path, wanted: Sequence[str] = ()) -> Iter
     yield _gpu(site, max(site.resources_of(step, overrides[step]).gpus for step in STEPS))
 
 
-def _writable(root: Path) -> Finding:
+def _writable(root: Path, group: bool) -> Finding:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_root(root, group=group)
         with tempfile.NamedTemporaryFile(dir=root, prefix=".preflight-") as file:
             file.write(b"x")
     except OSError as error:
         return Finding("root folder", False, f"{root} cannot be written: {error.strerror}; change the site's root")
     return Finding("root folder", True, f"{root} can be written")
+
+
+def _private(root: Path, group: bool) -> Finding:
+    try:
+        require_private(root, group=group)
+    except UserError as error:
+        return Finding("ownership", False, str(error))
+    if group:
+        return Finding("ownership", None, f"{root} may be shared: its group can run programs as this account")
+    return Finding("ownership", True, f"nobody else can change what jobs of {root} run")
 
 
 def _space(root: Path) -> Finding:

@@ -73,9 +73,10 @@ class Sshd:
         self._process.wait()
         self._process = None
 
-    def allow(self, who: bool) -> None:
-        """Let the client's key in, or, as a site does whose tokens have run out, refuse it."""
-        (self.folder / "authorized").write_text((self.folder / "client.pub").read_text() if who else "")
+    def allow(self, who: bool, options: str = "") -> None:
+        """Let the client's key in, with options, or, as a site does whose tokens have run out, refuse it."""
+        key = f"{options} {(self.folder / 'client.pub').read_text()}".lstrip()
+        (self.folder / "authorized").write_text(key if who else "")
 
     def disconnect(self) -> None:
         """End everyone's connection, and go on listening."""
