@@ -13,7 +13,9 @@ import os
 import pwd
 import shlex
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from graphufs.errors import UserError
 
@@ -77,13 +79,13 @@ def _require(path: Path, root: Path, group: bool) -> int | None:
     mode, me = found.st_mode, os.geteuid()
     above = path in root.parents or path in root.resolve().parents
     if found.st_uid not in (me, 0) and not group:
-        raise _refusal(path, found, "another account's, who can replace what lies in it", f"own {path}")
+        raise _refusal(path, found, "belongs to another account", f"have {path} given to this account")
     if stat.S_ISLNK(mode) or (above and mode & stat.S_ISVTX):  # in a folder like /tmp nobody replaces what is not his
         return mode
     if mode & stat.S_IWOTH:
-        raise _refusal(path, found, "written by everybody", _chmod("o-w", path, above))
+        raise _refusal(path, found, "may be written by everybody", _chmod("o-w", path, root))
     if mode & stat.S_IWGRP and not group and not _only_mine(found.st_gid, me):
-        raise _refusal(path, found, "written by its group", _chmod("g-w", path, above))
+        raise _refusal(path, found, "may be written by its group", _chmod("g-w", path, root))
     return mode
 
 
@@ -96,21 +98,21 @@ def _only_mine(gid: int, me: int) -> bool:
     return its.gr_name == name and set(its.gr_mem) <= {name}
 
 
-def _chmod(change: str, path: Path, above: bool) -> str:
-    return f"`chmod {'' if above else '-R '}{change} {shlex.quote(str(path))}`"
+def _chmod(change: str, path: Path, root: Path) -> str:
+    return f"`chmod {'-R ' if root in path.parents else ''}{change} {shlex.quote(str(path))}`"
 
 
 def _refusal(path: Path, found: os.stat_result, what: str, remedy: str) -> UserError:
     owner = f"{_name(pwd.getpwuid, found.st_uid)}:{_name(grp.getgrgid, found.st_gid)}"
     return UserError(
-        f"{path} (mode {stat.S_IMODE(found.st_mode):04o}, owner {owner}) is {what}, and jobs run programs from there or "
-        f"below; only this account and root may write it: {remedy}, take another root, or, if the group may run "
-        "programs as this account, say `shared_with_group: true` in the site file"
+        f"{path} (mode {stat.S_IMODE(found.st_mode):04o}, owner {owner}) {what}, and jobs run programs from there or below, "
+        f"so only this account and root may write it: {remedy}, or take another root; where a group shares it on purpose, "
+        "say `shared_with_group: true` in the site file, and it may run programs as this account"
     )
 
 
-def _name(look_up: object, number: int) -> str:
+def _name(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
     try:
-        return str(look_up(number)[0])  # type: ignore[operator]
+        return str(look_up(number)[0])
     except KeyError:
         return str(number)

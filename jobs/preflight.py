@@ -128,7 +128,9 @@ def _links(root: Path) -> Finding:
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             return Finding("hard links", False, f"none can be made in {root}: {error.strerror}; change the site's root")
-        words = f"the file system of {root} has none; file locks stand in, if they work between all nodes: else move root"
+        words = (
+            f"the file system of {root} has none; file locks stand in, if they work between all nodes: else move root"
+        )
         return Finding("hard links", None, words)
     return Finding("hard links", True, "work")
 

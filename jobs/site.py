@@ -101,7 +101,9 @@ class Resources(Section):
         """Each becomes a comment for sbatch in the job's script: what came after a line's end would be run there."""
         for name in self.sbatch:
             if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-                raise ValueError(f"sbatch: {name!r} is not an option of sbatch; write it like begin, without the dashes")
+                raise ValueError(
+                    f"sbatch: {name!r} is not an option of sbatch; write it like begin, without the dashes"
+                )
         for name, value in {**vars(self), **self.sbatch}.items():
             if isinstance(value, str) and not value.isprintable():
                 raise ValueError(f"{name}: {value!r} is not in one line of printable characters")

@@ -37,7 +37,9 @@ SBATCH = ("begin", "deadline", "licenses", "nice", "reservation")
 """Options of sbatch that may be asked for; others name files and programs."""
 
 _STEP = "|".join(STEPS)
-_RESOURCE = rf"(?:{'|'.join(name for name in Resources.model_fields if name != 'sbatch')}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
+_RESOURCE = (
+    rf"(?:{'|'.join(name for name in Resources.model_fields if name != 'sbatch')}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
+)
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
 
 

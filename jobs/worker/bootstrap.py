@@ -60,9 +60,7 @@ def check(submitit: Path) -> None:
         permissions.require_private(root, submitit, *payloads, group=os.environ.get(permissions.SHARED) == "1")
     except UserError as error:
         number = os.environ.get("SLURM_JOB_ID", "")
-        write_json(
-            attempt / "ending.json", {"ending": "bad_input", "message": str(error), "at": now(), "id": number}
-        )
+        write_json(attempt / "ending.json", {"ending": "bad_input", "message": str(error), "at": now(), "id": number})
         sys.exit(f"error {error}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import grp
 import json
 import os
@@ -12,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -33,7 +33,7 @@ TOGETHER = Site.model_validate({"executor": "slurm", "shared_with_group": True})
 @pytest.fixture
 def project(monkeypatch: pytest.MonkeyPatch) -> None:
     """The account's group has other members."""
-    monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name="project", gr_mem=["else"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("project", "x", gid, ["else"])))
 
 
 def asked(root: Path, site: Site = PRIVATE) -> submit.Request:
@@ -47,10 +47,10 @@ def mode(path: Path) -> int:
 @pytest.mark.parametrize(
     ("place", "wrong", "says"),
     [
-        ("root", 0o777, "chmod -R o-w"),
-        ("root", 0o1777, "chmod -R o-w"),  # the folders in it could be anybody's
-        ("root", 0o775, "chmod -R g-w"),
-        ("root", 0o2770, "chmod -R g-w"),
+        ("root", 0o777, "chmod o-w"),
+        ("root", 0o1777, "chmod o-w"),  # the folders in it could be anybody's
+        ("root", 0o775, "chmod g-w"),
+        ("root", 0o2770, "chmod g-w"),
         (".", 0o777, "chmod o-w"),
         (".", 0o770, "chmod g-w"),
         ("root/jobs", 0o770, "chmod -R g-w"),
@@ -104,14 +104,16 @@ def test_a_group_of_the_account_s_own_is_the_account(tmp_path: Path, monkeypatch
 
     name = pwd.getpwuid(os.geteuid()).pw_name
     tmp_path.chmod(0o775)
-    monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name, gr_mem=[]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((name, "x", gid, [])))
     require_private(tmp_path)
-    monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name, gr_mem=["else"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((name, "x", gid, ["else"])))
     with pytest.raises(UserError, match="0775"):
         require_private(tmp_path)
 
 
-def test_a_root_that_is_shared_on_purpose_is_taken_and_its_jobs_know(tmp_path: Path, fake: object, project: None) -> None:
+def test_a_root_that_is_shared_on_purpose_is_taken_and_its_jobs_know(
+    tmp_path: Path, fake: object, project: None
+) -> None:
     tmp_path.chmod(0o775)
     _, status = submit.submit(asked(tmp_path / "root", TOGETHER))
     assert f"export {SHARED}=1" in (status.job.folder(1) / "script.sh").read_text()
@@ -211,6 +213,6 @@ for main, words in (
     assert lines and lines[0] == "reached []", done.stdout + done.stderr
     assert len(lines) == 13, done.stdout + done.stderr
     for line in lines[1:]:
-        words, code, said = eval(line)
+        _, code, said = ast.literal_eval(line)
         assert code == 2 and said.startswith("error ") and "\n" not in said, line
     assert not (root / "runs").exists() and len(JobFolder.all(root)) == 1

@@ -35,7 +35,9 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         holds = {path: folder / f"hold-{number}-{place}" for place, path in enumerate(paths)}
         lines += [f"mkdir {hold}; mount --bind {shlex.quote(str(path))} {hold}" for path, hold in holds.items()]
         lines += [f"mount -t tmpfs -o mode=755 none {shlex.quote(str(above))}"]
-        lines += [f"mkdir -p {shlex.quote(str(p))}; mount --bind {hold} {shlex.quote(str(p))}" for p, hold in holds.items()]
+        lines += [
+            f"mkdir -p {shlex.quote(str(p))}; mount --bind {hold} {shlex.quote(str(p))}" for p, hold in holds.items()
+        ]
     lines += [f'exec setpriv --reuid {UID} --regid {UID} --clear-groups -- "$@"']
     environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
