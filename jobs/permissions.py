@@ -1,8 +1,8 @@
 """Who besides the account can change what its jobs run: where that is anybody, submitting and running are refused.
 
-A job runs what lies below its root: its script, submitit's pickle, the programs that JAX has compiled. Whoever can write
-those, or put a folder of his own in the place of one above, runs programs as the account. So each folder from `/` to
-the root, and on to the job, is to be the account's or root's and is written by nobody else. Below the root the check
+A job runs what lies below its root: its script, submitit's pickle, the programs that JAX has compiled. Whoever can
+write those, or put a folder of his own in the place of one above, runs programs as the account. So each folder from `/`
+to the root, and on to the job, is to be the account's or root's and is written by nobody else. Below the root the check
 ends at a folder that nobody else may enter, such as `jobs`, which is made so.
 """
 
@@ -90,7 +90,7 @@ def _require(path: Path, root: Path, group: bool) -> int | None:
 
 
 def _only_mine(gid: int, me: int) -> bool:
-    """Whether a group is the one that many systems make for each account, of the account's name and nobody else in it."""
+    """Whether a group is the one that many systems make for an account, of its name and with nobody else in it."""
     try:
         name, its = pwd.getpwuid(me).pw_name, grp.getgrgid(gid)
     except KeyError:
@@ -105,9 +105,9 @@ def _chmod(change: str, path: Path, root: Path) -> str:
 def _refusal(path: Path, found: os.stat_result, what: str, remedy: str) -> UserError:
     owner = f"{_name(pwd.getpwuid, found.st_uid)}:{_name(grp.getgrgid, found.st_gid)}"
     return UserError(
-        f"{path} (mode {stat.S_IMODE(found.st_mode):04o}, owner {owner}) {what}, and jobs run programs from there or below, "
-        f"so only this account and root may write it: {remedy}, or take another root; where a group shares it on purpose, "
-        "say `shared_with_group: true` in the site file, and it may run programs as this account"
+        f"{path} (mode {stat.S_IMODE(found.st_mode):04o}, owner {owner}) {what}, and jobs run programs from there or "
+        f"below, so only this account and root may write it: {remedy}, or take another root; where a group shares it on "
+        "purpose, say `shared_with_group: true` in the site file, and it may run programs as this account"
     )
 
 

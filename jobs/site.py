@@ -144,8 +144,8 @@ class Site(Section):
     """Folder for everything that is made, on a file system that all nodes share. Variables like $SCRATCH are filled in.
     null: $GRAPHUFS_ROOT, else ./graphufs-root."""
     shared_with_group: bool = False
-    """The root, or a folder above it, may be written by its group, on purpose. Whoever is in that group, or owns a folder
-    above, can then run programs as this account: docs/security.md."""
+    """The root, or a folder above it, may be written by its group, on purpose. Whoever is in that group, or owns a
+    folder above, can then run programs as this account: docs/security.md."""
     python: str | None = None
     """The Python of the job's environment; null: the one that runs graphufs-jobs."""
     setup: list[str] = []

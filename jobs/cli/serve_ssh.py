@@ -1,7 +1,7 @@
 """An SSH key that can do nothing but what Airflow asks of a site: the forced command of OpenSSH's `authorized_keys`.
 
-OpenSSH runs `graphufs-jobs serve-ssh SITE` whatever the client wants, and says in SSH_ORIGINAL_COMMAND what that was. Its
-words are compared with what jobs/airflow/sites/client.py sends. What fits is done in this process, without any shell
+OpenSSH runs `graphufs-jobs serve-ssh SITE` whatever the client wants, and says in SSH_ORIGINAL_COMMAND what that was.
+Its words are compared with what jobs/airflow/sites/client.py sends. What fits is done in this process, without any shell
 and whatever program the client named; all else is refused, and noted in the site's root.
 """
 
@@ -37,9 +37,8 @@ SBATCH = ("begin", "deadline", "licenses", "nice", "reservation")
 """Options of sbatch that may be asked for; others name files and programs."""
 
 _STEP = "|".join(STEPS)
-_RESOURCE = (
-    rf"(?:{'|'.join(name for name in Resources.model_fields if name != 'sbatch')}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
-)
+_NAMES = "|".join(name for name in Resources.model_fields if name != "sbatch")
+_RESOURCE = rf"(?:{_NAMES}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
 
 
@@ -150,7 +149,7 @@ def _note(root: Path, asked: str, error: UserError) -> None:
         handler = RotatingFileHandler(root / REFUSED, maxBytes=LONGEST, backupCount=1, encoding="utf-8")
         try:
             client = os.environ.get("SSH_CONNECTION", "unknown").split(" ")[0]
-            line = f"from {client}: {error}; asked: {ascii(asked[:500])}"
+            line = f"from {client}: {error}; asked: {asked[:500]!a}"
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
             handler.handle(logging.LogRecord(PROGRAM, logging.WARNING, "", 0, line.replace("\n", " "), (), None))
         finally:

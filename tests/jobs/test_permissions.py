@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from graphufs.errors import UserError
-from jobs import permissions, preflight
+from jobs import preflight
 from jobs.job.folder import JobFolder
 from jobs.permissions import SHARED, require_private
 from jobs.site import Site

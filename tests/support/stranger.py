@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 UID = 65534
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+UNSHARE = shutil.which("unshare", path=PATH) or "unshare"
 NEEDED = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), TOP}
 
 
@@ -39,13 +42,13 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
             f"mkdir -p {shlex.quote(str(p))}; mount --bind {hold} {shlex.quote(str(p))}" for p, hold in holds.items()
         ]
     lines += [f'exec setpriv --reuid {UID} --regid {UID} --clear-groups -- "$@"']
-    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+    environment = {"PATH": PATH, "PYTHONPATH": str(TOP), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+    if os.geteuid() or subprocess.run([UNSHARE, "--mount", "/bin/true"], capture_output=True, check=False).returncode:
         pytest.skip("only root may act as another account")
     return subprocess.run(
-        ["unshare", "--mount", "bash", "-c", "\n".join(lines), "bash", *command],
+        [UNSHARE, "--mount", "/bin/bash", "-c", "\n".join(lines), "bash", *command],
         cwd="/",
-        env={**environment, "PYTHONPATH": str(TOP), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=120,
