@@ -106,8 +106,8 @@ def _refusal(path: Path, found: os.stat_result, what: str, remedy: str) -> UserE
     owner = f"{_name(pwd.getpwuid, found.st_uid)}:{_name(grp.getgrgid, found.st_gid)}"
     return UserError(
         f"{path} (mode {stat.S_IMODE(found.st_mode):04o}, owner {owner}) {what}, and jobs run programs from there or "
-        f"below, so only this account and root may write it: {remedy}, or take another root; where a group shares it on "
-        "purpose, say `shared_with_group: true` in the site file, and it may run programs as this account"
+        f"below, so only this account and root may write it: {remedy}, or take another root; where a group shares it "
+        "on purpose, say `shared_with_group: true` in the site file, and it may run programs as this account"
     )
 
 

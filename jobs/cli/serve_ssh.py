@@ -1,8 +1,8 @@
 """An SSH key that can do nothing but what Airflow asks of a site: the forced command of OpenSSH's `authorized_keys`.
 
 OpenSSH runs `graphufs-jobs serve-ssh SITE` whatever the client wants, and says in SSH_ORIGINAL_COMMAND what that was.
-Its words are compared with what jobs/airflow/sites/client.py sends. What fits is done in this process, without any shell
-and whatever program the client named; all else is refused, and noted in the site's root.
+Its words are compared with what jobs/airflow/sites/client.py sends. What fits is done in this process, without any
+shell and whatever program the client named; all else is refused, and noted in the site's root.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
 
 @dataclass(frozen=True)
 class Form:
-    """What may follow a command: its operands in order, the last of them several times where it ends in `+`, and options.
+    """What may follow a command: operands in this order, with `several` the last one more than once, and options.
 
     Operands and the values of options are patterns; an option without value has None.
     """
