@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
+from graphufs.storage.atomic import NO_HARD_LINKS
 from graphufs.storage.lock import locked
+from jobs.permissions import make_root, require_private
 from jobs.scheduler import slurm
 from jobs.site import Site
 
@@ -62,9 +65,11 @@ def check(name: str, site: Site, root: Path, wanted: Sequence[str] = ()) -> Iter
         overrides[step].append(resource)
     for step in STEPS:
         site.resources_of(step, overrides[step])
-    yield _writable(root)
+    yield _private(root, site.shared_with_group)
+    yield _writable(root, site.shared_with_group)
     yield _space(root)
     yield _locks(root)
+    yield _links(root)
     yield _environment(site)
     if site.executor == "slurm":
         yield _commands()
@@ -74,14 +79,24 @@ def check(name: str, site: Site, root: Path, wanted: Sequence[str] = ()) -> Iter
     yield _gpu(site, max(site.resources_of(step, overrides[step]).gpus for step in STEPS))
 
 
-def _writable(root: Path) -> Finding:
+def _writable(root: Path, group: bool) -> Finding:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_root(root, group=group)
         with tempfile.NamedTemporaryFile(dir=root, prefix=".preflight-") as file:
             file.write(b"x")
     except OSError as error:
         return Finding("root folder", False, f"{root} cannot be written: {error.strerror}; change the site's root")
     return Finding("root folder", True, f"{root} can be written")
+
+
+def _private(root: Path, group: bool) -> Finding:
+    try:
+        require_private(root, group=group)
+    except UserError as error:
+        return Finding("ownership", False, str(error))
+    if group:
+        return Finding("ownership", None, f"{root} may be shared: its group can run programs as this account")
+    return Finding("ownership", True, f"nobody else can change what jobs of {root} run")
 
 
 def _space(root: Path) -> Finding:
@@ -102,6 +117,22 @@ def _locks(root: Path) -> Finding:
     except OSError as error:
         return Finding("file locks", False, f"flock fails below {root} ({error.strerror}); mount it with flock")
     return Finding("file locks", True, "work")
+
+
+def _links(root: Path) -> Finding:
+    """By a hard link, one writer alone makes a registry's event and one job alone claims the work."""
+    try:
+        with tempfile.TemporaryDirectory(dir=root, prefix=".preflight-") as folder:
+            (first := Path(folder, "first")).touch()
+            os.link(first, Path(folder, "second"))
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            return Finding("hard links", False, f"none can be made in {root}: {error.strerror}; change the site's root")
+        words = (
+            f"the file system of {root} has none; file locks stand in, if they work between all nodes: else move root"
+        )
+        return Finding("hard links", None, words)
+    return Finding("hard links", True, "work")
 
 
 def _environment(site: Site) -> Finding:

@@ -96,6 +96,19 @@ class Resources(Section):
     sbatch: dict[str, str] = {}
     """Further options of sbatch, without the dashes."""
 
+    @model_validator(mode="after")
+    def _in_one_line(self) -> Resources:
+        """Each becomes a comment for sbatch in the job's script: what came after a line's end would be run there."""
+        for name in self.sbatch:
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+                raise ValueError(
+                    f"sbatch: {name!r} is not an option of sbatch; write it like begin, without the dashes"
+                )
+        for name, value in {**vars(self), **self.sbatch}.items():
+            if isinstance(value, str) and not value.isprintable():
+                raise ValueError(f"{name}: {value!r} is not in one line of printable characters")
+        return self
+
 
 class Policy(Section):
     """What happens after each way a job can end: a new attempt, nothing, or waiting for a person."""
@@ -130,6 +143,9 @@ class Site(Section):
     root: str | None = None
     """Folder for everything that is made, on a file system that all nodes share. Variables like $SCRATCH are filled in.
     null: $GRAPHUFS_ROOT, else ./graphufs-root."""
+    shared_with_group: bool = False
+    """The root, or a folder above it, may be written by its group, on purpose. Whoever is in that group, or owns a
+    folder above, can then run programs as this account: docs/security.md."""
     python: str | None = None
     """The Python of the job's environment; null: the one that runs graphufs-jobs."""
     setup: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from graphufs.storage.lock import locked
+
+NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links say to one."""
 
 
 def fsync(path: Path) -> None:
@@ -49,22 +55,42 @@ def replace_file(path: Path, *, alone: bool = False) -> Iterator[Path]:
         yield temporary
         fsync(temporary)
         os.replace(temporary, path)
+        fsync(path.parent)  # else a power failure may bring the old content back, after others acted on the new one
 
 
 def create_json(path: Path, content: Any) -> bool:
-    """Write JSON to a new file atomically; of several writers one alone succeeds.
+    """Like `create_text`, with JSON."""
+    return create_text(path, json.dumps(content, indent=2) + "\n")
 
-    False if the file was there already; it is then as it was.
+
+def create_text(path: Path, text: str) -> bool:
+    """Write text to a new file atomically; of several writers one alone succeeds.
+
+    False if the file was there already; it is then as it was. Where the file system has no hard links, a lock keeps the
+    writers apart.
     """
     with _temporary_file(path, f".{uuid4().hex}") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(text, encoding="utf-8")
         fsync(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            if not _named_under_lock(temporary, path):
+                return False
     fsync(path.parent)
     return True
+
+
+def _named_under_lock(temporary: Path, path: Path) -> bool:
+    with locked(path.parent, should_stop=lambda: False, waiting=lambda: None, name=".create.lock"):
+        if path.exists():
+            return False
+        os.replace(temporary, path)
+        return True
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from graphufs.config import moved_keys
 from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import CHAINS, STEPS
-from jobs.cli import site_commands as site_commands  # its commands are this one's
+from jobs.cli import serve_ssh as serve_ssh  # its commands are this one's, as are those of
+from jobs.cli import site_commands as site_commands
 from jobs.cli.app import (
     UNREACHABLE,
     Asked,

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -128,6 +129,8 @@ class JobFolder:
     @staticmethod
     def all(root: Path) -> list[JobFolder]:
         """Those of a root, in the order of their keys."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(root / "jobs"):
+            pass  # what may not be read is an error; to glob it would be empty
         return [JobFolder(root, path.parent.name) for path in sorted((root / "jobs").glob("[!.]*/intent.json"))]
 
     @property

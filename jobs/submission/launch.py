@@ -21,6 +21,7 @@ from submitit.local.debug import DebugJob
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
 from jobs.job.folder import RESERVE, Attempt, JobFolder
+from jobs.permissions import SHARED
 from jobs.scheduler import slurm
 from jobs.scheduler.processes import identity
 from jobs.site import Resources, Site, minutes
@@ -60,6 +61,7 @@ def _setup(job: JobFolder, attempt: Attempt, site: Site, number: str) -> list[st
         # what lies in the working directory must not hide installed packages
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
         f"export SUBMITIT_PREEMPT_SIGNAL={site.signal}",
+        f"export {SHARED}={int(site.shared_with_group)}",
         f"if [ ! -e {place}_submitted.pkl ]; then",
         f"  cp {shlex.quote(str(folder / 'payload.pkl'))} {place}.tmp && mv {place}.tmp {place}_submitted.pkl",
         "fi",

@@ -25,6 +25,7 @@ from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import digest
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, identity, moment, now, seconds_since
 from jobs.job.status import Status, process_of, read_statuses, statuses_of
+from jobs.permissions import make_root, require_private
 from jobs.scheduler import processes, slurm
 from jobs.site import Resources, Site
 from jobs.submission import launch
@@ -75,6 +76,7 @@ def submit(request: Request) -> tuple[str, Status]:
     resources = request.site.resources_of(request.step, request.resources)
     _check(request, resources)
     job = request.job()
+    make_root(request.root, group=request.site.shared_with_group)
     with job.exclusive():
         status = statuses_of([_intended(job, request)])[0]
         healed = status.state == "SUBMITTING"
@@ -112,6 +114,7 @@ def _check(request: Request, resources: Resources) -> None:
         raise UserError(f"{resources.nodes} nodes are asked for, but the site's executor is {request.site.executor}")
     for key in request.needs:
         JobFolder(request.root, key).require()
+    require_private(request.root, request.job().path / "attempts", group=request.site.shared_with_group)
 
 
 def _intended(job: JobFolder, request: Request) -> Snapshot:
@@ -149,6 +152,7 @@ def _intended(job: JobFolder, request: Request) -> Snapshot:
 def _launch(status: Status, needs: Sequence[str], site: Site, resources: Resources, cause: str) -> Status:
     """Start the attempt after that of the status. The caller holds the lock."""
     job = status.job
+    require_private(job.root, job.path / "attempts", group=site.shared_with_group)
     number = 1 if status.attempt is None else status.attempt.number + 1
     name = f"graphufs.{job.key}.{number}.{secrets.token_hex(3)}"
     attempt = Attempt(

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -44,8 +46,27 @@ def requeued(what: dict[str, Any]) -> Any:
 
 work.__dict__["checkpoint"] = requeued  # where submitit looks for it
 
+
+def check(submitit: Path) -> None:
+    """See that nobody but the account can have written what is about to be unpickled; ends the process if not."""
+    from graphufs.errors import UserError
+    from graphufs.storage.atomic import write_json
+    from jobs import permissions
+    from jobs.job.folder import now
+
+    attempt, root = submitit.parent, submitit.parents[4]
+    payloads = submitit.glob("*_submitted.pkl")
+    try:
+        permissions.require_private(root, submitit, *payloads, group=os.environ.get(permissions.SHARED) == "1")
+    except UserError as error:
+        number = os.environ.get("SLURM_JOB_ID", "")
+        write_json(attempt / "ending.json", {"ending": "bad_input", "message": str(error), "at": now(), "id": number})
+        sys.exit(f"error {error}")
+
+
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {announcing()})
+    check(Path(sys.argv[1]))
     from submitit.core.submission import submitit_main
 
     submitit_main()

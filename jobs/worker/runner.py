@@ -27,7 +27,7 @@ from submitit.core.utils import DelayedSubmission
 
 from graphufs.errors import Diverged, UserError
 from graphufs.steps import STEPS, Event, Part, run_step
-from graphufs.storage.atomic import write_json
+from graphufs.storage.atomic import create_text, write_json
 from graphufs.storage.lock import locked
 from jobs.job.folder import RESERVE, JobFolder, now
 from jobs.job.status import read_statuses
@@ -141,17 +141,8 @@ class Running:
         if self.job.attempts()[-1] != self.number:
             raise NotMine(f"attempt {self.number} of {self.job.key} is past; there is a later one")
         path = self.job.folder(self.number) / f"claim-{self.element}"
-        own = path.with_name(f".claim-{self.id}")
-        own.write_text(self.id)
-        try:
-            os.link(own, path)  # atomic, and only if it does not exist
-        except FileExistsError:
-            owner = path.read_text().strip()
-            if owner != self.id:
-                message = f"job {owner} does the work of {self.job.key}; there is nothing left for job {self.id}"
-                raise NotMine(message) from None
-        finally:
-            own.unlink()
+        if not create_text(path, self.id) and (owner := path.read_text().strip()) != self.id:
+            raise NotMine(f"job {owner} does the work of {self.job.key}; there is nothing left for job {self.id}")
 
     def _guarded(self) -> None:
         try:

@@ -48,6 +48,18 @@ def test_the_control_plane_sees_nothing_of_the_cluster_s(services):
         assert not seen & cluster or not seen - cluster, name
 
 
+def test_jobs_share_no_network_with_airflow_s_database_or_api(services):
+    networks = {name: set(its["networks"]) for name, its in services.items()}
+    cluster = {"database", "accounting", "controller", "node1", "node2", "login"}
+    assert networks["setup"] == {"setup"} and networks["postgres"] == {"airflow-database"}
+    assert {name for name in networks if "cluster" in networks[name]} == cluster
+    assert {name for name in networks if "login" in networks[name]} == {"login", "scheduler", "triggerer"}
+    for name in cluster:  # where jobs run, and from where they come
+        assert networks[name] == ({"cluster", "login"} if name == "login" else {"cluster"}), name
+    for name in ("migrate", "api-server", "scheduler", "dag-processor", "triggerer"):
+        assert networks[name] >= {"airflow", "airflow-database"} and "cluster" not in networks[name], name
+
+
 def test_every_setting_is_in_the_example_with_its_default():
     used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (TOP / "docker-compose.yml").read_text()))
     told = dict(re.findall(r"^([A-Z_]+)=(.*)$", (TOP / ".env.example").read_text(), re.M))

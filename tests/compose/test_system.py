@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,41 @@ def test_normalization_makes_data_and_statistics_over_ssh(system: System) -> Non
     made = system.api.trigger("normalization", {"experiment": "tiny", "site": "cluster"})
     assert system.api.wait("normalization", made, 300) == "success"
     assert system.inside("login", "bash", "-c", "ls -d /scratch/graphufs/statistics/*").strip()
+
+
+REACH = """
+import socket
+for host, port in {places!r}:
+    try:
+        socket.create_connection((host, port), 3).close()
+        print(host, port, "reached")
+    except socket.gaierror:
+        print(host, port, "unknown")
+    except OSError:
+        print(host, port, "closed")
+"""
+
+
+def test_a_job_reaches_neither_airflow_s_database_nor_its_api(system: System) -> None:
+    def addresses(service: str) -> list[str]:
+        networks = system.inspect(service)["NetworkSettings"]["Networks"].values()
+        return [network["IPAddress"] for network in networks]
+
+    ports = {"postgres": 5432, "api-server": 8080}
+    places = [(place, port) for name, port in ports.items() for place in (name, *addresses(name))]
+    code = REACH.format(places=[*places, ("controller", 6817)])
+    forbidden = [f"{place} {port} {'unknown' if place in ports else 'closed'}" for place, port in places]
+    assert len(places) == 5
+    python, out = "/opt/venv/bin/python", "/scratch/reach.txt"
+    for name in ("node1", "login"):
+        assert system.inside(name, python, "-c", code).splitlines() == [*forbidden, "controller 6817 reached"]
+    job = ["sbatch", "--wait", "--partition=main", "--mem=100M", f"--output={out}"]
+    system.inside("login", *job, f"--wrap={python} -c {shlex.quote(code)}")
+    assert system.inside("login", "cat", out).splitlines() == [*forbidden, "controller 6817 reached"]
+    # from the other side: what Airflow's tasks need, and nothing of the cluster but its login node
+    seen = REACH.format(places=[*ports.items(), ("login", 2222), ("controller", 6817), ("node1", 6818)])
+    answers = [line.split()[2] for line in system.inside("scheduler", python, "-c", seen).splitlines()]
+    assert answers == ["reached", "reached", "reached", "unknown", "unknown"]
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,7 @@ def bench(
         parts.callback(let_go, folder / "hooks")
         write_command(command, slurm)
         ssh = sshd.Sshd(folder / "ssh")
+        ssh.allow(True, f'restrict,command="{command}"')
         ssh.start()
         parts.callback(ssh.stop)
         dags = folder / "dags"
@@ -188,11 +189,12 @@ def let_go(hooks: Path) -> None:
 
 
 def write_command(path: Path, slurm: Bench) -> None:
-    """The job command of the site: it notes that it was called, and may be held up."""
+    """The job command of the site, as a forced command: it notes what was called, and may be held up."""
     hooks = path.parent / "hooks"
-    lines = ["#!/bin/bash", f'echo "$EPOCHREALTIME $1" >> {path.parent}/calls']
+    lines = ["#!/bin/bash", 'read -r _ name _ <<< "$SSH_ORIGINAL_COMMAND"; set -- serve-ssh bench']
+    lines += [f'echo "$EPOCHREALTIME $name" >> {path.parent}/calls']
     lines += [f"export {name}={slurm.env[name]!r}" for name in slurm.env if name in SITE]
-    lines += [f"REAL={JOB_COMMAND}", f'if [ -e {hooks}/"$1" ]; then . {hooks}/"$1"; fi', 'exec $REAL "$@"']
+    lines += [f"REAL={JOB_COMMAND}", f'if [ -e {hooks}/"$name" ]; then . {hooks}/"$name"; fi', 'exec $REAL "$@"']
     path.write_text("\n".join(lines) + "\n")
     path.chmod(0o755)
 

@@ -38,6 +38,7 @@ class Sshd:
         lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password"]
         (folder / "config").write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
+        self.options = ""
         self.allow(True)
 
     def connection(self) -> str:
@@ -73,9 +74,11 @@ class Sshd:
         self._process.wait()
         self._process = None
 
-    def allow(self, who: bool) -> None:
-        """Let the client's key in, or, as a site does whose tokens have run out, refuse it."""
-        (self.folder / "authorized").write_text((self.folder / "client.pub").read_text() if who else "")
+    def allow(self, who: bool, options: str | None = None) -> None:
+        """Let the client's key in, with options as before, or, as a site does whose tokens have run out, refuse it."""
+        self.options = self.options if options is None else options
+        key = f"{self.options} {(self.folder / 'client.pub').read_text()}".lstrip()
+        (self.folder / "authorized").write_text(key if who else "")
 
     def disconnect(self) -> None:
         """End everyone's connection, and go on listening."""
