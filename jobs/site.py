@@ -165,11 +165,17 @@ class Site(Section):
     """How often an attempt may go on after a time limit."""
     hung_after: int = Field(3600, ge=1, le=3600 * LONGEST_HOURS)
     """Seconds without any progress after which a step counts as hung and is ended."""
+    at_once: dict[str, Annotated[int, Field(ge=1, le=MOST)]] = {"train": 1}
+    """With local jobs, how many of a step run at the same time below a root; what `default` says holds for all other
+    steps, of which without it any number does. More wait."""
     lost_after: int = Field(900, ge=1, le=3600 * LONGEST_HOURS)
     """Seconds for which a job's state may be UNKNOWN before it is LOST."""
 
     @model_validator(mode="after")
     def _known_steps(self) -> Site:
+        for step in self.at_once:
+            if step != "default" and step not in STEPS:
+                raise ValueError(f"at_once: {step!r} is not a step; allowed are default, {', '.join(STEPS)}")
         for step, content in self.resources.items():
             if step != "default" and step not in STEPS:
                 raise ValueError(f"resources: {step!r} is not a step; allowed are default, {', '.join(STEPS)}")

@@ -132,6 +132,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 def remove_folder(path: Path) -> None:
     """Remove a folder, if there, so that no half of it is ever seen under its name."""
     if path.exists():
-        trash = path.with_name(f".{path.name}.{os.getpid()}.trash")
-        os.rename(path, trash)
-        shutil.rmtree(trash)
+        shutil.rmtree(set_aside(path))
+
+
+def set_aside(path: Path) -> Path:
+    """Give a folder a name under which nobody looks for it, in one step, before it is removed; the name."""
+    trash = path.with_name(f".{path.name}.{os.getpid()}.trash")
+    os.rename(path, trash)
+    return trash

@@ -233,17 +233,28 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
 
 
 @app.command
-def cancel(*keys: str, place: Place = Place()) -> int:
+def cancel(*keys: str, gone: Annotated[bool, Parameter(negative=())] = False, place: Place = Place()) -> int:
     """Cancel jobs, on their scheduler too.
+
+    Parameters
+    ----------
+    keys
+        Jobs.
+    gone
+        I know that they do not run any more: believed of local jobs of another machine that are LOST.
 
     Raises
     ------
     UserError
-        If no job is named.
+        If no job is named, or one runs on another machine.
     """
     if not keys:
         raise UserError("no job to cancel is named; `graphufs-jobs list` shows all")
-    return _show([submit.cancel(job) for job in place.jobs(keys)], place)
+    statuses = [submit.cancel(job, gone=gone) for job in place.jobs(keys)]
+    elsewhere = [one for one in statuses if one.intent.executor != "slurm" and one.state in ("UNKNOWN", "LOST")]
+    if elsewhere and not place.json_:
+        raise UserError("; ".join(f"{one.job.key} is {one.state}: {one.message}" for one in elsewhere))
+    return _show(statuses, place)
 
 
 @app.command

@@ -88,14 +88,13 @@ def prune(*, days: float = 30.0, yes: bool = False, place: Place = Place()) -> i
     yes
         Remove them.
     """
-    from graphufs.storage.atomic import remove_folder
     from jobs.cli.tables import waste_table
     from jobs.submission import prune as pruning
 
-    waste = pruning.find(place.folder(), days)
+    root = place.folder()
+    waste = pruning.find(root, days)
     if yes:
-        for one in waste:
-            remove_folder(one.path)
+        waste = pruning.remove(root, days, waste)
     if place.json_:
         found = [{"path": str(one.path), "bytes": one.size, "reason": one.reason} for one in waste]
         print_json(waste=found, removed=yes)

@@ -24,7 +24,7 @@ def wait(jobs: list[JobFolder], site: Site, console: Console | None) -> list[Sta
         statuses, going_on = [], False
         for status in read_statuses(jobs):
             what = "nothing"
-            if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
+            if submit.may_need_tending(status):
                 what, status = submit.tend(status.job)
             statuses.append(status)
             going_on |= what in ("continued", "healed") or not (status.over or status.state == "LOST")

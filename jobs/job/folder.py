@@ -86,9 +86,10 @@ class Attempt:
     """One submission of a job, with what the site file said.
 
     Its `phase` is `submitting` until the job's number is noted, then `submitted`; `refused` with the site's `message`;
-    `blocked` where a job it needs did not succeed. By the `name` at the scheduler a lost number is found again; the
-    `id` is the scheduler's number, or that of a local process, of which `process` has host, boot and start time [the
-    kernel's ticks]. The `cause` is `person`, or the ending that the attempt goes on after.
+    `blocked` where a job it needs did not succeed, `waiting` where the site lets no more run at once. By the `name` at
+    the scheduler a lost number is found again; the `id` is the scheduler's number, or that of a local process, of which
+    `process` has host, boot and start time [the kernel's ticks]. The `cause` is `person`, or the ending that the
+    attempt goes on after. It has `begun` by the clock of `host`.
     """
 
     number: int
@@ -101,6 +102,7 @@ class Attempt:
     id: str | None = None
     message: str = ""
     process: dict[str, Any] = field(default_factory=dict)
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,21 @@ class JobFolder:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the job's lock: one submitter at a time. The system lets go of it when its holder dies."""
-        with locked(self.path, should_stop=lambda: False, waiting=lambda: None):
+        """Hold the job's lock: one submitter at a time. The system lets go of it when its holder dies.
+
+        All who hold one keep `prune` from removing anything of the root meanwhile: see `alone`.
+        """
+        with (
+            locked(self.root / "jobs", shared=True, should_stop=lambda: False, waiting=lambda: None),
+            locked(self.path, should_stop=lambda: False, waiting=lambda: None),
+        ):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def alone(root: Path) -> Iterator[None]:
+        """Keep everybody from holding the lock of any job of a root."""
+        with locked(root / "jobs", should_stop=lambda: False, waiting=lambda: None):
             yield
 
     def require(self) -> Intent:

@@ -170,9 +170,11 @@ def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
         return status("COMPLETED", since=seen.result["finished"])
     if attempt is None:
         return status("NEW", message="nothing was submitted yet", since=seen.intent.created)
-    if attempt.phase in ("refused", "blocked"):
+    if attempt.phase in ("refused", "blocked", "waiting"):
         if (job.path / "cancel.json").exists():
             return status("CANCELLED", "cancelled", attempt.message, attempt.begun)
+        if attempt.phase == "waiting":
+            return status("PENDING", message=attempt.message, since=attempt.begun)
         ending = "refused" if attempt.phase == "refused" else "dependency"
         return status("REFUSED", ending, attempt.message, attempt.begun)
     if number is None:
@@ -182,8 +184,9 @@ def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
     rows = answers.rows(number)
     if seen.intent.executor == "slurm":
         live = _queued(job, attempt, rows, status)
-    elif running := processes.alive(int(number.split(".")[0]), process_of(seen)):
-        live = status("RUNNING" if seen.segments else "PENDING", since=attempt.begun)
+    elif running := processes.alive(*process_of(seen, number)):
+        wish = "cancel wanted; repeat `graphufs-jobs cancel` here" if (job.path / "cancel.json").exists() else ""
+        live = status("RUNNING" if seen.segments else "PENDING", message=wish, since=attempt.begun)
     if live is not None:
         return live
     if (result := job.result()) is not None:  # written since
@@ -191,15 +194,31 @@ def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
     if seen.intent.executor == "slurm":
         return _left_slurm(seen, attempt, rows, answers.silent, status)
     if running is None:
-        host = process_of(seen).get("host")
-        return _unknown(job, attempt, [f"the process runs on another machine, {host}"], status)
+        host = process_of(seen, number)[1].get("host")
+        words = f"the process runs on another machine, {host}"
+        if (job.path / "cancel.json").exists():
+            words = f"cancel wanted, but {words}; run `graphufs-jobs cancel {job.key}` there"
+        return _unknown(job, attempt, [words], status)
+    return _process_gone(seen, attempt, process_of(seen, number)[1], status)
+
+
+def process_of(seen: Snapshot, number: str) -> tuple[int, dict[str, Any], str]:
+    """What `processes` knows a local job's process by: its number, identity and mark.
+
+    The identity is as its submitter noted it, or it itself.
+    """
+    assert seen.attempt is not None
+    noted = seen.attempt.process or next((one["process"] for one in seen.segments if one.get("process")), {})
+    return int(number.split(".")[0]), noted, f"/jobs/{seen.job.key}/attempts/{seen.attempt.number}/submitit"
+
+
+def _process_gone(seen: Snapshot, attempt: Attempt, process: dict[str, Any], status: Any) -> Status:
+    """The state of a local job without a result whose process runs no more."""
+    before, after = process.get("oom_kills"), processes.oom_kills()
+    if before is not None and after is not None and after > before and processes.same_boot(process):
+        words = "its process is gone, and memory ran out on this machine since it started (oom_kill in /proc/vmstat)"
+        return _over(seen, attempt, "out_of_memory", words, status)
     return _over(seen, attempt, "", "its process is gone", status)
-
-
-def process_of(seen: Snapshot) -> dict[str, Any]:
-    """Host and start time of a local job's process: as its submitter noted it, or it itself."""
-    noted = {} if seen.attempt is None else seen.attempt.process
-    return noted or next((one["process"] for one in seen.segments if one.get("process")), {})
 
 
 def _queued(job: JobFolder, attempt: Attempt, rows: dict[str, slurm.Row], status: Any) -> Status | None:
@@ -237,30 +256,36 @@ def _left_slurm(
 
 def _settled(job: JobFolder, attempt: Attempt, what: str) -> bool:
     """Whether a state that may change soon has been seen for long enough."""
-    path = job.folder(attempt.number) / "settling.json"
-    seen = read_json(path)
-    if seen is None or seen["state"] != what:
-        _remember(path, {"state": what, "since": now()})
-        return False
-    return seconds_since(seen["since"]) >= SETTLE
+    return seconds_since(seen_since(job.folder(attempt.number) / "settling.json", what)) >= SETTLE
 
 
-def _remember(path: Path, content: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not keep anybody from seeing a state
-        write_json(path, content)
+def seen_since(path: Path, state: str = "") -> str:
+    """Since when this machine has seen a state, by its own clock: that of another machine may be an hour off.
+
+    The file has the state and that time, for each machine that looked.
+    """
+    seen = read_json(path) or {}
+    if seen.get("state", "") != state:
+        seen = {}
+    since = seen.get("since", {})
+    if not isinstance(since, dict):  # version 0.1 noted one time for all machines
+        since = {processes.host(): since}
+    if processes.host() not in since:
+        since[processes.host()] = now()
+        with contextlib.suppress(OSError):  # a full disk must not keep anybody from seeing a state
+            write_json(path, {"state": state, "since": since})
+    return str(since[processes.host()])
 
 
 def _unknown(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) -> Status:
     """UNKNOWN, and LOST when it has been so for too long."""
-    path = job.folder(attempt.number) / "observed.json"
-    seen = read_json(path)
-    if seen is None:
-        seen = {"since": now()}
-        _remember(path, seen)
-    lost = seconds_since(seen["since"]) > Site.model_validate(attempt.site).lost_after
-    if lost and (job.path / "cancel.json").exists():
-        return status("CANCELLED", "cancelled", "cancelled by a person while its state was unknown", seen["since"])
-    return status("LOST" if lost else "UNKNOWN", message="; ".join(asked), since=seen["since"])
+    since = seen_since(job.folder(attempt.number) / "observed.json")
+    lost = seconds_since(since) > Site.model_validate(attempt.site).lost_after
+    word = read_json(job.path / "cancel.json")
+    # a process of another machine is asked for there; only who says that it is gone is believed without
+    if lost and word is not None and (attempt.site["executor"] == "slurm" or word.get("gone")):
+        return status("CANCELLED", "cancelled", "cancelled by a person while its state was unknown", since)
+    return status("LOST" if lost else "UNKNOWN", message="; ".join(asked), since=since)
 
 
 def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: Any) -> Status:

@@ -1,7 +1,8 @@
-"""Local processes, known by number and start time: a number alone is soon another's."""
+"""Local processes, known by machine, boot, number and start time: a number alone is soon another's."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -14,6 +15,9 @@ import psutil
 from graphufs.errors import UserError
 
 TICKS = os.sysconf("SC_CLK_TCK")
+VMSTAT = Path("/proc/vmstat")
+MARKED = "SUBMITIT_LOCAL_COMMAND"
+"""The variable that all processes of a job have, with the place of its attempt in it."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,14 @@ def process_row(pid: int) -> Row | None:
         with process.oneshot():
             if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
                 return None
-            # what psutil itself compares: the public time changes when the system's clock is set
-            start = round(process._proc.create_time(monotonic=True) * TICKS)
-            return Row(start, process.ppid(), os.getsid(pid))
+            return Row(_ticks(process), process.ppid(), os.getsid(pid))
     except (psutil.Error, ProcessLookupError):
         return None
+
+
+def _ticks(process: psutil.Process) -> int:
+    # what psutil itself compares: the public time changes when the system's clock is set
+    return round(process._proc.create_time(monotonic=True) * TICKS)
 
 
 def process_table() -> dict[int, Row]:
@@ -44,15 +51,30 @@ def process_table() -> dict[int, Row]:
     return {pid: row for pid in psutil.pids() if (row := process_row(pid))}
 
 
-def start_ticks(pid: int) -> int | None:
-    """When a process started, in the kernel's ticks; None when it is gone."""
+def start_ticks(pid: int, *, ended: bool = False) -> int | None:
+    """When a process started, in the kernel's ticks; None when it is gone, or `ended` but not reaped unless asked."""
+    if ended:
+        try:
+            return _ticks(psutil.Process(pid))
+        except psutil.Error:
+            return None
     row = process_row(pid)
     return None if row is None else row.start
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """What to know a process by later: machine, boot and start time."""
-    return {"host": os.uname().nodename, "boot": _boot(), "ticks": start_ticks(pid)}
+    """What to know a process by later: machine, boot and start time; and how often memory had run out by now."""
+    return {"host": host(), "boot": _boot(), "ticks": start_ticks(pid), "oom_kills": oom_kills()}
+
+
+def host() -> str:
+    """This machine's name."""
+    return os.uname().nodename
+
+
+def same_boot(process: dict[str, Any]) -> bool:
+    """Whether an identity is of this machine as it runs since its last start."""
+    return process.get("host") == host() and process.get("boot", "") == _boot()
 
 
 def _boot() -> str:
@@ -62,42 +84,68 @@ def _boot() -> str:
         return ""
 
 
-def alive(pid: int, process: dict[str, Any]) -> bool | None:
-    """Whether a process runs; None where this machine cannot know."""
-    if process.get("host") != os.uname().nodename:
+def oom_kills() -> int | None:
+    """How many processes the kernel has ended since its start because memory ran out; None where it does not tell."""
+    try:
+        lines = VMSTAT.read_text().splitlines()
+    except OSError:
         return None
-    if process["ticks"] is None or process.get("boot", "") != _boot():
-        return False
-    return start_ticks(pid) == process["ticks"] or (not process.get("here") and bool(_left(pid)))
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def _left(session: int) -> list[int]:
-    """What still runs of a session whose first process is gone: a job is over when all of it is."""
-    return [pid for pid, row in process_table().items() if row.session == session > 1]
+def alive(pid: int, process: dict[str, Any], mark: str | None = None) -> bool | None:
+    """Whether a process, or what it has started, runs; None where this machine cannot know.
+
+    What it started has `mark` in its environment: see `members`.
+    """
+    if process.get("host") != host():
+        return None
+    if same_boot(process) and process["ticks"] is not None and start_ticks(pid) == process["ticks"]:
+        return True  # without a look at all others
+    return bool(members(pid, process, mark))
 
 
-def end(pid: int, process: dict[str, Any], patience: float = 20.0) -> None:
-    """Ask a process and its children to end, and make them after `patience` seconds.
+def members(pid: int, process: dict[str, Any], mark: str | None = None) -> list[psutil.Process]:
+    """What runs of a session, its first process in front: a job is over when all of it is.
+
+    The kernel gives a number to nobody while a session has it. So where a process of this number started at another
+    time, the session is a stranger's. Where there is none, it may be one too, whose first process has ended as well:
+    then those count that have `mark` in the variable MARKED of their environment, which is inherited.
+    """
+    if not same_boot(process) or process["ticks"] is None:
+        return []
+    first, found = start_ticks(pid, ended=True), []
+    if first == process["ticks"] == start_ticks(pid):
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    if process.get("here") or first not in (None, process["ticks"]):
+        return found
+    for other, row in process_table().items():
+        if row.session == pid and other != pid and row.start >= process["ticks"]:
+            with contextlib.suppress(psutil.Error):
+                one = psutil.Process(other)
+                if first is not None or (mark is not None and mark in one.environ().get(MARKED, "")):
+                    found.append(one)
+    return found
+
+
+def end(pid: int, process: dict[str, Any], mark: str | None = None, patience: float = 20.0) -> None:
+    """Ask a process and what it has started to end, and make them after `patience` seconds.
 
     Raises
     ------
     UserError
         If the process runs on another machine.
     """
-    running = alive(pid, process)
-    if running is None:
+    if alive(pid, process, mark) is None:
         raise UserError(f"process {pid} runs on {process.get('host')}; end it there")
-    if not running:
-        return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            if number == signal.SIGTERM and start_ticks(pid) != process["ticks"]:
-                os.killpg(pid, number)
-                continue
-            # submitit's controller hands SIGTERM on; all are in one session
-            os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
-        except ProcessLookupError:
-            return
+        running = members(pid, process, mark)
+        if number == signal.SIGTERM and running and running[0].pid == pid:
+            del running[1:]  # submitit's controller hands SIGTERM on
+        for one in running:
+            with contextlib.suppress(psutil.Error):  # psutil sees to it that the number is still this process's
+                one.send_signal(number)
         deadline = time.monotonic() + patience
-        while alive(pid, process) and time.monotonic() < deadline:
+        while running and alive(pid, process, mark) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -49,7 +49,7 @@ def poll(wishes: Mapping[JobFolder, Cursor]) -> list[dict[str, Any]]:
     answers: dict[str, dict[str, Any]] = {job.key: {"key": job.key, "state": "NONE"} for job in wishes}
     for status in read_statuses([job for job in wishes if job.exists]):
         job, what = status.job, "nothing"
-        if status.state == "SUBMITTING" or (status.over and status.state != "COMPLETED"):
+        if submit.may_need_tending(status):
             what, status = submit.tend(job)
         text, cursor = news(job, wishes[job])
         answers[job.key] = {"what": what, **status.to_json(), "log": text, "cursor": cursor}

@@ -23,8 +23,9 @@ from graphufs.errors import UserError
 from graphufs.steps import NOTHING_ASKED, STEPS
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import digest
+from jobs.job import queue
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, identity, moment, now, seconds_since
-from jobs.job.status import Status, process_of, read_statuses, statuses_of
+from jobs.job.status import Status, process_of, read_statuses, seen_since, statuses_of
 from jobs.permissions import make_root, require_private
 from jobs.scheduler import processes, slurm
 from jobs.site import Resources, Site
@@ -163,9 +164,21 @@ def _launch(status: Status, needs: Sequence[str], site: Site, resources: Resourc
         job.write_attempt(attempt, phase="blocked", message=needed)
         return read_statuses([job])[0]
     launch.write_payload(job, attempt, site, needed)
-    job.write_attempt(attempt)
-    _start(job, attempt, site)
+    _start_if_room(status.intent, attempt, site, job)
     return read_statuses([job])[0]
+
+
+def _start_if_room(intent: Intent, attempt: Attempt, site: Site, job: JobFolder) -> None:
+    """Start an attempt where the site lets one more run now, else have it wait."""
+    with queue.door(job.root):
+        why = queue.why_it_waits(job, intent.step, site, intent.needs)
+        if not why:
+            begun = {"begun": now(), "host": processes.host()}
+            attempt = job.write_attempt(attempt, phase="submitting", message="", **begun)
+        elif (attempt.phase, attempt.message) != ("waiting", why):
+            job.write_attempt(attempt, phase="waiting", message=why)
+    if not why:
+        _start(job, attempt, site)
 
 
 def _needed(root: Path, needs: Sequence[str]) -> list[str] | str:
@@ -174,9 +187,9 @@ def _needed(root: Path, needs: Sequence[str]) -> list[str] | str:
     for status in read_statuses([JobFolder(root, key) for key in needs]):
         if status.state == "COMPLETED":
             continue
-        if status.over or status.id is None:
+        if status.over or (status.id is None and not queue.waits(status)):
             return f"the job {status.job.key}, which this one needs, is {status.state}"
-        numbers.append(status.id)
+        numbers += [status.id] if status.id is not None else []
     return numbers
 
 
@@ -203,7 +216,10 @@ def _heal(status: Status, site: Site) -> Status:
     """Find the number of an attempt whose answer was not noted, or submit it again. The caller holds the lock."""
     job, attempt = status.job, status.attempt
     assert attempt is not None
-    late, cancelled = seconds_since(attempt.begun) >= LATE, (job.path / "cancel.json").exists()
+    begun, cancelled = attempt.begun, (job.path / "cancel.json").exists()
+    if attempt.host not in ("", processes.host()):  # whose clock may be an hour off
+        begun = seen_since(job.folder(attempt.number) / "unsent.json", attempt.begun)
+    late = seconds_since(begun) >= LATE
     again = late and not cancelled
     if site.executor != "slurm":
         started = [segment for segment in status.seen.segments if "process" in segment]
@@ -222,7 +238,7 @@ def _heal(status: Status, site: Site) -> Status:
     if numbers:
         job.write_attempt(attempt, phase="submitted", id=numbers[0], message="found by its name")
     elif again:
-        _start(job, job.write_attempt(attempt, begun=now()), site)
+        _start(job, job.write_attempt(attempt, begun=now(), host=processes.host()), site)
     elif late:
         job.write_attempt(attempt, phase="refused", message="cancelled before the scheduler had taken it")
     else:
@@ -234,10 +250,10 @@ def _heal(status: Status, site: Site) -> Status:
 def tend(job: JobFolder) -> tuple[str, Status]:
     """See after one job: heal what is half submitted, and go on after an ending whose policy says so.
 
-    What was done (`nothing`, `healed`, `continued`, `waits for a person`, `stopped`), and the status.
+    What was done (`nothing`, `healed`, `started`, `continued`, `waits for a person`, `stopped`), and the status.
     """
     status = read_statuses([job])[0]
-    if status.state != "SUBMITTING" and not (status.over and status.state != "COMPLETED"):
+    if not may_need_tending(status):
         return "nothing", status
     with job.exclusive():
         status = read_statuses([job])[0]
@@ -248,6 +264,15 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         if status.state == "SUBMITTING":
             status = _heal(status, site)
             return "healed" if status.state != "SUBMITTING" else "nothing", status
+        if queue.waits(status):
+            needed = _needed(job.root, status.intent.needs)
+            if isinstance(needed, str):
+                job.write_attempt(attempt, phase="blocked", message=needed)
+                status = read_statuses([job])[0]
+                return outlook(status), status
+            _start_if_room(status.intent, attempt, site, job)
+            status = read_statuses([job])[0]
+            return "nothing" if queue.waits(status) else "started", status
         what = outlook(status)
         if what != "goes on":
             return what, status
@@ -257,6 +282,11 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         (job.path / "cancel.json").unlink(missing_ok=True)
         resources = Resources.model_validate(attempt.resources)
         return "continued", _launch(status, status.intent.needs, site, resources, status.ending)
+
+
+def may_need_tending(status: Status) -> bool:
+    """Whether `tend` could do something about a job."""
+    return status.state == "SUBMITTING" or queue.waits(status) or (status.over and status.state != "COMPLETED")
 
 
 def outlook(status: Status) -> str:
@@ -282,8 +312,11 @@ def _automatic(job: JobFolder) -> int:
     return len(list(takewhile(lambda cause: cause != "person", causes)))
 
 
-def cancel(job: JobFolder) -> Status:
+def cancel(job: JobFolder, *, gone: bool = False) -> Status:
     """Ask for the end of a job and see that its scheduler knows.
+
+    A process of another machine cannot be ended from here: the wish is noted, and the job stays as live as it was until
+    it has ended, or somebody says that the process is `gone`, as with its machine. That is believed of a LOST job only.
 
     Raises
     ------
@@ -295,7 +328,7 @@ def cancel(job: JobFolder) -> Status:
         status = read_statuses([job])[0]
         if status.over:
             return status
-        write_json(job.path / "cancel.json", {"at": now()})
+        write_json(job.path / "cancel.json", {"at": now(), **({"gone": True} if gone else {})})
         attempt = status.attempt
         if attempt is None:
             return status
@@ -307,9 +340,18 @@ def cancel(job: JobFolder) -> Status:
             except slurm.Silent:
                 if status.state != "LOST":  # of a lost job this is a person's word that it is over
                     raise
-        elif status.id is not None:
-            processes.end(int(status.id.split(".")[0]), process_of(status.seen))
-        return read_statuses([job])[0]
+        elif status.id is not None and status.state in ("PENDING", "RUNNING"):
+            processes.end(*process_of(status.seen, status.id))
+        status = read_statuses([job])[0]
+    if status.over and status.intent.executor == "local":
+        start_waiting(job.root)
+    return status
+
+
+def start_waiting(root: Path) -> None:
+    """Start local jobs that wait for room, as far as there is some now."""
+    for other in queue.waiting(root):
+        tend(other)
 
 
 def chain(step_names: Sequence[str], **common: Any) -> list[Request]:

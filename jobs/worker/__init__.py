@@ -1,3 +1,3 @@
 """What runs inside a job."""
 
-__all__ = ["bootstrap", "multi_process", "runner"]
+__all__ = ["bootstrap", "certificate", "multi_process", "runner"]

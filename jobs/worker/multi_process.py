@@ -1,13 +1,15 @@
 """Several processes of one job: training with jax.distributed, prepare, normalize and evaluate with dask.
 
 The processes find each other through a file in the attempt's folder that the first one writes, with its address as the
-site's network interface has it. Nothing relies on node names that resolve.
+site's network interface has it. Nothing relies on node names that resolve. What they listen on is bound to that
+address, and dask's part of it asks for the job's certificate; jax.distributed knows nothing of the kind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -22,9 +24,13 @@ from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import read_json
+from jobs.worker import certificate
 
 PATIENCE = 300.0
 """Seconds for which processes wait for each other."""
+HERE = "127.0.0.1:0"
+"""Where dask puts the web servers that it starts in any case, with its pages or without."""
+NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,16 @@ def address(interface: str | None) -> str:
 
 def _meeting_point(member: Member, what: str) -> Path:
     """A file of this segment: requeued, a job has another one."""
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    return member.folder / f"{what}-{member.id}-{restarts}.json"
+    return member.folder / f"{what}-{_segment(member)}.json"
+
+
+def _segment(member: Member) -> str:
+    return f"{member.id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def _private(member: Member) -> Path:
+    """A folder of this segment with what only its processes may know."""
+    return member.folder / f"private-{_segment(member)}"
 
 
 def _await(path: Path) -> dict[str, Any]:
@@ -94,6 +108,8 @@ def _await(path: Path) -> dict[str, Any]:
 def _distributed_jax(member: Member) -> Iterator[None]:
     import jax
 
+    if member.interface is not None:  # where NCCL's processes find each other, unless the site says otherwise
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={member.interface}")
     path = _meeting_point(member, "coordinator")
     if member.rank == 0:
         host = address(member.interface)
@@ -114,33 +130,60 @@ def _distributed_jax(member: Member) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dask_client(member: Member) -> Iterator[Any]:
-    """The scheduler and one worker in this process's care, and a client that waits for all the others."""
+    """The scheduler and one worker in this process's care, and a client that waits for all the others.
+
+    Who has not the job's certificate is let in nowhere: a dask scheduler runs code for whoever reaches it.
+    """
+    import dask
     from distributed import Client, LocalCluster
 
     host = address(member.interface)
     threads = max(len(os.sched_getaffinity(0)) - 1, 1)
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=threads, processes=True, host=host, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        write_json(_meeting_point(member, "scheduler"), {"address": cluster.scheduler_address})
-        client.wait_for_workers(member.count, timeout=PATIENCE)
-        yield client
+    private = _private(member)
+    for left in member.folder.glob("private-*"):  # by a segment that was killed
+        shutil.rmtree(left)
+    certificate.write(private)
+    security = certificate.security(private)
+    try:
+        with (
+            dask.config.set(NO_PAGES),
+            LocalCluster(
+                n_workers=1,
+                threads_per_worker=threads,
+                processes=True,
+                host=host,
+                security=security,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": HERE},
+                worker_dashboard_address=HERE,
+            ) as cluster,
+            Client(cluster, security=security) as client,
+        ):
+            write_json(_meeting_point(member, "scheduler"), {"address": cluster.scheduler_address})
+            client.wait_for_workers(member.count, timeout=PATIENCE)
+            yield client
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _dask_worker(member: Member) -> None:
     """Work for the first process's scheduler until that ends."""
     import asyncio
 
+    import dask
     from distributed import Nanny
 
     scheduler = _await(_meeting_point(member, "scheduler"))["address"]
 
     async def work() -> None:
-        host = address(member.interface)
-        async with Nanny(scheduler, nthreads=len(os.sched_getaffinity(0)), host=host, dashboard=False) as nanny:
+        async with Nanny(
+            scheduler,
+            nthreads=len(os.sched_getaffinity(0)),
+            host=address(member.interface),
+            security=certificate.security(_private(member)),
+            dashboard=False,
+            dashboard_address=HERE,
+        ) as nanny:
             await nanny.finished()
 
-    asyncio.run(work())
+    with dask.config.set(NO_PAGES):
+        asyncio.run(work())

@@ -7,11 +7,13 @@ state there is; the payload only names the folder and the attempt.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import faulthandler
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -29,9 +31,10 @@ from graphufs.errors import Diverged, UserError
 from graphufs.steps import STEPS, Event, Part, run_step
 from graphufs.storage.atomic import create_text, write_json
 from graphufs.storage.lock import locked
+from jobs.job import queue
 from jobs.job.folder import RESERVE, JobFolder, now
 from jobs.job.status import read_statuses
-from jobs.scheduler import processes
+from jobs.scheduler import processes, slurm
 from jobs.site import Site, minutes
 
 SAVED_BY = 15.0
@@ -40,6 +43,8 @@ FILES_LAG = 60.0
 """Seconds that a file written on one node may take to be seen on another."""
 EARLY = 75.0
 """Slurm sends its signal up to a minute too early."""
+MOST_STARTED = 100
+"""Waiting jobs that are looked at when one ends."""
 _running: list[Running] = []
 """What this process runs, once it has begun: a signal reaches it nowhere else."""
 
@@ -60,7 +65,22 @@ def work(what: dict[str, Any], release: Callable[[], None]) -> dict[str, Any] | 
     """Do an attempt's work (see bootstrap.work); `release` lets the signal come that was held back till now."""
     running = Running(JobFolder(Path(what["root"]), what["key"]), what["attempt"])
     _running[:] = [running]
-    return running.run(release)
+    try:
+        return running.run(release)
+    finally:
+        if running.site.executor == "local":
+            start_waiting(running.job.root)
+
+
+def start_waiting(root: Path) -> None:
+    """Have a process that outlives this one see whether jobs that wait may start now."""
+    keys = [job.key for job in queue.waiting(root)]
+    if keys:
+        command = [sys.executable, "-m", "jobs", "tend", "--root", str(root), *keys[:MOST_STARTED]]
+        quiet = subprocess.DEVNULL
+        environment = slurm.environment()  # without what marks the processes of this job
+        with contextlib.suppress(OSError):  # who tends them does the same
+            subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, start_new_session=True)
 
 
 def requeued(function: Callable[..., Any], what: dict[str, Any]) -> DelayedSubmission:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
 
 from graphufs.config import loading
+from graphufs.errors import UserError
 from graphufs.storage.atomic import remove_folder, write_json, write_text
 from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
@@ -123,3 +125,42 @@ def test_data_below_the_root_that_is_nobodys_business_stays(tmp_path):
         write_json(tmp_path / name / "file", {})
     aged(tmp_path)
     assert prune.find(tmp_path, 30) == []
+
+
+def test_a_job_that_was_started_again_during_the_scan_stays(fake, tmp_path):
+    root = tmp_path / "root"
+    again, gone = (job_with(root, key, days=40, phase="refused") for key in ("again", "gone"))
+    found = prune.find(root, 30)
+    assert named(found) == [again.path, gone.path]
+    again.write_attempt(again.attempt(), number=2, phase="submitted")
+    fake.row("RUNNING")
+    assert named(prune.remove(root, 30, found)) == [gone.path]
+    assert again.attempts() == [1, 2] and (again.path / "intent.json").exists() and not gone.path.exists()
+
+
+def test_data_that_a_new_job_refers_to_stays(tmp_path):
+    data_of(tmp_path, EXPERIMENT)
+    found = prune.find(tmp_path, 30)
+    assert len(found) == 4
+    job_with(tmp_path, "new", attempt=False)
+    assert prune.remove(tmp_path, 30, found) == [] and all(one.path.exists() for one in found)
+
+
+def test_nothing_is_removed_while_somebody_submits(tmp_path):
+    job = job_with(tmp_path, "job", days=40, phase="refused")
+    found = prune.find(tmp_path, 30)
+    removal = threading.Thread(target=prune.remove, args=(tmp_path, 30, found))
+    with job.exclusive():
+        removal.start()
+        removal.join(0.5)
+        assert removal.is_alive() and (job.path / "intent.json").exists()
+        job.write_attempt(job.attempt(), number=2, phase="submitting", id=None)
+    removal.join(30)
+    assert not removal.is_alive() and job.attempts() == [1, 2] and (job.path / "intent.json").exists()
+
+
+@pytest.mark.parametrize("days", [-1, float("nan"), float("inf")])
+def test_days_that_are_none_are_refused(tmp_path, days):
+    job_with(tmp_path, "job", days=40, result=True)
+    with pytest.raises(UserError, match="--days"):
+        prune.find(tmp_path, days)
