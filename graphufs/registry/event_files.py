@@ -16,13 +16,22 @@ from typing import Any
 from graphufs.errors import UserError
 from graphufs.storage.atomic import create_json
 from graphufs.storage.checksums import Damaged, checked, read_checked, write_checked
+from graphufs.storage.formats import FORMATS
 
-FORMAT = 1
+FORMAT = FORMATS["registry"]
 
 
 def numbers(root: Path) -> list[int]:
     """The numbers of all events, ascending; those of which there is a copy alone are among them."""
     return sorted({int(path.stem) for folder in _folders(root) for path in folder.glob("*.json") if _is_event(path)})
+
+
+def odd(root: Path) -> list[Path]:
+    """What lies among the events and is none by its name, as a copy: it is not read."""
+    found = []
+    for folder in _folders(root):
+        found += [path for path in sorted(folder.glob("[!.]*")) if not _is_event(path)]
+    return found
 
 
 def create(root: Path, number: int, event: Mapping[str, Any]) -> bool:
@@ -124,4 +133,4 @@ def _folders(root: Path) -> tuple[Path, Path]:
 
 
 def _is_event(path: Path) -> bool:
-    return path.stem.isascii() and path.stem.isdigit()
+    return path.stem.isascii() and path.stem.isdigit() and path.name == f"{int(path.stem):08d}.json"

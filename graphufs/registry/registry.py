@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from graphufs.errors import UserError
 from graphufs.registry import event_files
+from graphufs.storage import formats
 
 CHAMPION, LATEST = "champion", "latest"
 """What `choose` takes besides a model's id."""
@@ -232,6 +233,7 @@ def _find(known: Mapping[str, RegisteredModel], wanted: str) -> RegisteredModel:
 def _read(root: Path, number: int) -> RegistryEvent:
     content = event_files.read(root, number)
     path = event_files.event_file(root, number)
+    formats.require(path, content.get("format"), "registry")
     if content.pop("format", None) != event_files.FORMAT:
         raise UserError(
             f"{path} is of another format than this version's, {event_files.FORMAT}; use the version that wrote it"

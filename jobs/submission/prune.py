@@ -10,8 +10,8 @@ from graphufs.config import loading
 from graphufs.config.base import MOST_DAYS
 from graphufs.errors import UserError
 from graphufs.storage.paths import Paths
-from jobs.job.folder import JobFolder
-from jobs.job.status import read_statuses
+from jobs.job.reading import Broken
+from jobs.job.status import survey_root
 
 SHARED = ("worlds", "data", "statistics", "climatology")
 """Folders below the root whose contents several experiments may use."""
@@ -26,10 +26,10 @@ class Waste:
     reason: str
 
 
-def find(root: Path, days: float) -> list[Waste]:
+def find(root: Path, days: float, broken: list[Broken] | None = None) -> list[Waste]:
     """Folders older than `days` that are not needed: jobs that are over, and shared data out of use.
 
-    Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
+    Jobs whose folders cannot be read stay; they are added to `broken`. Of data, the age is that of the last change; data in use is what the experiment of any run or kept job leads to.
 
     Raises
     ------
@@ -40,9 +40,13 @@ def find(root: Path, days: float) -> list[Waste]:
         raise UserError(f"--days {days:g}: give 0 to {MOST_DAYS:,} days")
     waste, kept = [], []
     needed: set[str] = set()
-    folders = JobFolder.all(root)
-    for status in read_statuses(folders):
-        changed = max((path.stat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
+    statuses, unread = survey_root(root)
+    if broken is not None:
+        broken += unread
+    # what cannot be read may be at work, and its experiment's data in use
+    kept += [root / "jobs" / error.folder / "experiment.yaml" for error in unread]
+    for status in statuses:
+        changed = max((path.lstat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
         if status.over and time.time() - changed > 86400 * days:
             reason = f"job {status.state.lower()}, unchanged for {_age(changed)}"
             waste.append(Waste(status.job.path, _size(status.job.path), reason))

@@ -24,9 +24,10 @@ from graphufs.steps import NOTHING_ASKED, STEPS
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import digest
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, identity, moment, now, seconds_since
-from jobs.job.status import Status, process_of, read_statuses, statuses_of
+from jobs.job.reading import unreadable
+from jobs.job.status import Status, process_of, read_statuses, statuses_of, survey
 from jobs.scheduler import processes, slurm
-from jobs.site import Resources, Site
+from jobs.site import Resources, Site, as_noted, resources_as_noted
 from jobs.submission import launch
 
 LATE = 90.0
@@ -167,7 +168,13 @@ def _launch(status: Status, needs: Sequence[str], site: Site, resources: Resourc
 def _needed(root: Path, needs: Sequence[str]) -> list[str] | str:
     """The numbers of the jobs to wait for, or why there is nothing to wait for."""
     numbers = []
-    for status in read_statuses([JobFolder(root, key) for key in needs]):
+    jobs = [JobFolder(root, key) for key in needs]
+    statuses, broken = survey(jobs)
+    if broken:
+        return f"the job {broken[0].folder}, which this one needs, cannot be known: {broken[0]}"
+    if gone := [job.key for job in jobs if not job.exists]:
+        return f"the job {gone[0]}, which this one needs, is not there any more"
+    for status in statuses:
         if status.state == "COMPLETED":
             continue
         if status.over or status.id is None:
@@ -240,7 +247,8 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         attempt = status.attempt
         if attempt is None:
             return "nothing", status
-        site = Site.model_validate(attempt.site)
+        with unreadable(job.path):
+            site, resources = as_noted(attempt.site), resources_as_noted(attempt.resources)
         if status.state == "SUBMITTING":
             status = _heal(status, site)
             return "healed" if status.state != "SUBMITTING" else "nothing", status
@@ -251,7 +259,6 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         if not note.exists():
             write_json(note, {"ending": status.ending, "message": status.message, "at": now(), "id": status.id})
         (job.path / "cancel.json").unlink(missing_ok=True)
-        resources = Resources.model_validate(attempt.resources)
         return "continued", _launch(status, status.intent.needs, site, resources, status.ending)
 
 
@@ -259,8 +266,9 @@ def outlook(status: Status) -> str:
     """What comes after a status: `nothing`, `goes on` with the next tend, `waits for a person`, or it is `stopped`."""
     if status.attempt is None or not status.over or status.state == "COMPLETED":
         return "nothing"
-    site = Site.model_validate(status.attempt.site)
-    action = getattr(site.policy, status.ending)
+    with unreadable(status.job.path):
+        site = as_noted(status.attempt.site)
+    action = getattr(site.policy, status.ending, "wait")  # a newer version may know more endings
     if (
         status.ending == "dependency"
         and action != "stop"
@@ -296,7 +304,9 @@ def cancel(job: JobFolder) -> Status:
         if attempt is None:
             return status
         if status.state == "SUBMITTING":
-            status = _heal(status, Site.model_validate(attempt.site))
+            with unreadable(job.path):
+                site = as_noted(attempt.site)
+            status = _heal(status, site)
         if status.id is not None and status.intent.executor == "slurm":
             try:
                 slurm.scancel(status.id)
