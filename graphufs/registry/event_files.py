@@ -38,11 +38,20 @@ def create(root: Path, number: int, event: Mapping[str, Any]) -> bool:
     """Write a new event and its copy; False if there is an event of that number already."""
     if not create_json(event_file(root, number), checked({"format": FORMAT, **event})):
         return False
-    for earlier in numbers(root):
-        if not (copy := _pair(root, earlier)[1]).is_file():
-            with contextlib.suppress(Damaged, FileNotFoundError):
-                write_checked(copy, read_checked(event_file(root, earlier)))
+    for earlier in without_copy(root):
+        copy(root, earlier)
     return True
+
+
+def without_copy(root: Path) -> list[int]:
+    """The numbers of events that have no copy, as earlier versions made none."""
+    return [number for number in numbers(root) if not _pair(root, number)[1].is_file()]
+
+
+def copy(root: Path, number: int) -> None:
+    """Write an event's copy; nothing where the event is damaged or gone."""
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        write_checked(_pair(root, number)[1], read_checked(event_file(root, number)))
 
 
 def read(root: Path, number: int) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def require(path: Path, found: Any, kind: str) -> None:
         raise UserError(f"{path} cannot be read: {why}")
 
 
-def require_root(root: Path) -> None:
-    """See that no later version has worked in a root, and note where this one is later than the first.
+def require_root(root: Path, *, note: bool = True) -> None:
+    """See that no later version has worked in a root, and unless told not to `note` where this one is later than 0.1.0.
 
     Raises
     ------
@@ -79,5 +79,5 @@ def require_root(root: Path) -> None:
             )
         require(path, number, kind)
     now = {kind: number for kind, number in FORMATS.items() if number > AT_FIRST.get(kind, 0)}
-    if not now.items() <= noted.items():
+    if note and not now.items() <= noted.items():
         write_json(path, {**noted, **now})

@@ -22,7 +22,6 @@ from graphufs.storage.formats import FORMATS
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 
-
 def root_folder(given: Path | None = None) -> Path:
     """The root folder: one given, $GRAPHUFS_ROOT or ./graphufs-root."""
     return (given or Path(os.environ.get("GRAPHUFS_ROOT", "graphufs-root"))).expanduser().absolute()

@@ -33,6 +33,8 @@ def show(*, place: Place = Place()) -> int:
         print(f"{one['id']}: {one['role']}, registered {one['registered']}")
     for one in content["nightly"]:
         print(f"{one['model']}: {one['initial_times']} initial times scored by night, {len(one['holes'])} holes")
+    for kind, count in content["older"].items():
+        print(f"and {count:,} older {kind}; `graphufs models list` tells of all models")
     for warning in content["warnings"]:
         print(f"warning: {warning}")
     return DONE
