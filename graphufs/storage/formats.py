@@ -74,8 +74,8 @@ def require_root(root: Path, *, note: bool = True) -> None:
     for kind, number in noted.items():
         if kind not in FORMATS:
             raise UserError(
-                f"{path} names {kind}, format {number!r}, which this version of graphufs does not know; use the version "
-                "that wrote it, or restore the backup of before the upgrade"
+                f"{path} names {kind}, format {number!r}, which this version of graphufs does not know; use the "
+                "version that wrote it, or restore the backup of before the upgrade"
             )
         require(path, number, kind)
     now = {kind: number for kind, number in FORMATS.items() if number > AT_FIRST.get(kind, 0)}

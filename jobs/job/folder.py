@@ -261,6 +261,8 @@ class JobFolder:
                     odd.append(Broken(self.path / "attempts" / name, "its name is not the number of an attempt"))
             elif os.path.lexists(self.path / "attempts" / name / "attempt.json"):
                 found.append(int(name))
+            elif not (self.path / "attempts" / name).is_dir():  # one that is being made is a folder
+                raise Broken(self.path / "attempts" / name, "it is no folder of an attempt")
         return sorted(found)
 
     def folder(self, number: int) -> Path:

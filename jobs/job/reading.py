@@ -79,6 +79,8 @@ def entries(folder: Path) -> list[str]:
         try:
             return sorted(name for name in os.listdir(folder) if not name.startswith("."))
         except FileNotFoundError:
+            if os.path.islink(folder):
+                raise ValueError("it is a link that leads nowhere") from None
             return []
 
 

@@ -29,8 +29,8 @@ class Waste:
 def find(root: Path, days: float, broken: list[Broken] | None = None) -> list[Waste]:
     """Folders older than `days` that are not needed: jobs that are over, and shared data out of use.
 
-    Jobs whose folders cannot be read stay; they are added to `broken`. Of data, the age is that of the last change; data
-    in use is what the experiment of any run or kept job leads to.
+    Jobs whose folders cannot be read stay; they are added to `broken`. Of data, the age is that of the last change;
+    data in use is what the experiment of any run or kept job leads to.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Fetching what a site holds into the local copy that forms and pages read.
 
 The site is believed as far as its words go, not its paths and sizes: nothing is written outside its folder of the copy,
-and of a file no more is taken than was announced. A file appears atomically, the catalogue comes after the files it names,
-and what the site no longer has goes last.
+and of a file no more is taken than was announced. A file appears atomically, the catalogue comes after the files it
+names, and what the site no longer has goes last.
 """
 
 from __future__ import annotations
