@@ -22,6 +22,7 @@ from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import NOTHING_ASKED, STEPS
 from graphufs.storage.atomic import write_json
+from graphufs.storage.formats import require_root
 from graphufs.storage.paths import digest
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, identity, moment, now, seconds_since
 from jobs.job.reading import unreadable
@@ -73,6 +74,7 @@ def submit(request: Request) -> tuple[str, Status]:
     """
     if request.step not in STEPS:
         raise UserError(f"{request.step!r} is not a step; the steps are {', '.join(STEPS)}")
+    require_root(request.root, note=False)
     resources = request.site.resources_of(request.step, request.resources)
     _check(request, resources)
     job = request.job()
