@@ -177,7 +177,7 @@ def test_five_thousand_models_and_decisions_open_in_two_seconds_and_nothing_empt
     from jobs.catalogue_limits import limited
 
     def when(number):
-        return f"2026-{number // 2500 + 1:02}-{number % 28 + 1:02}T03:{number % 60:02}:05Z{number:06}"
+        return f"2026-01-02T03:04:05.{number:06}Z"
 
     scores = {"rmse": table()["rmse"] * 8}
     models = [model(f"tiny-{n}", "candidate", registered=when(n), scores=scores) for n in range(5000)]
