@@ -31,7 +31,7 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import digest
-from jobs.job.reading import Broken, entries, known_keys, read_json, unreadable
+from jobs.job.reading import Broken, NoJob, entries, formatted, known_keys, read_json, unreadable
 
 RESERVE = "reserve"
 """A file in each attempt's folder that takes room on the disk, so that a job can still say that the disk is full."""
@@ -202,7 +202,7 @@ class JobFolder:
         if content is None:
             near = [folder.key for folder in JobFolder.all(self.root)]
             some = f"; there are {', '.join(near[:5])}{' ...' if len(near) > 5 else ''}" if near else "; there is none"
-            raise UserError(f"there is no job {self.key} below {self.root}{some}")
+            raise NoJob(f"there is no job {self.key} below {self.root}{some}")
         intent = known_keys(Intent, path, content)
         if intent.key != self.key:
             raise Broken(self.path, f"it holds the job {reading.shown(intent.key)}, as a copy does")
@@ -241,7 +241,7 @@ class JobFolder:
         write_text(self.path / "experiment.yaml", loading.dump(experiment))
         # version 0.1 and jobs of which nothing is asked know no request
         content = {name: value for name, value in asdict(intent).items() if name != "request" or value}
-        write_json(self.path / "intent.json", content.pop("more") | content)
+        write_json(self.path / "intent.json", formatted(content))
 
     def experiment(self) -> Experiment:
         """The job's experiment."""
@@ -256,7 +256,7 @@ class JobFolder:
         """The numbers of the attempts, ascending; what else lies among them is added to `odd`."""
         found = []
         for name in entries(self.path / "attempts"):
-            if not (name.isascii() and name.isdigit()):
+            if not (name.isascii() and name.isdigit() and name == str(int(name))):
                 if odd is not None:
                     odd.append(Broken(self.path / "attempts" / name, "its name is not the number of an attempt"))
             elif os.path.lexists(self.path / "attempts" / name / "attempt.json"):
@@ -294,8 +294,7 @@ class JobFolder:
     def write_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
         """Note an attempt, after changes."""
         attempt = replace(attempt, **changes)
-        content = asdict(attempt)
-        write_json(self.folder(attempt.number) / "attempt.json", content.pop("more") | content)
+        write_json(self.folder(attempt.number) / "attempt.json", formatted(asdict(attempt)))
         return attempt
 
     def claims(self, number: int) -> dict[str, str]:

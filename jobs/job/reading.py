@@ -32,17 +32,18 @@ class Broken(UserError):
 
     def __init__(self, path: Path, reason: str, *, later: bool = False) -> None:
         self.path, self.reason, self.later = path, reading.cut(reason, 300), later
+        places = [index for index, part in enumerate(path.parts[:-1]) if part == "jobs"]
+        self.folder = path.parts[places[-1] + 1] if places else path.name
+        """The name of the job's folder that it belongs to."""
         super().__init__(f"{path} cannot be read: {self.reason}{'' if later else '; see `graphufs-jobs doctor`'}")
-
-    @property
-    def folder(self) -> str:
-        """The name of the folder of the job that it belongs to."""
-        parts = self.path.parts
-        return parts[len(parts) - parts[::-1].index("jobs")] if "jobs" in parts[:-1] else self.path.name
 
     def to_json(self) -> dict[str, str]:
         """For programs."""
         return {"folder": self.folder, "path": str(self.path), "reason": self.reason}
+
+
+class NoJob(UserError):
+    """There is no job of a key."""
 
 
 @contextmanager
@@ -56,8 +57,10 @@ def unreadable(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except (Broken, NoJob):
+        raise
     except UserError as error:
-        raise error if isinstance(error, Broken) or str(path) in str(error) else Broken(path, str(error)) from None
+        raise Broken(path, str(error)) from None
     except OSError as error:
         raise Broken(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
@@ -111,6 +114,16 @@ def read_json(path: Path, **needed: type | tuple[type, ...]) -> dict[str, Any] |
             if not isinstance(content.get(name), kind):
                 raise ValueError(f"its {name} is {reading.shown(content[name]) if name in content else 'missing'}")
         return content
+
+
+def formatted(content: dict[str, Any]) -> dict[str, Any]:
+    """What a file is to hold, of a dataclass as a dictionary: what is `more` back in its place, and the format's number.
+
+    Where that is 1 it is left out, since version 0.1.0 refuses keys that it does not know.
+    """
+    number = formats.FORMATS["job"]
+    known = {name: value for name, value in content.items() if name != "more"}
+    return {**content["more"], **known, **({"format": number} if number > 1 else {})}
 
 
 def known_keys(kind: type[Kind], path: Path, content: dict[str, Any]) -> Kind:

@@ -15,10 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, moment, now, seconds_since
-from jobs.job.reading import Broken, read_json, unreadable
+from jobs.job.reading import Broken, NoJob, read_json, unreadable
 from jobs.scheduler import processes, slurm
 from jobs.site import as_noted
 
@@ -132,16 +131,17 @@ def survey(
         try:
             snapshots.append(job.read())
         except Broken as error:
+            error.folder = job.key
             broken.append(error)
-        except UserError:
-            if job.exists:
-                raise
+        except NoJob:  # gone since
+            continue
     snapshots = [seen for seen in snapshots if wanted(seen)]
     answers = _Answers.of(snapshots)
     for seen in snapshots:
         try:
             statuses.append(_status_or_broken(seen, answers))
         except Broken as error:
+            error.folder = seen.job.key
             broken.append(error)
     return statuses, broken
 
