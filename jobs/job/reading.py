@@ -117,7 +117,7 @@ def read_json(path: Path, **needed: type | tuple[type, ...]) -> dict[str, Any] |
 
 
 def formatted(content: dict[str, Any]) -> dict[str, Any]:
-    """What a file is to hold, of a dataclass as a dictionary: what is `more` back in its place, and the format's number.
+    """What a file is to hold, of a dataclass as a dictionary: what is `more` in its place again, and the format.
 
     Where that is 1 it is left out, since version 0.1.0 refuses keys that it does not know.
     """
