@@ -103,7 +103,7 @@ def run(folder: Path) -> dict[str, Any]:
         "forecasts": _names(folder / "forecasts", "*.zarr"),
         "scores": _names(folder / "scores", "*.zarr"),
         "reports": _names(folder / "reports", "*.html"),
-        "changed": datetime.fromtimestamp(folder.stat().st_mtime, UTC).isoformat(),
+        "changed": datetime.fromtimestamp((folder / "experiment.yaml").stat().st_mtime, UTC).isoformat(),
         "folder": str(folder),
     }
 
