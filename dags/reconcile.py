@@ -66,6 +66,8 @@ with DAG(
             found = Found(site, need_a_person=[f"nothing is known of its jobs: {error}"])
         for line in found.cancelled:
             print(f"cancelled {line}")
+        for line in found.unread:
+            print(f"the site cannot read {line} (graphufs-jobs doctor)")
         print(f"{site}: {found.waited_for} jobs are waited for, {len(found.cancelled)} were not and are cancelled")
         return vars(found)
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import Stopped, UserError
+from graphufs.storage.formats import require_root
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,7 @@ def run_step(
     """
     step = STEPS[name]
     step.require_read(request)
+    require_root(root)
     if part is not None and not step.parts:
         able = ", ".join(other.name for other in STEPS.values() if other.parts)
         raise UserError(f"{name} cannot be done in parts; only {able} can. Run it as a whole")

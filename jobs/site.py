@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -219,6 +219,28 @@ class Site(Section):
                 )
             root = Path(filled)
         return root.expanduser().absolute()
+
+
+def as_noted(content: Mapping[str, Any]) -> Site:
+    """A site as an attempt's file has it; keys that a newer version wrote are left out.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or has values that this version does not know.
+    """
+    given = content.get("resources", {})
+    resources = {step: _known(Resources, one) for step, one in given.items() if step == "default" or step in STEPS}
+    return Site.model_validate({**content, "resources": resources}, extra="ignore")
+
+
+def resources_as_noted(content: Mapping[str, Any]) -> Resources:
+    """A job's resources as an attempt's file has them; as `as_noted`."""
+    return Resources.model_validate(content, extra="ignore")
+
+
+def _known(kind: type[Section], content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name in kind.model_fields}
 
 
 def available() -> dict[str, Path]:

@@ -19,6 +19,7 @@ from graphufs.cli import retraining as retraining
 from graphufs.cli.app import Json, Options, app, run_one, run_steps
 from graphufs.cli.compare import compare
 from graphufs.cli.ending import DONE, FAILED, finish
+from graphufs.cli.migrate import migrate
 from graphufs.cli.models import app as models_app
 from graphufs.cli.score import Engine, pressure_levels, score
 from graphufs.cli.terminal import console
@@ -29,6 +30,7 @@ from graphufs.storage.paths import Paths
 
 app.command(models_app)
 app.command(score)
+app.command(migrate)
 app.command(pressure_levels)
 app.command(compare)
 

@@ -20,7 +20,7 @@ from graphufs.errors import UserError
 from graphufs.replay.times import from_runs, text, to_runs, union
 from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.checksums import Damaged, Files, differences, listed, read_checked, write_checked
-from graphufs.storage.paths import FORMATS
+from graphufs.storage.formats import FORMATS, require
 
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"
@@ -223,6 +223,7 @@ class Manifest:
             content = read_checked(path)
         except FileNotFoundError:
             return None
+        require(path, content.get("format", 1), "data")
         if content.get("format") != FORMATS["data"]:
             raise UserError(
                 f"{path} has format {content.get('format')}, this version writes {FORMATS['data']}; "

@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphufs.errors import UserError
+from graphufs.storage import formats
 from graphufs.storage.atomic import new_folder, remove_folder
 from graphufs.storage.checksums import Damaged, read_checked, write_checked
 from graphufs.storage.npz import read_npz
 
-FORMAT = 2
+FORMAT = formats.FORMATS["checkpoint"]
 FILES = ("emulator.npz", "training.npz")
 RUN = re.compile("[0-9a-f]{12}")
 """What the folder of a run is called; a person's own copy of checkpoints may lie anywhere else."""
@@ -128,6 +129,7 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint: {error}; give a folder with meta.json and emulator.npz. Where a training "
             "wrote it, `graphufs train` goes on from the checkpoint before it"
         ) from None
+    formats.require(path / "meta.json", meta.get("format", 1), "checkpoint")
     if meta.get("format") != FORMAT:
         raise UserError(
             f"the checkpoint {path} has format {meta.get('format')!r}; this version of graphufs reads {FORMAT}"

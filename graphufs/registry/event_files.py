@@ -16,8 +16,9 @@ from typing import Any
 from graphufs.errors import UserError
 from graphufs.storage.atomic import create_json
 from graphufs.storage.checksums import Damaged, checked, read_checked, write_checked
+from graphufs.storage.formats import FORMATS
 
-FORMAT = 1
+FORMAT = FORMATS["registry"]
 
 
 def numbers(root: Path) -> list[int]:
@@ -25,15 +26,32 @@ def numbers(root: Path) -> list[int]:
     return sorted({int(path.stem) for folder in _folders(root) for path in folder.glob("*.json") if _is_event(path)})
 
 
+def odd(root: Path) -> list[Path]:
+    """What lies among the events and is none by its name, as a copy: it is not read."""
+    found = []
+    for folder in _folders(root):
+        found += [path for path in sorted(folder.glob("[!.]*")) if not _is_event(path)]
+    return found
+
+
 def create(root: Path, number: int, event: Mapping[str, Any]) -> bool:
     """Write a new event and its copy; False if there is an event of that number already."""
     if not create_json(event_file(root, number), checked({"format": FORMAT, **event})):
         return False
-    for earlier in numbers(root):
-        if not (copy := _pair(root, earlier)[1]).is_file():
-            with contextlib.suppress(Damaged, FileNotFoundError):
-                write_checked(copy, read_checked(event_file(root, earlier)))
+    for earlier in without_copy(root):
+        copy(root, earlier)
     return True
+
+
+def without_copy(root: Path) -> list[int]:
+    """The numbers of events that have no copy, as earlier versions made none."""
+    return [number for number in numbers(root) if not _pair(root, number)[1].is_file()]
+
+
+def copy(root: Path, number: int) -> None:
+    """Write an event's copy; nothing where the event is damaged or gone."""
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        write_checked(_pair(root, number)[1], read_checked(event_file(root, number)))
 
 
 def read(root: Path, number: int) -> dict[str, Any]:
@@ -124,4 +142,4 @@ def _folders(root: Path) -> tuple[Path, Path]:
 
 
 def _is_event(path: Path) -> bool:
-    return path.stem.isascii() and path.stem.isdigit()
+    return path.stem.isascii() and path.stem.isdigit() and path.name == f"{int(path.stem):08d}.json"

@@ -11,13 +11,14 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from graphufs.errors import UserError
 from graphufs.registry import event_files
+from graphufs.storage import formats
 
 CHAMPION, LATEST = "champion", "latest"
 """What `choose` takes besides a model's id."""
@@ -165,19 +166,21 @@ def fold(events: Sequence[RegistryEvent]) -> dict[str, RegisteredModel]:
         If an event is of no known kind or concerns an unknown model.
     """
     known: dict[str, RegisteredModel] = {}
+    champions: dict[str, str] = {}
     for event in events:
         if event.kind == "registered":
-            content = dict(event.content)
-            known[event.model] = RegisteredModel(**content, registered=event.when, number=event.number)
+            known[event.model] = RegisteredModel(
+                **_known(RegisteredModel, event.content), registered=event.when, number=event.number
+            )
             continue
         model = _find(known, event.model)
         if event.kind == "scored":
             known[model.id] = replace(model, scores=event.content["scores"])
         elif event.kind == "promoted":
-            for other in known.values():
-                if other.experiment_name == model.experiment_name and other.role == "champion":
-                    known[other.id] = replace(other, role="retired")
+            if (former := champions.get(model.experiment_name)) and known[former].role == "champion":
+                known[former] = replace(known[former], role="retired")
             known[model.id] = replace(model, role="champion")
+            champions[model.experiment_name] = model.id
         elif event.kind == "refused":
             known[model.id] = replace(model, role="retired")
         elif event.kind != "held":
@@ -229,14 +232,20 @@ def _find(known: Mapping[str, RegisteredModel], wanted: str) -> RegisteredModel:
     return known[wanted]
 
 
+def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a version knows of what another one wrote; keys that came later are left where they are."""
+    return {one.name: content[one.name] for one in fields(kind) if one.name in content}
+
+
 def _read(root: Path, number: int) -> RegistryEvent:
     content = event_files.read(root, number)
     path = event_files.event_file(root, number)
+    formats.require(path, content.get("format"), "registry")
     if content.pop("format", None) != event_files.FORMAT:
         raise UserError(
             f"{path} is of another format than this version's, {event_files.FORMAT}; use the version that wrote it"
         )
     try:
-        return RegistryEvent(**content)
-    except TypeError as error:
+        return RegistryEvent(**_known(RegistryEvent, content))
+    except (TypeError, AttributeError) as error:
         raise UserError(f"{path} is not an event of a registry ({error}); {event_files.remedy(root, number)}") from None

@@ -1,8 +1,7 @@
 """Where things lie below the root folder, each named by the hash of what determines its content.
 
 Which keys are part of a hash is declared at their fields in `graphufs.config`. Things that grow with time (prepared
-data, statistics) are hashed without their period. The `FORMATS` numbers are raised by hand when code changes what it
-writes; the hash then changes and old files are never taken for new ones.
+data, statistics) are hashed without their period. The numbers of `graphufs.storage.formats` are hashed, too.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from graphufs.config.base import Period, format_time
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.config.identity import identity
+from graphufs.storage.formats import FORMATS
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
-
-FORMATS = {"world": 1, "data": 1, "statistics": 1, "climatology": 1, "run": 2, "forecasts": 1, "scores": 1}
 
 
 def root_folder(given: Path | None = None) -> Path:

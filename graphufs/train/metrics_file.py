@@ -28,11 +28,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and {"event", "update"} <= line.keys():
+        if isinstance(line, dict) and "event" in line and type(line.get("update")) is int:
             lines.append(line)
     return lines

@@ -33,6 +33,8 @@ def failure(answer: dict[str, Any]) -> str:
     advice = {
         "LOST": "the job's state is unknown, so it is not submitted again. Clear this task to keep waiting; if it is "
         "certain that the job is gone, run `graphufs-jobs cancel`, then clear the task",
+        "BROKEN": "nothing is known of the job, which may be at work. Repair its folder, or if it is certain that the "
+        "job is gone, move it away with `graphufs-jobs doctor --set-aside`; then clear this task",
         "NONE": "the site has no such job; was its folder removed, or its root changed?",
     }
     if answer["state"] in advice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,13 +13,17 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.text import Text
 
 from graphufs import reading
+from graphufs.cli.ending import DONE, FAILED
 from graphufs.cli.terminal import console
 from graphufs.config import loading
 from graphufs.config.request import Request
 from graphufs.errors import UserError
-from jobs.job.folder import JobFolder
+from jobs.job.folder import JobFolder, Snapshot
+from jobs.job.reading import Broken
+from jobs.job.status import Status, survey
 from jobs.site import load
 
 PROTOCOL = 1
@@ -56,10 +60,44 @@ class Place:
         """The root folder."""
         return load(self.site).folder(self.root)
 
-    def jobs(self, keys: Sequence[str]) -> list[JobFolder]:
-        """The jobs of keys, or all."""
+    def jobs(self, keys: Sequence[str]) -> tuple[list[JobFolder], list[Broken]]:
+        """The jobs of keys, or all that can be told by their folders' names, and folders that cannot.
+
+        Raises
+        ------
+        UserError
+            If there is no job of a key.
+        """
         root = self.folder()
-        return [JobFolder(root, key) for key in keys] if keys else JobFolder.all(root)
+        if not keys:
+            return JobFolder.below(root)
+        jobs = [JobFolder(root, key) for key in keys]
+        for job in jobs:
+            if not job.exists:
+                job.require()
+        return jobs, []
+
+    def survey(
+        self, keys: Sequence[str], wanted: Callable[[Snapshot], bool] = lambda seen: True
+    ) -> tuple[list[Status], list[Broken]]:
+        """The states of the jobs of keys, or of all, and what could not be read."""
+        jobs, odd = self.jobs(keys)
+        statuses, broken = survey(jobs, wanted)
+        return statuses, odd + broken
+
+    def ending(self, keys: Sequence[str], told: Sequence[Any], broken: Sequence[Broken], odd: Sequence[Broken]) -> int:
+        """The exit code where some jobs were told of, and others could not be read; these are named.
+
+        Raises
+        ------
+        Broken
+            If jobs were asked for by key, and none of them could be read.
+        """
+        if keys and broken and not told:
+            raise broken[0]
+        for error in () if self.json_ else (*broken, *odd):
+            err().print(Text(f"warning: {error}", "yellow"), soft_wrap=True)
+        return FAILED if keys and broken else DONE
 
 
 @Parameter(name="*")
@@ -127,7 +165,8 @@ def request_of(given: Sequence[str]) -> Request:
 def print_json(**content: Any) -> None:
     """Print what a program reads: the content, the protocol's version and this package's."""
     version = metadata.version("graphufs")
-    print(json.dumps({"protocol": PROTOCOL, "graphufs": version, **content}, indent=2))
+    indent = 2 if sys.stdout.isatty() else None  # a catalogue is half as long without
+    print(json.dumps({"protocol": PROTOCOL, "graphufs": version, **content}, indent=indent))
 
 
 def err() -> Console:

@@ -30,6 +30,7 @@ from jobs.cli.app import (
     print_json,
     request_of,
 )
+from jobs.job.reading import Broken
 from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
 from jobs.site import load
@@ -148,11 +149,17 @@ def status(*keys: str, history: bool = False, place: Place = Place()) -> int:
     from jobs.cli.tables import ended, history_table, jobs_table
     from jobs.job.usage import history as history_of
 
-    statuses = read_statuses(place.jobs(keys))
-    histories = [history_of(status.job) for status in statuses] if history else []
+    statuses, broken = place.survey(keys)
+    histories = []
+    for one_status in statuses if history else ():
+        try:
+            histories.append(history_of(one_status.job))
+        except Broken as error:
+            broken.append(error)
+    code = place.ending(keys, statuses, broken, _odd(statuses))
     if place.json_:
-        print_json(jobs=[status.to_json() for status in statuses], histories=histories)
-        return DONE
+        print_json(jobs=[status.to_json() for status in statuses], histories=histories, broken=_told(broken))
+        return code
     console = out()
     console.print(jobs_table(statuses))
     for one in histories:
@@ -166,7 +173,7 @@ def status(*keys: str, history: bool = False, place: Place = Place()) -> int:
         for one_status in statuses:
             if one_status.over and one_status.state != "COMPLETED":
                 console.print(ended(one_status), soft_wrap=True, markup=False)
-    return DONE
+    return code
 
 
 @app.command(name="list")
@@ -186,9 +193,10 @@ def list_(
         Only jobs that are not completed.
     """
     wanted = labels_of(label).items()
-    jobs = [job for job in place.jobs(()) if wanted <= job.require().labels.items()]
-    jobs = [job for job in jobs if not (unfinished and job.result())]
-    return _show(read_statuses(jobs), place)
+    statuses, broken = place.survey(
+        (), lambda seen: wanted <= seen.intent.labels.items() and not (unfinished and seen.result)
+    )
+    return _show((), statuses, broken, place)
 
 
 @app.command
@@ -209,7 +217,7 @@ def logs(key: str, *, follow: bool = False, attempt: int | None = None, place: P
     UserError
         If there is no such job or attempt.
     """
-    job = place.jobs([key])[0]
+    job = place.jobs([key])[0][0]
     job.require()
     last = job.attempt(attempt)
     if last is None:
@@ -250,25 +258,37 @@ def cancel(*keys: str, gone: Annotated[bool, Parameter(negative=())] = False, pl
     """
     if not keys:
         raise UserError("no job to cancel is named; `graphufs-jobs list` shows all")
-    statuses = [submit.cancel(job, gone=gone) for job in place.jobs(keys)]
+    jobs, broken = place.jobs(keys)
+    statuses = []
+    for job in jobs:
+        try:
+            statuses.append(submit.cancel(job, gone=gone))
+        except Broken as error:
+            broken.append(error)
     elsewhere = [one for one in statuses if one.intent.executor != "slurm" and one.state in ("UNKNOWN", "LOST")]
     if elsewhere and not place.json_:
         raise UserError("; ".join(f"{one.job.key} is {one.state}: {one.message}" for one in elsewhere))
-    return _show(statuses, place)
+    return _show(keys, statuses, broken, place)
 
 
 @app.command
 def tend(*keys: str, place: Place = Place()) -> int:
     """See after jobs once: find lost numbers again, and restart what ended in a way that may go on."""
     console, found = err(), []
-    for job in place.jobs(keys):
-        what, one = submit.tend(job)
+    jobs, broken = place.jobs(keys)
+    for job in jobs:
+        try:
+            what, one = submit.tend(job)
+        except Broken as error:
+            broken.append(error)
+            continue
         found.append((what, one))
         if not place.json_ and what != "nothing":
             console.print(f"{job.key}: {what}  {one.state}  {one.message}", soft_wrap=True, markup=False)
+    code = place.ending(keys, found, broken, _odd([one for _, one in found]))
     if place.json_:
-        print_json(jobs=[{"what": what, **one.to_json()} for what, one in found])
-    return DONE
+        print_json(jobs=[{"what": what, **one.to_json()} for what, one in found], broken=_told(broken))
+    return code
 
 
 @app.command
@@ -287,14 +307,30 @@ def _asked() -> str:
         raise UserError(f"cannot read what poll is asked from standard input: {error}") from None
 
 
-def _show(statuses: list[Status], place: Place) -> int:
+def _show(keys: Sequence[str], statuses: list[Status], broken: list[Broken], place: Place) -> int:
     if place.json_:
-        print_json(jobs=[{"what": submit.outlook(one), **one.to_json()} for one in statuses])
-    else:
-        from jobs.cli.tables import jobs_table
+        jobs = []
+        for one in statuses:
+            try:
+                jobs.append({"what": submit.outlook(one), **one.to_json()})
+            except Broken as error:
+                broken.append(error)
+        code = place.ending(keys, jobs, broken, ())
+        print_json(jobs=jobs, broken=_told(broken))
+        return code
+    from jobs.cli.tables import jobs_table
 
-        out().print(jobs_table(statuses))
-    return DONE
+    code = place.ending(keys, statuses, broken, _odd(statuses))
+    out().print(jobs_table(statuses))
+    return code
+
+
+def _odd(statuses: Sequence[Status]) -> list[Broken]:
+    return [error for status in statuses for error in status.seen.odd]
+
+
+def _told(broken: Sequence[Broken]) -> list[dict[str, str]]:
+    return [error.to_json() for error in broken]
 
 
 def main(arguments: Sequence[str] | None = None, command: App = app) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.text import Text
 
 from graphufs.cli.ending import DONE, FAILED
 from jobs.cli.app import Place, app, out, print_json
+from jobs.job.reading import Broken
 from jobs.site import available, load
 
 
@@ -31,6 +33,8 @@ def show(*, place: Place = Place()) -> int:
         print(f"{one['id']}: {one['role']}, registered {one['registered']}")
     for one in content["nightly"]:
         print(f"{one['model']}: {one['initial_times']} initial times scored by night, {len(one['holes'])} holes")
+    for kind, count in content["older"].items():
+        print(f"and {count:,} older {kind}; `graphufs models list` tells of all models")
     for warning in content["warnings"]:
         print(f"warning: {warning}")
     return DONE
@@ -92,18 +96,54 @@ def prune(*, days: float = 30.0, yes: bool = False, place: Place = Place()) -> i
     from jobs.submission import prune as pruning
 
     root = place.folder()
-    waste = pruning.find(root, days)
+    broken: list[Broken] = []
+    waste = pruning.find(root, days, broken)
+    place.ending((), waste, broken, ())
     if yes:
         waste = pruning.remove(root, days, waste)
     if place.json_:
         found = [{"path": str(one.path), "bytes": one.size, "reason": one.reason} for one in waste]
-        print_json(waste=found, removed=yes)
+        print_json(waste=found, removed=yes, broken=[error.to_json() for error in broken])
         return DONE
     console = out()
     console.print(waste_table(waste))
     size = sum(one.size for one in waste) / 2**20
     console.print(f"{len(waste)} folders, {size:,.1f} MiB: {'removed' if yes else 'would be removed with --yes'}")
     return DONE
+
+
+@app.command
+def doctor(*, set_aside: Annotated[bool, Parameter(negative=())] = False, place: Place = Place()) -> int:
+    """List what cannot be read below the root: folders of jobs, what lies among them, events of the registry.
+
+    Nothing else is held up by these: other commands leave them out and say so. Exit code 1 if anything is left.
+
+    Parameters
+    ----------
+    set_aside
+        Move it to ROOT/set-aside, where nothing looks for jobs. Nothing is ever deleted there. A job whose folder was
+        set aside is unknown from then on, so the folder of one that may be at work stays.
+    """
+    from jobs import doctor as looking
+    from jobs.cli.tables import ailments_table
+
+    root = place.folder()
+    found = looking.find(root)
+    moved = dict(looking.set_aside(root, found)) if set_aside else {}
+    left = [one for one in found if one.path not in moved]
+    if place.json_:
+        print_json(
+            broken=[{"path": str(one.path), "reason": one.reason, "instead": one.instead or None} for one in found],
+            moved={str(path): str(target) for path, target in moved.items()},
+        )
+        return FAILED if left else DONE
+    out().print(ailments_table(found))
+    for path, target in moved.items():
+        out().print(Text(f"{path} is now {target}"), soft_wrap=True)
+    can = sum(not one.instead for one in left)
+    hint = f", {can} of them can be moved away with --set-aside" if can else ""
+    out().print(f"{len(left)} cannot be read{hint}" if left else "nothing is left that cannot be read")
+    return FAILED if left else DONE
 
 
 @app.command

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from jobs.doctor import Ailment
 from jobs.job import messages
 from jobs.job.folder import duration, seconds_since
 from jobs.job.status import Status
@@ -42,7 +43,7 @@ def jobs_table(statuses: Sequence[Status]) -> Table:
         if status.state in ("UNKNOWN", "LOST"):
             words = f"since {status.since}: {status.message}"
         elif status.state in ("RUNNING", "COMPLETED"):
-            words = progress(status.job.progress()) or status.message
+            words = progress(status.seen.progress) or status.message
         number = str(status.attempt.number) if status.attempt else ""
         shown = Text(status.state, style=STYLES.get(status.state, ""))
         table.add_row(status.job.key, shown, status.id or "", number, Text(words))
@@ -88,6 +89,16 @@ def findings_table(site: str, findings: Sequence[Finding]) -> Table:
     marks = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("?", "yellow")}
     for finding in findings:
         table.add_row(finding.what, marks[finding.good], Text(finding.words))
+    return table
+
+
+def ailments_table(ailments: Sequence[Ailment]) -> Table:
+    """What cannot be read."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("path", "why", "instead of setting it aside"):
+        table.add_column(name, overflow="fold")
+    for one in ailments:
+        table.add_row(Text(str(one.path)), Text(one.reason), Text(one.instead))
     return table
 
 

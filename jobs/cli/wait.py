@@ -28,7 +28,7 @@ def wait(jobs: list[JobFolder], site: Site, console: Console | None) -> list[Sta
                 what, status = submit.tend(status.job)
             statuses.append(status)
             going_on |= what in ("continued", "healed") or not (status.over or status.state == "LOST")
-            words = progress(status.job.progress()) if status.state == "RUNNING" else status.message
+            words = progress(status.seen.progress) if status.state == "RUNNING" else status.message
             line = f"{status.job.key}  {status.state}  {words}"
             if console is not None and told.get(status.job.key) != line:
                 told[status.job.key] = line

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -32,10 +31,14 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import digest
+from jobs.job.reading import Broken, NoJob, entries, formatted, known_keys, read_json, unreadable
 
 RESERVE = "reserve"
 """A file in each attempt's folder that takes room on the disk, so that a job can still say that the disk is full."""
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+"""What numbers of Slurm's jobs look like, and those of processes, with a moment where it is this one."""
+NUMERIC = (int, float)
 
 
 def now() -> str:
@@ -58,8 +61,17 @@ def seconds_since(text: str) -> float:
 
 
 def moment(text: str) -> datetime:
-    """The time that `now` gave."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    """The time that `now` gave.
+
+    Raises
+    ------
+    ValueError
+        If it is none of this calendar's last or next few hundred years.
+    """
+    found = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if not 1970 <= found.year < 2300:
+        raise ValueError(f"{text} is not a time at which a job was")
+    return found
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,8 @@ class Intent:
     needs: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     request: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    """Keys that a newer version wrote: kept where the file is written again."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +117,16 @@ class Attempt:
     message: str = ""
     process: dict[str, Any] = field(default_factory=dict)
     host: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Keys that a newer version wrote: kept where the file is written again."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a job's folder held when it was read: the intent, the last attempt and what came of it."""
+    """What a job's folder held when it was read: the intent, the last attempt and what came of it.
+
+    What is `odd` could not be read, but is not needed to know the job's state.
+    """
 
     job: JobFolder
     intent: Intent
@@ -115,6 +134,16 @@ class Snapshot:
     claims: dict[str, str]
     segments: list[dict[str, Any]]
     result: dict[str, Any] | None
+    progress: dict[str, Any] | None = None
+    odd: tuple[Broken, ...] = ()
+
+    @property
+    def id(self) -> str | None:
+        """The number of the job that does the work; that of sbatch's answer until one has claimed it."""
+        for claim in self.claims.values():
+            if claim and not claim.startswith("DEBUG_"):
+                return claim.split("_")[0]
+        return None if self.attempt is None else self.attempt.id
 
 
 class JobFolder:
@@ -131,14 +160,30 @@ class JobFolder:
     @staticmethod
     def all(root: Path) -> list[JobFolder]:
         """Those of a root, in the order of their keys."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(root / "jobs"):
-            pass  # what may not be read is an error; to glob it would be empty
-        return [JobFolder(root, path.parent.name) for path in sorted((root / "jobs").glob("[!.]*/intent.json"))]
+        return JobFolder.below(root)[0]
+
+    @staticmethod
+    def below(root: Path) -> tuple[list[JobFolder], list[Broken]]:
+        """Those of a root, in the order of their keys, and the folders that hold an intent under a name that is no key.
+
+        Raises
+        ------
+        Broken
+            If the folder of all jobs cannot be listed.
+        """
+        jobs, broken = [], []
+        for name in entries(root / "jobs"):
+            if os.path.lexists(root / "jobs" / name / "intent.json"):
+                if KEY.fullmatch(name):
+                    jobs.append(JobFolder(root, name))
+                else:
+                    broken.append(Broken(root / "jobs" / name, "its name is not a job's key, as that of a copy"))
+        return jobs, broken
 
     @property
     def exists(self) -> bool:
         """Whether there ever was such a job."""
-        return (self.path / "intent.json").exists()
+        return os.path.lexists(self.path / "intent.json")  # a link that leads nowhere is something, too
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -165,14 +210,22 @@ class JobFolder:
         Raises
         ------
         UserError
-            If there is no such job.
+            If there is no such job; `Broken` if it cannot be read.
         """
-        content = read_json(self.path / "intent.json")
+        path = self.path / "intent.json"
+        content = read_json(path)
         if content is None:
             near = [folder.key for folder in JobFolder.all(self.root)]
             some = f"; there are {', '.join(near[:5])}{' ...' if len(near) > 5 else ''}" if near else "; there is none"
-            raise UserError(f"there is no job {self.key} below {self.root}{some}")
-        return Intent(**{**content, "needs": tuple(content["needs"])})
+            raise NoJob(f"there is no job {self.key} below {self.root}{some}")
+        intent = known_keys(Intent, path, content)
+        if intent.key != self.key:
+            raise Broken(self.path, f"it holds the job {reading.shown(intent.key)}, as a copy does")
+        with unreadable(path):
+            moment(intent.created)
+            for key in intent.needs:
+                JobFolder(self.root, key)
+        return intent
 
     def read(self) -> Snapshot:
         """What a look at the job needs of its folder, each file opened once: file systems of clusters are slow.
@@ -180,19 +233,30 @@ class JobFolder:
         Raises
         ------
         UserError
-            If there is no such job.
+            If there is no such job; `Broken` if something in its folder cannot be read without which its state is
+            not known.
         """
-        intent, attempt = self.require(), self.attempt()
-        claims = {} if attempt is None else self.claims(attempt.number)
-        segments = [] if attempt is None else self.segments(attempt.number)
-        return Snapshot(self, intent, attempt, claims, segments, self.result())
+        with unreadable(self.path):
+            intent, odd = self.require(), list[Broken]()
+            attempt = self.attempt(odd=odd)
+            claims = {} if attempt is None else self.claims(attempt.number)
+            segments = [] if attempt is None else self.segments(attempt.number)
+            try:
+                progress = self.progress()
+            except Broken as error:
+                progress = None
+                odd.append(error)
+            seen = Snapshot(self, intent, attempt, claims, segments, self.result(), progress, tuple(odd))
+            if seen.id is not None and not NUMBER.fullmatch(seen.id):
+                raise Broken(self.path, f"{reading.shown(seen.id)} is no number of a job or process")
+        return seen
 
     def write_intent(self, intent: Intent, experiment: Experiment) -> None:
         """Note what is to be done; the intent comes last, so that a job with one has all."""
         write_text(self.path / "experiment.yaml", loading.dump(experiment))
         # version 0.1 and jobs of which nothing is asked know no request
         content = {name: value for name, value in asdict(intent).items() if name != "request" or value}
-        write_json(self.path / "intent.json", content)
+        write_json(self.path / "intent.json", formatted(content))
 
     def experiment(self) -> Experiment:
         """The job's experiment."""
@@ -203,9 +267,18 @@ class JobFolder:
         former = loading.load_run(self.path / "experiment.yaml")[1]
         return former | loading.request(self.require().request)
 
-    def attempts(self) -> list[int]:
-        """The numbers of the attempts, ascending."""
-        return sorted(int(path.parent.name) for path in self.path.glob("attempts/*/attempt.json"))
+    def attempts(self, odd: list[Broken] | None = None) -> list[int]:
+        """The numbers of the attempts, ascending; what else lies among them is added to `odd`."""
+        found = []
+        for name in entries(self.path / "attempts"):
+            if not (name.isascii() and name.isdigit() and name == str(int(name))):
+                if odd is not None:
+                    odd.append(Broken(self.path / "attempts" / name, "its name is not the number of an attempt"))
+            elif os.path.lexists(self.path / "attempts" / name / "attempt.json"):
+                found.append(int(name))
+            elif not (self.path / "attempts" / name).is_dir():  # one that is being made is a folder
+                raise Broken(self.path / "attempts" / name, "it is no folder of an attempt")
+        return sorted(found)
 
     def folder(self, number: int) -> Path:
         """The folder of an attempt."""
@@ -215,38 +288,54 @@ class JobFolder:
         """The folder of submitit's pickles and logs of an attempt."""
         return self.folder(number) / "submitit"
 
-    def attempt(self, number: int | None = None) -> Attempt | None:
-        """An attempt, by default the last; None if there is none."""
-        numbers = self.attempts()
-        if number is None and numbers:
+    def attempt(self, number: int | None = None, odd: list[Broken] | None = None) -> Attempt | None:
+        """An attempt, by default the last; None if there is none. For `odd` see `attempts`."""
+        if number is None:
+            numbers = self.attempts(odd)
+            if not numbers:
+                return None
             number = numbers[-1]
-        content = None if number is None else read_json(self.folder(number) / "attempt.json")
-        return None if content is None else Attempt(**content)
+        path = self.folder(number) / "attempt.json"
+        content = read_json(path)
+        if content is None:
+            return None
+        attempt = known_keys(Attempt, path, content)
+        with unreadable(path):
+            if attempt.number != number:
+                raise ValueError(f"it is that of attempt {attempt.number}")
+            moment(attempt.begun)
+        return attempt
 
     def write_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
         """Note an attempt, after changes."""
         attempt = replace(attempt, **changes)
-        write_json(self.folder(attempt.number) / "attempt.json", asdict(attempt))
+        write_json(self.folder(attempt.number) / "attempt.json", formatted(asdict(attempt)))
         return attempt
 
     def claims(self, number: int) -> dict[str, str]:
         """Which jobs do the work of an attempt: scheduler's number by element (`0`, but for job arrays)."""
-        paths = self.folder(number).glob("claim-*")
-        return {path.name.removeprefix("claim-"): path.read_text().strip() for path in paths}
+        found = {}
+        for name in entries(self.folder(number)):
+            if name.startswith("claim-"):
+                with unreadable(self.folder(number) / name):
+                    found[name.removeprefix("claim-")] = (self.folder(number) / name).read_text().strip()
+        return found
 
     def segments(self, number: int) -> list[dict[str, Any]]:
         """What the work noted at its starts and ends, merged: a dictionary for each start."""
-        try:
-            lines = (self.folder(number) / "segments.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return []
+        path = self.folder(number) / "segments.jsonl"
+        with unreadable(path):
+            try:
+                lines = path.read_text(errors="replace").splitlines()
+            except FileNotFoundError:
+                return []
         found: dict[str, dict[str, Any]] = {}
         for line in lines:
             try:
                 content = json.loads(line)
-            except ValueError:  # torn by a kill
+                found.setdefault(content["segment"], {}).update(content)
+            except (ValueError, LookupError, TypeError, RecursionError):  # torn by a kill, or no segment
                 continue
-            found.setdefault(content["segment"], {}).update(content)
         return list(found.values())
 
     def add_segment(self, number: int, **content: Any) -> None:
@@ -260,11 +349,16 @@ class JobFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The proof that the work is done, or None."""
-        return read_json(self.path / "result.json")
+        return read_json(self.path / "result.json", finished=str, result=dict)
 
     def progress(self) -> dict[str, Any] | None:
         """The last progress event of the job; of an array, the sum over its elements."""
-        events = [event for path in sorted(self.path.glob("progress*.json")) if (event := read_json(path))]
+        events = []
+        for name in entries(self.path):
+            if name.startswith("progress") and name.endswith(".json"):
+                event = read_json(self.path / name, attempt=int, at=str, label=str, done=NUMERIC, total=NUMERIC)
+                with unreadable(self.path / name):
+                    events += [event] if event and moment(event["at"]) else []
         events = [event for event in events if event["attempt"] == max(event["attempt"] for event in events)]
         if len(events) < 2:
             return events[0] if events else None
@@ -274,15 +368,6 @@ class JobFolder:
     def logs(self, number: int) -> list[Path]:
         """The log files that submitit wrote for an attempt."""
         return sorted(self.submitit(number).glob("*_log.*"))
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a file that is written in one step, or None if it is not there."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    return content
 
 
 def default_key(step: str, experiment: Experiment, site: str, request: Request | None = None) -> str:

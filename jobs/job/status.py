@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, moment, now, read_json, seconds_since
+from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, moment, now, seconds_since
+from jobs.job.reading import Broken, NoJob, read_json, unreadable
 from jobs.scheduler import processes, slurm
-from jobs.site import Site
+from jobs.site import as_noted
 
 SETTLE = 30.0
 """Seconds for which a final state that Slurm may still take back, or a missing result file, is given time."""
@@ -80,6 +81,7 @@ class Status:
         """For programs."""
         attempt = self.attempt
         request = {"request": self.intent.request} if self.intent.request else {}
+        odd = {"odd": [str(one) for one in self.seen.odd]} if self.seen.odd else {}
         return {
             "key": self.job.key,
             "step": self.intent.step,
@@ -87,6 +89,7 @@ class Status:
             "executor": self.intent.executor,
             "labels": self.intent.labels,
             **request,
+            **odd,
             "begun": attempt.begun if attempt else None,
             "state": self.state,
             "over": self.over,
@@ -96,36 +99,60 @@ class Status:
             "attempt": attempt.number if attempt else None,
             "id": self.id,
             "segments": len(self.seen.segments),
-            "progress": self.job.progress(),
+            "progress": self.seen.progress,
             "result": self.seen.result,
             "folder": str(self.job.path),
         }
 
 
 def read_statuses(jobs: Sequence[JobFolder]) -> list[Status]:
-    """The states of jobs, in one call of squeue and one of sacct for all of them together."""
+    """The states of jobs, in one call of squeue and one of sacct for all of them together.
+
+    Raises
+    ------
+    UserError
+        If there is no such job, or its folder is `Broken`.
+    """
     return statuses_of([job.read() for job in jobs])
 
 
 def statuses_of(snapshots: Sequence[Snapshot]) -> list[Status]:
     """As `read_statuses`, of folders read just now; the result of a job that is not live is read once more."""
-    numbers = [_id(seen) for seen in snapshots]
-    answers = _Answers.of(
-        [
-            (number, seen.attempt)
-            for seen, number in zip(snapshots, numbers, strict=True)
-            if seen.intent.executor == "slurm" and seen.attempt is not None and number and seen.result is None
-        ]
-    )
-    return [_status(seen, number, answers) for seen, number in zip(snapshots, numbers, strict=True)]
+    answers = _Answers.of(snapshots)
+    return [_status_or_broken(seen, answers) for seen in snapshots]
 
 
-def _id(seen: Snapshot) -> str | None:
-    """The number of the job that does the work; that of sbatch's answer until one has claimed it."""
-    for claim in seen.claims.values():
-        if claim and not claim.startswith("DEBUG_"):
-            return claim.split("_")[0]
-    return None if seen.attempt is None else seen.attempt.id
+def survey(
+    jobs: Sequence[JobFolder], wanted: Callable[[Snapshot], bool] = lambda seen: True
+) -> tuple[list[Status], list[Broken]]:
+    """As `read_statuses`, of those that are there, can be read and are `wanted`; and those that cannot be read."""
+    snapshots, statuses, broken = [], [], list[Broken]()
+    for job in jobs:
+        try:
+            snapshots.append(job.read())
+        except Broken as error:
+            error.folder = job.key
+            broken.append(error)
+        except NoJob:  # gone since
+            continue
+    snapshots = [seen for seen in snapshots if wanted(seen)]
+    answers = _Answers.of(snapshots)
+    for seen in snapshots:
+        try:
+            statuses.append(_status_or_broken(seen, answers))
+        except Broken as error:
+            error.folder = seen.job.key
+            broken.append(error)
+    return statuses, broken
+
+
+def survey_root(
+    root: Path, wanted: Callable[[Snapshot], bool] = lambda seen: True
+) -> tuple[list[Status], list[Broken]]:
+    """As `survey`, of all jobs of a root."""
+    jobs, odd = JobFolder.below(root)
+    statuses, broken = survey(jobs, wanted)
+    return statuses, odd + broken
 
 
 @dataclass(frozen=True)
@@ -137,7 +164,13 @@ class _Answers:
     silent: tuple[str, ...]
 
     @staticmethod
-    def of(asked: Sequence[tuple[str, Attempt]]) -> _Answers:
+    def of(snapshots: Sequence[Snapshot]) -> _Answers:
+        """Slurm's answers about those that it was given and that are not known to be done."""
+        asked = [
+            (seen.id, seen.attempt)
+            for seen in snapshots
+            if seen.intent.executor == "slurm" and seen.attempt is not None and seen.id and seen.result is None
+        ]
         queued: dict[str, slurm.Row] = {}
         accounted: dict[str, slurm.Row] = {}
         silent = []
@@ -163,8 +196,13 @@ class _Answers:
         return found
 
 
-def _status(seen: Snapshot, number: str | None, answers: _Answers) -> Status:
-    job, attempt = seen.job, seen.attempt
+def _status_or_broken(seen: Snapshot, answers: _Answers) -> Status:
+    with unreadable(seen.job.path):
+        return _status(seen, answers)
+
+
+def _status(seen: Snapshot, answers: _Answers) -> Status:
+    job, attempt, number = seen.job, seen.attempt, seen.id
     status = partial(Status, seen, id=number)
     if seen.result is not None:
         return status("COMPLETED", since=seen.result["finished"])
@@ -280,7 +318,7 @@ def seen_since(path: Path, state: str = "") -> str:
 def _unknown(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) -> Status:
     """UNKNOWN, and LOST when it has been so for too long."""
     since = seen_since(job.folder(attempt.number) / "observed.json")
-    lost = seconds_since(since) > Site.model_validate(attempt.site).lost_after
+    lost = seconds_since(since) > as_noted(attempt.site).lost_after
     word = read_json(job.path / "cancel.json")
     # a process of another machine is asked for there; only who says that it is gone is believed without
     if lost and word is not None and (attempt.site["executor"] == "slurm" or word.get("gone")):
@@ -291,11 +329,12 @@ def _unknown(job: JobFolder, attempt: Attempt, asked: list[str], status: Any) ->
 def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: Any) -> Status:
     """How an attempt ended: its own word first, then the scheduler's, then what its log shows."""
     job = seen.job
-    own, asked = read_json(job.folder(attempt.number) / "ending.json"), (job.path / "cancel.json").exists()
+    note = job.folder(attempt.number) / "ending.json"
+    own, asked = read_json(note, ending=str, message=str, at=str), (job.path / "cancel.json").exists()
     if asked or ending == "cancelled":
         # Slurm cancels jobs too whose dependency failed, by number 0
         for key in () if asked else seen.intent.needs:
-            if JobFolder(job.root, key).result() is None:
+            if not _succeeded(JobFolder(job.root, key)):
                 return status("FAILED", "dependency", f"the job {key}, which this one needs, did not succeed")
         return status("CANCELLED", "cancelled", message)
     if own is not None:
@@ -304,6 +343,13 @@ def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: A
     ending = ending or next((name for words, name in SIGNS if re.search(words, tail)), "killed")
     last = [line for line in tail.splitlines() if line.strip()]
     return status("FAILED", ending, f"{message}: {last[-1]}" if last else message)
+
+
+def _succeeded(job: JobFolder) -> bool:
+    try:
+        return job.result() is not None
+    except Broken:
+        return False
 
 
 def _tail(job: JobFolder, attempt: Attempt) -> str:

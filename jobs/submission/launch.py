@@ -24,7 +24,7 @@ from jobs.job.folder import RESERVE, Attempt, JobFolder
 from jobs.permissions import SHARED
 from jobs.scheduler import slurm
 from jobs.scheduler.processes import identity
-from jobs.site import Resources, Site, minutes
+from jobs.site import Resources, Site, minutes, resources_as_noted
 from jobs.worker.bootstrap import work
 
 
@@ -33,7 +33,7 @@ def write_payload(job: JobFolder, attempt: Attempt, site: Site, dependency: list
     folder = job.folder(attempt.number)
     submitit = job.submitit(attempt.number)
     submitit.mkdir(parents=True, exist_ok=True)
-    resources = Resources.model_validate(attempt.resources)
+    resources = resources_as_noted(attempt.resources)
     delayed = DelayedSubmission(work, {"root": str(job.root), "key": job.key, "attempt": attempt.number})
     delayed.set_timeout(minutes(resources.time_limit), site.max_requeues)
     delayed.dump(folder / "payload.pkl")
@@ -120,7 +120,7 @@ def _begin(site: Site, submitit: Path) -> str:
 
 def as_process(job: JobFolder, attempt: Attempt, site: Site) -> tuple[str, dict[str, Any]]:
     """Start the attempt as a process that outlives this one: its number, and host and start time to know it by."""
-    resources = Resources.model_validate(attempt.resources)
+    resources = resources_as_noted(attempt.resources)
     folder, submitit = job.folder(attempt.number), job.submitit(attempt.number)
     environment = slurm.environment() | {
         "SUBMITIT_EXECUTOR": "local",

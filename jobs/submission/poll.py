@@ -10,7 +10,8 @@ from typing import Any
 from graphufs import reading
 from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
-from jobs.job.status import read_statuses
+from jobs.job.reading import Broken, unreadable
+from jobs.job.status import survey
 from jobs.submission import submit
 
 LIMIT = 65536
@@ -44,16 +45,28 @@ def parse(text: str, root: Path) -> dict[JobFolder, Cursor]:
 def poll(wishes: Mapping[JobFolder, Cursor]) -> list[dict[str, Any]]:
     """The jobs' states in one look at the scheduler, those tended that it helps, and their logs beyond the cursors.
 
-    A key that there is no job of is `{"key": ..., "state": "NONE"}`.
+    A key that there is no job of is `{"key": ..., "state": "NONE"}`; a job whose folder cannot be read has the state
+    `BROKEN` and the reason as its message: it may be at work, so it is not over.
     """
     answers: dict[str, dict[str, Any]] = {job.key: {"key": job.key, "state": "NONE"} for job in wishes}
-    for status in read_statuses([job for job in wishes if job.exists]):
+    statuses, broken = survey([job for job in wishes if job.exists])
+    for error in broken:
+        answers[error.folder] = _broken(error.folder, error)
+    for status in statuses:
         job, what = status.job, "nothing"
-        if submit.may_need_tending(status):
-            what, status = submit.tend(job)
-        text, cursor = news(job, wishes[job])
-        answers[job.key] = {"what": what, **status.to_json(), "log": text, "cursor": cursor}
+        try:
+            if submit.may_need_tending(status):
+                what, status = submit.tend(job)
+            text, cursor = news(job, wishes[job])
+        except Broken as error:
+            answers[job.key] = _broken(job.key, error)
+        else:
+            answers[job.key] = {"what": what, **status.to_json(), "log": text, "cursor": cursor}
     return list(answers.values())
+
+
+def _broken(key: str, error: Broken) -> dict[str, Any]:
+    return {"key": key, "state": "BROKEN", "over": False, "what": "nothing", "message": str(error)}
 
 
 def news(job: JobFolder, cursor: Cursor, limit: int = LIMIT) -> tuple[str, Cursor]:
@@ -62,7 +75,7 @@ def news(job: JobFolder, cursor: Cursor, limit: int = LIMIT) -> tuple[str, Curso
     for number in job.attempts():
         for path in job.logs(number):
             name = f"{number}/{path.name}"
-            with open(path, "rb") as file:
+            with unreadable(path), open(path, "rb") as file:
                 file.seek(min(after.get(name, 0), os.fstat(file.fileno()).st_size))  # farther off, some systems refuse
                 chunk = file.read(limit)
             # an unfinished line waits for its end, unless it fills the whole chunk

@@ -14,7 +14,8 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import set_aside
 from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
-from jobs.job.status import Status, read_statuses
+from jobs.job.reading import Broken
+from jobs.job.status import Status, survey_root
 
 SHARED = ("worlds", "data", "statistics", "climatology")
 """Folders below the root whose contents several experiments may use."""
@@ -29,11 +30,14 @@ class Waste:
     reason: str
 
 
-def find(root: Path, days: float, among: Collection[Path] | None = None) -> list[Waste]:
+def find(
+    root: Path, days: float, broken: list[Broken] | None = None, among: Collection[Path] | None = None
+) -> list[Waste]:
     """Folders older than `days` that are not needed: jobs that are over, and shared data out of use.
 
-    Only those `among` some folders, where such are given. Of data, the age is that of the last change; data in use is
-    what the experiment of any run or kept job leads to.
+    Only those `among` some folders, where such are given. Jobs whose folders cannot be read stay; they are added to
+    `broken`. Of data, the age is that of the last change; data in use is what the experiment of any run or kept job
+    leads to.
 
     Raises
     ------
@@ -49,12 +53,16 @@ def find(root: Path, days: float, among: Collection[Path] | None = None) -> list
         kept.append(status.job.path / "experiment.yaml")
         needed.update(status.intent.needs)
 
-    folders = JobFolder.all(root)
-    for status in read_statuses(folders):
+    statuses, unread = survey_root(root)
+    if broken is not None:
+        broken += unread
+    # what cannot be read may be at work, and its experiment's data in use
+    kept += [root / "jobs" / error.folder / "experiment.yaml" for error in unread]
+    for status in statuses:
         if among is not None and status.job.path not in among:
             keep(status)
             continue
-        changed = max((path.stat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
+        changed = max((path.lstat().st_mtime for path in status.job.path.rglob("*")), default=0.0)
         if status.over and time.time() - changed > 86400 * days:
             reason = f"job {status.state.lower()}, unchanged for {_age(changed)}"
             waste.append(Waste(status.job.path, _size(status.job.path), reason))
@@ -86,7 +94,7 @@ def remove(root: Path, days: float, waste: Sequence[Waste]) -> list[Waste]:
     Nobody submits, starts or cancels a job of the root between this second look and the removal.
     """
     with JobFolder.alone(root):
-        still = find(root, days, {one.path for one in waste})
+        still = find(root, days, among={one.path for one in waste})
         trash = [set_aside(one.path) for one in still]
     for folder in trash:
         shutil.rmtree(folder)

@@ -22,13 +22,15 @@ from graphufs.config.request import Request as RunRequest
 from graphufs.errors import UserError
 from graphufs.steps import NOTHING_ASKED, STEPS
 from graphufs.storage.atomic import write_json
+from graphufs.storage.formats import require_root
 from graphufs.storage.paths import digest
 from jobs.job import queue
 from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, default_key, identity, moment, now, seconds_since
-from jobs.job.status import Status, process_of, read_statuses, seen_since, statuses_of
+from jobs.job.reading import unreadable
+from jobs.job.status import Status, process_of, read_statuses, seen_since, statuses_of, survey
 from jobs.permissions import make_root, require_private
 from jobs.scheduler import processes, slurm
-from jobs.site import Resources, Site
+from jobs.site import Resources, Site, as_noted, resources_as_noted
 from jobs.submission import launch
 
 LATE = 90.0
@@ -74,6 +76,7 @@ def submit(request: Request) -> tuple[str, Status]:
     """
     if request.step not in STEPS:
         raise UserError(f"{request.step!r} is not a step; the steps are {', '.join(STEPS)}")
+    require_root(request.root, note=False)
     resources = request.site.resources_of(request.step, request.resources)
     _check(request, resources)
     job = request.job()
@@ -184,7 +187,13 @@ def _start_if_room(intent: Intent, attempt: Attempt, site: Site, job: JobFolder)
 def _needed(root: Path, needs: Sequence[str]) -> list[str] | str:
     """The numbers of the jobs to wait for, or why there is nothing to wait for."""
     numbers = []
-    for status in read_statuses([JobFolder(root, key) for key in needs]):
+    jobs = [JobFolder(root, key) for key in needs]
+    statuses, broken = survey(jobs)
+    if broken:
+        return f"the job {broken[0].folder}, which this one needs, cannot be known: {broken[0]}"
+    if gone := [job.key for job in jobs if not job.exists]:
+        return f"the job {gone[0]}, which this one needs, is not there any more"
+    for status in statuses:
         if status.state == "COMPLETED":
             continue
         if status.over or (status.id is None and not queue.waits(status)):
@@ -260,7 +269,8 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         attempt = status.attempt
         if attempt is None:
             return "nothing", status
-        site = Site.model_validate(attempt.site)
+        with unreadable(job.path):
+            site, resources = as_noted(attempt.site), resources_as_noted(attempt.resources)
         if status.state == "SUBMITTING":
             status = _heal(status, site)
             return "healed" if status.state != "SUBMITTING" else "nothing", status
@@ -280,7 +290,6 @@ def tend(job: JobFolder) -> tuple[str, Status]:
         if not note.exists():
             write_json(note, {"ending": status.ending, "message": status.message, "at": now(), "id": status.id})
         (job.path / "cancel.json").unlink(missing_ok=True)
-        resources = Resources.model_validate(attempt.resources)
         return "continued", _launch(status, status.intent.needs, site, resources, status.ending)
 
 
@@ -293,8 +302,9 @@ def outlook(status: Status) -> str:
     """What comes after a status: `nothing`, `goes on` with the next tend, `waits for a person`, or it is `stopped`."""
     if status.attempt is None or not status.over or status.state == "COMPLETED":
         return "nothing"
-    site = Site.model_validate(status.attempt.site)
-    action = getattr(site.policy, status.ending)
+    with unreadable(status.job.path):
+        site = as_noted(status.attempt.site)
+    action = getattr(site.policy, status.ending, "wait")  # a newer version may know more endings
     if (
         status.ending == "dependency"
         and action != "stop"
@@ -333,7 +343,9 @@ def cancel(job: JobFolder, *, gone: bool = False) -> Status:
         if attempt is None:
             return status
         if status.state == "SUBMITTING":
-            status = _heal(status, Site.model_validate(attempt.site))
+            with unreadable(job.path):
+                site = as_noted(attempt.site)
+            status = _heal(status, site)
         if status.id is not None and status.intent.executor == "slurm":
             try:
                 slurm.scancel(status.id)

@@ -23,7 +23,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import read_json
+from jobs.job.reading import read_json
 from jobs.worker import certificate
 
 PATIENCE = 300.0

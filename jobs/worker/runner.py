@@ -35,7 +35,7 @@ from jobs.job import queue
 from jobs.job.folder import RESERVE, JobFolder, now
 from jobs.job.status import read_statuses
 from jobs.scheduler import processes, slurm
-from jobs.site import Site, minutes
+from jobs.site import as_noted, minutes
 
 SAVED_BY = 15.0
 """Seconds kept back of the lead time, for asking Slurm to requeue the job."""
@@ -97,7 +97,7 @@ class Running:
         attempt = job.attempt(number)
         assert attempt is not None
         self.job, self.number, self.intent = job, number, job.require()
-        self.site = Site.model_validate(attempt.site)
+        self.site = as_noted(attempt.site)
         self.limit = 60 * minutes(attempt.resources["time_limit"])
         environment = JobEnvironment()
         self.id, self.rank, self.tasks = environment.job_id, environment.global_rank, environment.num_tasks

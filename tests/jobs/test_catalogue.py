@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+import time
+from datetime import UTC, datetime
 
 import pytest
 
 from graphufs.config import shipped
 from graphufs.errors import UserError
-from graphufs.registry import registry
+from graphufs.registry import event_files, registry
 from jobs import catalogue, hand_out
+from jobs.catalogue_limits import LIMITS, limited
 from jobs.hand_out import fetch
 from jobs.job import usage
 from tests.jobs import job_of
@@ -160,6 +164,59 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
         and "graphufs models repair" in damaged["warnings"][0]
         and damaged["files"] == found["files"]
     )
+
+
+def filled(root, models, decisions):
+    """A root with so many registered models, the fourth a champion, each with a run, and decisions that held them."""
+    for number in range(1, models + 1):
+        run = root / "runs" / "tiny" / f"{number:06}"
+        run.mkdir(parents=True)
+        (run / "experiment.yaml").write_text("")
+        os.utime(run / "experiment.yaml", (number, number))
+        content = {"id": f"m{number}", "experiment_name": "tiny", "experiment": "name: tiny\n", "run": run.name,
+                   "run_folder": f"runs/tiny/{run.name}", "checkpoint": "1", "update": 1, "periods": {},
+                   "provenance": {}, "scores": {"rmse": [{"variable": "t", "emulator": {"6h": 1.0}}] * 16}}  # fmt: skip
+        event(root, number, "registered", f"m{number}", content)
+    event(root, models + 1, "promoted", "m4", {})
+    evidence = {"evidence": {"findings": [{"variable": "t", "lead": "6h", "champion": 1.0}] * 16}}
+    for number in range(1, decisions + 1):
+        event(root, models + 1 + number, "held", f"m{number}", evidence)
+
+
+def event(root, number, kind, model, content):
+    path = event_files.event_file(root, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    when = datetime.fromtimestamp(number, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    whole = {"format": 1, "kind": kind, "model": model, "by": "me", "why": "", "content": content, "when": when}
+    path.write_text(json.dumps({**whole, "number": number}))
+
+
+def test_the_newest_are_told_with_champions_first_and_how_many_there_are_besides(tmp_path, monkeypatch):
+    for part, most in (("models", 4), ("history", 5), ("runs", 3)):
+        monkeypatch.setitem(LIMITS, part, (most, *LIMITS[part][1:]))
+    filled(tmp_path, 12, 9)
+    found = catalogue.catalogue(tmp_path)
+    assert [one["id"] for one in found["models"]] == ["m4", "m12", "m11", "m10"] and found["champions"] == {
+        "tiny": "m4"
+    }
+    assert [one["number"] for one in found["history"]] == [13, 22, 21, 20, 19]
+    assert [one["run"] for one in found["runs"]] == ["000012", "000011", "000010"]
+    assert found["older"] == {"models": 8, "history": 17, "runs": 9} and found["warnings"] == []
+    monkeypatch.setitem(LIMITS, "models", (4, 3000, "registered"))
+    assert len(catalogue.catalogue(tmp_path)["models"]) < 4, "so many bytes, too"
+    again = limited(limited(found))
+    assert again["older"]["history"] == 17 and again["history"] == found["history"]
+
+
+@pytest.mark.long
+def test_a_root_of_five_thousand_models_and_decisions_is_told_within_bounds(tmp_path):
+    filled(tmp_path, 5000, 5000)
+    began = time.process_time()
+    found = catalogue.catalogue(tmp_path)
+    took = time.process_time() - began
+    size = len(json.dumps(found, separators=(",", ":")))
+    print(f"{took:.1f} s, {size / 2**20:.2f} MiB")
+    assert found["older"]["models"] == 4800 and size < 8 * 2**20 and took < 60
 
 
 def test_jobs_that_are_not_over_are_told_with_what_they_used(fake, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ DAG processor, and the API server where pages are shown. `jobs.airflow.mirror.fe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -50,19 +51,38 @@ def place(site: str) -> Path:
 
 
 def catalogue(site: str) -> dict[str, Any] | None:
-    """What the site held when it was last looked at; None if that is not known."""
+    """What the site held when it was last looked at; None if it never was.
+
+    Raises
+    ------
+    UserError
+        If the copy cannot be read, or is larger than one that `fetch` writes.
+    """
     path = place(site) / CATALOGUE
     try:
-        if path.stat().st_size > LARGEST:
-            return None
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        with open(path, "rb") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ValueError(f"it has more than the {LARGEST:,} bytes that are read")
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("it is no catalogue")
+    except FileNotFoundError:
         return None
-    return content if isinstance(content, dict) else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"the copy {path} cannot be read: {error}; the DAG catalogue fetches it again, `graphufs-jobs show` tells "
+            "the same on the site"
+        ) from None
+    return content
 
 
 def models(sites: list[str]) -> list[str]:
-    """The ids of the models there are on some sites, the newest first."""
-    found = [model for site in sites for model in (catalogue(site) or {}).get("models", [])]
+    """The ids of the models there are on some sites, the newest first; of a copy that cannot be read, none."""
+    found = []
+    for site in sites:
+        with contextlib.suppress(UserError):  # a form must come up; the page and the DAG catalogue tell of it
+            told = (catalogue(site) or {}).get("models")
+            found += [one for one in (told if isinstance(told, list) else ()) if isinstance(one, dict)]
     ordered = sorted(found, key=lambda model: str(model.get("registered", "")), reverse=True)
     return list(dict.fromkeys(str(model["id"]) for model in ordered if model.get("id")))

@@ -82,7 +82,7 @@ class MirrorOperator(SiteCommand):
             If the site cannot be reached; the old copy stays.
         """
         try:
-            done = refresh(client, self.site, lambda words: self.log.info("%s", words))
+            done = refresh(client, self.site, lambda words: self.log.warning("%s", words))
         except Unreachable as error:
             raise AirflowSkipException(f"site {self.site} is unreachable, the old copy is kept: {error}") from None
         self.log.info("Models: %(models)s, runs: %(runs)s, files: %(files)s, fetched: %(fetched)s", done)

@@ -36,7 +36,8 @@ from jobs.job.messages import progress
 CURSOR = "log_cursor"
 """The XCom that keeps how far the log was read."""
 MISSING = 5
-"""Looks in a row that must say there is no such job: shared file systems show new folders late."""
+"""Looks in a row that must say there is no such job, or that its folder cannot be read: shared file systems show new
+folders late."""
 REST = 200
 """Looks at most for the rest of the log of a job that is over."""
 CHECK = 20.0
@@ -105,8 +106,9 @@ class JobTrigger(BaseTrigger):
 
     def _decided(self, answer: dict[str, Any]) -> bool:
         """Whether nothing more will come by itself, and the log was read to its end."""
-        self._missing = self._missing + 1 if answer["state"] == "NONE" else 0
-        if answer["state"] == "NONE":
+        unknown = answer["state"] in ("NONE", "BROKEN")
+        self._missing = self._missing + 1 if unknown else 0
+        if unknown:
             return self._missing >= MISSING
         over = answer["state"] == "COMPLETED" or (answer["over"] and answer.get("what") not in ("continued", "healed"))
         if over and len(answer.get("log", "")) > BEHIND and self._rest < REST:
@@ -120,6 +122,10 @@ class JobTrigger(BaseTrigger):
             self.log.info("Site %s answers again", self.site)
         for line in str(answer.get("log", "")).splitlines():
             self.log.info("%s", line)
+        for words in answer.get("odd", ()):
+            if self._told.get(words) is None:
+                self._told[words] = True
+                self.log.warning("%s", words)
         for name, said in (("state", messages.state(answer)), ("progress", progress(answer.get("progress"), most=4))):
             if said and said != self._told.get(name):
                 self._told[name] = said

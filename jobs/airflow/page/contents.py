@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graphufs.errors import UserError
 from jobs.airflow.mirror import read
+from jobs.catalogue_limits import limited
 
 
 class Told(BaseModel):
@@ -208,9 +209,13 @@ class Experiment:
 
 def site(name: str) -> Site:
     """A site's copy as it is."""
-    content = read.catalogue(name)
+    try:
+        content = read.catalogue(name)
+    except UserError as error:
+        return Site(name, warnings=[str(error)])
     if content is None:
         return Site(name)
+    content = limited(content)  # a copy that an earlier version wrote may hold all
     said = content.get("warnings")
     warnings = [str(one) for one in said] if isinstance(said, list) else []
     found: dict[str, list[Any]] = {}
@@ -218,6 +223,7 @@ def site(name: str) -> Site:
         found[part], odd = _read(kind, content.get(part))
         if odd:
             warnings.append(f"{odd} of its {part} are left out: this version cannot read them")
+    warnings += [f"and {count:,} older {part} that are not in the copy" for part, count in content["older"].items()]
     found["files"].sort(key=lambda one: one.modified, reverse=True)
     found["history"].sort(key=lambda one: one.number, reverse=True)
     return Site(name, str(content.get("mirrored") or ""), warnings=warnings, **found)
@@ -263,7 +269,7 @@ def file(name: str, path: str) -> Path:
     """
     try:
         place = read.place(name) / read.FILES
-        listed = site(name).paths
+        listed = {one.path for one in _read(File, (read.catalogue(name) or {}).get("files"))[0]}
     except UserError:
         raise LookupError("there is no such site") from None
     if not read.PATH.fullmatch(path) or path not in listed:

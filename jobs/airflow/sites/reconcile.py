@@ -35,6 +35,8 @@ class Found:
     waited_for: int = 0
     cancelled: list[str] = field(default_factory=list)
     need_a_person: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Folders of jobs that the site cannot read; whether a task belongs to one, nobody can tell."""
 
 
 def reconcile(client: SiteClient, instance: str, states: States, grace: float) -> Found:
@@ -51,6 +53,7 @@ def reconcile(client: SiteClient, instance: str, states: States, grace: float) -
     jobs = {job["key"]: (origin, job) for job in content["jobs"] if (origin := Origin.of(job["labels"])) is not None}
     known = states(sorted({origin for origin, _ in jobs.values()}))
     found, orphans = Found(client.name), list[str]()
+    found.unread = [f"{one['path']}: {one['reason']}" for one in content.get("broken", ())]
     for key, (origin, job) in jobs.items():
         state = known[origin]
         line = f"{key}: {messages.state(job)}; its task {origin} is {state}"

@@ -84,10 +84,97 @@ def test_a_site_writes_nowhere_but_in_its_copy_and_no_more_than_it_may(monkeypat
     assert copied().keys() == {"b.html", "d.html"} and read.catalogue("quick")["left_out"] == ["a.html", "c.html"]
 
     before, catalogue = copied(), read.catalogue("quick")
-    monkeypatch.setattr(fetch, "_fetch", lambda client, path: (_ for _ in ()).throw(SiteError("broken")))
+    monkeypatch.setattr(fetch, "_fetch", lambda client, path, size: (_ for _ in ()).throw(SiteError("broken")))
     with pytest.raises(SiteError):
         mirrored_by({"new.html": b"z"})
     assert copied() == before and read.catalogue("quick") == catalogue, "the old copy stays"
+
+
+def told_by(files, announced=None, **more):
+    """What a refresh says, of a site that announces files by their sizes, and whether they come."""
+    from jobs.airflow.mirror import fetch
+    from jobs.airflow.sites.client import SiteClient
+
+    said = []
+    listed = {} if announced is None else {"files": announced}
+    with holding(files, **listed, **more) as asked:
+        done = fetch.refresh(SiteClient.load("quick"), "quick", said.append)
+    return said, [arguments[1] for arguments in asked if arguments[0] == "fetch"], done
+
+
+def entry(path, size, modified="1"):
+    return {"path": path, "bytes": size, "modified": modified}
+
+
+def test_what_comes_is_counted_and_a_site_that_sends_more_than_it_said_is_refused_by_name(monkeypatch):
+    from jobs.airflow.mirror import fetch
+
+    monkeypatch.setattr(fetch, "LARGEST", 10_000)
+    lies = {f"lie{number}.html": b"x" * 8000 for number in range(20)}
+    announced = [entry("good.html", 4, "2"), *(entry(path, 1) for path in lies), entry("short.html", 9, "3")]
+    said, asked, done = told_by({"good.html": b"good", "short.html": b"12", **lies}, announced)
+    assert copied() == {"good.html": b"good"} and done["fetched"] == 1
+    assert len(asked) == 4, "after 10,000 bytes that were refused nothing more is asked for"
+    for name in ("lie0.html", "lie1.html", "short.html"):
+        (line,) = [line for line in said if line.startswith(name)]
+        assert "the site says that it has" in line and "sent" in line
+    (line,) = [line for line in said if line.startswith("18 files")]
+    assert "too much that was refused" in line
+
+
+def test_lists_of_odd_shapes_are_one_line_each_and_the_others_come():
+    good = entry("good/a.html", 1)
+    files = {"good/a.html": b"1", "a.html": b"12", "a.html/b.html": b"123"}
+    odd = [3, None, [], {"path": 3}, {"path": "c.html", "bytes": "1"}, {"path": "c.html", "bytes": True}]
+    announced = [entry("a.html", 2), entry("a.html/b.html", 3), entry("a.html", 2), *odd, good]
+    said, _, _ = told_by(files, announced)
+    assert copied() == {"good/a.html": b"1", "a.html": b"12"}
+    assert len([line for line in said if "a.html" in line and "as if it were a folder" in line]) == 2
+    assert len([line for line in said if line.startswith("6 files that the site lists are none")]) == 1
+    said, _, _ = told_by(files, [entry("a.html/b.html", 3), good])  # where a file was is now to be a folder
+    assert any(line.startswith("a.html/b.html was not fetched") for line in said)
+    told_by(files, [entry("a.html/b.html", 3), good])
+    assert copied() == {"good/a.html": b"1", "a.html/b.html": b"123"}
+    for wrong in ({"files": {"a": 1}}, {"files": 3, "models": "none", "runs": None, "history": 1}):
+        told_by({}, wrong["files"], **{name: value for name, value in wrong.items() if name != "files"})
+        assert copied() == {}
+
+
+def test_a_site_that_tells_all_is_cut_to_the_newest_and_a_copy_too_large_fails_by_name(monkeypatch):
+    from airflow.sdk.exceptions import AirflowException
+
+    from graphufs.errors import UserError
+    from jobs import catalogue_limits
+    from jobs.airflow.forms import choices
+    from jobs.airflow.mirror import read
+    from jobs.airflow.operators.site import MirrorOperator
+    from jobs.airflow.page import contents
+
+    monkeypatch.setitem(catalogue_limits.LIMITS, "models", (5, 10**6, "registered"))
+    models = [
+        {"id": f"m{number}", "experiment_name": "tiny", "registered": f"2026-01-{number:02}", "role": "candidate"}
+        for number in range(1, 21)
+    ]
+    models[2]["role"] = "champion"
+    said, _, _ = told_by({}, models=models)
+    assert any("15 older models" in line for line in said)
+    assert [one["id"] for one in read.catalogue("quick")["models"]] == ["m3", "m20", "m19", "m18", "m17"]
+    assert choices.models()[2:4] == ["m20", "m19"]
+    shown = contents.site("quick")
+    assert len(shown.models) == 5 and any("15 older models" in words for words in shown.warnings)
+    with (
+        holding({}, champions={"x": "y" * read.LARGEST}),
+        pytest.raises(AirflowException, match="the old copy is kept"),
+    ):
+        MirrorOperator(task_id="m", site="quick").execute({})
+    path = read.place("quick") / "catalogue.json"
+    for content in ("", "[]", "{" * 10, '{"x": "' + "y" * read.LARGEST + '"}'):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"catalogue.json cannot be read"):
+            read.catalogue("quick")
+        assert "cannot be read" in contents.site("quick").warnings[0] and choices.models() == ["champion", "latest"]
+    said, _, _ = told_by({}, models=models)
+    assert "cannot be read" in said[0] and len(contents.site("quick").models) == 5
 
 
 def test_a_site_that_cannot_be_asked_keeps_its_old_copy_and_pauses_a_preflight(monkeypatch):

@@ -170,6 +170,45 @@ def test_the_page_shows_champion_candidates_nights_jobs_reports_and_history():
     )
 
 
+def test_five_thousand_models_and_decisions_open_in_two_seconds_and_nothing_empties_without_a_word():
+    import time
+
+    from jobs.airflow.forms import choices
+    from jobs.catalogue_limits import limited
+
+    def when(number):
+        return f"2026-01-02T03:04:05.{number:06}Z"
+
+    scores = {"rmse": table()["rmse"] * 8}
+    models = [model(f"tiny-{n}", "candidate", registered=when(n), scores=scores) for n in range(5000)]
+    models[7]["role"] = "champion"
+    findings = CATALOGUE["history"][1]["content"]["evidence"]["findings"][:1] * 16
+    history = [
+        {"number": n + 1, "kind": "promoted" if n == 7 else "held", "model": f"tiny-{n}", "by": "op", "why": "it is so",
+         "when": when(n), "content": {"evidence": {"findings": findings}}}
+        for n in range(5000)
+    ]  # fmt: skip
+    told = limited({**CATALOGUE, "models": models, "history": history})
+    assert told["older"] == {"models": 4800, "history": 4800}
+    with copy(**{name: told[name] for name in ("models", "history", "older")}) as place, somebody() as her:
+        her.get("/graphufs/style.css")
+        began = time.process_time()
+        text = visible(her.get("/graphufs/").text)
+        took = time.process_time() - began
+        began = time.process_time()
+        offered = choices.models()
+        forms = time.process_time() - began
+        assert her.get("/graphufs/file", params={"site": "quick", "path": REPORT}).status_code == 200
+        assert (place / "catalogue.json").stat().st_size < 8 * 2**20
+        (place / "catalogue.json").write_text("{")
+        broken = visible(her.get("/graphufs/").text)
+        assert "tiny-4999" not in broken and "catalogue.json cannot be read" in broken
+        assert "Nothing was fetched yet from here, local ." in broken.replace(" .", ".").replace(".", " .")
+    assert took < 2 and forms < 1, (took, forms)
+    assert "champion tiny-7 " in text and "it is so" in text and "and 4,800 older models" in text
+    assert offered[2:4] == ["tiny-4999", "tiny-4998"] and len(offered) == 52
+
+
 def test_reports_are_confined_and_nothing_else_is_handed_out():
     with copy() as place, somebody() as her:
         (place / "files" / "runs" / "link.html").symlink_to(place / "files" / "unlisted.html")

@@ -12,6 +12,9 @@ import pytest
 
 from tests.airflow.inside import DONE, FAILED, RUNNING, first_event, heard, site
 
+UNKNOWN = ({"state": "NONE"}, {"state": "BROKEN", "over": False, "what": "nothing", "message": "result.json is empty"})
+"""What a site says where it has no such job, or cannot read its folder."""
+
 
 @contextmanager
 def airflow_says(state=None, xcoms=None, delay=0.0):
@@ -81,10 +84,27 @@ def test_a_trigger_ends_only_when_there_is_something_to_decide():
         {**RUNNING, "state": "UNKNOWN", "what": "nothing"},
         {**RUNNING, "state": "SUBMITTING"},
     )
-    for last in (FAILED, {**FAILED, "what": "waits for a person"}, {**RUNNING, "state": "LOST"}, {"state": "NONE"}):
+    for last in (FAILED, {**FAILED, "what": "waits for a person"}, {**RUNNING, "state": "LOST"}, *UNKNOWN):
         with site(*going_on, last) as asked, heard():
             assert first_event(JobTrigger("quick", "k"))["state"] == last["state"]
-        assert len(asked) == len(going_on) + (5 if last["state"] == "NONE" else 1)
+        assert len(asked) == len(going_on) + (5 if last in UNKNOWN else 1)
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_ends_nothing_and_for_long_fails_the_task():
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from jobs.airflow.operators.trigger import JobTrigger
+    from tests.airflow.inside import context, operator
+
+    _, broken = UNKNOWN
+    with site(broken, broken, {**RUNNING, "odd": ["progress.json is empty"]}, broken, DONE), heard() as lines:
+        assert first_event(JobTrigger("quick", "k"))["state"] == "COMPLETED"
+    assert "progress.json is empty" in lines
+    with site(broken), heard():
+        event = first_event(JobTrigger("quick", "k"))
+        with pytest.raises(AirflowFailException, match="BROKEN: result.json is empty") as failed:
+            operator(site="quick").execute_complete(context(), event)
+    assert "doctor --set-aside" in str(failed.value)
 
 
 def test_the_rest_of_a_long_log_is_read_before_the_end():
