@@ -100,7 +100,9 @@ def remove_expired(folder: Path, before: float) -> None:
         if manifest is None or not names:
             return
         kept = {name: since for name, since in manifest.retired.items() if name not in names}
-        replace(manifest, retired=kept).write(folder)  # what a kill leaves now, is listed nowhere, and `prepare` removes
+        replace(manifest, retired=kept).write(
+            folder
+        )  # what a kill leaves now, is listed nowhere, and `prepare` removes
         for name in names:
             remove_folder(folder / SEGMENTS / name)
 
