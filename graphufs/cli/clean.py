@@ -32,7 +32,7 @@ class Retention:
     forecasts: Annotated[float, Parameter(name="--forecast-days")] = 30.0
     """Days for which forecasts of nights and comparisons are kept after they were made."""
     merged: Annotated[float, Parameter(name="--merged-days")] = 30.0
-    """Days for which segments are kept that were merged: longer than a training reads data without opening them anew."""
+    """Days for which merged segments are kept: longer than a training reads data without opening them anew."""
     caches: Annotated[float, Parameter(name="--cache-days")] = 90.0
     """Days for which compiled programs are kept after they were used last."""
     leftovers: Annotated[float, Parameter(name="--leftover-days")] = 2.0
