@@ -67,7 +67,7 @@ def find(root: Path, keep: Retention, now: float | None = None) -> list[Removabl
     before = {name: now - 86400 * days for name, days in vars(keep).items()}
     found = [*_of_runs(root, before["forecasts"], keep.forecasts), *_merged(root, before["merged"], keep.merged)]
     found += _unused(root / "cache", before["caches"], keep.caches)
-    return found + [*_leftovers(root, before["leftovers"], keep.leftovers)]
+    return [*found, *_leftovers(root, before["leftovers"], keep.leftovers)]
 
 
 def to_merge(root: Path) -> dict[Path, list[merge.Group]]:
@@ -152,9 +152,8 @@ def _uses(root: Path) -> dict[Path, _Use]:
     for run in runs:
         try:
             written = (run / "experiment.yaml").read_text() if (run / "experiment.yaml").exists() else None
-            known = [
-                Paths(loading.parse(text, origin=str(run)), root) for text in filter(None, [written, *experiments[run]])
-            ]
+            texts = filter(None, [written, *experiments[run]])
+            known = [Paths(loading.parse(text, origin=str(run)), root) for text in texts]
             own = frozenset(path for paths in known for path in _stores_of(paths))
             scores = [NightlyScores(folder).open() for folder in sorted((run / "nightly").glob("[!.]*"))]
         except (UserError, OSError, UnicodeDecodeError):
@@ -232,14 +231,8 @@ def _unused(folder: Path, before: float, days: float) -> Iterator[Removable]:
         old = [path for path in sorted(place.glob("*")) if path.is_file() and _last_used(path) < before]
         if old:
             size = sum(path.stat().st_size for path in old)
-            yield Removable(
-                "caches",
-                place,
-                size,
-                len(old),
-                f"not used for {days:g} days; made again when needed",
-                partial(_unlink, old),
-            )
+            reason = f"not used for {days:g} days; made again when needed"
+            yield Removable("caches", place, size, len(old), reason, partial(_unlink, old))
 
 
 def _last_used(path: Path) -> float:
@@ -253,13 +246,11 @@ def _unlink(paths: list[Path]) -> None:
 
 
 def _leftovers(root: Path, before: float, days: float) -> Iterator[Removable]:
+    reason = f"of a process that was killed, unchanged for {days:g} days"
     for kind in OURS:
         for folder, names, files in os.walk(root / kind):
-            for name in filter(LEFTOVER.fullmatch, [*names, *files]):
-                path = Path(folder, name)
-                if one := _sized(
-                    "leftovers", path, before, f"of a process that was killed, unchanged for {days:g} days"
-                ):
+            for path in (Path(folder, name) for name in [*names, *files] if LEFTOVER.fullmatch(name)):
+                if one := _sized("leftovers", path, before, reason):
                     yield one(partial(_remove_leftover, path))
             names[:] = [name for name in names if not LEFTOVER.fullmatch(name)]
 
@@ -287,7 +278,7 @@ def _measure(path: Path) -> tuple[int, int, float]:
 
 
 def _sized(kind: str, path: Path, before: float, reason: str) -> Callable[[Callable[[], None]], Removable] | None:
-    """A removable without its way to go, if nothing of it changed since `before`; None of what is gone meanwhile, too."""
+    """A removable without its way to go, if nothing of it changed since `before`, else None."""
     try:
         size, files, changed = _measure(path)
     except FileNotFoundError:

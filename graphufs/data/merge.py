@@ -35,7 +35,7 @@ Group = tuple[Segment, ...]
 
 
 def groups(manifest: Manifest) -> list[Group]:
-    """The segments to merge: neighbours of one month, two or more; never those of the newest month, which still grows."""
+    """The segments to merge: neighbours of one month, two or more; not those of the newest month, which still grows."""
     if not manifest.segments:
         return []
     newest = _month(manifest.stamps[-1])

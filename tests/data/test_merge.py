@@ -1,4 +1,4 @@
-"""Nightly segments of past months become one a month: the same bytes, fewer files, no reader disturbed, any kill healed."""
+"""Nightly segments of past months become one a month: the same bytes, no reader disturbed, any kill healed."""
 
 from __future__ import annotations
 
