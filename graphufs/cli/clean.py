@@ -56,7 +56,7 @@ def clean(*, yes: Yes = False, keep: Retention = Retention(), where: Where = Whe
     """
     with polite_stop(console(stderr=True)) as should_stop:
         found = tidy(root_folder(where.root), keep, yes, should_stop)
-    print(json.dumps(found, indent=2)) if where.json_ else show(found)
+    print(json.dumps(found, indent=2)) if where.json_ else show_found(found)
     return exit_code(found)
 
 
@@ -107,7 +107,7 @@ def exit_code(found: dict[str, Any]) -> int:
     return STOPPED if found["stopped"] else FAILED if found["failed"] else DONE
 
 
-def show(found: dict[str, Any]) -> None:
+def show_found(found: dict[str, Any]) -> None:
     """Print what `tidy` found: what goes and why, and for each kind how many, files and bytes."""
     out = console(width=None if console().is_terminal else 160)
     table = Table(box=None, pad_edge=False)

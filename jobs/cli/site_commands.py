@@ -1,4 +1,4 @@
-"""Commands of `graphufs-jobs` about the site and its root: sites, show, fetch, prune."""
+"""Commands of `graphufs-jobs` about the site and its root: sites, show, fetch, prune, clean."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from graphufs.cli.clean import Retention, Yes
 from graphufs.cli.ending import DONE, FAILED
-from jobs.cli.app import Place, app, out, print_json
+from graphufs.cli.terminal import polite_stop
+from jobs.cli.app import Place, app, err, out, print_json
 from jobs.site import available, load
 
 
@@ -105,6 +107,23 @@ def prune(*, days: float = 30.0, yes: bool = False, place: Place = Place()) -> i
     size = sum(one.size for one in waste) / 2**20
     console.print(f"{len(waste)} folders, {size:,.1f} MiB: {'removed' if yes else 'would be removed with --yes'}")
     return DONE
+
+
+@app.command
+def clean(*, yes: Yes = False, keep: Retention = Retention(), place: Place = Place()) -> int:
+    """As `graphufs clean`: list forecasts, scores, caches and leftovers that nobody needs, and with --yes remove them.
+
+    Parameters
+    ----------
+    yes
+        Do it.
+    """
+    from graphufs.cli.clean import exit_code, show_found, tidy
+
+    with polite_stop(err()) as should_stop:
+        found = tidy(place.folder(), keep, yes, should_stop)
+    print_json(**found) if place.json_ else show_found(found)
+    return exit_code(found)
 
 
 @app.command
