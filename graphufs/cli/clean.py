@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,28 +14,14 @@ from rich.text import Text
 
 from graphufs.cli.ending import DONE, FAILED, STOPPED
 from graphufs.cli.models import Where
+from graphufs.cli.retention import Retention
 from graphufs.cli.terminal import console, polite_stop
 from graphufs.errors import Stopped, UserError
 from graphufs.steps import ShouldStop, never_stop
 from graphufs.storage.paths import root_folder
 
 if TYPE_CHECKING:
-    from graphufs.cli.retention import Removable
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Retention:
-    """For how many days things are kept."""
-
-    forecasts: Annotated[float, Parameter(name="--forecast-days")] = 30.0
-    """Days for which forecasts of nights and comparisons are kept after they were made."""
-    merged: Annotated[float, Parameter(name="--merged-days")] = 30.0
-    """Days for which merged segments are kept: longer than a training reads data without opening them anew."""
-    caches: Annotated[float, Parameter(name="--cache-days")] = 90.0
-    """Days for which compiled programs are kept after they were used last."""
-    leftovers: Annotated[float, Parameter(name="--leftover-days")] = 2.0
-    """Days for which half-written files and folders are left alone after they changed last."""
+    from graphufs.cli.removable import Removable
 
 
 Yes = Annotated[bool, Parameter(negative=())]
@@ -68,11 +53,11 @@ def tidy(root: Path, keep: Retention, yes: bool, should_stop: ShouldStop = never
     UserError
         If a number of days is wrong, or the registry cannot be read.
     """
-    from graphufs.cli import retention
+    from graphufs.cli import removable
     from graphufs.data import merge
 
-    removable, to_merge = retention.find(root, keep), retention.to_merge(root)
-    todo: list[tuple[Path, Callable[[], object]]] = [(one.path, one.remove) for one in removable]
+    found, to_merge = removable.find(root, keep), removable.to_merge(root)
+    todo: list[tuple[Path, Callable[[], object]]] = [(one.path, one.remove) for one in found]
     todo += [(folder, partial(merge.merge, folder, should_stop=should_stop)) for folder in to_merge]
     in_use: list[str] = []
     failed: list[str] = []
@@ -93,7 +78,7 @@ def tidy(root: Path, keep: Retention, yes: bool, should_stop: ShouldStop = never
     ]
     return {
         "root": str(root),
-        "removable": [_told(one) for one in removable],
+        "removable": [_told(one) for one in found],
         "merges": merges,
         "done": yes and not should_stop(),
         "stopped": should_stop(),

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from graphufs.cli.clean import Retention, Yes
+from graphufs.cli.clean import Yes
 from graphufs.cli.ending import DONE, FAILED
+from graphufs.cli.retention import Retention
 from graphufs.cli.terminal import polite_stop
 from jobs.cli.app import Place, app, err, out, print_json
 from jobs.site import available, load
