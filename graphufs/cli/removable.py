@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -250,6 +251,9 @@ def _leftovers(root: Path, before: float, days: float) -> Iterator[Removable]:
     for kind in OURS:
         for folder, names, files in os.walk(root / kind):
             for path in (Path(folder, name) for name in [*names, *files] if LEFTOVER.fullmatch(name)):
+                with suppress(FileNotFoundError):
+                    if path.lstat().st_ctime >= before:  # what is renamed to be removed keeps its mtime
+                        continue
                 if one := _sized("leftovers", path, before, reason):
                     yield one(partial(_remove_leftover, path))
             names[:] = [name for name in names if not LEFTOVER.fullmatch(name)]
@@ -267,7 +271,7 @@ def _remove_leftover(path: Path) -> None:
 def _measure(path: Path) -> tuple[int, int, float]:
     """The size in bytes and the files of a file or folder, and when anything of it changed last."""
     top = path.lstat()
-    size, files, changed = 0, 0, max(top.st_mtime, top.st_ctime)  # a renamed folder keeps its mtime
+    size, files, changed = 0, 0, top.st_mtime
     if path.is_symlink() or not path.is_dir():
         return top.st_size, 1, changed
     for folder, _, names in os.walk(path):

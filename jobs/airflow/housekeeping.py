@@ -24,7 +24,7 @@ from graphufs.storage.atomic import remove_folder
 
 BLOCKED = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN")
 """What Airflow overwrites in the environment of tasks (3.3, `block_orm_access`)."""
-OF_DAGS = ("dag_run", "task_reschedule", "dag_version")
+OF_DAGS = ("dag_run", "dag_version")
 """Tables cleaned for our DAGs alone; those of their tasks, XComs and task stores come with the first."""
 OF_AIRFLOW = ("log", "job", "import_error", "asset_event", "callback", "revoked_token")
 """Tables cleaned whole."""

@@ -1,4 +1,4 @@
-"""`graphufs clean`: what is scored and recorded goes when it is old, and what anything needs stays, whoever is killed."""
+"""`graphufs clean`: what is recorded goes when it is old, what anything needs stays, whoever is killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr, time_encoding
 from graphufs.weatherbench.results.scores import Scores
-from tests.nightly.conftest import at, store_of
+from tests.nightly.conftest import at
 
 DAYS = 86400.0
 KEEP = Retention()
