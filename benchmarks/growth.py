@@ -1,4 +1,4 @@
-"""What years of nights leave behind, with and without housekeeping: disk, files, Airflow's rows, and the time of a night.
+"""What years of nights leave with and without housekeeping: disk, files, Airflow's rows, and the time of a night.
 
     python benchmarks/growth.py                       # all three parts; exit code 1 if a bound is missed
     python benchmarks/growth.py segments --nights 2000
@@ -57,9 +57,9 @@ REPOSITORY = Path(__file__).parents[1]
 OPEN_SECONDS = 1.0
 """2,000 nights of prepared data, merged, are to open in less."""
 KEPT_NIGHTS = 62
-"""Nights of which everything is there, at most: those of the 30 days that things are kept, and as many in their months."""
+"""Nights of which everything is there, at most: those of the 30 days that things are kept, and of their months."""
 NIGHT_RATIO = 1.5
-"""A night after two years may take so many times the CPU time of the first. What grows is the scores that are merged."""
+"""So many times the CPU time of the first may a night after two years take: the scores it is merged with grow."""
 AIRFLOW_DAYS = 90
 RUNS_A_DAY = {"reconcile": (96, 3), "catalogue": (24, 1), "nightly_evaluation": (1, 9), "housekeeping": (1, 2)}
 """By DAG, its runs a day and the tasks of a run."""
@@ -332,15 +332,11 @@ def fill(database: Path, days: int) -> None:
 
 def _insert(connection: sqlite3.Connection, table: str, made: Sequence[dict[str, Any]]) -> None:
     """Insert rows; columns that must have a value and are not given get an empty one of their type."""
-    columns = [
-        (name, kind, must, default)
-        for _, name, kind, must, default, _ in connection.execute(f"pragma table_info({table})")
-    ]
-    empty = {name: 0 if kind in ("INTEGER", "BOOLEAN", "FLOAT") else str(datetime.now(UTC).replace(tzinfo=None))
-             if "TIME" in kind else "{}" if kind == "JSON" else "" for name, kind, must, default in columns
-             if must and default is None}  # fmt: skip
-    if made and "id" in empty and "id" not in made[0]:
-        empty.pop("id")  # counted by the database
+    empty: dict[str, Any] = {}
+    for _, name, kind, must, default, _ in connection.execute(f"pragma table_info({table})"):
+        if must and default is None and (name != "id" or name in made[0]):  # an `id` that is not given is counted
+            number = kind in ("INTEGER", "BOOLEAN", "FLOAT")
+            empty[name] = 0 if number else "2000-01-01" if "TIME" in kind else "{}" if kind == "JSON" else ""
     names = sorted({*empty, *made[0]})
     marks = ", ".join("?" for _ in names)
     connection.executemany(
