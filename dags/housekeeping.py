@@ -23,7 +23,7 @@ from jobs.airflow.forms import choices, defaults
 SCHEDULE = os.environ.get("GRAPHUFS_HOUSEKEEPING_SCHEDULE", "43 1 * * *")
 """Cron's spelling, UTC."""
 DRY_RUN = os.environ.get("GRAPHUFS_HOUSEKEEPING_DRY_RUN", "true").strip().lower() != "false"
-DAGS = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+DAGS = sorted(path.stem for path in Path(__file__).resolve().parent.glob("*.py"))
 """The names of this repository's DAGs, which are those of their files."""
 
 
