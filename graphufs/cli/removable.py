@@ -200,8 +200,8 @@ def _remove_forecasts(path: Path) -> None:
 def _remove_scores(path: Path, forecasts: Path) -> None:
     if forecasts.exists():
         raise Stopped(f"{path} stays as long as its forecasts, {forecasts}")
+    path.with_suffix(".csv").unlink(missing_ok=True)  # first: without its store nothing would find it again
     remove_folder(path)
-    path.with_suffix(".csv").unlink(missing_ok=True)
 
 
 # Segments, caches, leftovers

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def files(root: Path) -> dict[str, float]:
 def after(days: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `clean` run so many days from now."""
     now = time.time() + DAYS * days
-    monkeypatch.setattr(removable.time, "time", lambda: now)
+    monkeypatch.setattr(removable, "time", SimpleNamespace(time=lambda: now))
 
 
 def test_what_is_recorded_and_old_goes_and_all_else_stays(tiny, nights, monkeypatch):
