@@ -17,6 +17,7 @@ from cyclopts import Parameter, validators
 from graphufs.cli import nightly as nightly  # their commands are this one's
 from graphufs.cli import retraining as retraining
 from graphufs.cli.app import Json, Options, app, run_one, run_steps
+from graphufs.cli.clean import clean
 from graphufs.cli.compare import compare
 from graphufs.cli.ending import DONE, FAILED, finish
 from graphufs.cli.migrate import migrate
@@ -33,6 +34,7 @@ app.command(score)
 app.command(migrate)
 app.command(pressure_levels)
 app.command(compare)
+app.command(clean)
 
 
 @app.command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from graphufs.config.base import Period
 from graphufs.data.channels import PreparedChannel, slice_of, variable_slices
-from graphufs.data.manifest import SEGMENTS, STATIC, Manifest, Segment
+from graphufs.data.manifest import SEGMENTS, STATIC, Manifest, Segment, places
 from graphufs.data.static_fields import read_static
-from graphufs.data.zarr_segment import PackedFrames, new_context
+from graphufs.data.zarr_segment import PackedFrames, new_context, start_reads
 from graphufs.errors import UserError
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.variable_facts import VariableFacts
@@ -83,17 +82,7 @@ class PreparedData:
         header = manifest.header
         mask, static = read_static(folder / STATIC)
         context = new_context()
-        stamps = np.concatenate([segment.stamps for segment in manifest.segments])
-        where = np.concatenate(
-            [
-                np.stack([np.full(segment.stamps.size, number), np.arange(segment.stamps.size)], axis=1)
-                for number, segment in enumerate(manifest.segments)
-            ]
-        )
-        own = [np.isin(one.stamps, np.array(list(one.invalid), "datetime64[ns]")) for one in manifest.segments]
-        # a stamp that was read again lies in two segments: it is taken from where its values are whole
-        order = np.lexsort((np.concatenate(own), stamps))
-        order = order[np.unique(stamps[order], return_index=True)[1]]
+        stamps, where = places(manifest.segments)
         invalid = manifest.invalid
         flawed = np.array(list(invalid), "datetime64[ns]")
         return cls(
@@ -108,11 +97,11 @@ class PreparedData:
             provenance=header.provenance,
             mask=mask,
             static=static,
-            stamps=stamps[order],
-            valid=~np.isin(stamps[order], flawed),
+            stamps=stamps,
+            valid=~np.isin(stamps, flawed),
             missing=manifest.missing,
             invalid=invalid,
-            _where=where[order],
+            _where=where,
             _segments=tuple(PackedFrames(folder / SEGMENTS / segment.name, context) for segment in manifest.segments),
             _committed=manifest.segments,
         )
@@ -154,15 +143,7 @@ class PreparedData:
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise UserError(f"read needs a C-contiguous float32 buffer of shape {shape}, got {out.dtype} {out.shape}")
-        places = self._where[self._indices(stamps)]
-        # Neighbouring frames of one segment come as one read.
-        breaks = np.flatnonzero((np.diff(places[:, 0]) != 0) | (np.diff(places[:, 1]) != 1)) + 1
-        edges = [0, *breaks.tolist(), stamps.size] if stamps.size else [0]
-        reads = [
-            (places[first, 0], self._segments[places[first, 0]].start_read(int(places[first, 1]), out[first:last]))
-            for first, last in pairwise(edges)
-        ]
-        for number, pending in reads:
+        for number, pending in start_reads(self._segments, self._where[self._indices(stamps)], out):
             try:
                 pending.result()
             except (ValueError, OSError) as error:  # tensorstore's for a file that is gone, cut off or changed

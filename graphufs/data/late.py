@@ -17,7 +17,7 @@ import numpy as np
 from graphufs.config.experiment import Experiment
 from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Manifest
-from graphufs.data.segments import costs, missing_values, segment_name, write_segment
+from graphufs.data.segments import costs, free_name, missing_values, write_segment
 from graphufs.data.selection import select
 from graphufs.data.source_identity import changed
 from graphufs.data.static_fields import read_static
@@ -126,20 +126,10 @@ def read_again(
                 part,
                 advance=lambda _: None,
                 should_stop=should_stop,
-                name=_free_name(manifest, part),
+                name=free_name(manifest, part),
             )
             manifest = manifest.with_segments([*manifest.segments, segment])
             manifest.write(folder)
     except UserError as error:
         return manifest, [f"{listing(stamps)} had missing values and could not be looked at again: {error}"]
     return manifest, []
-
-
-def _free_name(manifest: Manifest, stamps: np.ndarray) -> str:
-    """A name for a segment of these stamps [frame] that no segment has."""
-    taken, name = {segment.name for segment in manifest.segments}, segment_name(stamps)
-    stem, number = name.removesuffix(".zarr"), 1
-    while name in taken:
-        number += 1
-        name = f"{stem}.{number}.zarr"
-    return name

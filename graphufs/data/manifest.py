@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,25 @@ class Segment:
         return folder / f".{self.name}.suspect"
 
 
+def places(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
+    """The stamps of all segments, sorted, once each, datetime64[ns] [frame]; and where each lies, int [frame, 2].
+
+    That is the number of its segment and of its frame in there. A stamp that was read again lies in two segments: it is
+    taken from where its values are whole.
+    """
+    stamps = np.concatenate([segment.stamps for segment in segments])
+    where = np.concatenate(
+        [
+            np.stack([np.full(segment.stamps.size, number), np.arange(segment.stamps.size)], axis=1)
+            for number, segment in enumerate(segments)
+        ]
+    )
+    flawed = [np.isin(one.stamps, np.array(list(one.invalid), "datetime64[ns]")) for one in segments]
+    order = np.lexsort((np.concatenate(flawed), stamps))
+    order = order[np.unique(stamps[order], return_index=True)[1]]
+    return stamps[order], where[order]
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
     """What all segments have in common."""
@@ -100,13 +119,16 @@ class Header:
 class Manifest:
     """The header and the committed segments of one folder of prepared data.
 
-    `static` has size and checksum of the files of the static fields; None in manifests of earlier versions.
+    `static` has size and checksum of the files of the static fields; None in manifests of earlier versions. `retired`
+    has the segments that were merged into others, and since when [s since the epoch]: readers that opened the data
+    before may still use them (see `graphufs.data.merge`).
     """
 
     header: Header
     segments: tuple[Segment, ...] = ()
     missing: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[ns]"))
     static: Files | None = None
+    retired: dict[str, float] = field(default_factory=dict)
 
     @property
     def stamps(self) -> np.ndarray:
@@ -126,7 +148,10 @@ class Manifest:
 
     def with_segments(self, segments: Iterable[Segment]) -> Manifest:
         """The same with other segments, in order of time."""
-        return replace(self, segments=tuple(sorted(segments, key=lambda segment: segment.stamps[0])))
+        segments = tuple(sorted(segments, key=lambda segment: segment.stamps[0]))
+        names = {segment.name for segment in segments}
+        retired = {name: since for name, since in self.retired.items() if name not in names}
+        return replace(self, segments=segments, retired=retired)
 
     def static_damage(self, folder: Path) -> str | None:
         """What is wrong with the static fields on disk, or None."""
@@ -157,6 +182,7 @@ class Manifest:
                 "source": header.source,
                 **({} if self.static is None else {"static_files": self.static}),
                 "missing": [text(stamp) for stamp in self.missing],
+                **({"retired": self.retired} if self.retired else {}),
                 "segments": [
                     {
                         "name": segment.name,
@@ -259,4 +285,5 @@ class Manifest:
             for segment in content["segments"]
         )
         missing = np.array(content["missing"], "datetime64[ns]")
-        return cls(header, segments, missing, listed(content, "static_files"))
+        retired = {str(name): float(since) for name, since in content.get("retired", {}).items()}
+        return cls(header, segments, missing, listed(content, "static_files"), retired)

@@ -166,7 +166,7 @@ def _cleaned(folder: Path) -> Manifest | None:
         for segment in manifest.segments:
             segment.trust(folder)
         manifest = manifest.with_segments(whole)
-    listed = {segment.name for segment in manifest.segments} if manifest else set()
+    listed = {segment.name for segment in manifest.segments} | manifest.retired.keys() if manifest else set()
     segments = folder / SEGMENTS
     for path in segments.iterdir() if segments.is_dir() else ():
         if path.name not in listed:

@@ -158,6 +158,16 @@ def segment_name(stamps: np.ndarray) -> str:
     return f"{text(stamps[0])}_{text(stamps[-1])}.zarr"
 
 
+def free_name(manifest: Manifest, stamps: np.ndarray) -> str:
+    """A name for a segment of these stamps [frame] that no segment has, nor one that was merged."""
+    taken, name = {segment.name for segment in manifest.segments} | manifest.retired.keys(), segment_name(stamps)
+    stem, number = name.removesuffix(".zarr"), 1
+    while name in taken:
+        number += 1
+        name = f"{stem}.{number}.zarr"
+    return name
+
+
 def write_segment(
     folder: Path,
     store: ReplayStore,
@@ -196,7 +206,7 @@ def write_segment(
                     names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
                     invalid[text(stamps[rows][row])] = sorted(names)
                 frames[rows] = values
-                _verify(temporary, rows, values)
+                verify(temporary, rows, values)
             files = files_of(temporary)
     except OSError as error:
         if error.errno not in DISK_FULL:
@@ -208,7 +218,14 @@ def write_segment(
     return Segment(name, stamps, invalid, files)
 
 
-def _verify(folder: Path, rows: slice, written: np.ndarray) -> None:
+def verify(folder: Path, rows: slice, written: np.ndarray) -> None:
+    """Read rows of a segment, just `written` [frame, channel, lat, lon], back and compare them bit for bit.
+
+    Raises
+    ------
+    OSError
+        If they differ.
+    """
     found = np.empty_like(written)
     PackedFrames(folder).start_read(rows.start, found).result()
     if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):

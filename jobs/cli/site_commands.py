@@ -1,4 +1,4 @@
-"""Commands of `graphufs-jobs` about the site and its root: sites, show, fetch, prune."""
+"""Commands of `graphufs-jobs` about the site and its root: sites, show, fetch, prune, clean."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
+from graphufs.cli.clean import Yes
 from graphufs.cli.ending import DONE, FAILED
-from jobs.cli.app import Place, app, out, print_json
+from graphufs.cli.retention import Retention
+from graphufs.cli.terminal import polite_stop
+from jobs.cli.app import Place, app, err, out, print_json
 from jobs.job.reading import Broken
 from jobs.site import available, load
 
@@ -144,6 +147,23 @@ def doctor(*, set_aside: Annotated[bool, Parameter(negative=())] = False, place:
     hint = f", {can} of them can be moved away with --set-aside" if can else ""
     out().print(f"{len(left)} cannot be read{hint}" if left else "nothing is left that cannot be read")
     return FAILED if left else DONE
+
+
+@app.command
+def clean(*, yes: Yes = False, keep: Retention = Retention(), place: Place = Place()) -> int:
+    """As `graphufs clean`: list forecasts, scores, caches and leftovers that nobody needs, and with --yes remove them.
+
+    Parameters
+    ----------
+    yes
+        Do it.
+    """
+    from graphufs.cli.clean import exit_code, show_found, tidy
+
+    with polite_stop(err()) as should_stop:
+        found = tidy(place.folder(), keep, yes, should_stop)
+    print_json(**found) if place.json_ else show_found(found)
+    return exit_code(found)
 
 
 @app.command

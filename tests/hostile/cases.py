@@ -227,6 +227,7 @@ JOBS = [
     Case("jobs: site with markup", ("[/b]",), ("list", "--site", "[/b]"), command="jobs"),
     Case("jobs: prune NaN days", ("--days",), ("prune", "--days", "nan", "--root", "r"), command="jobs"),
     Case("jobs: prune negative days", ("--days",), ("prune", "--days=-1", "--root", "r"), command="jobs"),
+    Case("clean NaN days", ("--cache-days",), ("clean", "--cache-days", "nan", "--root", "r")),
     Case("jobs: prune infinite days", ("--days",), ("prune", "--days", "inf", "--root", "r"), command="jobs"),
     Case("jobs: unknown step", ("trian",), ("submit", "trian", str(TINY), "--root", "r"), command="jobs"),
     Case("jobs: status of no job", ("nothere",), ("status", "nothere", "--root", "r"), command="jobs"),

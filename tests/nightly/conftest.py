@@ -51,6 +51,7 @@ def night(tiny: Experiment) -> Night:
         own = {key: value for key, value in whole.dataset.attrs.items() if key != "initial_times"}
         variables = {str(name): whole.dataset[name].attrs for name in whole.dataset.data_vars}
         experiment = at(tiny, times)
+        own["hashes"] = Paths(experiment, root).hashes
         Scores.from_states(states, own, variables).write(Paths(experiment, root).scores)
         return experiment
 

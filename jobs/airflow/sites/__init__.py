@@ -1,3 +1,3 @@
 """How Airflow speaks to sites."""
 
-__all__ = ["client", "poller", "reconcile"]
+__all__ = ["client", "housekeeping", "poller", "reconcile"]

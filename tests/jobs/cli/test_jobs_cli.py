@@ -65,7 +65,7 @@ def test_the_command_imports_nothing_heavy(tmp_path, arguments):
 def test_the_module_is_the_command():
     done = subprocess.run(jobs_command("--help"), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    for name in ("submit", "run", "status", "list", "logs", "cancel", "tend", "show", "fetch", "prune", "sites"):
+    for name in "submit run status list logs cancel tend show fetch prune clean sites".split():
         assert f" {name} " in done.stdout
 
 
@@ -151,7 +151,16 @@ def test_brackets_in_a_jobs_message_are_shown_as_they_are(call, fake, tmp_path, 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("status", "job"), ("status", "job", "--history"), ("list",), ("tend",), ("cancel", "job"), ("show",), ("prune",)],
+    [
+        ("status", "job"),
+        ("status", "job", "--history"),
+        ("list",),
+        ("tend",),
+        ("cancel", "job"),
+        ("show",),
+        ("prune",),
+        ("clean",),
+    ],
     ids=" ".join,
 )
 def test_json_carries_the_protocol_and_nothing_else(call, failed, arguments):
