@@ -26,6 +26,7 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from graphufs.errors import Diverged, UserError
+from graphufs.masking import cleaned, hide
 from graphufs.steps import STEPS, Event, Part, run_step
 from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
@@ -205,11 +206,11 @@ class Running:
         """What becomes of the step's end."""
         if self.rank:
             if self.error is not None:
-                raise self.error
+                raise cleaned(self.error)
             return None
         if self.error is not None:
             self._note_ending(self.error)
-            raise self.error
+            raise cleaned(self.error)
         assert self.outcome is not None
         if self.outcome["status"] == "stopped":
             self._wait_for_the_end()
@@ -262,8 +263,8 @@ class Running:
     def _note_ending(self, error: BaseException) -> None:
         if isinstance(error, StoppedByOthers | NotMine):
             return
-        text = "".join(traceback.format_exception(error))
-        content = {"ending": name_of(error), "message": str(error), "traceback": text, "at": now(), "id": self.id}
+        text = hide("".join(traceback.format_exception(error)))
+        content = {"ending": name_of(error), "message": hide(str(error)), "traceback": text, "at": now(), "id": self.id}
         # where the disk is full, this makes room for what follows
         (self.job.folder(self.number) / RESERVE).unlink(missing_ok=True)
         try:
