@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import traceback
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -138,7 +140,7 @@ def document(content: Any) -> Any:
 
 def override(text: str) -> str:
     """An override such as `data.source.url=...` as it may be shown, also one that is not written well."""
-    return text.partition("storage_options")[0] + f"storage_options{MASK}" if "storage_options" in text else hide(text)
+    return text.partition("storage_options")[0] + f"storage_options={MASK}" if "storage_options" in text else hide(text)
 
 
 def remember(value: str) -> None:
@@ -150,9 +152,37 @@ def remember(value: str) -> None:
 
 def hide(text: str) -> str:
     """Text without the credentials that are known to this process, and with the addresses in it masked."""
+    if "://" in text:
+        text = re.sub(r"\w+://[^\s'\"<>(),]+", lambda found: str(address(found.group())), text)
     for one in sorted(_known, key=len, reverse=True):
         text = text.replace(one, MASK)
-    return re.sub(r"\w+://[^\s'\"<>(),]+", lambda found: str(address(found.group())), text) if "://" in text else text
+    return text
+
+
+def hide_in_output() -> None:
+    """Hide credentials in all that is printed from now on, by whatever library: for processes whose output is kept."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Hiding):
+            setattr(sys, name, _Hiding(stream))
+
+
+class _Hiding:
+    """A stream that hides credentials in what is written to it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(hide(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def cleaned(error: BaseException) -> BaseException:

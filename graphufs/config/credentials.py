@@ -13,7 +13,7 @@ from functools import reduce
 from operator import getitem
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from graphufs import masking
 from graphufs.config.base import Section
@@ -24,9 +24,11 @@ from graphufs.masking import MASK, Secret
 if TYPE_CHECKING:
     from graphufs.config.experiment import Experiment
 
-Address = Annotated[str, AfterValidator(masking.address)]
+Address = Annotated[str, AfterValidator(masking.address), PlainSerializer(masking.address, return_type=str)]
 """An address, which may hold credentials."""
-Options = Annotated[dict[str, Any], AfterValidator(masking.options), NotIdentity(HOW_TO_REACH)]
+Options = Annotated[
+    dict[str, Any], AfterValidator(masking.options), PlainSerializer(masking.options), NotIdentity(HOW_TO_REACH)
+]
 """Options for fsspec, which may be credentials."""
 Name = Annotated[
     str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64), NotIdentity(HOW_TO_REACH), Later()
@@ -54,8 +56,8 @@ def true(value: Any) -> Any:
         return [true(one) for one in value]
     if isinstance(value, str) and MASK in value:
         raise UserError(
-            f"{value} was stored without its credentials ({MASK}), so it cannot be read; give the experiment with "
-            "them again, or name them there with storage: NAME (docs/security.md)"
+            f"the experiment was stored without its credentials ({value}), so that nothing can be read with them; give "
+            "it with them again, or name them with storage: NAME (docs/security.md)"
         )
     return value
 
@@ -65,13 +67,35 @@ def held(section: Section) -> dict[str, Any]:
     return dict(_held(section, ""))
 
 
+def require_named(experiment: Experiment) -> None:
+    """See that an experiment holds no credentials, where what is handed on of it is stored for others to read.
+
+    Raises
+    ------
+    UserError
+        If it does; with the keys, without the values.
+    """
+    if found := held(experiment):
+        raise UserError(
+            f"{', '.join(found)} of {experiment.name} holds credentials, which Airflow's database would keep: take "
+            "them out, name them with `storage: NAME` beside, and write NAME into the file of credentials on the site "
+            "(docs/security.md)"
+        )
+
+
 def _held(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
     for name in type(section).model_fields:
         value = getattr(section, name)
+        # what was put there by model_copy has passed no validator
+        value = masking.options(value) if name == "storage_options" else _address(value)
         if isinstance(value, Section):
             yield from _held(value, f"{prefix}{name}.")
         elif _has_secret(value):
             yield prefix + name, true(value)
+
+
+def _address(value: Any) -> Any:
+    return masking.address(value) if isinstance(value, str) else value
 
 
 def _has_secret(value: Any) -> bool:

@@ -26,7 +26,7 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from graphufs.errors import Diverged, UserError
-from graphufs.masking import cleaned, hide
+from graphufs.masking import cleaned, hide, hide_in_output
 from graphufs.steps import STEPS, Event, Part, run_step
 from graphufs.storage.atomic import write_json
 from graphufs.storage.lock import locked
@@ -59,6 +59,7 @@ class StoppedByOthers(RuntimeError):
 
 def work(what: dict[str, Any], release: Callable[[], None]) -> dict[str, Any] | None:
     """Do an attempt's work (see bootstrap.work); `release` lets the signal come that was held back till now."""
+    hide_in_output()  # it is a log that others may read
     running = Running(JobFolder(Path(what["root"]), what["key"]), what["attempt"])
     _running[:] = [running]
     return running.run(release)
