@@ -36,6 +36,7 @@ from graphufs.storage.paths import digest
 RESERVE = "reserve"
 """A file in each attempt's folder that takes room on the disk, so that a job can still say that the disk is full."""
 CREDENTIALS = "credentials.json"
+"""A file in a job's folder with those that its experiment holds, which are masked in all others."""
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 

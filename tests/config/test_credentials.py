@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_stored_experiment_asks_for_its_credentials_and_gets_those_of_one_that
 
 
 def test_a_registered_model_is_read_with_the_present_experiments_credentials(held):
-    registered = model(16, "tiny", experiment=loading.dump(held))
+    registered = replace(model(16, "tiny"), experiment=loading.dump(held))
     found = experiment_of(registered, held)
     assert credentials.held(found) == credentials.held(held)
 

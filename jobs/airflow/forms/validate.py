@@ -180,7 +180,7 @@ def _check(overrides: Sequence[str]) -> None:
         if not isinstance(override, str) or len(override) > LONGEST or not re.fullmatch(choices.OVERRIDE, override):
             raise UserError(
                 f"override {reading.shown(masking.override(str(override)))}: write it as section.key=value, one a "
-                f"line, {LONGEST} characters at most, without credentials"
+                f"line, {LONGEST} characters at most"
             )
         if _has_alias(override.partition("=")[2]):  # a few of them, each of several others, would fill the memory
             raise UserError(f"override {masking.override(override)}: references (*name) of YAML are not allowed here")
