@@ -3,10 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
+
+from graphufs.masking import hide
 
 
 class UserError(Exception):
-    """Bad input or a missing piece. The message names the thing, the value, what is allowed and what to do."""
+    """Bad input or a missing piece. The message names the thing, the value, what is allowed and what to do.
+
+    No credential stays in it, whatever the words it is made of repeat.
+    """
+
+    def __init__(self, *words: Any) -> None:
+        super().__init__(*(hide(one) if isinstance(one, str) else one for one in words))
 
 
 class CannotOpen(UserError):

@@ -12,7 +12,7 @@ from typing import Any
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder, replace_file
 from graphufs.storage.paths import Paths
-from jobs.job.folder import JobFolder
+from jobs.job.folder import CREDENTIALS, JobFolder
 
 
 def report_of(root: Path, key: str) -> Path:
@@ -47,7 +47,7 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
             if link.is_symlink() and not link.resolve().is_relative_to(root.resolve()):
                 raise UserError(f"{link} points outside {root}; only files below it can be fetched")
         with new_folder(to) as temporary:
-            shutil.copytree(path, temporary, dirs_exist_ok=True)
+            shutil.copytree(path, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CREDENTIALS))
         return sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
     if to is None:
         with open(path, "rb") as file:
@@ -88,6 +88,8 @@ def _below(root: Path, name: str) -> Path:
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise UserError(f"{name} is outside {root}; only files below it can be fetched")
+    if path.name == CREDENTIALS:
+        raise UserError(f"{name} holds credentials, which are handed out to nobody")
     if not path.exists():
         raise UserError(f"there is no {name} below {root}")
     return path

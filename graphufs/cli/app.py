@@ -15,7 +15,7 @@ from rich.text import Text
 
 from graphufs.cli.ending import DONE, STOPPED
 from graphufs.cli.terminal import Bars, console, polite_stop
-from graphufs.config import loading, moved_keys, shipped
+from graphufs.config import credentials, loading, moved_keys, shipped
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.steps import NOTHING_ASKED, STEPS, run_step
@@ -132,7 +132,8 @@ def take(
             if STEPS[name].plans:
                 if result.get("experiment") is None:
                     break
-                experiment = loading.parse(result["experiment"], origin=f"the plan of {name}")
+                planned = loading.parse(result["experiment"], origin=f"the plan of {name}")
+                experiment = credentials.with_those_of(planned, experiment)
                 request |= loading.request(result.get("request"))
     return results
 

@@ -22,6 +22,7 @@ from rich.text import Text
 from graphufs import reading
 from graphufs.cli.terminal import console
 from graphufs.errors import Diverged, UserError
+from graphufs.masking import hide
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -53,7 +54,7 @@ def finish(
         code = CLOSED_PIPE
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            print(hide(traceback.format_exc()), end="", file=sys.stderr)
         code, first, words = other(error) or _told(error, debug)
         _say(first, words)
     _leave_output()
@@ -89,7 +90,7 @@ def _kept(error: Exception) -> str:
         with tempfile.NamedTemporaryFile(
             "w", prefix="graphufs-", suffix=".log", encoding="utf-8", errors="backslashreplace", delete=False
         ) as file:
-            traceback.print_exception(error, file=file)
+            file.write(hide("".join(traceback.format_exception(error))))
     except OSError:
         return f"; {DEBUG} shows where"
     return f"; where it happened is in {file.name}"
@@ -97,7 +98,7 @@ def _kept(error: Exception) -> str:
 
 def _say(first: str, words: str) -> None:
     """Write the line; what would move the cursor or begin another line in it is spelled out, but for our own."""
-    plain = "\n".join(map(reading.in_one_line, words.split("\n")))
+    plain = "\n".join(map(reading.in_one_line, hide(words).split("\n")))
     with suppress(OSError, ValueError):  # nobody is there to read it
         console(stderr=True).print(Text.assemble((first, "red"), f" {plain}"), soft_wrap=True)
 

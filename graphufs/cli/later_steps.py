@@ -14,6 +14,7 @@ from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, text
+from graphufs.storage.credentials import options_of
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.inputs.layout_checks import check_climatology, check_observations, grid_of
@@ -46,7 +47,7 @@ def check_later_steps(experiment: Experiment, store: ReplayStore, selection: Sel
 
 def _check_era5(experiment: Experiment, selection: Selection) -> None:
     options = experiment.evaluation.era5
-    era5 = open_zarr(str(options.url), storage_options=options.storage_options, what="ERA5")
+    era5 = open_zarr(options.url or "", storage_options=options_of(options), what="ERA5")
     check_observations(era5, f"ERA5 at {options.url}")
     grid_of(era5, f"ERA5 at {options.url}")
     targets = set(experiment.data.targets)
@@ -71,7 +72,7 @@ def _check_era5(experiment: Experiment, selection: Selection) -> None:
         )
     _check_times(experiment, era5)
     if options.climatology is not None:
-        climatology = open_zarr(options.climatology, storage_options=options.storage_options, what="the climatology")
+        climatology = open_zarr(options.climatology, storage_options=options_of(options), what="the climatology")
         check_climatology(climatology, f"the climatology at {options.climatology}")
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from graphufs import parallel, reading
+from graphufs import masking, parallel, reading
 from graphufs.cli.ending import DONE, STOPPED
 from graphufs.cli.terminal import Bars, console, polite_stop
 from graphufs.config.base import LONGEST_HOURS, YEARS
 from graphufs.errors import Stopped, UserError
+from graphufs.masking import address
 from graphufs.steps import Event
 from graphufs.vocabulary.conventions import Convention
 
@@ -46,6 +47,7 @@ def score(
     land_sea_mask: str | None = None,
     seeps: str | None = None,
     storage_options: str = "",
+    storage: str | None = None,
     format_: Annotated[
         tuple[Literal["netcdf", "zarr"], ...], Parameter(name="--format", negative="", consume_multiple=True)
     ] = ("netcdf",),
@@ -90,7 +92,10 @@ def score(
     seeps
         A climatology with SEEPS thresholds; where not given, the climatology.
     storage_options
-        Options for fsspec as JSON, such as '{"token": "anon"}'; for all addresses with a protocol.
+        Options for fsspec as JSON, such as '{"token": "anon"}'; for all addresses with a protocol. Lists of
+        processes show it: give credentials by --storage.
+    storage
+        The name of credentials, as data.source.storage in experiments.
     format_
         Formats of the results.
     threads
@@ -116,16 +121,17 @@ def score(
     from graphufs.weatherbench.scoring.parallel import cores
     from graphufs.weatherbench.scoring.score import FORECAST
 
+    forecast, truth, climatology = map(address, (forecast, truth, climatology))
     stores = StorePaths(
         forecast,
         truth,
         climatology,
-        land_sea_mask,
-        seeps,
+        address(land_sea_mask) if land_sea_mask else None,
+        address(seeps) if seeps else None,
         parse_renames(rename) if rename else {},
         pressure_level_suffixes,
         analyses,
-        _options(storage_options),
+        _options(storage_options, storage),
     )
     wanted = ScoreRequest(
         variables or None,
@@ -197,6 +203,7 @@ def pressure_levels(
     every: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=LONGEST_HOURS))] = 6,
     sigma: Annotated[bool, Parameter(negative="")] = False,
     storage_options: str = "",
+    storage: str | None = None,
 ) -> int:
     """Write Replay on pressure levels from a store with all its layers, to be scored or scored against.
 
@@ -221,13 +228,15 @@ def pressure_levels(
         The store's layers are fractions of the surface pressure, as the embedded world's.
     storage_options
         Options for fsspec as JSON.
+    storage
+        The name of credentials, as data.source.storage in experiments.
     """
     import numpy as np
 
     from graphufs.replay.pressure_level_store import write_pressure_levels
     from graphufs.replay.source import open_store
 
-    store = open_store(source, "fv3", _options(storage_options))
+    store = open_store(address(source), "fv3", _options(storage_options, storage))
     period = _period(start, stop)
     stamps = store.times
     if period is not None:
@@ -248,20 +257,20 @@ def pressure_levels(
     return DONE
 
 
-def _options(text: str) -> dict[str, Any]:
-    """Options of storage from JSON."""
-    if not text:
-        return {}
+def _options(text: str, name: str | None) -> dict[str, Any]:
+    """Options of storage from JSON, and those of a name."""
+    from graphufs.storage.credentials import named
+
     try:
-        options = reading.parse_json(text)
+        options = reading.parse_json(text or "{}")
     except ValueError:
         options = None
     if not isinstance(options, dict):
         raise UserError(
-            f"cannot read the storage options {reading.shown(text)}; write a JSON object such as "
-            '\'{"token": "anon"}\''
+            'the storage options given are no JSON object; write a JSON object such as \'{"token": "anon"}\''
         )
-    return options
+    masking.options(options)  # remembered, to be kept out of messages
+    return options if name is None else {**named(name), **options}
 
 
 def _period(start: str | None, stop: str | None) -> tuple[np.datetime64, np.datetime64] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_NAMES, MOST_SEEDS, Hours, Period, Section
-from graphufs.config.identity import HOW_TO_REACH, HashedOtherwise, Later, NotIdentity
+from graphufs.config.credentials import Address, Name, Options
+from graphufs.config.identity import HashedOtherwise, Later, NotIdentity
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 EMBEDDED = "embedded"
@@ -26,12 +27,14 @@ class Source(Section):
     """Where Replay data come from."""
 
     ALWAYS_HASHED = "url component world"
-    url: str = EMBEDDED
+    url: Address = EMBEDDED
     """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
-    storage_options: Annotated[dict[str, Any], NotIdentity(HOW_TO_REACH)] = {}
+    storage_options: Options = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
 
     The latter are seconds, for any client; their defaults are in graphufs.storage.object_stores."""
+    storage: Name = None
+    """The name of credentials in the file that graphufs.storage.credentials reads where the work is done."""
     component: Literal["fv3", "mom6"] = "fv3"
     """The model component the store holds: atmosphere (fv3) or ocean (mom6)."""
     world: World = World()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_NAMES, Hours, Period, Section
-from graphufs.config.identity import HOW_TO_REACH, ROUNDING, HashedOtherwise, NotIdentity
+from graphufs.config.credentials import Address, Name, Options
+from graphufs.config.identity import ROUNDING, HashedOtherwise, NotIdentity
 from graphufs.errors import UserError
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.vocabulary.derived_variables import check_names
@@ -17,11 +18,13 @@ from graphufs.vocabulary.regions import check_regions
 class Era5(Section):
     """ERA5 in WeatherBench2's layout."""
 
-    url: str | None = Field(None, min_length=1)
+    url: Address | None = Field(None, min_length=1)
     """The zarr store: gs://, s3://, https:// or a path."""
-    storage_options: Annotated[dict[str, Any], NotIdentity(HOW_TO_REACH)] = {}
+    storage_options: Options = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also for the climatology."""
-    climatology: str | None = Field(None, min_length=1)
+    storage: Name = None
+    """The name of credentials, as `data.source.storage`; also for the climatology."""
+    climatology: Address | None = Field(None, min_length=1)
     """A climatology of it in WeatherBench2's layout; null: it is made from the years of evaluation.climatology."""
     native_layers: Literal["refuse", "leave_out", "as_levels"] = "refuse"
     """What becomes of forecasts on native layers, which ERA5's pressure levels are not: `leave_out` scores the surface

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from graphufs import masking
 from graphufs.config.base import Section
 
 WORDS = "words; a name is that of a folder, though, and of models"
@@ -85,4 +86,5 @@ def _nested(value: Any, dumped: Any, content: Callable[[Section], Any]) -> Any:
         return [_nested(one, json, content) for one, json in zip(value, dumped, strict=True)]
     if isinstance(value, dict):
         return {key: _nested(one, dumped[key], content) for key, one in zip(dumped, value.values(), strict=True)}
-    return dumped
+    masked = isinstance(dumped, str) and "://" in dumped and masking.MASK in dumped
+    return masking.place(dumped) if masked else dumped

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from graphufs import reading
+from graphufs import masking, reading
 from graphufs.config import moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
@@ -137,7 +137,10 @@ def read(path: Path) -> Any:
 
 
 def dump(experiment: Experiment, former: Request | None = None) -> str:
-    """The experiment as YAML, every default written out; `former`: as version 0.1 wrote it, with these keys."""
+    """The experiment as YAML, every default written out, credentials masked.
+
+    `former`: as version 0.1 wrote it, with these keys.
+    """
     content = experiment.model_dump(mode="json") if former is None else moved_keys.put_back(experiment, former)
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
@@ -152,13 +155,13 @@ def _apply(content: dict[str, Any], override: str) -> None:
     with suppress(UnicodeError):  # what a locale without such letters has made of an argument
         override = override.encode("utf-8", "surrogateescape").decode("utf-8")
     key, equals, text = override.partition("=")
-    path, override = key.strip().split("."), reading.cut(override)
+    path, override = key.strip().split("."), reading.cut(masking.override(override))
     if not equals or not all(path) or len(path) > reading.DEEPEST:
         raise UserError(f"--set {override}: write it as section.key=value, for example training.batch_size=8")
     try:
         value = reading.parse_yaml(text)
     except UserError as error:
-        raise UserError(f"--set {override}: the value {reading.shown(text)} is not YAML: {error}") from None
+        raise UserError(f"--set {override}: the value is not YAML: {error}") from None
     place: Any = content
     for depth, part in enumerate(path):
         where, name = ".".join(path[:depth]), part if not isinstance(place, list) else _index(part)
@@ -191,7 +194,9 @@ def _explain(error: ValidationError, model: type[BaseModel], known: str, places:
             prefix = f"  {where}: " if where else "  "
             yield prefix + reading.cut(str(fault["ctx"]["error"]), 1000)
         else:
-            yield f"  {where}: {fault['msg']} (got {reading.shown(fault['input'])})"
+            within = "storage_options" in fault["loc"]
+            got = masking.MASK if within else reading.shown(masking.document(fault["input"]))
+            yield f"  {where}: {fault['msg']} (got {got})"
     if len(faults) > FAULTS:
         yield f"  and {len(faults) - FAULTS} more"
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES, Hours, Section
+from graphufs.config.credentials import Address
 from graphufs.config.identity import KEPT_AND_TOLD, ROUNDING, NotIdentity
 
 
@@ -137,7 +138,7 @@ class Training(Section):
     loss: Loss = Loss()
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of the exponential moving average of the parameters, which validation and forecasts then use."""
-    init_from: str | None = None
+    init_from: Address | None = None
     """Weights to start from: a checkpoint folder, or a file in DeepMind's npz format."""
     divergence: Divergence = Divergence()
     compute: Compute = Compute()

@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 
 from graphufs import parallel
+from graphufs.config.credentials import to_worker
 from graphufs.config.experiment import Experiment
 from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
@@ -247,7 +248,7 @@ class Order:
     @classmethod
     def of(cls, folder: Path, store: ReplayStore, experiment: Experiment) -> Order:
         """The order for segments of an experiment, to be read from an open store."""
-        return cls(str(folder), store.url, experiment.model_dump_json(), uuid4().hex)
+        return cls(str(folder), store.url, to_worker(experiment), uuid4().hex)
 
 
 def write_ordered(order: Order, stamps: np.ndarray) -> Segment:

@@ -16,7 +16,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import xarray as xr
 
+from graphufs.config.credentials import true
 from graphufs.errors import UserError
+from graphufs.masking import address
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import EXTRA_COORDINATES, clean_url
 from graphufs.storage.checksums import Damaged, differences, listed, read_checked
@@ -91,13 +93,13 @@ class Statistics:
             If a store, a variable or a level is not there; also if of a variable stored under another name only the
             plain statistics are.
         """
-        place = clean_url(str(folder_or_url)).rstrip("/")
+        place = clean_url(str(folder_or_url) if isinstance(folder_or_url, Path) else folder_or_url)
         stored = {name: (stored_as or {}).get(name, name) for name in names}
         native: dict[str, np.ndarray] = {}
         vertical: dict[str, str] = {}
         found: dict[str, dict[str, np.ndarray]] = {}
         for kind, store in STORES.items():
-            url = f"{place}/{store}"
+            url = address(f"{true(place).rstrip('/')}/{store}")
             dataset = open_zarr(
                 url,
                 storage_options=storage_options,

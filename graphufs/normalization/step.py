@@ -49,6 +49,7 @@ from graphufs.storage.checksums import (
     read_checked,
     write_checked,
 )
+from graphufs.storage.credentials import options_of
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
@@ -206,7 +207,7 @@ def published_statistics(
         If they cannot be read, or are for other levels.
     """
     normalization, transforms = experiment.normalization, experiment.data.transforms
-    url = str(normalization.url)
+    url = normalization.url or ""
     levels = sorted(experiment.data.levels)
     slices = variable_slices(channels)
     names = (*slices, *static)
@@ -214,7 +215,7 @@ def published_statistics(
         url,
         names,
         levels,
-        normalization.storage_options,
+        options_of(normalization),
         experiment.data.level_match,
         stored_as=statistics_names(transforms, names),
     )

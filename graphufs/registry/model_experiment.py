@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from graphufs.config import loading
+from graphufs.config import credentials, loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.registry.registry import RegisteredModel
@@ -15,18 +15,12 @@ def experiment_of(model: RegisteredModel, present: Experiment, initial_times: Se
     """A model's experiment with the present one's nightly section and lead time and, where given, these initial times.
 
     What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
-    Options of storage, which the registry does not keep, are the present one's where it reads the same source.
+    How things are reached, which the registry does not keep, is the present one's where it reads the same source.
     """
-    content = loading.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
-    now = present.model_dump(mode="json")
+    now = credentials.content(present)
+    own = loading.parse(model.experiment, origin=f"the experiment of {model.id}").model_dump(mode="json")
+    content = credentials.with_ways_of(own, now)
     content["nightly"] = now["nightly"]
-    for mine, theirs in (
-        (content["data"]["source"], now["data"]["source"]),
-        (content["normalization"], now["normalization"]),
-        (content["evaluation"]["era5"], now["evaluation"]["era5"]),
-    ):
-        if mine["url"] == theirs["url"]:
-            mine["storage_options"] = theirs["storage_options"]
     if content["evaluation"]["truth"] == "both":
         content["evaluation"]["truth"] = "replay"  # a night's scores are of one truth, and ERA5 comes days later
     content["forecast"] |= {name: now["forecast"][name] for name in ("every", "lead_time")}

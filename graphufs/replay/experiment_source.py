@@ -10,6 +10,7 @@ from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.replay.source import Allowances, ReplayStore, open_store
 from graphufs.steps import Progress, ShouldStop
+from graphufs.storage.credentials import options_of
 from graphufs.storage.paths import Paths
 
 
@@ -47,4 +48,4 @@ def open_at(experiment: Experiment, url: str | None = None) -> ReplayStore:
     """
     source, data = experiment.data.source, experiment.data
     allowances = Allowances(data.region == "limited", data.accept_implausible)
-    return open_store(url or source.url, source.component, source.storage_options, allowances)
+    return open_store(url or source.url, source.component, options_of(source), allowances)

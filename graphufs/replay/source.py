@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError, refused
+from graphufs.masking import Secret, address
 from graphufs.replay import axes
 from graphufs.replay.decoding import decoded
 from graphufs.replay.plausibility import plausible, without_fill_values
@@ -250,6 +251,8 @@ def clean_url(url: str) -> str:
     UserError
         If the URL is empty.
     """
+    if isinstance(url, Secret):
+        return address(clean_url(url.true))
     if not url.strip():
         raise UserError("data.source.url is empty; give gs://..., s3://..., https://..., a path, or embedded")
     if url.startswith("gcs://"):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from graphufs.config import loading
+from graphufs.config import credentials, loading
 from graphufs.config.base import format_time
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
@@ -166,6 +166,6 @@ def _long_rollout(experiment: Experiment) -> Experiment:
     """One forecast from the first initial time to the end of the comparison's data."""
     times = experiment.initial_times
     hours = (times[-1] - times[0]) // timedelta(hours=1) + experiment.forecast.lead_time
-    content = experiment.model_dump(mode="json")
+    content = credentials.content(experiment)
     content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h"}
     return loading.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")

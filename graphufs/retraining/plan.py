@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphufs.config import loading
+from graphufs.config import credentials, loading
 from graphufs.config.base import Period, format_time
 from graphufs.config.experiment import Experiment
 from graphufs.nightly.initial_times import SourceTimes
@@ -133,7 +133,7 @@ def _challenger(
 ) -> Experiment:
     """The experiment of the challenger, whose forecasts are those of the comparison."""
     training, validation, comparison = windows
-    content = experiment.model_dump(mode="json")
+    content = credentials.content(experiment)
     content["data"] |= {"training": _json(training), "validation": _json(validation)}
     # weights and scores keep their meaning: the champion's statistics, and its climatology
     if content["normalization"]["url"] is None:

@@ -1,5 +1,6 @@
 """Files and folders: written atomically, locked, named, with their provenance."""
 
 __all__ = [
-    "atomic", "checksums", "formats", "lock", "npz", "object_stores", "paths", "provenance", "whole_chunks", "zarr_io",
+    "atomic", "checksums", "credentials", "formats", "lock", "npz", "object_stores", "paths", "provenance",
+    "whole_chunks", "zarr_io",
 ]  # fmt: skip

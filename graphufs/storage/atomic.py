@@ -38,6 +38,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_private(path: Path, content: Any) -> None:
+    """Write JSON to `path` in one step; its owner alone may read it, at no moment anybody else."""
+    with replace_file(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+
+
 def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:
     """Write bytes to `path` in one step; for `alone` see `replace_file`."""
     with replace_file(path, alone=alone) as temporary:

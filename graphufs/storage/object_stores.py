@@ -21,7 +21,9 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import FsspecStore, WrapperStore
 
+from graphufs.config.credentials import true
 from graphufs.errors import UserError
+from graphufs.masking import hide
 
 if TYPE_CHECKING:
     from zarr.core.buffer import BufferPrototype
@@ -99,6 +101,7 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
         If an option cannot be, or the client cannot be set up in time, as without its server of credentials.
     """
     patience, rest = Patience.split(options)
+    shown, address = str(address), true(address)
     rest = _with_timeouts(address, rest, patience)
     if address.split("::")[-1].startswith(("gs://", "gcs://")):
         _ask_no_bucket_type()
@@ -110,10 +113,10 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
     )
     if store is None:
         raise Unreachable(
-            f"the client for {address} found no credentials within {patience.connect_timeout:g} s; check the network, "
+            f"the client for {shown} found no credentials within {patience.connect_timeout:g} s; check the network, "
             "or say in storage_options how to log in, such as {token: anon} for a public bucket"
         )
-    return PatientStore(store, address, patience, spent=time.monotonic() - begun)
+    return PatientStore(store, shown, patience, spent=time.monotonic() - begun)
 
 
 class PatientStore(WrapperStore[Store]):
@@ -235,7 +238,7 @@ def lasting(error: BaseException) -> bool:
 
 def reason(error: BaseException) -> str:
     """An error of a client, in one line of some length."""
-    words = " ".join(str(error).split()) or "nothing there"
+    words = " ".join(hide(str(error)).split()) or "nothing there"
     return f"{type(error).__name__}: {words if len(words) <= 200 else words[:200] + '...'}"
 
 

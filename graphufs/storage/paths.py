@@ -18,6 +18,7 @@ from graphufs.config.base import Period, format_time
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.config.identity import identity
+from graphufs.masking import place
 from graphufs.storage.formats import FORMATS
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
@@ -44,11 +45,11 @@ class Paths:
         self.root = Path(root).expanduser().absolute()
 
     def _source(self) -> dict[str, Any]:
-        place = identity(self.experiment.data.source)
-        world = place.pop("world")
-        if place["url"] == EMBEDDED:
-            place |= {"world": world, "world_format": FORMATS["world"]}
-        return place
+        source = identity(self.experiment.data.source)
+        world = source.pop("world")
+        if source["url"] == EMBEDDED:
+            source |= {"world": world, "world_format": FORMATS["world"]}
+        return source
 
     def _data(self) -> dict[str, Any]:
         data = self.experiment.data
@@ -72,7 +73,7 @@ class Paths:
             "format": FORMATS["statistics"],
             "data": self._data(),
             "weights": normalization.weights,
-            "url": normalization.url,
+            "url": None if normalization.url is None else place(normalization.url),
             "derived": sorted(set(DERIVED_FORCINGS) & {*self.experiment.data.inputs, *self.experiment.data.forcings}),
             "transforms": identity(self.experiment.data)["transforms"],
             "tisr_period": self.experiment.data.tisr_period,

@@ -55,7 +55,11 @@ def open_zarr(
     whole_chunks.require()
     remote = is_remote(address)
     try:
-        store = object_stores.open_remote(str(address), storage_options or {}) if remote else address
+        store = (
+            object_stores.open_remote(str(address) if isinstance(address, Path) else address, storage_options or {})
+            if remote
+            else address
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
             found = xr.open_zarr(store, group=group, chunks=None, create_default_indexes=False, **decoding)

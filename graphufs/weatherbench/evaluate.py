@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs import parallel
+from graphufs.config.credentials import to_worker
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped, UserError
@@ -128,7 +129,7 @@ def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progres
         states, diagnostics = score_in_shares(
             usable,
             here,
-            partial(_score_there, experiment.model_dump_json(), str(paths.root), name, correlation),
+            partial(_score_there, to_worker(experiment), str(paths.root), name, correlation),
             _merge,
             threads=cores(),
             progress=report(label, "initial times"),

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from graphufs import masking
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Method, Regridder
 from graphufs.replay.times import stamps_in, text
+from graphufs.storage.credentials import options_of
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.provenance import provenance
 from graphufs.storage.zarr_io import open_zarr, require_whole, store_damage
@@ -89,7 +91,7 @@ def climatology_of(name: str, experiment: Experiment, paths: Paths, channels: Se
     if name == "replay":
         own = "climatology" if not options.derived else f"climatology-{digest(sorted(options.derived))}"
         return str(folder / f"{own}.zarr")
-    key = digest({"url": options.era5.url, "channels": sorted(map(str, channels))})
+    key = digest({"url": masking.place(options.era5.url or ""), "channels": sorted(map(str, channels))})
     return str(folder / f"era5-{key}.zarr")
 
 
@@ -105,7 +107,10 @@ def open_climatology(scores: Scores, experiment: Experiment, paths: Paths) -> xr
     own = paths.root / place
     if own.is_dir():
         require_whole(own, "evaluate")
-    return open_zarr(own if own.is_dir() else place, storage_options=experiment.evaluation.era5.storage_options)
+    options = experiment.evaluation.era5
+    if place == options.climatology:
+        place = options.climatology  # scores tell it without its credentials
+    return open_zarr(own if own.is_dir() else place, storage_options=options_of(options))
 
 
 def _forecasts(experiment: Experiment, paths: Paths, variables: Sequence[str] | None = None) -> Forecasts:
@@ -154,7 +159,7 @@ def _against_replay(experiment: Experiment, paths: Paths, prepared: PreparedData
 
 def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report) -> Reference:
     options = experiment.evaluation
-    era5 = open_zarr(str(options.era5.url), storage_options=options.era5.storage_options)
+    era5 = open_zarr(options.era5.url or "", storage_options=options_of(options.era5))
     whole = _forecasts(experiment, paths)
     variables, left_out = _comparable(whole, era5, experiment)
     native = _forecasts(experiment, paths, variables)
@@ -174,7 +179,7 @@ def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, 
         _write_climatology(paths.root / path, experiment, own, vertical, report)
         climatology = open_zarr(paths.root / path)
     else:
-        climatology = open_zarr(path, storage_options=options.era5.storage_options)
+        climatology = open_zarr(path, storage_options=options_of(options.era5))
     replay = _replay(prepared, native.channels, options.derived, native.grid)
     stamps, of_replay = np.intersect1d(truth.stamps, replay.stamps), replay.stamps
     window = FrameWindow(_regridded_truth(replay, forecasts.grid, options.regridding).read)
@@ -194,7 +199,7 @@ def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, 
         vertical=vertical,
         floor={FLOOR: lambda inputs: window.read(inputs.valid)},
         left_out=left_out,
-        source=str(options.era5.url),
+        source=masking.place(options.era5.url or ""),
     )
 
 

@@ -2,7 +2,8 @@
 
 <root>/jobs/<key>/
     intent.json          what is to be done and asked (Intent), written before anything is submitted
-    experiment.yaml      the resolved experiment
+    experiment.yaml      the resolved experiment, its credentials masked
+    credentials.json     these, where it holds some itself; for the account's eyes only
     progress.json        the last progress event (progress-N.json for element N of a job array)
     result.json          the step's result: the only proof of success
     cancel.json          someone asked for the end
@@ -24,17 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from graphufs import reading
-from graphufs.config import loading, moved_keys
+from graphufs.config import credentials, loading, moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError
-from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage.atomic import write_json, write_private, write_text
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import digest
 from jobs.job.reading import Broken, NoJob, entries, formatted, known_keys, read_json, unreadable
 
 RESERVE = "reserve"
 """A file in each attempt's folder that takes room on the disk, so that a job can still say that the disk is full."""
+CREDENTIALS = "credentials.json"
+"""A file in a job's folder with those that its experiment holds, which are masked in all others."""
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 """What numbers of Slurm's jobs look like, and those of processes, with a moment where it is this one."""
@@ -253,14 +256,26 @@ class JobFolder:
 
     def write_intent(self, intent: Intent, experiment: Experiment) -> None:
         """Note what is to be done; the intent comes last, so that a job with one has all."""
+        self.keep_credentials(experiment)
         write_text(self.path / "experiment.yaml", loading.dump(experiment))
         # version 0.1 and jobs of which nothing is asked know no request
         content = {name: value for name, value in asdict(intent).items() if name != "request" or value}
         write_json(self.path / "intent.json", formatted(content))
 
     def experiment(self) -> Experiment:
-        """The job's experiment."""
-        return loading.load(self.path / "experiment.yaml")
+        """The job's experiment, with its credentials."""
+        found, values = loading.load(self.path / "experiment.yaml"), read_json(self.path / CREDENTIALS)
+        if not values:
+            return found
+        return Experiment.model_validate(credentials.fill(credentials.content(found), values))
+
+    def keep_credentials(self, experiment: Experiment) -> None:
+        """Keep the credentials that an experiment holds, which are not in its file; those of before where it has none.
+
+        So an experiment that is given again with new ones has its next attempt use them.
+        """
+        if values := credentials.held(experiment):
+            write_private(self.path / CREDENTIALS, values)
 
     def request(self) -> Request:
         """What is asked of the run; of a job that version 0.1 wrote, by keys of its experiment."""

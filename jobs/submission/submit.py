@@ -147,6 +147,7 @@ def _intended(job: JobFolder, request: Request) -> Snapshot:
             f"the key {job.key} belongs to other work: its {what} is not the one given; take another --key, or see "
             f"`graphufs-jobs status {job.key}` for what it stands for"
         )
+    job.keep_credentials(request.experiment)
     if there.labels != request.labels:
         seen = replace(seen, intent=replace(there, labels=request.labels, request=request.asked.given))
         job.write_intent(seen.intent, request.experiment)

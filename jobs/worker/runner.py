@@ -28,6 +28,7 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from graphufs.errors import Diverged, UserError
+from graphufs.masking import cleaned, hide, hide_in_output
 from graphufs.steps import STEPS, Event, Part, run_step
 from graphufs.storage.atomic import create_text, write_json
 from graphufs.storage.lock import locked
@@ -63,6 +64,7 @@ class StoppedByOthers(RuntimeError):
 
 def work(what: dict[str, Any], release: Callable[[], None]) -> dict[str, Any] | None:
     """Do an attempt's work (see bootstrap.work); `release` lets the signal come that was held back till now."""
+    hide_in_output()  # it is a log that others may read
     running = Running(JobFolder(Path(what["root"]), what["key"]), what["attempt"])
     _running[:] = [running]
     try:
@@ -216,11 +218,11 @@ class Running:
         """What becomes of the step's end."""
         if self.rank:
             if self.error is not None:
-                raise self.error
+                raise cleaned(self.error)
             return None
         if self.error is not None:
             self._note_ending(self.error)
-            raise self.error
+            raise cleaned(self.error)
         assert self.outcome is not None
         if self.outcome["status"] == "stopped":
             self._wait_for_the_end()
@@ -273,8 +275,8 @@ class Running:
     def _note_ending(self, error: BaseException) -> None:
         if isinstance(error, StoppedByOthers | NotMine):
             return
-        text = "".join(traceback.format_exception(error))
-        content = {"ending": name_of(error), "message": str(error), "traceback": text, "at": now(), "id": self.id}
+        text = hide("".join(traceback.format_exception(error)))
+        content = {"ending": name_of(error), "message": hide(str(error)), "traceback": text, "at": now(), "id": self.id}
         # where the disk is full, this makes room for what follows
         (self.job.folder(self.number) / RESERVE).unlink(missing_ok=True)
         try:

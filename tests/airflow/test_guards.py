@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 import time
 from urllib.parse import quote
 
 import pytest
 
+from devstack.airflow.postgresql import programs
 from graphufs.config import loading
 from tests.airflow import airflow_api
-from tests.support.airflow.bench import INTERVAL, AirflowBench, eventually
+from tests.support.airflow.bench import INTERVAL, TOP, AirflowBench, eventually
 from tests.support.private import command_lines
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -73,6 +76,34 @@ def test_secrets_are_in_no_process_list_xcom_or_log(bench: AirflowBench) -> None
         seen += "".join(one.read_text(errors="replace") for one in folder.rglob("*") if one.is_file())
     assert bench.key("held", run) in seen
     assert not [number for number, secret in enumerate(hidden) if secret in seen]
+
+
+def test_a_credential_in_an_experiment_or_a_form_reaches_neither_database_nor_logs(bench: AirflowBench) -> None:
+    mark = "MARKER6d0c"
+    content = (TOP / "experiments" / "tiny.yaml").read_text()
+    held = f"{{url: embedded, storage_options: {{key: {mark}}}}}"
+    written = bench.folder / "dags" / "secretive.yaml"
+    written.write_text(content.replace("{url: embedded}", held))
+    run = bench.trigger("secretive")
+    refused = bench.until_task("secretive", run, "failed")
+    assert "storage: NAME" in bench.log(refused)
+    good = {"experiment": "tiny", "site": "bench"}
+    bench.api.unpause("normalization")
+    for override in (f"data.source.storage_options={{key: {mark}}}", f"data.source.url=https://me:{mark}@host/x"):
+        with pytest.raises(ApiError, match="400: .*overrides"):
+            bench.trigger("normalization", {**good, "overrides": [override]})
+    kept = dumped(bench)
+    assert "dag_run" in kept and run in kept and mark not in kept
+    for folder in (bench.stack.log, bench.stack.home / "logs", bench.slurm.root):
+        assert not [one for one in folder.rglob("*") if one.is_file() and mark in one.read_text(errors="replace")]
+
+
+def dumped(bench: AirflowBench) -> str:
+    """All that Airflow's database holds, as text."""
+    host, port = "127.0.0.1", str(bench.stack.ports["postgresql"])
+    dump = [str(programs() / "pg_dump"), f"--host={host}", f"--port={port}", "--username=airflow", "postgres"]
+    env = {**os.environ, "PGPASSWORD": bench.stack.secrets["database"]}
+    return subprocess.run(dump, capture_output=True, text=True, check=True, env=env).stdout
 
 
 def test_a_viewer_can_change_nothing_and_an_operator_can_trigger(bench: AirflowBench) -> None:

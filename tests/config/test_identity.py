@@ -21,8 +21,11 @@ from tests.golden.formats import names
 LEFT_OUT = {
     "words; a name is that of a folder, though, and of models": ("name", "description"),
     "how to reach what is read": (
+        "data.source.storage",
         "data.source.storage_options",
+        "evaluation.era5.storage",
         "evaluation.era5.storage_options",
+        "normalization.storage",
         "normalization.storage_options",
     ),
     "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region"),

@@ -26,6 +26,8 @@ class ObjectServer:
         self.folder = folder
         self.asked: Counter[str] = Counter()
         self.faults: Faults = lambda name, time: ""
+        self.admits: Callable[[str, str], bool] = lambda path, authorization: True
+        """Whom it lets in, by the request's path with its query and the header `Authorization`; others get a 403."""
         self.released = threading.Event()
         self._lock = threading.Lock()
         outer = self
@@ -71,6 +73,8 @@ class ObjectServer:
             request.close_connection = True
             return
         file = self.folder / name
+        if not self.admits(request.path, request.headers.get("Authorization", "")):
+            fault = "403"
         status = int(fault) if fault.isdigit() else 200 if file.is_file() else 404
         bodies = {404: b"<Error><Code>NoSuchKey</Code></Error>"}
         body = file.read_bytes() if status == 200 else bodies.get(status, b"")

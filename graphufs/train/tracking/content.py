@@ -8,14 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from graphufs.masking import place
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 
 LONGEST_VALUE = 500
 """Characters of a parameter that every server takes."""
-WITHHELD = ("storage_options", "dask")
-"""Keys of an experiment that may hold credentials or the address of a machine."""
-ADDRESSES = ("url", "init_from")
+WITHHELD = ("storage_options", "storage", "dask")
+"""Keys of an experiment about how this machine reaches things, or its address."""
+ADDRESSES = ("url", "climatology", "init_from")
 
 
 def metrics_of(line: bytes | str) -> dict[str, float]:
@@ -85,7 +86,5 @@ def withheld(content: Any) -> Any:
 
 
 def public_address(text: str) -> str:
-    """An address without user, password and query; of a local path, the last part."""
-    if "://" not in text:
-        return Path(text).name
-    return re.sub(r"(?<=://)[^/@]*@", "", text).partition("?")[0]
+    """An address without credentials; of a local path, the last part."""
+    return place(text) if "://" in text else Path(text).name

@@ -29,6 +29,7 @@ import yaml
 
 from graphufs.config.experiment import Experiment
 from graphufs.errors import Stopped
+from graphufs.masking import hide
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.train.tracking.content import metrics_of, parameters, tags, withheld
@@ -217,7 +218,7 @@ class Sender:
         while first is not None and (first.__cause__ or first.__context__) is not None:
             first = first.__cause__ or first.__context__
         text = str(error if first is None else first)  # "Connection refused" rather than all that came of it
-        text = text.replace(self._uri, self._server).strip() or type(error).__name__
+        text = hide(text.replace(self._uri, self._server)).strip() or type(error).__name__
         return textwrap.shorten(text.splitlines()[0], 300, placeholder=" ...").rstrip(".")
 
 

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graphufs.errors import Stopped, UserError
+from graphufs.masking import remember
 from graphufs.storage.atomic import write_text
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
@@ -172,6 +173,8 @@ def _require(uri: str) -> None:
 
 def server_of(paths: Paths) -> tuple[str, str]:
     """Where to track, and how to name that where others may read it."""
+    for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        remember(os.environ.get(name, ""))  # nothing that a server or a client says may repeat them
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return uri, public_address(uri) if "://" in uri else uri

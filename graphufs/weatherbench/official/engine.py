@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 from rich.table import Table
 
+from graphufs.config.credentials import true
 from graphufs.errors import UserError
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.zarr_io import open_zarr, write_zarr
@@ -104,7 +105,10 @@ def run(stores: StorePaths, wanted: ScoreRequest, folder: Path) -> xr.Dataset:
             time_slice=slice(first, last),
         ),
         paths=config.Paths(
-            forecast=stores.forecast, obs=stores.truth, climatology=stores.climatology, output_dir=str(folder)
+            forecast=true(stores.forecast),
+            obs=true(stores.truth),
+            climatology=true(stores.climatology),
+            output_dir=str(folder),
         ),
         by_init=not wanted.by_valid,
         rename_variables=dict(stores.rename) or None,

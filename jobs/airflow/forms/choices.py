@@ -16,6 +16,8 @@ POOL = "graphufs"
 """The pool of tasks whose site is chosen in a form: Airflow fixes a task's pool before the form is filled in."""
 OVERRIDE = r"^[A-Za-z_][A-Za-z0-9_.]*=[^\x00-\x1f]*$"
 """What an override looks like; whether its key and value are right, the first task says."""
+WITHOUT_CREDENTIALS = r"^(?!.*storage_options)(?!.*://\S*[@?])" + OVERRIDE[1:]
+"""What a form takes: it is kept in Airflow's database, so what may be a credential is refused before a run is made."""
 LONGEST_MODEL = 200
 """Characters of a model's id."""
 MOST_MODELS = 50

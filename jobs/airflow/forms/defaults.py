@@ -57,7 +57,7 @@ def overrides_field() -> Param:
     return Param(
         [],
         type=["array", "null"],
-        items={"type": "string", "pattern": choices.OVERRIDE, "maxLength": LONGEST},
+        items={"type": "string", "pattern": choices.WITHOUT_CREDENTIALS, "maxLength": LONGEST},
         maxItems=MOST,
         title="Overrides",
         description="Keys of the experiment to change, `section.key=value`, one a line.",

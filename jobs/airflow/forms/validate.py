@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 import jobs.site
-from graphufs import reading
+from graphufs import masking, reading
 from graphufs.config import loading, moved_keys, shipped
 from graphufs.config.base import format_time
+from graphufs.config.credentials import require_named
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError
@@ -27,12 +28,15 @@ from jobs.airflow.forms import choices
 
 PLACES = (
     "data.source.url",
+    "data.source.storage",
     "data.source.storage_options",
     "evaluation.era5.url",
     "evaluation.era5.climatology",
+    "evaluation.era5.storage",
     "evaluation.era5.storage_options",
     "evaluation.dask",
     "normalization.url",
+    "normalization.storage",
     "normalization.storage_options",
     "normalization.dask",
     "training.init_from",
@@ -111,6 +115,7 @@ def _loaded(name: str, overrides: Sequence[str]) -> tuple[Experiment, Request]:
                 f"{place} cannot be changed here, because it names a place that the site's account would go to; "
                 f"change it in the experiment's file {path.name}"
             )
+    require_named(found)
     return found, former
 
 
@@ -174,11 +179,11 @@ def _check(overrides: Sequence[str]) -> None:
     for override in overrides:
         if not isinstance(override, str) or len(override) > LONGEST or not re.fullmatch(choices.OVERRIDE, override):
             raise UserError(
-                f"override {reading.shown(override)}: write it as section.key=value, one a line, {LONGEST} "
-                "characters at most"
+                f"override {reading.shown(masking.override(str(override)))}: write it as section.key=value, one a "
+                f"line, {LONGEST} characters at most"
             )
         if _has_alias(override.partition("=")[2]):  # a few of them, each of several others, would fill the memory
-            raise UserError(f"override {override}: references (*name) of YAML are not allowed here")
+            raise UserError(f"override {masking.override(override)}: references (*name) of YAML are not allowed here")
 
 
 def _has_alias(text: str) -> bool:

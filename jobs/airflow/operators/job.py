@@ -271,7 +271,7 @@ class JobOperator(BaseOperator):
 
     def _experiment(self) -> str:
         """The experiment with every default, as YAML; what the site takes for a request stays in it."""
-        from graphufs.config import loading, shipped
+        from graphufs.config import credentials, loading, shipped
 
         name, names = self.experiment, shipped.names()
         if "\n" in name:
@@ -280,6 +280,7 @@ class JobOperator(BaseOperator):
             found, former = loading.load_run(shipped.resolve(name), list(self.overrides))
         else:
             raise UserError(f"there is no experiment {name!r}; there are {', '.join(names)}, or a path ending in .yaml")
+        credentials.require_named(found)
         return loading.dump(found, former if former.given else None)
 
     # the end

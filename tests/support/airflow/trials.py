@@ -6,6 +6,7 @@ What is `held` waits in Slurm's queue until a test lets it begin.
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, task
@@ -31,6 +32,8 @@ trial("held", job_resources=[HELD])
 trial("timed", job_resources=[HELD], timeout=timedelta(seconds=45))
 trial("late", job_resources=[HELD], deadline=timedelta(seconds=25))
 trial("wrong", step="normalize", overrides=["data.levels=[500]"])  # of data that nobody has prepared
+
+trial("secretive", experiment=str(Path(__file__).with_name("secretive.yaml")))  # a test writes it
 
 with DAG("twenty", schedule=None, is_paused_upon_creation=False):
     JobOperator.partial(
