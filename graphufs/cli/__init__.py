@@ -1,5 +1,6 @@
 """The command line `graphufs`."""
 
 __all__ = [
-    "app", "compare", "ending", "later_steps", "main", "models", "nightly", "retraining", "score", "terminal", "verify",
+    "app", "compare", "ending", "later_steps", "main", "models", "nightly", "plan",
+    "retraining", "score", "terminal", "verify",
 ]  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from graphufs.model.arrangement import Arrangement, arrangement_for
 
 Module = TypeVar("Module", bound=eqx.Module)
 
@@ -119,25 +122,28 @@ def _scale_columns_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Ar
 scale_columns.defvjp(lambda x, scale: (scale_columns(x, scale), (x, scale)), _scale_columns_backward)
 
 
-@jax.custom_vjp
-def activate(z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def activate(z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
     """swish(z) @ weight + bias, [..., out], of z [..., in], weight [in, out] and bias [out].
 
     swish(z) = z s with s = sigmoid(z); its derivative is s + z s (1 - s).
     """
-    return _activate_forward(z, weight, bias)[0]
+    return _activate_forward(z, weight, bias, arrangement)[0]
 
 
-def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
+def _activate_forward(
+    z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None
+) -> tuple[jax.Array, Any]:
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide)
     swish = (wide * s).astype(z.dtype)
-    # A CPU would rather read s again than compute it, and XLA keeps it there in any case; elsewhere memory is dearer.
-    keep = z.dtype == jnp.float32 and jax.default_backend() == "cpu"
+    keep = z.dtype == jnp.float32 and (arrangement or arrangement_for()).keep_sigmoid
     return swish @ weight.astype(z.dtype) + bias.astype(z.dtype), (z, s if keep else None, weight)
 
 
-def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _activate_backward(
+    arrangement: Arrangement | None, saved: Any, g: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     z, s, weight = saved
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide) if s is None else s
@@ -192,6 +198,8 @@ class MLP(eqx.Module):
 
         y = mlp.finish(mlp.part(e, 0) + mlp.part(h, L)[senders])
 
+    The `arrangement` is that of a GraphArrays; None takes that of the backend at hand.
+
     Where all that is done with y is to sum rows or to multiply it with a matrix, scale s and offset o of the LayerNorm
     are applied after it, to fewer rows or to the matrix: sum(xh s + o) = s sum(xh) + n o, (xh s + o) @ W =
     xh @ (s W) + o @ W. All arrays are matrices [row, channel], which is what CPUs do fastest.
@@ -232,33 +240,36 @@ class MLP(eqx.Module):
         weight = self.first.weight[start : start + x.shape[-1]]
         return matmul(x, weight if scale is None else scale[:, None] * weight)
 
-    def finish(self, z: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    def finish(
+        self, z: jax.Array, arrangement: Arrangement | None = None, *, bias: jax.Array | None = None
+    ) -> jax.Array:
         """What follows the first layer's matrix product z: its bias (or another), the other layers, the LayerNorm."""
         z = add_bias(z, self.first.bias if bias is None else bias)
         if self.norm is None:
-            return self._layers(z, self.linears[-1].weight, self.linears[-1].bias)
-        return self._normalize(z, self.norm.scale, self.norm.offset)
+            return self._layers(z, self.linears[-1].weight, self.linears[-1].bias, arrangement)
+        return self._normalize(z, arrangement, self.norm.scale, self.norm.offset)
 
-    def normal(self, z: jax.Array) -> jax.Array:
+    def normal(self, z: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
         """As `finish`, but of z [..., channel] with the bias, and without the LayerNorm's scale and offset."""
-        return self._normalize(z)
+        return self._normalize(z, arrangement)
 
-    def _normalize(self, z: jax.Array, *scale_and_offset: jax.Array) -> jax.Array:
+    def _normalize(self, z: jax.Array, arrangement: Arrangement | None, *scale_and_offset: jax.Array) -> jax.Array:
         last = self.linears[-1]
         if z.dtype == jnp.float32:
             # The last layer's weight and bias give up their mean over the output channels. The output has none then,
             # nor has the gradient that goes back through them, which saves two passes over all rows.
             weight = last.weight - last.weight.mean(axis=1, keepdims=True)
-            return normalize_rows(self._layers(z, weight, last.bias - last.bias.mean()), *scale_and_offset)
-        return _normalize_rounded(self._layers(z, last.weight, last.bias), *scale_and_offset)
+            centred = self._layers(z, weight, last.bias - last.bias.mean(), arrangement)
+            return normalize_rows(centred, *scale_and_offset)
+        return _normalize_rounded(self._layers(z, last.weight, last.bias, arrangement), *scale_and_offset)
 
-    def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None) -> jax.Array:
         for linear in self.linears[1:-1]:
-            z = activate(z, linear.weight, linear.bias)
-        return activate(z, weight, bias)
+            z = activate(z, linear.weight, linear.bias, arrangement)
+        return activate(z, weight, bias, arrangement)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.finish(self.part(x, 0))
+    def __call__(self, x: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
+        return self.finish(self.part(x, 0), arrangement)
 
 
 def randomize(module: Module, key: jax.Array) -> Module:

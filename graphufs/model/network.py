@@ -25,6 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.layers import MLP, add_bias, randomize, scale_columns
 
@@ -150,10 +151,10 @@ class GraphCast(eqx.Module):
 
         `dtype` is that of the network's x, `remat` as in calling it.
         """
-        size, encoder, decoder = self.latent_size, self.encoder, self.decoder
+        size, encoder, decoder, how = self.latent_size, self.encoder, self.decoder, graph.arrangement
         # the mesh nodes have zeros where the grid has its input channels
         mesh_features = graph.mesh_features.astype(dtype)
-        mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(mesh_features, self.inputs))
+        mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(mesh_features, self.inputs), how)
         at_receivers = encoder.edges.part(mesh_nodes, 2 * size)
         at_receivers = add_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset))
         # float32, as in _take; edges that only pad a block have a receiver past the last
@@ -164,9 +165,9 @@ class GraphCast(eqx.Module):
             to_mesh, to_grid = encoder.embed_edges, decoder.embed_edges
             return (
                 encoder.embed_grid.part(grid, self.inputs),
-                encoder.edges.part(_embed(to_mesh, grid2mesh), 0, to_mesh.scale)
+                encoder.edges.part(_embed(to_mesh, grid2mesh, how), 0, to_mesh.scale)
                 + at_receivers.at[receivers].get(mode="clip").astype(dtype),
-                decoder.edges.part(_embed(to_grid, mesh2grid), 0, to_grid.scale),
+                decoder.edges.part(_embed(to_grid, mesh2grid, how), 0, to_grid.scale),
             )
 
         mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
@@ -181,7 +182,7 @@ class GraphCast(eqx.Module):
             mesh_nodes=mesh_nodes,
             grid2mesh=grid2mesh,
             mesh=scale_columns(
-                _embed(self.processor.embed_edges, mesh_edge_features), self.processor.embed_edges.scale
+                _embed(self.processor.embed_edges, mesh_edge_features, how), self.processor.embed_edges.scale
             ),
             mesh2grid=mesh2grid,
         )
@@ -220,14 +221,14 @@ class GraphCast(eqx.Module):
         g = embed([x, grid features]);  m_e = MLP([embedded edge, g_sender, mesh_receiver]);
         mesh += MLP([mesh, sum of m_e over incoming e]);  g += MLP(g).
         """
-        size, encoder = self.latent_size, self.encoder
+        size, encoder, how = self.latent_size, self.encoder, graph.arrangement
 
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             x, at_grid, at_edges, senders = block
-            grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid))
+            grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid), how)
             at_senders = _take(encoder.edges.part(grid, size), senders, samples)
-            message = encoder.edges.normal(_add_static(at_senders, at_edges))
-            return grid + encoder.grid_nodes(grid), message
+            message = encoder.edges.normal(_add_static(at_senders, at_edges), how)
+            return grid + encoder.grid_nodes(grid, how), message
 
         of_block = _remat(messages, graph.blocks, remat)
 
@@ -245,7 +246,7 @@ class GraphCast(eqx.Module):
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
         total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees).astype(x.dtype)
-        mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)))
+        mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)), how)
         return grid, _add_static(mesh_update, mesh)
 
     def _process(
@@ -253,6 +254,7 @@ class GraphCast(eqx.Module):
     ) -> jax.Array:
         """m_e = MLP([edge, mesh_sender, mesh_receiver]);  mesh += MLP([mesh, sum of m_e]);  edge += m_e; repeated."""
         size, senders, receivers = self.latent_size, graph.mesh.senders, graph.mesh.receivers
+        how = graph.arrangement
 
         def send(
             step: MessageStep, mesh: jax.Array, edge: jax.Array, offset: jax.Array
@@ -260,10 +262,10 @@ class GraphCast(eqx.Module):
             at_nodes = add_bias(step.edges.part(mesh, size), _bias_with_offset(step.edges, offset))
             at_senders = _take(at_nodes, senders, samples)
             at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
-            message = step.edges.normal(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)))
+            message = step.edges.normal(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)), how)
             total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
             total = _scale_sums(step.edges, total, graph.mesh_degrees).astype(mesh.dtype)
-            mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size))
+            mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size), how)
             # after the last step the edges are not read, and the compiler drops them
             return mesh, _add_static(scale_columns(message, step.edges.scale), edge), offset + step.edges.offset
 
@@ -282,7 +284,7 @@ class GraphCast(eqx.Module):
         remat: bool | None,
     ) -> jax.Array:
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
-        size, decoder, update = self.latent_size, self.decoder, self.decoder.grid_nodes
+        size, decoder, update, how = self.latent_size, self.decoder, self.decoder.grid_nodes, graph.arrangement
         at_mesh = add_bias(decoder.edges.part(mesh, size), _bias_with_offset(decoder.edges, decoder.embed_edges.offset))
         bias = _bias_with_offset(update, 3 * decoder.edges.offset, size)
 
@@ -290,17 +292,17 @@ class GraphCast(eqx.Module):
             grid, at_edges, senders = block
             z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
             z = z + decoder.edges.part(grid, 2 * size)
-            total = decoder.edges.normal(z.reshape(-1, size)).reshape(z.shape).sum(0)
+            total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
             z = update.part(grid, 0) + update.part(total, size, decoder.edges.scale)
-            grid = grid + update.finish(z, bias)
-            return decoder.output(grid)
+            grid = grid + update.finish(z, how, bias=bias)
+            return decoder.output(grid, how)
 
         return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders), remat)
 
 
-def _embed(mlp: MLP, features: jax.Array) -> jax.Array:
+def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Embedded features of edges, without scale and offset."""
-    return mlp.normal(add_bias(mlp.part(features, 0), mlp.first.bias))
+    return mlp.normal(add_bias(mlp.part(features, 0), mlp.first.bias), arrangement)
 
 
 def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
