@@ -22,7 +22,8 @@ from graphufs.plan.time_model import REACHED_FLOP
 READING = 1e9
 """Bytes/s that a node reads from its file system, assumed."""
 SHARE_OF_MEMORY = 0.75
-"""What JAX takes of a card's memory where XLA_PYTHON_CLIENT_MEM_FRACTION says nothing else."""
+"""What JAX takes of a card's memory where neither of MEMORY_VARIABLES says anything else."""
+MEMORY_VARIABLES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 NO_COMPILER = (
     "CUDA's part of jaxlib is not here, so nothing is compiled and memory and times are not known: `make setup-cuda` "
     "in a checkout makes .venv-cuda, which this command then uses"
@@ -95,13 +96,14 @@ def _check_devices(batch_size: int, devices: int, nodes: int) -> None:
 
 
 def _share_of_memory() -> float:
-    given = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
+    name = next((name for name in MEMORY_VARIABLES if os.environ.get(name)), MEMORY_VARIABLES[0])
+    given = os.environ.get(name, "")
     try:
         share = float(given) if given else SHARE_OF_MEMORY
     except ValueError:
         share = -1.0
     if not 0 < share <= 1:
-        raise UserError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {given!r}; it must be a number above 0 and at most 1")
+        raise UserError(f"{name} is {given!r}; it must be a number above 0 and at most 1")
     return share
 
 

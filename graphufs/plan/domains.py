@@ -18,6 +18,9 @@ from graphufs.grid.regridding import named_grid
 from graphufs.storage.paths import Paths
 from graphufs.vocabulary.variables import BY_REPLAY
 
+MOST_POINTS = 50_000_000
+"""Of a named grid: some twenty kilometres by two, or 5 km everywhere."""
+
 
 def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Domain, str, PreparedData | None]:
     """Where an experiment's fields live, in words where that is from, and the prepared data if it is from these.
@@ -48,6 +51,8 @@ def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Dom
 
 def _named(experiment: Experiment, name: str) -> Domain:
     grid = named_grid(name)
+    if (points := grid.shape[0] * grid.shape[1]) > MOST_POINTS:
+        raise UserError(f"--grid {name} has {points:,} points; at most {MOST_POINTS:,} can be planned for")
     channels: list[PreparedChannel] = []
     static = []
     for variable in prepared_variables(experiment):
