@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if not Path("/dev/nvidiactl").exists():  # before jax is imported: there is no driver to look for
-    from graphufs.plan.child import COMPILING
+    from graphufs.plan.target import COMPILING
 
     os.environ.update(COMPILING)
 

@@ -18,11 +18,10 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.emulator.domain import Domain
 from graphufs.errors import UserError
+from graphufs.plan.target import COMPILING
 
 PLUGIN = "jax_cuda12_plugin"
 REPOSITORY = Path(__file__).parents[2]
-COMPILING = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "JAX_PLATFORMS": "cpu"}
-"""What must be in the environment before jax is imported: no driver is needed, and none is looked for."""
 
 
 def python_with_cuda() -> Path | None:

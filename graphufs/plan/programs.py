@@ -41,6 +41,11 @@ class TrainingPrograms:
         """The number of the network's parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.objective.emulator.network))
 
+    @property
+    def tensors(self) -> int:
+        """The number of arrays that these are in."""
+        return len(jax.tree.leaves(self.objective.emulator.network))
+
     def update(self, rollout: int, settings: Optimizer, device_batch_size: int, batch_size: int) -> Jitted:
         """An update from a batch, of which each device computes so many samples at once."""
         state = jax.eval_shape(self._alone.start, self.objective.emulator.network)

@@ -15,7 +15,7 @@ FLOAT = 4
 """Bytes of a number on disk."""
 CHECKSUM = 4
 """Of each frame of prepared data."""
-ENTRY = 300
+ENTRY = 350
 """Bytes that a zip file and a numpy header take for each array, about."""
 
 
@@ -75,15 +75,20 @@ def frame_bytes(domain: Domain) -> int:
     return FLOAT * len(domain.channels) * domain.latitude.size * domain.longitude.size
 
 
-def disk_bytes(experiment: Experiment, domain: Domain, work: Work, parameters: int) -> dict[str, Any]:
-    """Bytes on disk: prepared data, one checkpoint and all that are kept, and forecasts before they are compressed."""
+def disk_bytes(
+    experiment: Experiment, domain: Domain, work: Work, parameters: int, tensors: int
+) -> dict[str, Any]:
+    """Bytes on disk: prepared data, one checkpoint and all that are kept, and forecasts before they are compressed.
+
+    A network has so many parameters in so many tensors.
+    """
     data, points = experiment.data, domain.latitude.size * domain.longitude.size
     stamps = int(wanted_stamps(experiment).size)
     maps = {name: part.stop - part.start for name, part in domain.slices.items()}
     arrays = domain.arrays()
     copies = 3 + (experiment.training.average is not None)  # parameters, two moments, and the average
-    leaves = 6 * len(arrays) + 3 * 4 * (len(data.inputs) + len(data.targets))
-    checkpoint = FLOAT * parameters * copies + sum(array.nbytes for array in arrays.values()) + ENTRY * leaves
+    entries = copies * tensors + len(arrays) + 3 * len({*data.inputs, *data.targets, *data.forcings})
+    checkpoint = FLOAT * parameters * copies + sum(array.nbytes for array in arrays.values()) + ENTRY * entries
     steps = experiment.forecast.lead_time // data.time_step
     fields = len(experiment.initial_times) * steps * sum(maps.get(name, 1) for name in data.targets)
     return {

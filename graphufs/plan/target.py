@@ -10,6 +10,9 @@ import yaml
 from graphufs.errors import UserError, did_you_mean
 
 TARGETS = Path(__file__).parent / "targets"
+COMPILING = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "JAX_PLATFORMS": "cpu"}
+"""What must be in the environment of a process that compiles for a target before it imports jax: no driver is needed,
+and none is looked for."""
 
 
 @dataclass(frozen=True)
