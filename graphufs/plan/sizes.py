@@ -75,9 +75,7 @@ def frame_bytes(domain: Domain) -> int:
     return FLOAT * len(domain.channels) * domain.latitude.size * domain.longitude.size
 
 
-def disk_bytes(
-    experiment: Experiment, domain: Domain, work: Work, parameters: int, tensors: int
-) -> dict[str, Any]:
+def disk_bytes(experiment: Experiment, domain: Domain, work: Work, parameters: int, tensors: int) -> dict[str, Any]:
     """Bytes on disk: prepared data, one checkpoint and all that are kept, and forecasts before they are compressed.
 
     A network has so many parameters in so many tensors.

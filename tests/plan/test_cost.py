@@ -6,11 +6,9 @@ import json
 import re
 from typing import Any
 
-import jax
 import pytest
 
 from graphufs.cli.main import main
-from graphufs.model.arrangement import CPU, GPU, arrangement_for
 from graphufs.plan import cost, measured
 from graphufs.plan.child import python_with_cuda
 from tests.conftest import TINY
@@ -67,11 +65,6 @@ def test_a_share_of_memory_that_is_none_is_refused(no_compiler, monkeypatch, tmp
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "most")
     assert plan("--root", tmp_path) == 2
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION is 'most'" in capsys.readouterr().err
-
-
-def test_the_arrangement_is_that_of_the_backend_at_hand_or_of_the_platform_named():
-    assert arrangement_for() is (CPU if jax.default_backend() == "cpu" else GPU)
-    assert arrangement_for("cuda") is GPU and arrangement_for("cpu") is CPU
 
 
 def test_how_far_predictions_were_off_is_said_from_what_was_measured(tmp_path):
