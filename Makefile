@@ -4,7 +4,7 @@ PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
+.PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
     test-isa test-long up down logs shell-hpc lint benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
@@ -17,6 +17,7 @@ help:          ## Show this list
 
 setup: .venv/.job          ## Make .venv with the graphufs command
 setup-dev: .venv/.dev      ## The same with the test tools
+setup-cuda: .venv-cuda/.done  ## Make .venv-cuda, the graphufs command with CUDA: for GPUs, and to plan for them without one
 setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the control plane
 setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 
@@ -27,6 +28,10 @@ setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 # Everything in job-cpu.lock is in dev.lock too, so a .venv made for the tests serves as it is.
 .venv/.job: requirements/job-cpu.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh job-cpu
+	@touch $@
+
+.venv-cuda/.done: requirements/job-cuda.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh job-cuda
 	@touch $@
 
 .venv-airflow/.done: requirements/airflow.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
@@ -96,4 +101,4 @@ lock:                      ## Compile requirements/*.lock from pyproject.toml
 	@scripts/lock.sh
 
 clean:                     ## Remove the environments; what lies under $(ROOT) stays
-	rm -rf .venv .venv-airflow .tools
+	rm -rf .venv .venv-airflow .venv-cuda .tools

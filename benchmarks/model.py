@@ -29,7 +29,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from cases import CASES, Case, Sample
-from flops import count_flops
 from plain_graphcast import PlainStepper
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +36,7 @@ from rich.table import Table
 from graphufs.model.compile import COMPILER_OPTIONS
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.model.one_step import Stepper
+from graphufs.plan.flops import count_flops
 from graphufs.train.loss import batch_loss_and_grads, loss_and_diagnostics
 from graphufs.train.memory_check import available_bytes
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv from a lock file: `scripts/setup.sh job-cpu` or `scripts/setup.sh dev`. `scripts/setup.sh airflow` makes the
 # control plane's environment, which is never mixed with that one: .venv-airflow; `airflow-dev` adds pytest to it.
+# `job-cuda` makes .venv-cuda, the job side with CUDA's libraries: it compiles for GPUs on any machine.
 # Needs Python 3.11 or newer (another than python3: PYTHON=/path/to/python scripts/setup.sh ...). uv, pinned by hash,
 # is installed into .tools and does the rest. Nothing outside this folder changes, except that on a Debian machine where
 # you are root and Python's venv module is missing, apt installs it.
@@ -10,6 +11,7 @@ lock=requirements/${1:?which lock: job-cpu, job-cuda, dev, airflow or airflow-de
 [ -f "$lock" ] || { echo "setup: there is no $lock" >&2; exit 2; }
 venv=.venv
 [[ "$1" != airflow* ]] || venv=.venv-airflow
+[[ "$1" != job-cuda ]] || venv=.venv-cuda
 
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 python=

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from graphufs.cli import nightly as nightly  # their commands are this one's
+from graphufs.cli import plan as plan
 from graphufs.cli import retraining as retraining
 from graphufs.cli.app import Json, Options, app, run_one, run_steps
 from graphufs.cli.clean import clean

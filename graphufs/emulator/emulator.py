@@ -32,6 +32,7 @@ from graphufs.emulator.domain import Domain
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
 from graphufs.graph.build import build_graph
+from graphufs.model.arrangement import Arrangement
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
@@ -62,6 +63,8 @@ class ReplayEmulator:
     """Of transformed fields where data.transforms names the variable; None until `load_normalization`."""
     root: Path | None = None
     """The folder its experiment works in; None for one from a checkpoint."""
+    arrangement: Arrangement | None = None
+    """How its network is computed; None: as the backend at hand does."""
 
     @classmethod
     def from_yaml(
@@ -100,6 +103,17 @@ class ReplayEmulator:
         like = jax.eval_shape(partial(_untrained, experiment, domain))
         network = checkpoint.unflatten(like, arrays, "network", path)
         return cls(experiment, domain, network, _statistics_from(arrays))
+
+    @classmethod
+    def outline(cls, experiment: Experiment, domain: Domain, arrangement: Arrangement) -> ReplayEmulator:
+        """An emulator to trace and compile with, not to compute: parameters are shapes, statistics zeros and ones."""
+        data, slices = experiment.data, domain.slices
+        names = sorted({*data.inputs, *data.targets, *data.forcings})
+        ones = {name: np.ones(part.stop - part.start if (part := slices.get(name)) else 1) for name in names}
+        zeros = {name: np.zeros_like(values) for name, values in ones.items()}
+        varying = {name: values for name, values in ones.items() if name not in domain.static}
+        network = jax.eval_shape(partial(_untrained, experiment, domain))
+        return cls(experiment, domain, network, Statistics(zeros, ones, varying), arrangement=arrangement)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that `from_checkpoint` needs besides the experiment: parameters, `Domain.arrays`, statistics [level]."""
@@ -182,12 +196,13 @@ class ReplayEmulator:
             masks=self.domain.masks(self.experiment.data),
             precision=compute.precision,
             remat_blocks=REMAT_BLOCKS[compute.rematerialize],
+            arrangement=self.arrangement,
         )
 
     def with_network(self, network: GraphCast) -> ReplayEmulator:
         """This emulator with other parameters; what is compiled and on the device already is shared."""
         other = replace(self, network=network)
-        for name in ("channels", "stepper", "_predict"):
+        for name in ("channels", "stepper", "rollout_program"):
             other.__dict__[name] = getattr(self, name)
         return other
 
@@ -216,11 +231,13 @@ class ReplayEmulator:
         [batch, steps, level, lat, lon] by target. Of the frames after the input frames only the forcings are looked at.
         A window of one such frame is a single step.
         """
-        predictions = self._predict(self.network, self.stepper, batch)
+        predictions = self.rollout_program(self.network, self.stepper, batch)
         return {name: np.asarray(values) for name, values in predictions.items()}
 
     @cached_property
-    def _predict(self) -> Any:
+    def rollout_program(self) -> Any:
+        """The jitted rollout (network, stepper, batch) -> what `predict` returns."""
+
         def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
             inputs, targets, forcings = self.fields(batch)
             steps = next(iter(targets.values())).shape[1]

@@ -13,11 +13,7 @@ import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.graph.build import Edges, Graph
-
-# Bytes of float32 activations of a block's mesh2grid edges: a few times the second-level cache of a CPU core, where
-# half or twice as many were slower; on an accelerator large enough to fill it.
-_BLOCK_BYTES = {"cpu": 2**23}
-_BLOCK_BYTES_OTHERWISE = 2**28
+from graphufs.model.arrangement import CPU, Arrangement, arrangement_for
 
 
 class EdgeArrays(eqx.Module):
@@ -48,21 +44,26 @@ class GraphArrays(eqx.Module):
     mesh_degrees: jax.Array
     fills_cache: bool = eqx.field(static=True)
     """Whether the activations of one sample fill a CPU's cache, so that samples had better follow each other."""
+    arrangement: Arrangement = eqx.field(static=True)
 
     @staticmethod
-    def from_graph(graph: Graph, *, latent_size: int, blocks: int | None = None) -> GraphArrays:
+    def from_graph(
+        graph: Graph, *, latent_size: int, blocks: int | None = None, arrangement: Arrangement | None = None
+    ) -> GraphArrays:
         """Arrange a graph for a network, whose latent size decides how large a block may be.
 
-        The number of blocks divides that of grid points; None chooses one for the device.
+        The number of blocks divides that of grid points; None chooses one for the device. Without an arrangement, that
+        of the backend at hand is taken.
 
         Raises
         ------
         UserError
             If `blocks` does not divide the number of grid points.
         """
+        arrangement = arrangement or arrangement_for()
         points, nodes = len(graph.grid_features), len(graph.mesh_features)
         if blocks is None:
-            blocks = _choose_blocks(points, latent_size)
+            blocks = _choose_blocks(points, latent_size, arrangement.block_bytes)
         if points % blocks:
             raise UserError(f"blocks is {blocks}, which does not divide the {points} grid points")
         size = points // blocks
@@ -94,8 +95,9 @@ class GraphArrays(eqx.Module):
             mesh2grid_features=jnp.asarray(np.ascontiguousarray(corner_features.transpose(0, 2, 1, 3))),
             grid2mesh_degrees=_degrees(graph.grid2mesh, nodes),
             mesh_degrees=_degrees(graph.mesh, nodes),
-            fills_cache=jax.default_backend() == "cpu"
-            and (blocks > 1 or len(graph.mesh) * latent_size * 4 > _BLOCK_BYTES["cpu"]),
+            fills_cache=arrangement.samples_in_turn
+            and (blocks > 1 or len(graph.mesh) * latent_size * 4 > CPU.block_bytes),
+            arrangement=arrangement,
         )
 
     @property
@@ -113,8 +115,7 @@ def _degrees(edges: Edges, nodes: int) -> jax.Array:
     return jnp.asarray(np.bincount(edges.receivers, minlength=nodes), jnp.float32)
 
 
-def _choose_blocks(points: int, latent_size: int) -> int:
-    """The smallest divisor of the points that keeps a block within the device's size."""
-    limit = _BLOCK_BYTES.get(jax.default_backend(), _BLOCK_BYTES_OTHERWISE)
+def _choose_blocks(points: int, latent_size: int, limit: int) -> int:
+    """The smallest divisor of the points that keeps a block within a limit of bytes."""
     wanted = max(1, -(-points * 3 * latent_size * 4 // limit))
     return next(blocks for blocks in range(wanted, points + 1) if points % blocks == 0)

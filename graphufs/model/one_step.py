@@ -25,6 +25,7 @@ import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.graph.build import Graph
+from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
@@ -70,11 +71,12 @@ class Stepper(eqx.Module):
         blocks: int | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
         remat_blocks: bool | None = None,
+        arrangement: Arrangement | None = None,
     ) -> Stepper:
         """Bring graph and statistics onto the device.
 
         Statistics are [level] (or a scalar) by variable, such as those of a Statistics; masks are bool [level, lat,
-        lon], for variables that do not exist everywhere; `blocks` is as in GraphArrays.from_graph.
+        lon], for variables that do not exist everywhere; `blocks` and `arrangement` are as in GraphArrays.from_graph.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class Stepper(eqx.Module):
         return Stepper(
             channels=channels,
             grid_shape=graph.grid_shape,
-            graph=GraphArrays.from_graph(graph, latent_size=latent_size, blocks=blocks),
+            graph=GraphArrays.from_graph(graph, latent_size=latent_size, blocks=blocks, arrangement=arrangement),
             masks={name: jnp.asarray(mask) for name, mask in chosen.items() if not mask.all()},
             precision=precision,
             remat_blocks=remat_blocks,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
-
 from graphufs.errors import UserError
+from graphufs.model.arrangement import arrangement_for
 from graphufs.steps import Event, Progress
 from graphufs.train.memory_check import available_bytes, gibibytes
 from graphufs.train.stages import PlannedStage
@@ -23,7 +22,8 @@ class Programs:
         self._share = objective.emulator.experiment.training.batch_size // objective.devices.count
         self._fixed = compute.device_batch_size
         # One sample fills a CPU's cache; other devices are the faster the more they have at once.
-        self.device_batch_size = self._fixed or (1 if jax.default_backend() == "cpu" else self._share)
+        arrangement = arrangement_for(objective.devices.devices[0].platform)
+        self.device_batch_size = self._fixed or (1 if arrangement.samples_in_turn else self._share)
         if self._share % self.device_batch_size:
             raise UserError(
                 f"training.compute.device_batch_size is {self.device_batch_size}, but each of "

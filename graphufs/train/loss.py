@@ -226,7 +226,7 @@ def batch_loss_and_grads(
         If `device_batch_size` does not divide the batch.
     """
     batch = max(array.shape[0] for array in targets.values())
-    size = device_batch_size or (1 if jax.default_backend() == "cpu" else batch)
+    size = device_batch_size or (1 if stepper.graph.arrangement.samples_in_turn else batch)
     if batch % size:
         raise UserError(f"device_batch_size is {size}, which does not divide the batch of {batch}")
     edges, pull_edges = jax.vjp(stepper.embed_edges, network)

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from numpy.typing import NDArray
 
+from graphufs.config.training import Optimizer
 from graphufs.data.loader import Batch, DerivedCache, WindowReader
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
@@ -164,7 +165,8 @@ class Objective:
         """The state before the first update, from given parameters."""
         network = jax.tree.map(jnp.array, network)  # copies, as updates use up what they are given
         average = None if self._average is None else jax.tree.map(jnp.array, network)
-        moments = optimizer(self.plan.stages[0].optimizer, self.plan.rate).init(network)
+        # the structure of its state does not depend on the settings
+        moments = optimizer(self.emulator.experiment.training.optimizer, self.plan.rate).init(network)
         state: State = self.devices.replicate(State(network, moments, average))
         return state
 
@@ -179,7 +181,7 @@ class Objective:
         batch = self.devices.scatter(widened)
         if self.devices.single:
             batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
-        function = self._update(stage, device_batch_size)
+        function = self.update(stage.optimizer, device_batch_size)
         compiled = function.lower(state, self.controls(0), *self.constants, batch).compile()
         return Program(compiled, self, device_batch_size)
 
@@ -187,7 +189,8 @@ class Objective:
     def _average(self) -> float | None:
         return self.emulator.experiment.training.average
 
-    def _update(self, stage: PlannedStage, device_batch_size: int) -> Any:
+    def update(self, settings: Optimizer, device_batch_size: int) -> Any:
+        """The jitted update (state, controls, *constants, batch) -> (state, UpdateResult)."""
         compute = self.emulator.experiment.training.compute
 
         def gradients(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> Any:
@@ -209,7 +212,7 @@ class Objective:
         ) -> tuple[State, UpdateResult]:
             shared = self._on_devices(gradients, PartitionSpec())
             (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
-            transformation = optimizer(stage.optimizer, lambda _: controls.learning_rate)
+            transformation = optimizer(settings, lambda _: controls.learning_rate)
             old, gradient = as_vectors(state), as_vectors(gradient)
             updates, moments = transformation.update(gradient, old.optimizer, old.network)
             network = optax.apply_updates(old.network, controls.rate_factor * updates)
@@ -246,7 +249,9 @@ class Objective:
         )
 
     @cached_property
-    def _losses(self) -> Any:
+    def loss_program(self) -> Any:
+        """The jitted losses (network, *constants, batch) -> [batch], over all devices."""
+
         def losses(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> jax.Array:
             inputs, targets, forcings = self.emulator.fields(batch)
             found = sample_losses(network, stepper, weights, inputs, targets, forcings)[0]
@@ -256,7 +261,7 @@ class Objective:
 
     def losses(self, network: GraphCast, batch: Batch) -> NDArray[np.float32]:
         """The loss of each sample of a batch, [batch], given this process's part of it."""
-        return np.asarray(self._losses(network, *self.constants, self.devices.scatter(batch)))
+        return np.asarray(self.loss_program(network, *self.constants, self.devices.scatter(batch)))
 
     def mean_loss(self, network: GraphCast, samples: WindowReader) -> float:
         """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""

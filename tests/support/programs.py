@@ -25,7 +25,11 @@ def kept() -> Iterator[None]:
     from graphufs.emulator.emulator import ReplayEmulator
     from graphufs.train.train_step import Objective, Program
 
-    update, losses, predict = Objective.program, Objective.__dict__["_losses"], ReplayEmulator.__dict__["_predict"]
+    update, losses, predict = (
+        Objective.program,
+        Objective.__dict__["loss_program"],
+        ReplayEmulator.__dict__["rollout_program"],
+    )
     there: dict[Any, Any] = {}
 
     def once(key: Any, make: Any) -> Any:
@@ -56,6 +60,6 @@ def kept() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Objective, "program", kept_update)
-        patch.setattr(Objective, "_losses", property(kept_losses))
-        patch.setattr(ReplayEmulator, "_predict", property(kept_predict))
+        patch.setattr(Objective, "loss_program", property(kept_losses))
+        patch.setattr(ReplayEmulator, "rollout_program", property(kept_predict))
         yield

@@ -15,6 +15,7 @@ import pytest
 ALLOWED = (
     r"got empty parameter set for \(golden_with_nan\)",  # another set of golden cases may have one with NaN
     r"docker and its compose plugin are not installed",  # make test-compose, which comes later, has them
+    r"there is no \.venv-cuda",  # six gigabytes of CUDA's libraries, for those who plan for GPUs
     r"no Docker engine answers",  # .ci/run says itself whether there is one
 )
 """Reasons that are well everywhere: what is missing does not belong to the machine."""

@@ -1,0 +1,44 @@
+"""What differs between kinds of devices in how the network is computed. What it computes is the same to rounding.
+
+The arrangement is handed down: from `GraphArrays.from_graph` (or `Stepper.build`, or an emulator), which take that of
+the backend at hand where none is given, through the graph's arrays to the layers. So a program for a GPU can be traced
+and compiled on a machine that has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How one kind of device computes the network; hashable, as it is a static part of what is compiled."""
+
+    block_bytes: int
+    """The float32 activations of a block's mesh2grid edges may take this much."""
+    samples_in_turn: bool
+    """Whether samples follow each other where one fills the cache, instead of being computed together."""
+    keep_sigmoid: bool
+    """Whether a float32 sigmoid is kept for the gradient, instead of being computed again."""
+    sums_as_products: bool
+    """Whether sums over rows and columns are written so that XLA for CPUs neither stores what they are of nor adds it
+    up in many small steps. For GPUs a plain sum is, together with what is summed, one kernel."""
+    wide_gathers: bool
+    """Whether rows are widened to float32 before they are gathered. A GPU would store the wide rows: there the rows are
+    gathered as they are, and only their gradient is added up in float32."""
+
+
+# Blocks of a few times the second-level cache of a core: half or twice as much was slower. A CPU would rather read a
+# sigmoid again than compute it, and XLA keeps it there in any case.
+CPU = Arrangement(block_bytes=2**23, samples_in_turn=True, keep_sigmoid=True, sums_as_products=True, wide_gathers=True)
+# Blocks large enough to fill an accelerator, whose memory is dearer than its arithmetic.
+GPU = Arrangement(
+    block_bytes=2**28, samples_in_turn=False, keep_sigmoid=False, sums_as_products=False, wide_gathers=False
+)
+
+
+def arrangement_for(platform: str | None = None) -> Arrangement:
+    """The arrangement of a platform as JAX names it; where none is given, of the backend at hand."""
+    return CPU if (platform or jax.default_backend()) == "cpu" else GPU

@@ -1,0 +1,90 @@
+"""The grid and channels of an experiment before anything is made of it: from its data, its source, or by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from graphufs.config.data import EMBEDDED
+from graphufs.config.experiment import Experiment
+from graphufs.data import preflight
+from graphufs.data.channels import PreparedChannel
+from graphufs.data.dataset import PreparedData
+from graphufs.data.selection import prepared_variables
+from graphufs.emulator.domain import Domain
+from graphufs.errors import CannotOpen, UserError
+from graphufs.grid.regridding import named_grid
+from graphufs.storage.paths import Paths
+from graphufs.vocabulary.variables import BY_REPLAY
+
+MOST_POINTS = 50_000_000
+"""Of a named grid: some twenty kilometres by two, or 5 km everywhere."""
+
+
+def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Domain, str, PreparedData | None]:
+    """Where an experiment's fields live, in words where that is from, and the prepared data if it is from these.
+
+    Shapes are right in any case; where data are not prepared, fields are zeros and nothing is masked.
+
+    Raises
+    ------
+    UserError
+        If a grid is named that is none, or none is and neither data nor source can be looked at.
+    """
+    if grid is not None:
+        return _named(experiment, grid), f"the grid {grid} that was named", None
+    folder = Paths(experiment, root).data
+    if folder.is_dir():
+        data = PreparedData.open(folder)
+        return Domain.of(data), "the prepared data", data
+    try:
+        store, selection = preflight.look(experiment, root)
+    except CannotOpen as error:
+        raise UserError(
+            f"{error}. Where the source cannot be looked at, name its grid by longitudes x latitudes, as in --grid "
+            "360x181"
+        ) from error
+    where = "the embedded world" if experiment.data.source.url == EMBEDDED else "its source"
+    return _empty(store.latitude, store.longitude, selection.channels, selection.static), where, None
+
+
+def _named(experiment: Experiment, name: str) -> Domain:
+    grid = named_grid(name)
+    if (points := grid.shape[0] * grid.shape[1]) > MOST_POINTS:
+        raise UserError(f"--grid {name} has {points:,} points; at most {MOST_POINTS:,} can be planned for")
+    channels: list[PreparedChannel] = []
+    static = []
+    for variable in prepared_variables(experiment):
+        known = BY_REPLAY.get(variable)
+        kind = known.dimensions if known else "static" if variable.endswith("_static") else "surface"
+        if kind == "static":
+            static.append(variable)
+        elif kind == "levels":
+            levels = sorted(experiment.data.levels)
+            if not levels:
+                raise UserError(f"{variable} has levels, but data.levels names none")
+            channels += [PreparedChannel(variable, level, level) for level in levels]
+        else:
+            channels.append(PreparedChannel(variable))
+    return _empty(grid.latitude, grid.longitude, tuple(channels), tuple(static))
+
+
+def _empty(
+    latitude: np.ndarray, longitude: np.ndarray, channels: tuple[PreparedChannel, ...], static: tuple[str, ...]
+) -> Domain:
+    shape = latitude.size, longitude.size
+    zeros = np.zeros(shape, np.float32)
+    return Domain(
+        latitude=np.asarray(latitude, np.float64),
+        longitude=np.asarray(longitude, np.float64),
+        parent_latitude=np.asarray(latitude, np.float64),
+        channels=channels,
+        mask=np.broadcast_to(np.bool_(True), (len(channels), *shape)).copy(),
+        static=dict.fromkeys(static, zeros),
+    )
+
+
+def surface_by_default(experiment: Experiment) -> list[str]:
+    """The variables that a named grid takes for fields without levels because nothing is known of them."""
+    return [name for name in prepared_variables(experiment) if name not in BY_REPLAY and not name.endswith("_static")]

@@ -1,0 +1,66 @@
+"""Sizes and counts: those of what tiny really did and wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphufs.data.dataset import PreparedData
+from graphufs.emulator.domain import Domain
+from graphufs.plan.domains import domain_of
+from graphufs.plan.programs import TrainingPrograms
+from graphufs.plan.sizes import batch_bytes, disk_bytes, work_of
+from graphufs.storage.paths import Paths
+from graphufs.train import metrics_file
+
+
+def bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_predicted_of_the_disk_is_what_tiny_wrote(tiny, finished_root):
+    paths = Paths(tiny, finished_root)
+    data = PreparedData.open(paths.data)
+    domain = Domain.of(data)
+    work = work_of(tiny, data)
+    programs = TrainingPrograms(tiny, domain)
+    disk = disk_bytes(tiny, domain, work, programs.parameters, programs.tensors)
+    assert disk["data"] == pytest.approx(bytes_below(paths.data / "segments"), rel=0.02)
+    kept = sorted(paths.checkpoints.glob("[0-9]*"))
+    assert work.checkpoints == len(kept)
+    arrays = sum((kept[-1] / name).stat().st_size for name in ("emulator.npz", "training.npz"))
+    assert disk["checkpoint"] == pytest.approx(arrays, rel=0.1)
+    stored = bytes_below(paths.forecasts)
+    assert 0.5 * disk["forecasts"] < stored < 1.1 * disk["forecasts"]  # compressed, with coordinates
+
+
+def test_updates_and_validations_are_those_that_were_made(tiny, finished_root):
+    paths = Paths(tiny, finished_root)
+    work = work_of(tiny, PreparedData.open(paths.data))
+    lines = [line for line in metrics_file.read(paths.metrics) if line["event"] == "validation"]
+    assert work.updates == {"one-step": 12, "rollout": 4} and work.total == 16
+    assert work.validations == len(lines) and {line["samples"] for line in lines} == {work.validation_samples}
+
+
+def test_without_data_the_counts_are_those_of_whole_periods(tiny, finished_root):
+    assert work_of(tiny, None) == work_of(tiny, PreparedData.open(Paths(tiny, finished_root).data))
+
+
+def test_a_stage_of_epochs_has_the_updates_of_its_samples(tiny):
+    stage = tiny.training.stages[0].model_copy(update={"updates": None, "epochs": 3})
+    changed = tiny.model_copy(update={"training": tiny.training.model_copy(update={"stages": (stage,)})})
+    stamps = tiny.data.training.count(tiny.data.time_step)
+    assert work_of(changed, None).updates == {"one-step": 3 * ((stamps - 2) // tiny.training.batch_size)}
+
+
+def test_the_source_and_a_named_grid_give_the_shapes_of_the_data(tiny, finished_root, tmp_path):
+    known, _, data = domain_of(tiny, finished_root, None)
+    assert data is not None
+    for found, words, none in (domain_of(tiny, tmp_path, None), domain_of(tiny, tmp_path, "64x32")):
+        assert none is None and words
+        assert found.slices == known.slices and set(found.static) == set(known.static)
+        assert {name: array.shape for name, array in found.arrays().items()} == {
+            name: array.shape for name, array in known.arrays().items()
+        }
+    assert batch_bytes(tiny, known, 2, 1) == 2 * (tiny.data.input_frames + 2) * 4 * len(known.channels) * 32 * 64
