@@ -35,7 +35,6 @@ import numpy as np
 
 from graphufs.cli.app import take
 from graphufs.cli.clean import tidy
-from graphufs.cli.retention import Retention
 from graphufs.config import loading, shipped
 from graphufs.config.experiment import Experiment
 from graphufs.data import merge
@@ -45,6 +44,7 @@ from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.segments import segment_name
 from graphufs.data.static_fields import write_static
 from graphufs.data.zarr_segment import create
+from graphufs.housekeeping.retention import Retention
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
 from graphufs.steps import CHAINS, never_stop

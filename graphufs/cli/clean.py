@@ -14,14 +14,14 @@ from rich.text import Text
 
 from graphufs.cli.ending import DONE, FAILED, STOPPED
 from graphufs.cli.models import Where
-from graphufs.cli.retention import Retention
 from graphufs.cli.terminal import console, polite_stop
 from graphufs.errors import Stopped, UserError
+from graphufs.housekeeping.retention import Retention
 from graphufs.steps import ShouldStop, never_stop
 from graphufs.storage.paths import root_folder
 
 if TYPE_CHECKING:
-    from graphufs.cli.removable import Removable
+    from graphufs.housekeeping.removable import Removable
 
 
 Yes = Annotated[bool, Parameter(negative=())]
@@ -53,8 +53,8 @@ def tidy(root: Path, keep: Retention, yes: bool, should_stop: ShouldStop = never
     UserError
         If a number of days is wrong, or the registry cannot be read.
     """
-    from graphufs.cli import removable
     from graphufs.data import merge
+    from graphufs.housekeeping import removable
 
     found, to_merge = removable.find(root, keep), removable.to_merge(root)
     todo: list[tuple[Path, Callable[[], object]]] = [(one.path, one.remove) for one in found]

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from graphufs.cli.clean import Yes
 from graphufs.cli.ending import DONE, FAILED
-from graphufs.cli.retention import Retention
 from graphufs.cli.terminal import polite_stop
+from graphufs.housekeeping.retention import Retention
 from jobs.cli.app import Place, app, err, out, print_json
 from jobs.job.reading import Broken
 from jobs.site import available, load

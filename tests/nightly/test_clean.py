@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphufs.cli import main, removable
+from graphufs.cli import main
 from graphufs.cli.clean import tidy
-from graphufs.cli.retention import Retention
 from graphufs.errors import UserError
+from graphufs.housekeeping import removable
+from graphufs.housekeeping.retention import Retention
 from graphufs.steps import never_stop, run_step
 from graphufs.storage import atomic
 from graphufs.storage.atomic import write_text

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from graphufs.cli.retention import Retention
 from graphufs.config import loading
 from graphufs.config.base import MOST_DAYS
 from graphufs.data import merge
 from graphufs.data.manifest import SEGMENTS, Manifest
 from graphufs.errors import Stopped, UserError
+from graphufs.housekeeping.retention import Retention
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
 from graphufs.storage.atomic import remove_folder

@@ -1,0 +1,3 @@
+"""What of a root nobody needs any more, and for how long it is kept."""
+
+__all__ = ["removable", "retention"]
