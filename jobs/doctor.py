@@ -51,14 +51,14 @@ def find(root: Path) -> list[Ailment]:
             found.append(Ailment(path, "it has no intent.json, so it says of no job what is to be done"))
     statuses, more = survey(jobs)
     for status in statuses:
-        found += [Ailment(error.path, error.reason) for error in status.seen.odd]
+        found += [Ailment(odd.path, odd.reason) for odd in status.seen.odd]
         try:  # what only `tend` reads
             submit.outlook(status)
         except Broken as error:
             more.append(error)
-    for error in more:
-        folder = root / "jobs" / error.folder
-        found.append(Ailment(folder, _within(folder, error), _instead(JobFolder(root, error.folder), error)))
+    for one in more:
+        folder = root / "jobs" / one.folder
+        found.append(Ailment(folder, _within(folder, one), _instead(JobFolder(root, one.folder), one)))
     for path in event_files.odd(root):
         found.append(Ailment(path, "its name is not that of an event, so it is not read"))
     for line in event_files.damage(root):

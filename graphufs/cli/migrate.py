@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +121,7 @@ def _documents(root: Path, counts: Counter[tuple[str, int]], unread: list[str]) 
             counts[kind, found] += 1
             if (kind, found) in STEPS:
                 what = f"from format {found} to {formats.FORMATS[kind]}"
-                changes.append(Change(path, what, lambda path=path, kind=kind: _rewrite(path, kind)))
+                changes.append(Change(path, what, partial(_rewrite, path, kind)))
     return changes
 
 
@@ -141,12 +142,12 @@ def _rewrite(path: Path, kind: str) -> None:
 def _second_copies(root: Path) -> Iterator[Change]:
     for number in event_files.without_copy(root):
         path = event_files.event_file(root, number)
-        yield Change(path, "gets a copy", lambda number=number: event_files.copy(root, number))
+        yield Change(path, "gets a copy", partial(event_files.copy, root, number))
     from graphufs.data.manifest import COPY, MANIFEST
 
     for path in sorted(root.glob(f"data/*/{MANIFEST}")):
         if not (path.parent / COPY).exists():
-            yield Change(path, "gets a copy", lambda path=path: _copy_manifest(path, path.parent / COPY))
+            yield Change(path, "gets a copy", partial(_copy_manifest, path, path.parent / COPY))
 
 
 def _copy_manifest(path: Path, copy: Path) -> None:
