@@ -100,7 +100,7 @@ class Resources(Section):
     def _in_one_line(self) -> Resources:
         """Each becomes a comment for sbatch in the job's script: what came after a line's end would be run there."""
         for name in self.sbatch:
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
                 raise ValueError(
                     f"sbatch: {name!r} is not an option of sbatch; write it like begin, without the dashes"
                 )

@@ -16,9 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from graphufs import reading
 from graphufs.errors import UserError
@@ -39,7 +36,8 @@ SBATCH = ("begin", "deadline", "licenses", "nice", "reservation")
 _STEP = "|".join(STEPS)
 _NAMES = "|".join(name for name in Resources.model_fields if name != "sbatch")
 _RESOURCE = rf"(?:{_NAMES}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
+PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
+"""Of the path of a file that may be fetched; as `jobs.airflow.mirror.read` has it, which a test compares."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Form:
     options: dict[str, str | None] = field(default_factory=dict)
 
 
-PROTOCOL = {
+COMMANDS = {
     "submit": Form(
         (_STEP, "-"),
         options={
@@ -71,14 +69,14 @@ PROTOCOL = {
     "cancel": Form((KEY.pattern,), several=True),
     "poll": Form(),
     "show": Form(),
-    "fetch": Form((rf"runs(?:/{_PART}){{1,9}}\.(?:html|csv|json|png|svg)",), options={"--limit": r"[0-9]{1,12}"}),
+    "fetch": Form((rf"runs(?:/{PART}){{1,9}}\.(?:html|csv|json|png|svg)",), options={"--limit": r"[0-9]{1,12}"}),
     "sites": Form(options={"--check": None, "--resource": rf"(?:{_STEP})\.{_RESOURCE}"}),
 }
 """What Airflow's client sends, besides `--site=NAME` and `--json`, which stand in each."""
 
 
 @app.command(name="serve-ssh")
-def serve_ssh(*sites: Annotated[str, Parameter(negative=())]) -> int:
+def serve_ssh(*sites: str) -> int:
     """Do what an SSH client asks, if Airflow would: for `command=` in authorized_keys (docs/deploy.md).
 
     Parameters
@@ -114,9 +112,9 @@ def allowed(asked: str, sites: Sequence[str]) -> list[str]:
         program, command, *rest = shlex.split(asked)
     except ValueError:
         raise UserError(f"this key is for {PROGRAM} alone, not for {_shown(asked) or 'a shell'}") from None
-    if Path(program).name != PROGRAM or command not in PROTOCOL:
-        raise UserError(f"this key is for {', '.join(PROTOCOL)} of {PROGRAM} alone, not for {_shown(asked)}")
-    form = PROTOCOL[command]
+    if Path(program).name != PROGRAM or command not in COMMANDS:
+        raise UserError(f"this key is for {', '.join(COMMANDS)} of {PROGRAM} alone, not for {_shown(asked)}")
+    form = COMMANDS[command]
     options = {**form.options, "--site": "|".join(map(re.escape, sites)), "--json": None}
     operands, given = [], set()
     for word in rest:

@@ -172,3 +172,11 @@ def test_an_unknown_site_lists_those_there_are(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no site 'mars'; there are mine, debug, .*local") as wrong:
         load("mars")
     assert ".yaml" in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["partition=a\ntouch FLAG #", "sbatch.comment=a\rtouch FLAG", "sbatch.wrap\nx=1", "sbatch.--wrap=1"]
+)
+def test_what_would_begin_a_line_of_its_own_in_a_job_s_script_is_refused(override):
+    with pytest.raises(UserError, match="one line|is not an option"):
+        site_of().resources_of("train", [override])

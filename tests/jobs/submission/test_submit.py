@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import time
 from dataclasses import asdict, replace
@@ -445,6 +447,18 @@ def test_a_preflight_where_there_is_no_slurm_is_no_accident(fake):
     for command in ("srun", "sbatch"):
         fake.missing(command)
     assert preflight._placement("fake", site_of(), "train").good is not True
+
+
+@pytest.mark.parametrize(("number", "good"), [(errno.EPERM, None), (errno.EOPNOTSUPP, None), (errno.EDQUOT, False)])
+def test_a_preflight_says_that_there_are_no_hard_links(number, good, tmp_path, monkeypatch):
+    assert preflight._links(tmp_path).good is True
+
+    def link(*names):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    found = preflight._links(tmp_path)
+    assert found.good is good and str(tmp_path) in found.words and not list(tmp_path.iterdir())
 
 
 def test_a_preflight_looks_at_what_a_job_will_ask_for_besides(tmp_path):
