@@ -88,6 +88,7 @@ class Status:
             "labels": self.intent.labels,
             **request,
             "begun": attempt.begun if attempt else None,
+            "age": seconds_since(attempt.begun) if attempt else None,
             "state": self.state,
             "over": self.over,
             "ending": self.ending or None,
