@@ -30,7 +30,11 @@ STYLES = {
 
 def progress(event: dict[str, Any] | None) -> str:
     """A progress event in one line, with its age."""
-    return f"{messages.progress(event, most=2)}, {duration(seconds_since(event['at']))} ago" if event else ""
+    return f"{messages.progress(event, most=2)}, {_ago(event['at'])}" if event else ""
+
+
+def _ago(time: str) -> str:
+    return f"{duration(max(seconds_since(time), 0.0))} ago"  # by another machine's clock it may be still to come
 
 
 def jobs_table(statuses: Sequence[Status]) -> Table:

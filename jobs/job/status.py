@@ -91,6 +91,7 @@ class Status:
             **request,
             **odd,
             "begun": attempt.begun if attempt else None,
+            "age": seconds_since(attempt.begun) if attempt else None,
             "state": self.state,
             "over": self.over,
             "ending": self.ending or None,

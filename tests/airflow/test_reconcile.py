@@ -100,3 +100,9 @@ def test_labels_name_the_task_again():
         assert Origin.of(origin.labels("me")) == origin == Origin.of(origin.labels(""))
     assert "instance" not in Origin("d", "r", "t").labels("")
     assert Origin.of({}) is None and Origin.of({**Origin("d", "r", "t").labels("me"), "map": "x"}) is None
+
+
+def test_the_age_of_a_job_is_that_of_the_sites_clock():
+    client = Client({"young": {**LIVE, "begun": "2020-01-01T00:00:00Z", "age": 10.0}, "old": {**LIVE, "age": 400.0}})
+    seen = reconcile(client, "me", lambda origins: dict.fromkeys(origins, "failed"), 300)
+    assert [line.split(":")[0] for line in seen.cancelled] == ["old"]

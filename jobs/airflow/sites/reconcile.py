@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.airflow import messages
 from jobs.airflow.keys import Origin
@@ -65,13 +66,18 @@ def reconcile(client: SiteClient, instance: str, states: States, grace: float) -
         elif job["what"] == "waits for a person":
             if state == "failed":
                 found.need_a_person.append(line)
-        elif not job["over"] and job["begun"] and seconds_since(job["begun"]) >= grace:
+        elif not job["over"] and job["begun"] and _age(job) >= grace:
             orphans.append(key)
     for start in range(0, len(orphans), AT_ONCE):
         for job in client.run("cancel", *orphans[start : start + AT_ONCE])["jobs"]:
             origin = jobs[job["key"]][0]
             found.cancelled.append(f"{job['key']}: {messages.state(job)}; its task {origin} is {known[origin]}")
     return found
+
+
+def _age(job: dict[str, Any]) -> float:
+    """Seconds since a job was submitted, by the site's clock: this one's may differ. Earlier versions do not tell."""
+    return float(job["age"]) if job.get("age") is not None else seconds_since(job["begun"])
 
 
 def task_states(origins: Sequence[Origin]) -> dict[Origin, str]:
