@@ -368,7 +368,7 @@ class JobFolder:
 
     def progress(self) -> dict[str, Any] | None:
         """The last progress event of the job; of an array, the sum over its elements."""
-        events = []
+        events: list[dict[str, Any]] = []
         for name in entries(self.path):
             if name.startswith("progress") and name.endswith(".json"):
                 event = read_json(self.path / name, attempt=int, at=str, label=str, done=NUMERIC, total=NUMERIC)

@@ -150,7 +150,7 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     (run / "nightly" / "00000016" / "latest.json").write_text('{"model": "tiny-ab-16", "initial_times": 3}')
     found = catalogue.catalogue(tmp_path)
     assert [(one["id"], one["role"]) for one in found["models"]] == [("tiny-ab-16", "retired")]
-    told = [(one["kind"], one["by"], one["why"], one["content"]) for one in found["history"]]
+    told = [(one["kind"], one["by"], one["why"], one["content"]) for one in reversed(found["history"])]
     assert told[0] == ("registered", "somebody", "trained and evaluated", {}), "the model itself is told of elsewhere"
     assert told[1] == ("refused", "me", "too old", {"because": 1})
     assert "experiment" not in found["models"][0] and found["champions"] == {} and found["warnings"] == []

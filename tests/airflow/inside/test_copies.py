@@ -10,7 +10,7 @@ from tests.airflow.inside import site
 
 
 @contextmanager
-def holding(files, **more):
+def holding(held, **more):
     """A site that holds files by path; the commands it was asked."""
     import base64
     import hashlib
@@ -22,11 +22,11 @@ def holding(files, **more):
     def run(self, *arguments, stdin="", timeout=0.0):
         asked.append(arguments)
         if arguments[0] == "show":
-            listed = [{"path": path, "bytes": len(data), "modified": "1"} for path, data in files.items()]
+            listed = [{"path": path, "bytes": len(data), "modified": "1"} for path, data in held.items()]
             return {"protocol": 1, "files": listed, "runs": [], "models": [], **more}
-        if arguments[1] not in files or b"gone" in files[arguments[1]]:
+        if arguments[1] not in held or b"gone" in held[arguments[1]]:
             raise Refused("there is no such file")
-        data = files[arguments[1]]
+        data = held[arguments[1]]
         digest = hashlib.sha256(data).hexdigest()
         return {"protocol": 1, "base64": base64.b64encode(data).decode(), "sha256": digest}
 
