@@ -81,7 +81,7 @@ def main() -> int:
         if given.part in (None, "segments"):
             figures["segments"] = found = segments(Path(folder) / "data", given.nights)
             if found["merged"]["open_cpu_s"] >= OPEN_SECONDS:
-                missed.append(f"merged data opened in {found['merged']['open_s']:.2f} s, not {OPEN_SECONDS}")
+                missed.append(f"merged data opened in {found['merged']['open_cpu_s']:.2f} CPU s, not {OPEN_SECONDS}")
         if given.part in (None, "nights"):
             figures["nights"] = found = nights(Path(folder) / "root", given.days)
             missed += found.pop("missed")
@@ -280,7 +280,7 @@ def airflow(home: Path, days: int) -> dict[str, Any]:
         before, bytes_before = rows(database), database.stat().st_size
         began = time.perf_counter()
         would = clean_database(list(RUNS_A_DAY), AIRFLOW_DAYS, dry_run=True)
-        if rows(database) != before:
+        if any(count < before[table] for table, count in rows(database).items()):  # the command notes itself in `log`
             raise SystemExit("a dry run removed rows")
         gone = clean_database(list(RUNS_A_DAY), AIRFLOW_DAYS, dry_run=False)
         after = rows(database)
