@@ -55,7 +55,7 @@ from graphufs.weatherbench.scoring.score_state import ScoreState
 
 REPOSITORY = Path(__file__).parents[1]
 OPEN_SECONDS = 1.0
-"""2,000 nights of prepared data, merged, are to open in less."""
+"""2,000 nights of prepared data, merged, are to open in less; CPU time, as machines are shared."""
 KEPT_NIGHTS = 62
 """Nights of which everything is there, at most: those of the 30 days that things are kept, and of their months."""
 NIGHT_RATIO = 1.5
@@ -80,8 +80,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
         if given.part in (None, "segments"):
             figures["segments"] = found = segments(Path(folder) / "data", given.nights)
-            if found["merged"]["open_s"] >= OPEN_SECONDS:
-                missed.append(f"merged data opened in {found['merged']['open_s']:.2f} s, not {OPEN_SECONDS}")
+            if found["merged"]["open_cpu_s"] >= OPEN_SECONDS:
+                missed.append(f"merged data opened in {found['merged']['open_cpu_s']:.2f} CPU s, not {OPEN_SECONDS}")
         if given.part in (None, "nights"):
             figures["nights"] = found = nights(Path(folder) / "root", given.days)
             missed += found.pop("missed")
@@ -142,12 +142,13 @@ def copies(manifest: Manifest, folder: Path, template: Path, stamps: Sequence[np
 
 
 def opened(folder: Path) -> dict[str, Any]:
-    times = []
+    walls, times = [], []
     for _ in range(3):
-        began = time.perf_counter()
+        began, wall = time.process_time(), time.perf_counter()
         PreparedData.open(folder)
-        times.append(time.perf_counter() - began)
-    return {"open_s": round(min(times), 3), **size(folder)}
+        times.append(time.process_time() - began)
+        walls.append(time.perf_counter() - wall)
+    return {"open_cpu_s": round(min(times), 3), "open_wall_s": round(min(walls), 3), **size(folder)}
 
 
 def size(folder: Path) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def airflow(home: Path, days: int) -> dict[str, Any]:
         before, bytes_before = rows(database), database.stat().st_size
         began = time.perf_counter()
         would = clean_database(list(RUNS_A_DAY), AIRFLOW_DAYS, dry_run=True)
-        if rows(database) != before:
+        if any(count < before[table] for table, count in rows(database).items()):  # the command notes itself in `log`
             raise SystemExit("a dry run removed rows")
         gone = clean_database(list(RUNS_A_DAY), AIRFLOW_DAYS, dry_run=False)
         after = rows(database)

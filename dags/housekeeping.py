@@ -23,8 +23,6 @@ from jobs.airflow.forms import choices, defaults
 SCHEDULE = os.environ.get("GRAPHUFS_HOUSEKEEPING_SCHEDULE", "43 1 * * *")
 """Cron's spelling, UTC."""
 DRY_RUN = os.environ.get("GRAPHUFS_HOUSEKEEPING_DRY_RUN", "true").strip().lower() != "false"
-DAGS = sorted(path.stem for path in Path(__file__).resolve().parent.glob("*.py"))
-"""The names of this repository's DAGs, which are those of their files."""
 
 
 def days(default: float, title: str, description: str, minimum: float = 1) -> Param:
@@ -85,10 +83,13 @@ with DAG(
 
         context = get_current_context()
         dry_run, kept = context["params"]["dry_run"], context["params"]["airflow_days"]
-        live = {dag: context["ti"].get_dr_count(dag_id=dag, states=["queued", "running"]) for dag in DAGS}
-        live["housekeeping"] -= 1  # this run
-        idle = [dag for dag in DAGS if not live[dag]]
-        print(f"left for the next time, as a run is live: {', '.join(sorted({*DAGS} - {*idle})) or 'none'}")
+        files = Path(context["dag"].fileloc).resolve().parent.glob("*.py")  # each has the name of its DAG
+        live = {path.stem: 0 for path in sorted(files)}
+        for dag in live:
+            live[dag] = context["ti"].get_dr_count(dag_id=dag, states=["queued", "running"])
+        live[context["dag"].dag_id] -= 1  # this run
+        idle = [dag for dag, runs in live.items() if runs <= 0]
+        print(f"left for the next time, as a run is live: {', '.join(sorted({*live} - {*idle})) or 'none'}")
         try:
             rows = clean_database(idle, kept, dry_run=dry_run)
         except CleaningFailed as error:
