@@ -220,7 +220,8 @@ def _verify(folder: Path, rows: slice, written: np.ndarray) -> None:
 class Order:
     """What a worker in another process must know to write segments: where to, from where, and of what experiment.
 
-    `experiment` is JSON from `to_worker`; `token` is new for each order, so that nothing a worker keeps open serves a later one.
+    `experiment` is what `to_worker` makes of it; `token` is new for each order, so that nothing a worker keeps open
+    serves a later one.
     """
 
     folder: str
