@@ -56,9 +56,6 @@ class Secret(str):
     def __getnewargs__(self) -> tuple[str, Any]:  # type: ignore[override]
         return str(self), self.true
 
-    def __str__(self) -> str:
-        return str.__str__(self)[:]
-
 
 def options(given: dict[str, Any]) -> dict[str, Any]:
     """Options of a client, as in `storage_options`: what may be a credential becomes a `Secret`."""

@@ -118,9 +118,9 @@ def content(section: Section) -> dict[str, Any]:
     return fill(section.model_dump(mode="json"), held(section))
 
 
-def to_worker(section: Section) -> str:
-    """The same as text, for a process of the same job."""
-    return json.dumps(content(section))
+def to_worker(section: Section) -> Secret:
+    """The same as text, for a process of the same job, which is to ask for the `true` one; logs show a mask."""
+    return Secret(MASK, json.dumps(content(section)))
 
 
 def with_those_of(experiment: Experiment, present: Experiment) -> Experiment:

@@ -19,7 +19,7 @@ from uuid import uuid4
 import numpy as np
 
 from graphufs import parallel
-from graphufs.config.credentials import to_worker
+from graphufs.config.credentials import to_worker, true
 from graphufs.config.experiment import Experiment
 from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
@@ -237,7 +237,8 @@ def verify(folder: Path, rows: slice, written: np.ndarray) -> None:
 class Order:
     """What a worker in another process must know to write segments: where to, from where, and of what experiment.
 
-    `experiment` is JSON; `token` is new for each order, so that nothing a worker keeps open serves a later one.
+    `experiment` is what `to_worker` makes of it; `token` is new for each order, so that nothing a worker keeps open
+    serves a later one.
     """
 
     folder: str
@@ -282,7 +283,7 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
 @lru_cache(maxsize=2)
 def _opened(order: Order) -> tuple[ReplayStore, Selection, Header, np.ndarray]:
     """The open source and what is written already of the prepared data; kept, as each piece of an order needs it."""
-    experiment = Experiment.model_validate_json(order.experiment)
+    experiment = Experiment.model_validate_json(true(order.experiment))
     folder = Path(order.folder)
     manifest = Manifest.read(folder)
     if manifest is None:

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from graphufs import parallel
-from graphufs.config.credentials import to_worker
+from graphufs.config.credentials import to_worker, true
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped, UserError
@@ -179,7 +179,7 @@ def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | 
 
 def _score_there(content: str, root: str, name: str, correlation: np.ndarray, times: np.ndarray) -> Share:
     """Score some initial times on a dask worker."""
-    experiment = Experiment.model_validate_json(content)
+    experiment = Experiment.model_validate_json(true(content))
     reference = _again(experiment, Paths(experiment, Path(root)), name)
     return _score(experiment, reference, correlation, times, lambda done, total: None)
 

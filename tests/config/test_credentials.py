@@ -78,7 +78,9 @@ def test_nothing_that_is_made_of_an_experiment_has_its_credentials(held):
     assert not [text for text in made if MARK in text or "1234567" in text]
     assert "token: anon" in made[0]
     assert set(credentials.held(held)) == {one.partition("=")[0] for one in INLINE}
-    again = Experiment.model_validate_json(credentials.to_worker(held))
+    order = credentials.to_worker(held)
+    assert MARK not in f"{order} {order!r}"
+    again = Experiment.model_validate_json(credentials.true(pickle.loads(pickle.dumps(order))))
     assert credentials.held(again) == credentials.held(held) and str(credentials.held(again)).count(MARK) == 7
 
 
