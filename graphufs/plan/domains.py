@@ -15,7 +15,7 @@ from graphufs.data.selection import prepared_variables
 from graphufs.emulator.domain import Domain
 from graphufs.errors import CannotOpen, UserError
 from graphufs.grid.regridding import named_grid
-from graphufs.storage.paths import Paths
+from graphufs.storage.paths import Paths, thickness_variable
 from graphufs.vocabulary.variables import BY_REPLAY
 
 MOST_POINTS = 50_000_000
@@ -53,11 +53,18 @@ def _named(experiment: Experiment, name: str) -> Domain:
     grid = named_grid(name)
     if (points := grid.shape[0] * grid.shape[1]) > MOST_POINTS:
         raise UserError(f"--grid {name} has {points:,} points; at most {MOST_POINTS:,} can be planned for")
+    component = experiment.data.source.component
+    if component != "fv3":
+        raise UserError(
+            f"--grid {name} goes with variables of the atmosphere; which of {component}'s have levels, only its store "
+            "says. Leave --grid out where data or source can be looked at"
+        )
     channels: list[PreparedChannel] = []
     static = []
     for variable in prepared_variables(experiment):
         known = BY_REPLAY.get(variable)
         kind = known.dimensions if known else "static" if variable.endswith("_static") else "surface"
+        kind = "levels" if variable == thickness_variable(component) else kind
         if kind == "static":
             static.append(variable)
         elif kind == "levels":
@@ -87,4 +94,5 @@ def _empty(
 
 def surface_by_default(experiment: Experiment) -> list[str]:
     """The variables that a named grid takes for fields without levels because nothing is known of them."""
-    return [name for name in prepared_variables(experiment) if name not in BY_REPLAY and not name.endswith("_static")]
+    known = {*BY_REPLAY, thickness_variable(experiment.data.source.component)}
+    return [name for name in prepared_variables(experiment) if name not in known and not name.endswith("_static")]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 
 from graphufs.model.arrangement import CPU, GPU, arrangement_for
 from graphufs.model.compile import jit
@@ -37,12 +36,10 @@ def test_both_compute_the_same_to_rounding() -> None:
         assert_equal_to_rounding(value, other, bound)
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_in_bfloat16_a_gpus_gradients_are_as_near_to_those_in_float32_as_a_cpus(blocks: int) -> None:
+def test_in_bfloat16_a_gpus_gradients_are_as_near_to_those_in_float32_as_a_cpus() -> None:
     exact = vector(found(arrangement=CPU))
     here, there = (
-        np.linalg.norm(vector(found(arrangement=one, precision="bfloat16", blocks=blocks)) - exact)
-        for one in (CPU, GPU)
+        np.linalg.norm(vector(found(arrangement=one, precision="bfloat16", blocks=3)) - exact) for one in (CPU, GPU)
     )
     assert 0 < there < 1.2 * here < 0.1 * np.linalg.norm(exact)
 
