@@ -140,7 +140,7 @@ def known_keys(kind: type[Kind], path: Path, content: dict[str, Any]) -> Kind:
     known = {name: value for name, value in content.items() if name in names}
     more = {name: value for name, value in content.items() if name not in names}
     try:
-        made: Kind = _adapter(kind).validate_python({**known, "more": more})
+        made: Kind = _adapter(kind).validate_python({**known, "more": more})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         raise Broken(path, f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
