@@ -27,7 +27,8 @@ def _note(event, arguments):
     folder, counts = _watched[0]
     writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
     path = os.fspath(arguments[0])
-    if not writes and path.startswith(folder):
+    forced = event == "open" and os.path.isdir(path)  # to disk, after a file in it got its name
+    if not writes and not forced and path.startswith(folder):
         counts[os.path.relpath(path, folder)] += 1
 
 
