@@ -8,6 +8,7 @@ the same attempt submitted again; even then the job that starts first claims the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -364,7 +365,8 @@ def cancel(job: JobFolder, *, gone: bool = False) -> Status:
 def start_waiting(root: Path) -> None:
     """Start local jobs that wait for room, as far as there is some now."""
     for other in queue.waiting(root):
-        tend(other)
+        with contextlib.suppress(UserError):  # one that is not well keeps no other from starting
+            tend(other)
 
 
 def chain(step_names: Sequence[str], **common: Any) -> list[Request]:

@@ -74,6 +74,9 @@ def test_several_processes_train_and_prepare_together(
     for step in ("prepare", "normalize", "train"):
         answer = bench.run("submit", step, *options)
         assert [job["state"] for job in answer["jobs"]] == ["COMPLETED"], answer
+    met = list(bench.root.glob("jobs/*/attempts/1/scheduler-*.json"))
+    assert len(met) == 2 and all(json.loads(path.read_text())["address"].startswith("tls://") for path in met)
+    assert not list(bench.root.glob("jobs/*/attempts/*/private-*"))
     here, there = Paths(tiny, finished_root), Paths(tiny, bench.root)
     for path in sorted(here.statistics().glob("*.zarr")):
         assert_equal(store(there.statistics() / path.name), store(path))
