@@ -67,7 +67,7 @@ def require_root(root: Path, *, note: bool = True) -> None:
     path = root / NOTE
     try:
         noted = read_checked(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is wrong with the root, whoever writes there says
         noted = {}
     except (OSError, Damaged) as error:
         raise UserError(f"{path} says in which formats this root is, and cannot be read ({error})") from None
