@@ -36,6 +36,7 @@ class Sshd:
         lines = [f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {folder}/host", "PidFile none"]
         lines += [f"AuthorizedKeysFile {folder}/authorized", "StrictModes no", "UsePAM no", "LogLevel VERBOSE"]
         lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password"]
+        lines += ["Subsystem sftp internal-sftp"]
         (folder / "config").write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
         self.options = ""
