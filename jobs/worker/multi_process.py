@@ -30,7 +30,7 @@ PATIENCE = 300.0
 """Seconds for which processes wait for each other."""
 HERE = "127.0.0.1:0"
 """Where dask puts the web servers that it starts in any case, with its pages or without."""
-NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
 @dataclass(frozen=True)
