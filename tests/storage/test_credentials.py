@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import fsspec.config
 import numpy as np
@@ -101,8 +102,8 @@ def test_a_store_is_read_with_what_a_name_and_an_address_give_and_a_wrong_one_is
         open_zarr(s3.url, storage_options={"endpoint_url": options["endpoint_url"]})
         monkeypatch.setitem(fsspec.config.conf, "s3", {})
         wrong = address(str(server.address("http", "fv3.zarr")[0]).replace("://", f"://me:{MARK}wrong@"))
-        patience = {"connect_timeout": 0.5, "retry_for": 0.5}
-        hopeless = (
+        patience: dict[str, Any] = {"connect_timeout": 0.5, "retry_for": 0.5}
+        hopeless: tuple[tuple[str, dict[str, Any]], ...] = (
             (wrong, patience),
             (f"{s3.url}", {**options, "anon": False, "key": f"{MARK}other", "secret": "x", **patience}),
             (address(f"http://me:{MARK}host@127.0.0.1:1/x?sig={MARK}sig"), patience),
