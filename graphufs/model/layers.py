@@ -51,8 +51,6 @@ class LayerNorm(eqx.Module):
 #
 # Parameters are float32 always. Activations may be bfloat16: a parameter is then rounded where it is read, while its
 # gradient, a sum over many rows, is added up and handed on in float32.
-
-
 #
 # How sums are written differs between kinds of devices (graphufs.model.arrangement).
 
