@@ -22,21 +22,13 @@ class Arrangement:
     """Whether samples follow each other where one fills the cache, instead of being computed together."""
     keep_sigmoid: bool
     """Whether a float32 sigmoid is kept for the gradient, instead of being computed again."""
-    sums_as_products: bool
-    """Whether sums over rows and columns are written so that XLA for CPUs neither stores what they are of nor adds it
-    up in many small steps. For GPUs a plain sum is, together with what is summed, one kernel."""
-    wide_gathers: bool
-    """Whether rows are widened to float32 before they are gathered. A GPU would store the wide rows: there the rows are
-    gathered as they are, and only their gradient is added up in float32."""
 
 
 # Blocks of a few times the second-level cache of a core: half or twice as much was slower. A CPU would rather read a
 # sigmoid again than compute it, and XLA keeps it there in any case.
-CPU = Arrangement(block_bytes=2**23, samples_in_turn=True, keep_sigmoid=True, sums_as_products=True, wide_gathers=True)
+CPU = Arrangement(block_bytes=2**23, samples_in_turn=True, keep_sigmoid=True)
 # Blocks large enough to fill an accelerator, whose memory is dearer than its arithmetic.
-GPU = Arrangement(
-    block_bytes=2**28, samples_in_turn=False, keep_sigmoid=False, sums_as_products=False, wide_gathers=False
-)
+GPU = Arrangement(block_bytes=2**28, samples_in_turn=False, keep_sigmoid=False)
 
 
 def arrangement_for(platform: str | None = None) -> Arrangement:

@@ -53,39 +53,22 @@ class LayerNorm(eqx.Module):
 # gradient, a sum over many rows, is added up and handed on in float32.
 
 
-#
-# How sums are written differs between kinds of devices (graphufs.model.arrangement).
-
-How = Arrangement | None
-"""The arrangement of a GraphArrays; None: that of the backend at hand."""
-
-
-def _plain_sums(how: How) -> bool:
-    return not (how or arrangement_for()).sums_as_products
-
-
-def _column_sums(x: jax.Array, how: How) -> jax.Array:
-    if _plain_sums(how):
-        return x.sum(axis=0, dtype=jnp.float32)
+def _column_sums(x: jax.Array) -> jax.Array:
     return jnp.dot(jnp.ones((1, x.shape[0]), x.dtype), x, preferred_element_type=jnp.float32)[0]
 
 
-def _column_sums_of_product(x: jax.Array, y: jax.Array, how: How) -> jax.Array:
-    """The sums of x * y [row, L] over rows, in float32. On a CPU the product is stored in quarters, added up."""
+def _column_sums_of_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sums of x * y [row, L] over rows, in float32. The product is stored in quarters, added up."""
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
-    if _plain_sums(how):
-        return (x * y).sum(axis=0)
     quarter = x.shape[0] // 4
     parts = [slice(index * quarter, (index + 1) * quarter) for index in range(4)]
     first, *others = [x[part] * y[part] for part in parts]
     rest = (x[4 * quarter :] * y[4 * quarter :]).sum(0)
-    return _column_sums(sum(others, start=first), how) + rest
+    return _column_sums(sum(others, start=first)) + rest
 
 
-def _row_means(x: jax.Array, how: How) -> jax.Array:
+def _row_means(x: jax.Array) -> jax.Array:
     """The mean of each row, [row, 1]."""
-    if _plain_sums(how):
-        return x.mean(axis=-1, keepdims=True)
     # what is added up here is computed on the way, while XLA stores x before it sums rows of more than 32
     width = x.shape[1]
     while x.shape[1] > 32 and x.shape[1] % 2 == 0:
@@ -116,99 +99,95 @@ def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def add_bias(x: jax.Array, bias: jax.Array, how: How = None) -> jax.Array:
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """The sum of x [row, out] and bias [out], in the precision of x."""
     return x + bias.astype(x.dtype)
 
 
-add_bias.defvjp(lambda x, bias, how: (add_bias(x, bias, how), None), lambda how, saved, g: (g, _column_sums(g, how)))
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), lambda saved, g: (g, _column_sums(g)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def scale_columns(x: jax.Array, scale: jax.Array, how: How = None) -> jax.Array:
+@jax.custom_vjp
+def scale_columns(x: jax.Array, scale: jax.Array) -> jax.Array:
     """The product of x [row, L] and scale [L], column by column, in the precision of x."""
     return (x * scale).astype(x.dtype)
 
 
-def _scale_columns_backward(how: How, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _scale_columns_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, scale = saved
-    return (g * scale).astype(g.dtype), _column_sums_of_product(g, x, how)
+    return (g * scale).astype(g.dtype), _column_sums_of_product(g, x)
 
 
-scale_columns.defvjp(lambda x, scale, how: (scale_columns(x, scale, how), (x, scale)), _scale_columns_backward)
+scale_columns.defvjp(lambda x, scale: (scale_columns(x, scale), (x, scale)), _scale_columns_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def activate(z: jax.Array, weight: jax.Array, bias: jax.Array, how: How = None) -> jax.Array:
+def activate(z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
     """swish(z) @ weight + bias, [..., out], of z [..., in], weight [in, out] and bias [out].
 
     swish(z) = z s with s = sigmoid(z); its derivative is s + z s (1 - s).
     """
-    return _activate_forward(z, weight, bias, how)[0]
+    return _activate_forward(z, weight, bias, arrangement)[0]
 
 
-def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array, how: How) -> tuple[jax.Array, Any]:
+def _activate_forward(
+    z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None
+) -> tuple[jax.Array, Any]:
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide)
     swish = (wide * s).astype(z.dtype)
-    keep = z.dtype == jnp.float32 and (how or arrangement_for()).keep_sigmoid
+    keep = z.dtype == jnp.float32 and (arrangement or arrangement_for()).keep_sigmoid
     return swish @ weight.astype(z.dtype) + bias.astype(z.dtype), (z, s if keep else None, weight)
 
 
-def _activate_backward(how: How, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _activate_backward(
+    arrangement: Arrangement | None, saved: Any, g: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     z, s, weight = saved
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide) if s is None else s
     swish = wide * s
     by_z = (g @ weight.astype(g.dtype).T * (s + swish * (1 - s))).astype(g.dtype)
-    return by_z, _weight_gradient(swish.astype(z.dtype), g), _column_sums(g, how)
+    return by_z, _weight_gradient(swish.astype(z.dtype), g), _column_sums(g)
 
 
 activate.defvjp(_activate_forward, _activate_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalize_rows(
-    x: jax.Array, scale: jax.Array | None = None, offset: jax.Array | None = None, how: How = None
-) -> jax.Array:
+@jax.custom_vjp
+def normalize_rows(x: jax.Array, scale: jax.Array | None = None, offset: jax.Array | None = None) -> jax.Array:
     """The product xh = x r with r = 1/sqrt(mean(x^2) + epsilon) by row of x [row, L], or xh * scale + offset.
 
     All in float32. With g' = g * scale, or g, the derivative of x is r (g' - xh mean(g' xh)).
     """
-    return _normalize_rows_forward(x, scale, offset, how)[0]
+    return _normalize_rows_forward(x, scale, offset)[0]
 
 
 def _normalize_rows_forward(
-    x: jax.Array, scale: jax.Array | None, offset: jax.Array | None, how: How
+    x: jax.Array, scale: jax.Array | None, offset: jax.Array | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array | None]]:
-    reciprocal = jax.lax.rsqrt(_row_means(x * x, how) + EPSILON)
+    reciprocal = jax.lax.rsqrt(_row_means(x * x) + EPSILON)
     normal = x * reciprocal
     result = normal if scale is None or offset is None else normal * scale + offset
     return result, (normal, reciprocal, scale)
 
 
-def _normalize_rows_backward(
-    how: How, saved: Any, g: jax.Array
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+def _normalize_rows_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     normal, reciprocal, scale = saved
     scaled = g if scale is None else g * scale
-    by_x = reciprocal * (scaled - normal * _row_means(scaled * normal, how))
-    return (
-        (by_x, None, None) if scale is None else (by_x, _column_sums_of_product(g, normal, how), _column_sums(g, how))
-    )
+    by_x = reciprocal * (scaled - normal * _row_means(scaled * normal))
+    return (by_x, None, None) if scale is None else (by_x, _column_sums_of_product(g, normal), _column_sums(g))
 
 
 normalize_rows.defvjp(_normalize_rows_forward, _normalize_rows_backward)
 
 
-@partial(jax.checkpoint, static_argnums=(1,))  # of its arrays only x, which is not wide, is worth keeping
-def _normalize_rounded(
-    x: jax.Array, how: How, scale: jax.Array | None = None, offset: jax.Array | None = None
-) -> jax.Array:
+@jax.checkpoint  # of its arrays only x, which is not wide, is worth keeping
+def _normalize_rounded(x: jax.Array, *scale_and_offset: jax.Array) -> jax.Array:
     """The same in float32 of rounded x, less its mean, which it has whatever was done before the rounding."""
     wide = x.astype(jnp.float32)
-    return normalize_rows(wide - _row_means(wide, how), scale, offset, how).astype(x.dtype)
+    return normalize_rows(wide - _row_means(wide), *scale_and_offset).astype(x.dtype)
 
 
 class MLP(eqx.Module):
@@ -219,7 +198,7 @@ class MLP(eqx.Module):
 
         y = mlp.finish(mlp.part(e, 0) + mlp.part(h, L)[senders])
 
-    The `how` is the arrangement of a GraphArrays.
+    The `arrangement` is that of a GraphArrays; None takes that of the backend at hand.
 
     Where all that is done with y is to sum rows or to multiply it with a matrix, scale s and offset o of the LayerNorm
     are applied after it, to fewer rows or to the matrix: sum(xh s + o) = s sum(xh) + n o, (xh s + o) @ W =
@@ -261,34 +240,36 @@ class MLP(eqx.Module):
         weight = self.first.weight[start : start + x.shape[-1]]
         return matmul(x, weight if scale is None else scale[:, None] * weight)
 
-    def finish(self, z: jax.Array, how: How = None, *, bias: jax.Array | None = None) -> jax.Array:
+    def finish(
+        self, z: jax.Array, arrangement: Arrangement | None = None, *, bias: jax.Array | None = None
+    ) -> jax.Array:
         """What follows the first layer's matrix product z: its bias (or another), the other layers, the LayerNorm."""
         z = add_bias(z, self.first.bias if bias is None else bias)
         if self.norm is None:
-            return self._layers(z, self.linears[-1].weight, self.linears[-1].bias, how)
-        return self._normalize(z, how, self.norm.scale, self.norm.offset)
+            return self._layers(z, self.linears[-1].weight, self.linears[-1].bias, arrangement)
+        return self._normalize(z, arrangement, self.norm.scale, self.norm.offset)
 
-    def normal(self, z: jax.Array, how: How = None) -> jax.Array:
+    def normal(self, z: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
         """As `finish`, but of z [..., channel] with the bias, and without the LayerNorm's scale and offset."""
-        return self._normalize(z, how)
+        return self._normalize(z, arrangement)
 
-    def _normalize(self, z: jax.Array, how: How, *scale_and_offset: jax.Array) -> jax.Array:
+    def _normalize(self, z: jax.Array, arrangement: Arrangement | None, *scale_and_offset: jax.Array) -> jax.Array:
         last = self.linears[-1]
         if z.dtype == jnp.float32:
             # The last layer's weight and bias give up their mean over the output channels. The output has none then,
             # nor has the gradient that goes back through them, which saves two passes over all rows.
             weight = last.weight - last.weight.mean(axis=1, keepdims=True)
-            centred = self._layers(z, weight, last.bias - last.bias.mean(), how)
+            centred = self._layers(z, weight, last.bias - last.bias.mean(), arrangement)
             return normalize_rows(centred, *scale_and_offset)
-        return _normalize_rounded(self._layers(z, last.weight, last.bias, how), *scale_and_offset)
+        return _normalize_rounded(self._layers(z, last.weight, last.bias, arrangement), *scale_and_offset)
 
-    def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array, how: How) -> jax.Array:
+    def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None) -> jax.Array:
         for linear in self.linears[1:-1]:
-            z = activate(z, linear.weight, linear.bias, how)
-        return activate(z, weight, bias, how)
+            z = activate(z, linear.weight, linear.bias, arrangement)
+        return activate(z, weight, bias, arrangement)
 
-    def __call__(self, x: jax.Array, how: How = None) -> jax.Array:
-        return self.finish(self.part(x, 0), how)
+    def __call__(self, x: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
+        return self.finish(self.part(x, 0), arrangement)
 
 
 def randomize(module: Module, key: jax.Array) -> Module:

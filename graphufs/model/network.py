@@ -19,7 +19,6 @@ blocks that fit the cache and are recomputed when differentiated (arrays.GraphAr
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -157,7 +156,7 @@ class GraphCast(eqx.Module):
         mesh_features = graph.mesh_features.astype(dtype)
         mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(mesh_features, self.inputs), how)
         at_receivers = encoder.edges.part(mesh_nodes, 2 * size)
-        at_receivers = add_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset), how)
+        at_receivers = add_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset))
         # float32, as in _take; edges that only pad a block have a receiver past the last
         at_receivers = at_receivers.astype(jnp.float32)
 
@@ -183,7 +182,7 @@ class GraphCast(eqx.Module):
             mesh_nodes=mesh_nodes,
             grid2mesh=grid2mesh,
             mesh=scale_columns(
-                _embed(self.processor.embed_edges, mesh_edge_features, how), self.processor.embed_edges.scale, how
+                _embed(self.processor.embed_edges, mesh_edge_features, how), self.processor.embed_edges.scale
             ),
             mesh2grid=mesh2grid,
         )
@@ -227,7 +226,7 @@ class GraphCast(eqx.Module):
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             x, at_grid, at_edges, senders = block
             grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid), how)
-            at_senders = _take(encoder.edges.part(grid, size), senders, samples, how)
+            at_senders = _take(encoder.edges.part(grid, size), senders, samples)
             message = encoder.edges.normal(_add_static(at_senders, at_edges), how)
             return grid + encoder.grid_nodes(grid, how), message
 
@@ -246,7 +245,7 @@ class GraphCast(eqx.Module):
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
+        total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees).astype(x.dtype)
         mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)), how)
         return grid, _add_static(mesh_update, mesh)
 
@@ -260,15 +259,15 @@ class GraphCast(eqx.Module):
         def send(
             step: MessageStep, mesh: jax.Array, edge: jax.Array, offset: jax.Array
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            at_nodes = add_bias(step.edges.part(mesh, size), _bias_with_offset(step.edges, offset), how)
-            at_senders = _take(at_nodes, senders, samples, how)
-            at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples, how)
+            at_nodes = add_bias(step.edges.part(mesh, size), _bias_with_offset(step.edges, offset))
+            at_senders = _take(at_nodes, senders, samples)
+            at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
             message = step.edges.normal(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)), how)
             total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
-            total = _scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
+            total = _scale_sums(step.edges, total, graph.mesh_degrees).astype(mesh.dtype)
             mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size), how)
             # after the last step the edges are not read, and the compiler drops them
-            return mesh, _add_static(scale_columns(message, step.edges.scale, how), edge), offset + step.edges.offset
+            return mesh, _add_static(scale_columns(message, step.edges.scale), edge), offset + step.edges.offset
 
         edge, offset = edges.mesh, self.processor.embed_edges.offset
         for step in self.processor.steps:
@@ -286,13 +285,12 @@ class GraphCast(eqx.Module):
     ) -> jax.Array:
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
         size, decoder, update, how = self.latent_size, self.decoder, self.decoder.grid_nodes, graph.arrangement
-        of_edges = _bias_with_offset(decoder.edges, decoder.embed_edges.offset)
-        at_mesh = add_bias(decoder.edges.part(mesh, size), of_edges, how)
+        at_mesh = add_bias(decoder.edges.part(mesh, size), _bias_with_offset(decoder.edges, decoder.embed_edges.offset))
         bias = _bias_with_offset(update, 3 * decoder.edges.offset, size)
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
-            z = _add_static(_take(at_mesh, senders.reshape(-1), samples, how), at_edges).reshape(3, *grid.shape)
+            z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
             z = z + decoder.edges.part(grid, 2 * size)
             total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
             z = update.part(grid, 0) + update.part(total, size, decoder.edges.scale)
@@ -302,9 +300,9 @@ class GraphCast(eqx.Module):
         return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders), remat)
 
 
-def _embed(mlp: MLP, features: jax.Array, how: Arrangement) -> jax.Array:
+def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Embedded features of edges, without scale and offset."""
-    return mlp.normal(add_bias(mlp.part(features, 0), mlp.first.bias, how), how)
+    return mlp.normal(add_bias(mlp.part(features, 0), mlp.first.bias), arrangement)
 
 
 def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
@@ -312,9 +310,9 @@ def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
     return mlp.first.bias + offset @ mlp.first.weight[start : start + offset.shape[0]]
 
 
-def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array, how: Arrangement) -> jax.Array:
+def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array) -> jax.Array:
     """Sums of messages, with scale and offset, from sums [node * sample, L] of `counts` [node] messages without."""
-    return _add_static(scale_columns(sums, mlp.scale, how), counts[:, None] * mlp.offset)
+    return _add_static(scale_columns(sums, mlp.scale), counts[:, None] * mlp.offset)
 
 
 def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:
@@ -336,28 +334,11 @@ def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
     return (rows.reshape(static.shape[0], -1, static.shape[1]) + static[:, None]).reshape(rows.shape)
 
 
-def _take(rows: jax.Array, nodes: jax.Array, samples: int, how: Arrangement) -> jax.Array:
+def _take(rows: jax.Array, nodes: jax.Array, samples: int) -> jax.Array:
     """Rows [n * sample, L] of `nodes` [n] from rows [node * sample, L]; all node numbers are known to be valid."""
-    count, width = rows.shape[0] // samples, rows.shape[1]
-    if not how.wide_gathers:
-        return _take_as_they_are(count, rows.reshape(count, -1), nodes).reshape(-1, width)
     # float32, so that the derivative, which sums over all that took a row, is
-    wide = rows.reshape(count, -1).astype(jnp.float32)
-    return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, width).astype(rows.dtype)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _take_as_they_are(count: int, rows: jax.Array, nodes: jax.Array) -> jax.Array:
-    """Rows [n, L] of `nodes` [n] from `count` rows [node, L]; the derivative is added up in float32."""
-    return rows.at[nodes].get(mode="promise_in_bounds")
-
-
-def _take_backward(count: int, nodes: jax.Array, g: jax.Array) -> tuple[jax.Array, None]:
-    total = jnp.zeros((count, g.shape[1]), jnp.float32)
-    return total.at[nodes].add(g.astype(jnp.float32), mode="promise_in_bounds").astype(g.dtype), None
-
-
-_take_as_they_are.defvjp(lambda count, rows, nodes: (_take_as_they_are(count, rows, nodes), nodes), _take_backward)
+    wide = rows.reshape(rows.shape[0] // samples, -1).astype(jnp.float32)
+    return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1]).astype(rows.dtype)
 
 
 def _add_rows(total: jax.Array, nodes: jax.Array, rows: jax.Array, samples: int) -> jax.Array:
