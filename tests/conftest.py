@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from graphufs import masking
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.steps import CHAINS, run_step
@@ -46,6 +47,13 @@ def programs() -> Iterator[None]:
     """Trainings and forecasts of this process share what is compiled."""
     with kept():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_secrets() -> Iterator[None]:
+    """What a test gave as a credential is not taken out of the messages of the next."""
+    yield
+    masking._known.clear()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from devstack.airflow.api import ApiError
 from graphufs.config import loading
 from graphufs.nightly.scores import NightlyScores
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import JobFolder
+from jobs.job.folder import JobFolder, now
 from scripts import run_demo
 
 
@@ -181,7 +181,7 @@ def test_the_last_of_a_jobs_progress_is_shown_when_its_task_has_ended_already(tm
     job = JobFolder(tmp_path, "the-key")
 
     def at(done: int) -> None:
-        event = {"label": "x", "done": done, "total": 5, "unit": "updates", "metrics": {}, "attempt": 1, "at": "now"}
+        event = {"label": "x", "done": done, "total": 5, "unit": "updates", "metrics": {}, "attempt": 1, "at": now()}
         write_json(job.path / "progress.json", event)
 
     at(2)

@@ -128,7 +128,7 @@ def test_the_embedded_world_comes_out_byte_for_byte(
 
 def test_a_worker_that_is_killed_spoils_nothing(store: Path, alone: Path, tmp_path: Path, client: Client) -> None:
     marks = [tmp_path / "preparing", tmp_path / "normalizing"]
-    client.run(die_once, "graphufs.data.segments", "_verify", str(marks[0]))  # a segment is half written
+    client.run(die_once, "graphufs.data.segments", "verify", str(marks[0]))  # a segment is half written
     client.run(die_once, "graphufs.normalization.blocks", "grid_rows", str(marks[1]))
     both(daily_experiment(store), tmp_path, client)
     assert marks[0].exists()

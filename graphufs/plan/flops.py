@@ -16,7 +16,8 @@ from jax.extend.core import jaxprs_in_params
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """The matrix products' multiplications and additions."""
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    traced = function if hasattr(function, "trace") else jax.jit(function)  # with compiler options it is outermost
+    return _count(traced.trace(*arguments).jaxpr.jaxpr)
 
 
 def _count(jaxpr: Any) -> int:

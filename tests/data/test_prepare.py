@@ -261,7 +261,7 @@ def test_killed_anywhere_it_goes_on_to_what_an_undisturbed_run_gives(daily: Path
     folder = Paths(chosen, killed).data
     for module, name, call, moment, listed in (
         ("graphufs.data.prepare", "write_static", 1, "after", None),
-        ("graphufs.data.segments", "_verify", 2, "before", 1),
+        ("graphufs.data.segments", "verify", 2, "before", 1),
         ("graphufs.data.prepare", "write_segment", 1, "after", 1),
         ("graphufs.data.manifest", "Manifest.write", 2, "before", 2),
     ):

@@ -42,6 +42,7 @@ ADDED = {
     "evaluation.era5": ("storage",),
 }
 """Keys that came later, by section; what they are by default changes nothing."""
+ADDED_TO_SITES = ("at_once", "shared_with_group")
 SCHEMAS = json.loads((GOLDEN / "schema.json").read_text())
 
 
@@ -99,6 +100,8 @@ def test_experiments_resources_and_sites_allow_what_they_allowed(name):
     for section, added in ADDED.items():
         for key in added:
             take_out(now["experiment"], section.split("."), key)
+    for key in ADDED_TO_SITES:
+        take_out(now["site"], [], key)
     assert without_added_limits(now[name], SCHEMAS[name]) == SCHEMAS[name]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_the_state_of_many_jobs_costs_one_call_of_each_command(bench: Bench) -> 
     origin = bench.job()
     for index in range(149):
         copy = JobFolder(bench.root, f"copy-{index}")
-        copy.write_intent(origin.require(), origin.experiment())
+        copy.write_intent(replace(origin.require(), key=copy.key), origin.experiment())
         attempt = origin.attempt()
         assert attempt is not None
         copy.write_attempt(attempt, id=str(10_000 + index))
