@@ -36,6 +36,9 @@ SBATCH = ("begin", "deadline", "licenses", "nice", "reservation")
 _STEP = "|".join(STEPS)
 _NAMES = "|".join(name for name in Resources.model_fields if name != "sbatch")
 _RESOURCE = rf"(?:{_NAMES}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
+_DAYS = r"[1-9][0-9]{0,5}(?:\.[0-9]{1,6})?"  # a day at least: who has the key cannot have all removed at once
+KINDS = ("forecast", "merged", "cache", "leftover")
+"""What the DAG `housekeeping` says for how many days to keep."""
 PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
 """Of the path of a file that may be fetched; as `jobs.airflow.mirror.read` has it, which a test compares."""
 
@@ -70,6 +73,8 @@ COMMANDS = {
     "poll": Form(),
     "show": Form(),
     "fetch": Form((rf"runs(?:/{PART}){{1,9}}\.(?:html|csv|json|png|svg)",), options={"--limit": r"[0-9]{1,12}"}),
+    "clean": Form(options={**{f"--{kind}-days": _DAYS for kind in KINDS}, "--yes": None}),
+    "prune": Form(options={"--days": _DAYS, "--yes": None}),
     "sites": Form(options={"--check": None, "--resource": rf"(?:{_STEP})\.{_RESOURCE}"}),
 }
 """What Airflow's client sends, besides `--site=NAME` and `--json`, which stand in each."""

@@ -34,6 +34,8 @@ GOOD = [
     "show",
     "fetch runs/demo/0123abc/reports/report.html --limit=33554432",
     "sites --check --resource=train.gpus=2",
+    "clean --forecast-days=30 --merged-days=30 --cache-days=90 --leftover-days=2 --yes",
+    "prune --days=30 --yes",
 ]
 BAD = [
     "",
@@ -60,7 +62,8 @@ BAD = [
     "graphufs-jobs list --site here --json",
     "graphufs-jobs list --root=/tmp --site=here --json",
     "graphufs-jobs list --debug --site=here --json",
-    "graphufs-jobs prune --yes --site=here --json",
+    "graphufs-jobs prune --days=0 --yes --site=here --json",
+    "graphufs-jobs clean --forecast-days=0.5 --yes --site=here --json",
     "graphufs-jobs tend --site=here --json",
     "graphufs-jobs logs key --site=here --json",
     "graphufs-jobs serve-ssh here --site=here --json",
