@@ -35,7 +35,7 @@ import numpy as np
 
 from graphufs.cli.app import take
 from graphufs.cli.clean import tidy
-from graphufs.config import loading, shipped
+from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data import merge
 from graphufs.data.channels import PreparedChannel
@@ -165,7 +165,7 @@ def size(folder: Path) -> dict[str, Any]:
 
 def nights(root: Path, days: int) -> dict[str, Any]:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "cache" / "jax")
-    experiment = loading.load(shipped.EXPERIMENTS / "tiny.yaml")
+    experiment = loading.load(loading.EXPERIMENTS / "tiny.yaml")
     take(("prepare", "normalize", "train", "forecast", "evaluate", "register"), experiment, root)
     tonight = date(2026, 1, 1)
     _night(experiment, root, tonight)  # compiles

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import shipped
+from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.registry import event_files, registry
 from graphufs.train import metrics_file
@@ -43,7 +43,7 @@ def catalogue(root: Path) -> dict[str, Any]:
     nights, older_nights = _newest(root, "*/*/nightly/*/latest.json", LIMITS["nightly"][0], warnings, first)
     content = {
         "root": str(root),
-        "experiments": shipped.names(),
+        "experiments": loading.shipped(),
         "runs": [found for path in runs if (found := _told(run, path.parent, warnings)) is not None],
         "models": models,
         "champions": {one["experiment_name"]: one["id"] for one in models if one["role"] == "champion"},

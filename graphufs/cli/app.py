@@ -15,7 +15,7 @@ from rich.text import Text
 
 from graphufs.cli.ending import DONE, STOPPED
 from graphufs.cli.terminal import Bars, console, polite_stop
-from graphufs.config import credentials, loading, moved_keys, shipped
+from graphufs.config import credentials, loading, moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.steps import NOTHING_ASKED, STEPS, run_step
@@ -72,7 +72,7 @@ class Options:
         overrides = list(self.set_)
         if self.init_from is not None:  # JSON is YAML: any path survives
             overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
-        return shipped.run_of(str(experiment), overrides)
+        return loading.run_of(str(experiment), overrides)
 
 
 def run_steps(

@@ -2,5 +2,5 @@
 
 __all__ = [
     "base", "credentials", "data", "evaluation", "experiment", "forecast", "identity", "loading", "model", "moved_keys",
-    "nightly", "normalization", "request", "retraining", "shipped", "training",
+    "nightly", "normalization", "request", "retraining", "training",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
-"""Reading experiments: YAML, `--set` overrides, errors that name the key, and JSON Schema for forms."""
+"""Reading experiments, shipped ones by name: YAML, `--set` overrides, errors that name the key, JSON Schema."""
 
 from __future__ import annotations
 
 import json
+import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,11 +19,46 @@ from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.errors import UserError, did_you_mean
 
+EXPERIMENTS = (Path(__file__).parents[1] / "experiments").resolve()
+"""In a checkout a link to its folder `experiments`, in a wheel a copy of that."""
 Model = TypeVar("Model", bound=BaseModel)
 FIELDS = tuple(Request.model_fields)
 """What can be asked of a run."""
 FAULTS = 20
 """Faults that a message names; of more only the number is told."""
+
+
+def shipped() -> list[str]:
+    """The names of the shipped experiments."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def resolve(name: str) -> Path:
+    """An experiment's file: a path, or the name of one of those shipped."""
+    path = Path(name)
+    return EXPERIMENTS / f"{name}.yaml" if name in shipped() and not path.is_file() else path
+
+
+def experiment_of(name: str, overrides: list[str]) -> Experiment:
+    """An experiment from a file, a shipped name, or `-` for standard input."""
+    return run_of(name, overrides)[0]
+
+
+def run_of(name: str, overrides: list[str]) -> tuple[Experiment, Request]:
+    """The same, and what is asked of a run by keys that said so in version 0.1 (see `load_run`).
+
+    Raises
+    ------
+    UserError
+        As `load`.
+    """
+    if name == "-":
+        try:
+            text = reading.read_text(sys.stdin)
+        except UserError as error:
+            raise UserError(f"cannot read the experiment on standard input: {error}") from None
+        return parse_run(text, overrides, origin="the experiment on standard input")
+    return load_run(resolve(name), overrides)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:

@@ -84,7 +84,7 @@ def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Ask
 
 def _common(experiment: str, place: Place, asked: Asked) -> tuple[dict[str, Any], RunRequest]:
     """What requests for all steps of an experiment have in common, and what former keys of it ask of the run."""
-    from graphufs.config.shipped import run_of
+    from graphufs.config.loading import run_of
 
     loaded, former = run_of(experiment, list(asked.set_))
     for hint in moved_keys.hints(former):

@@ -8,7 +8,7 @@ from pathlib import Path
 from cyclopts import App
 
 from graphufs.cli.app import Options, run_steps
-from graphufs.config.shipped import experiment_of
+from graphufs.config.loading import experiment_of
 from graphufs.errors import UserError
 from jobs.cli import main as jobs_cli
 from jobs.cli.app import Asked, Place

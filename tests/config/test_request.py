@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from graphufs.config import loading, moved_keys, shipped
+from graphufs.config import loading, moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request, words
 from graphufs.errors import UserError
@@ -99,4 +99,4 @@ def test_a_document_of_0_1_asks_for_nothing_at_its_defaults_and_for_what_it_says
 
 def test_a_wrong_value_of_a_former_key_is_told_by_its_place() -> None:
     with pytest.raises(UserError, match=r"retraining\.answer: Input should be 'promote' or 'hold' \(got 'maybe'\)"):
-        shipped.run_of("tiny", ["retraining.answer=maybe"])
+        loading.run_of("tiny", ["retraining.answer=maybe"])

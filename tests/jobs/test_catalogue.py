@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from graphufs.config import shipped
+from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.registry import event_files, registry
 from jobs import catalogue, hand_out
@@ -251,8 +251,8 @@ def test_accounting_is_asked_for_energy_too_and_what_is_no_number_of_joules_is_n
 
 def test_an_experiment_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert shipped.experiment_of("tiny", []).name == "tiny"
-    (tmp_path / "tiny").write_text((shipped.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine"))
-    assert shipped.experiment_of("tiny", []).name == "mine"
+    assert loading.experiment_of("tiny", []).name == "tiny"
+    (tmp_path / "tiny").write_text((loading.EXPERIMENTS / "tiny.yaml").read_text().replace("name: tiny", "name: mine"))
+    assert loading.experiment_of("tiny", []).name == "mine"
     with pytest.raises(UserError, match="cannot read the experiment tyni"):
-        shipped.experiment_of("tyni", [])
+        loading.experiment_of("tyni", [])

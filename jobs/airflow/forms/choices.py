@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import loading, shipped
+from graphufs.config import loading
 from graphufs.errors import UserError
 from jobs.airflow.mirror import read
 from jobs.site import Site, available, load
@@ -39,9 +39,9 @@ def own_values(key: str) -> dict[str, Any]:
 def _loaded() -> dict[str, Any]:
     """The shipped experiments with every default; those that are wrong are left to the first task to complain of."""
     found = {}
-    for name in shipped.names():
+    for name in loading.shipped():
         try:
-            found[name] = loading.load(shipped.EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
+            found[name] = loading.load(loading.EXPERIMENTS / f"{name}.yaml").model_dump(mode="json")
         except UserError:
             continue
     return found

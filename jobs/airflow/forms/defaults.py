@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from graphufs.config import shipped
+from graphufs.config import loading
 from jobs.airflow.forms import choices
 from jobs.airflow.forms.validate import LONGEST, MOST
 from jobs.airflow.notifier import Notifier
@@ -30,7 +30,7 @@ def dag(doc: str | None, tag: str, **more: Any) -> dict[str, Any]:
 
 def experiment_field(default: str | None = None, *, optional: bool = False) -> Param:
     """The field of the experiment."""
-    names = shipped.names()
+    names = loading.shipped()
     words = "One of the experiments in the folder `experiments`."
     return _choice("Experiment", words, names, default if default in names else None, optional)
 

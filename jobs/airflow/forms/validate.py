@@ -18,7 +18,7 @@ import yaml
 
 import jobs.site
 from graphufs import masking, reading
-from graphufs.config import loading, moved_keys, shipped
+from graphufs.config import loading, moved_keys
 from graphufs.config.base import format_time
 from graphufs.config.credentials import require_named
 from graphufs.config.experiment import Experiment
@@ -103,10 +103,10 @@ def experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def _loaded(name: str, overrides: Sequence[str]) -> tuple[Experiment, Request]:
-    if name not in shipped.names():
-        raise UserError(f"there is no experiment {name!r}; there are {', '.join(shipped.names())}")
+    if name not in loading.shipped():
+        raise UserError(f"there is no experiment {name!r}; there are {', '.join(loading.shipped())}")
     _check(overrides)
-    path = shipped.EXPERIMENTS / f"{name}.yaml"
+    path = loading.EXPERIMENTS / f"{name}.yaml"
     found, former = loading.load_run(path, overrides)
     before = loading.load(path)
     for place in PLACES:

@@ -271,13 +271,13 @@ class JobOperator(BaseOperator):
 
     def _experiment(self) -> str:
         """The experiment with every default, as YAML; what the site takes for a request stays in it."""
-        from graphufs.config import credentials, loading, shipped
+        from graphufs.config import credentials, loading
 
-        name, names = self.experiment, shipped.names()
+        name, names = self.experiment, loading.shipped()
         if "\n" in name:
             found, former = loading.parse_run(name, list(self.overrides))
         elif name in names or name.endswith(".yaml"):
-            found, former = loading.load_run(shipped.resolve(name), list(self.overrides))
+            found, former = loading.load_run(loading.resolve(name), list(self.overrides))
         else:
             raise UserError(f"there is no experiment {name!r}; there are {', '.join(names)}, or a path ending in .yaml")
         credentials.require_named(found)

@@ -43,10 +43,10 @@ def test_a_step_is_asked_for_what_it_reads_and_the_later_requests_go_first():
 
 
 def test_what_a_task_of_0_1_was_given_stays_in_the_experiment_for_the_site():
-    from graphufs.config import loading, shipped
+    from graphufs.config import loading
 
     former = ("retraining.champion=tiny-ab-1", "nightly.night=2026-03-01")
-    experiment, request = loading.load_run(shipped.EXPERIMENTS / "tiny.yaml", former)
+    experiment, request = loading.load_run(loading.EXPERIMENTS / "tiny.yaml", former)
     with site({**RUNNING, "what": "submitted"}) as asked:
         deferral(operator(experiment=loading.dump(experiment, request)), context())
     ((_, stdin),) = asked
