@@ -30,7 +30,7 @@ def catalogue(root: Path) -> dict[str, Any]:
     past: list[registry.RegistryEvent] = []
     models: list[dict[str, Any]] = []
     try:
-        past = registry.history(root)
+        past = registry.history(root, warnings)
         models = [
             {name: value for name, value in vars(one).items() if name != "experiment"}  # its whole configuration
             for one in registry.fold(past).values()

@@ -38,7 +38,11 @@ class Where:
 @app.command(name="list")
 def list_(experiment: str | None = None, *, where: Where = Where()) -> int:
     """List all models, or those of an experiment name, the newest last."""
-    models = registry.models(root_folder(where.root), experiment)
+    root, damaged = root_folder(where.root), list[str]()
+    models = registry.models(root, experiment, damaged)
+    damaged += [f"{path} is no event of the registry by its name and not read" for path in event_files.odd(root)]
+    for line in damaged:
+        console(stderr=True).print(Text(f"warning: {line}", "yellow"), soft_wrap=True)
     if where.json_:
         print(json.dumps([asdict(model) for model in models], indent=2))
         return 0

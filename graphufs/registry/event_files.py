@@ -54,24 +54,32 @@ def copy(root: Path, number: int) -> None:
         write_checked(_pair(root, number)[1], read_checked(event_file(root, number)))
 
 
-def read(root: Path, number: int) -> dict[str, Any]:
+def read(root: Path, number: int, from_copies: list[str] | None = None) -> dict[str, Any]:
     """The content of an event.
+
+    Where a list `from_copies` is given, a whole copy stands in for a damaged event, and a line is added to the list.
 
     Raises
     ------
     UserError
         If it is missing, or not what was written.
     """
-    path = event_file(root, number)
+    path, copy = _pair(root, number)
     try:
         return _read(path, number)
     except FileNotFoundError:
-        raise UserError(
+        why = (
             f"event {number} of {numbers(root)[-1]} is missing from {path.parent}, so the registry cannot be read; "
             f"{remedy(root, number)}"
-        ) from None
+        )
     except (OSError, Damaged) as error:
-        raise UserError(f"{path} is not an event of a registry ({error}); {remedy(root, number)}") from None
+        why = f"{path} is not an event of a registry ({error}); {remedy(root, number)}"
+    if from_copies is not None:
+        with contextlib.suppress(OSError, Damaged):
+            content = _read(copy, number)
+            from_copies.append(why.replace("the registry cannot be read", "its copy is shown"))
+            return content
+    raise UserError(why)
 
 
 def remedy(root: Path, number: int) -> str:

@@ -97,8 +97,10 @@ def whoever() -> str:
         return "unknown"
 
 
-def history(root: Path) -> list[RegistryEvent]:
+def history(root: Path, from_copies: list[str] | None = None) -> list[RegistryEvent]:
     """All events, in order.
+
+    Listings give a list `from_copies`: damaged events are then taken from their copies, and named there.
 
     Raises
     ------
@@ -106,12 +108,14 @@ def history(root: Path) -> list[RegistryEvent]:
         If an event is missing or cannot be read: nothing is then concluded from the others.
     """
     numbers = event_files.numbers(root)
-    return [_read(root, number) for number in range(1, numbers[-1] + 1)] if numbers else []
+    return [_read(root, number, from_copies) for number in range(1, numbers[-1] + 1)] if numbers else []
 
 
-def models(root: Path, experiment_name: str | None = None) -> list[RegisteredModel]:
-    """All models, or those of an experiment name, in the order of their registration."""
-    known = fold(history(root))
+def models(
+    root: Path, experiment_name: str | None = None, from_copies: list[str] | None = None
+) -> list[RegisteredModel]:
+    """All models, or those of an experiment name, in the order of their registration; `from_copies` as in `history`."""
+    known = fold(history(root, from_copies))
     return [model for model in known.values() if experiment_name in (None, model.experiment_name)]
 
 
@@ -237,8 +241,8 @@ def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
     return {one.name: content[one.name] for one in fields(kind) if one.name in content}
 
 
-def _read(root: Path, number: int) -> RegistryEvent:
-    content = event_files.read(root, number)
+def _read(root: Path, number: int, from_copies: list[str] | None) -> RegistryEvent:
+    content = event_files.read(root, number, from_copies)
     path = event_files.event_file(root, number)
     formats.require(path, content.get("format"), "registry")
     if content.pop("format", None) != event_files.FORMAT:

@@ -81,7 +81,10 @@ def test_merged_segments_are_removed_after_their_time(nights):
     assert frames(folder) == before
 
 
-@pytest.mark.parametrize("point", ["create", "files_of", "Manifest.write", "remove_folder"])
+@pytest.mark.parametrize(
+    "point",
+    ["Manifest.write", *(pytest.param(one, marks=pytest.mark.long) for one in ("create", "files_of", "remove_folder"))],
+)
 def test_a_kill_anywhere_is_healed_by_repeating(nights, point, monkeypatch):
     chosen, folder = nights
     before = frames(folder)

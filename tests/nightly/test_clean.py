@@ -86,6 +86,7 @@ def test_what_is_recorded_and_old_goes_and_all_else_stays(tiny, nights, monkeypa
     assert run_step("evaluate", tiny, root)["status"] == "unchanged"
 
 
+@pytest.mark.long
 def test_a_model_of_which_nothing_can_be_told_keeps_all(nights, monkeypatch):
     root, (first, *_) = nights
     write_text(Paths(first, root).run / "experiment.yaml", "name: old\nno_such_section: {}\n")
@@ -103,7 +104,7 @@ def test_forecasts_that_somebody_makes_are_left_with_their_scores(nights, monkey
     assert place.exists() and Paths(first, root).scores.exists() and not Paths(second, root).forecasts.exists()
 
 
-@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("call", [2, *(pytest.param(call, marks=pytest.mark.long) for call in (1, 3))])
 def test_a_kill_anywhere_is_healed_by_repeating(nights, monkeypatch, call):
     root, made = nights
     stores = [place for one in made[:2] for place in (Paths(one, root).forecasts, Paths(one, root).scores)]

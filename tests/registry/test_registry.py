@@ -185,9 +185,16 @@ def test_a_decision_is_made_on_exactly_the_history_it_follows(tmp_path):
 def test_from_a_damaged_history_nothing_is_concluded(tmp_path, spoil, words):
     registry.register(tmp_path, model(1), "test")
     registry.register(tmp_path, model(2), "test")
+    whole = registry.models(tmp_path)
     spoil(tmp_path / "registry" / "history")
     with pytest.raises(UserError, match=words):
         registry.models(tmp_path)
+    with pytest.raises(UserError, match=words):
+        registry.register(tmp_path, model(3), "test")
+    shown: list[str] = []
+    if "of 3" not in words:  # of an event 3 there was never a copy
+        assert registry.models(tmp_path, None, shown) == whole and len(shown) == 1
+        assert words in shown[0] and "`graphufs models repair`" in shown[0]
 
 
 def test_an_event_of_a_newer_version_is_not_passed_over(tmp_path):

@@ -60,7 +60,7 @@ def events(paths):
         pytest.param("graphufs.train.train_step", "Program.__call__", 25, marks=LONG),  # in the second stage
         ("graphufs.emulator.checkpoint", "_sha256", 4),  # while the second checkpoint is written
         pytest.param("graphufs.emulator.checkpoint", "prune", 3, marks=LONG),  # when it has just appeared
-        ("graphufs.train.validation_forecasts", "ValidationForecaster.score", 2),
+        pytest.param("graphufs.train.validation_forecasts", "ValidationForecaster.score", 2, marks=LONG),
     ],
 )
 def test_a_killed_training_ends_in_the_same_bits(

@@ -31,7 +31,7 @@ def stop_after(calls):
     return lambda: next(count) >= calls
 
 
-@pytest.mark.parametrize("updates", [7, 12])
+@pytest.mark.parametrize("updates", [pytest.param(7, marks=pytest.mark.long), 12])
 def test_a_training_stopped_anywhere_ends_where_an_undisturbed_one_does(
     tiny, normalized_root, finished_root, copy_of_root, updates
 ):

@@ -152,6 +152,7 @@ def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
     found.server.stop()
 
 
+@pytest.mark.long  # what lands shows it with Airflow: the key of tests/airflow is held to it, too
 def test_the_whole_protocol_passes(login: Login) -> None:
     client, text = login.client(), TINY.read_text()
     findings = {one["what"]: one["good"] for one in client.run("sites", "--check")["findings"]}

@@ -112,6 +112,7 @@ def test_the_certificate_is_its_owners_alone_and_valid_where_the_clock_is_behind
     assert span == certificate.CLOCKS + certificate.VALID
 
 
+@pytest.mark.long
 def test_the_coordinator_of_a_training_listens_on_the_jobs_network_alone(tmp_path):
     code = f"""
 import json, psutil
@@ -128,6 +129,7 @@ with multi_process._distributed_jax(multi_process.Member(Path({str(tmp_path)!r})
     assert set(json.loads(done.stdout.splitlines()[-1])) == {NETWORK}
 
 
+@pytest.mark.long
 def test_nccl_is_told_the_sites_network(tmp_path, monkeypatch):
     import jax
 

@@ -79,7 +79,7 @@ def rows(shown: str) -> dict[tuple[str, str], list[str]]:
     return {(parts[0], parts[1]): parts[2:] for parts in split if len(parts) >= 5 and parts[1] in official.METRICS}
 
 
-@pytest.mark.parametrize("options", [(), ("--skipna",)])
+@pytest.mark.parametrize("options", [pytest.param((), marks=pytest.mark.long), ("--skipna",)])
 def test_both_engines_score_the_same_files_and_their_difference_is_told(
     package: None, options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
