@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-SECONDS = 60
+SECONDS = 180
 
 
 def skip_without_browser() -> str:
@@ -88,8 +88,14 @@ class Person:
 
     def submit(self, form, dag: str) -> str:
         """Press the form's button and see the new run's page; the run's id."""
+        answers: list[str] = []
+        self.page.on("response", lambda answer: answers.append(f"{answer.status} {answer.request.method} {answer.url}"))
         form.get_by_test_id("trigger-dag-submit").click()
-        self.page.wait_for_url(f"**/dags/{dag}/runs/**")
+        try:
+            self.page.wait_for_url(f"**/dags/{dag}/runs/**")
+        except Exception as error:
+            text = self.page.inner_text("body")
+            raise AssertionError(f"no run's page: {text}\n{[one for one in answers if 'POST' in one]}") from error
         return self.page.url.rpartition("/runs/")[2].partition("/")[0].partition("?")[0]
 
     def see(self, condition: Callable[[str], bool], seconds: float) -> str:
