@@ -158,12 +158,14 @@ def test_models_nights_and_files_to_look_at_are_told(tmp_path):
     paths = {one["path"]: one["bytes"] for one in found["files"]}
     assert paths == {"runs/tiny/ab/reports/cd.html": 4, "runs/tiny/ab/nightly/00000016/report.html": 4}
     (tmp_path / "registry" / "history" / "00000001.json").write_text("broken")
+    damaged = catalogue.catalogue(tmp_path)  # the event's copy is whole
+    assert damaged["models"] == found["models"] and damaged["files"] == found["files"]
+    (warning,) = damaged["warnings"]
+    assert "`graphufs models repair`" in warning
+    (tmp_path / "registry" / "copies" / "00000001.json").write_text("broken")
     damaged = catalogue.catalogue(tmp_path)
-    assert (
-        damaged["models"] == []
-        and "graphufs models repair" in damaged["warnings"][0]
-        and damaged["files"] == found["files"]
-    )
+    assert damaged["models"] == [] and "00000001.json is not an event" in damaged["warnings"][0]
+    assert damaged["files"] == found["files"]
 
 
 def filled(root, models, decisions):
