@@ -55,7 +55,7 @@ def plan(
     if options.json_:
         print(json.dumps(result, indent=2))
         return DONE
-    out = console()
+    out = console(width=None if console().is_terminal else 160)
     out.print(heading(result), soft_wrap=True)
     if "not_compiled" not in result:
         out.print(table(result))
