@@ -14,7 +14,7 @@ from jobs.job.folder import KEY, JobFolder
 from jobs.job.reading import Broken, entries
 from jobs.job.status import survey
 from jobs.scheduler import processes, slurm
-from jobs.submission import submit
+from jobs.submission import tend as tending
 
 SET_ASIDE = "set-aside"
 """Folder below the root for what was set aside: nothing reads it, and nothing removes it."""
@@ -53,7 +53,7 @@ def find(root: Path) -> list[Ailment]:
     for status in statuses:
         found += [Ailment(odd.path, odd.reason) for odd in status.seen.odd]
         try:  # what only `tend` reads
-            submit.outlook(status)
+            tending.outlook(status)
         except Broken as error:
             more.append(error)
     for one in more:

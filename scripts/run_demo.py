@@ -35,7 +35,7 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from graphufs.storage.paths import Paths, digest
 from jobs.airflow.keys import PREFIX
-from jobs.submission import submit
+from jobs.submission import tend as tending
 from scripts.airflow_here import interruptible, living, running
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Demo:
         stack.stop("scheduler")  # that nothing new is begun
         for status in living(self.root):
             if status.job.key.startswith(PREFIX) and any(f".{run}" in status.job.key for run in ids):
-                what = submit.cancel(status.job)
+                what = tending.cancel(status.job)
                 self.say(f"  {status.intent.step}: {what.state.lower()}")
         self.say("Repeat the command to go on.")
 

@@ -15,7 +15,8 @@ from devstack.airflow.api import ApiError
 from graphufs.config import loading
 from graphufs.nightly.scores import NightlyScores
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import JobFolder, now
+from jobs.job.folder import JobFolder
+from jobs.job.records import now
 from scripts import run_demo
 
 

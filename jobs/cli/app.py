@@ -21,8 +21,9 @@ from graphufs.cli.terminal import console
 from graphufs.config import loading
 from graphufs.config.request import Request
 from graphufs.errors import UserError
-from jobs.job.folder import JobFolder, Snapshot
+from jobs.job.folder import JobFolder
 from jobs.job.reading import Broken
+from jobs.job.records import Snapshot
 from jobs.job.status import Status, survey
 from jobs.site import load
 

@@ -35,6 +35,7 @@ from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
 from jobs.site import load
 from jobs.submission import submit
+from jobs.submission import tend as tending
 
 
 @app.command(name="submit")
@@ -262,7 +263,7 @@ def cancel(*keys: str, gone: Annotated[bool, Parameter(negative=())] = False, pl
     statuses = []
     for job in jobs:
         try:
-            statuses.append(submit.cancel(job, gone=gone))
+            statuses.append(tending.cancel(job, gone=gone))
         except Broken as error:
             broken.append(error)
     elsewhere = [one for one in statuses if one.intent.executor != "slurm" and one.state in ("UNKNOWN", "LOST")]
@@ -278,7 +279,7 @@ def tend(*keys: str, place: Place = Place()) -> int:
     jobs, broken = place.jobs(keys)
     for job in jobs:
         try:
-            what, one = submit.tend(job)
+            what, one = tending.tend(job)
         except Broken as error:
             broken.append(error)
             continue
@@ -312,7 +313,7 @@ def _show(keys: Sequence[str], statuses: list[Status], broken: list[Broken], pla
         jobs = []
         for one in statuses:
             try:
-                jobs.append({"what": submit.outlook(one), **one.to_json()})
+                jobs.append({"what": tending.outlook(one), **one.to_json()})
             except Broken as error:
                 broken.append(error)
         code = place.ending(keys, jobs, broken, ())

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from jobs.doctor import Ailment
 from jobs.job import messages
-from jobs.job.folder import duration, seconds_since
+from jobs.job.records import duration, seconds_since
 from jobs.job.status import Status
 from jobs.preflight import Finding
 from jobs.submission.prune import Waste

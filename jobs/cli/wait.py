@@ -10,7 +10,7 @@ from jobs.cli.tables import progress
 from jobs.job.folder import JobFolder
 from jobs.job.status import Status, read_statuses
 from jobs.site import Site
-from jobs.submission import submit
+from jobs.submission import tend as tending
 
 WAIT = 2.0
 """Seconds between two looks at first; they grow to the site's poll interval."""
@@ -24,8 +24,8 @@ def wait(jobs: list[JobFolder], site: Site, console: Console | None) -> list[Sta
         statuses, going_on = [], False
         for status in read_statuses(jobs):
             what = "nothing"
-            if submit.may_need_tending(status):
-                what, status = submit.tend(status.job)
+            if tending.may_need_tending(status):
+                what, status = tending.tend(status.job)
             statuses.append(status)
             going_on |= what in ("continued", "healed") or not (status.over or status.state == "LOST")
             words = progress(status.seen.progress) if status.state == "RUNNING" else status.message

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from graphufs.errors import UserError
 from graphufs.storage.lock import locked
-from jobs.job.folder import Attempt, JobFolder
+from jobs.job.folder import JobFolder
+from jobs.job.records import Attempt
 from jobs.job.status import Status, read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import Attempt, Intent, JobFolder, Snapshot, moment, now, seconds_since
+from jobs.job.folder import JobFolder
 from jobs.job.reading import Broken, NoJob, read_json, unreadable
+from jobs.job.records import Attempt, Intent, Snapshot, moment, now, seconds_since
 from jobs.scheduler import processes, slurm
 from jobs.site import as_noted
 

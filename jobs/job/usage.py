@@ -8,7 +8,8 @@ from typing import Any
 
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
-from jobs.job.folder import JobFolder, moment
+from jobs.job.folder import JobFolder
+from jobs.job.records import moment
 from jobs.scheduler import slurm
 
 SUMS = ("gpu_hours", "queue_wait", "elapsed", "energy")

@@ -1,3 +1,3 @@
 """Jobs submitted, launched, asked about, and put away."""
 
-__all__ = ["launch", "poll", "prune", "submit"]
+__all__ = ["attempts", "launch", "poll", "prune", "submit", "tend"]

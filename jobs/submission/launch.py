@@ -20,7 +20,8 @@ from submitit.local.debug import DebugJob
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
-from jobs.job.folder import RESERVE, Attempt, JobFolder
+from jobs.job.folder import RESERVE, JobFolder
+from jobs.job.records import Attempt
 from jobs.permissions import SHARED
 from jobs.scheduler import slurm
 from jobs.scheduler.processes import identity

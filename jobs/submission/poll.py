@@ -12,7 +12,7 @@ from graphufs.errors import UserError
 from jobs.job.folder import JobFolder
 from jobs.job.reading import Broken, unreadable
 from jobs.job.status import survey
-from jobs.submission import submit
+from jobs.submission import tend as tending
 
 LIMIT = 65536
 """Bytes of log that a job may give at once; the rest comes with the next look."""
@@ -55,8 +55,8 @@ def poll(wishes: Mapping[JobFolder, Cursor]) -> list[dict[str, Any]]:
     for status in statuses:
         job, what = status.job, "nothing"
         try:
-            if submit.may_need_tending(status):
-                what, status = submit.tend(job)
+            if tending.may_need_tending(status):
+                what, status = tending.tend(job)
             text, cursor = news(job, wishes[job])
         except Broken as error:
             answers[job.key] = _broken(job.key, error)

@@ -52,7 +52,7 @@ def check(submitit: Path) -> None:
     from graphufs.errors import UserError
     from graphufs.storage.atomic import write_json
     from jobs import permissions
-    from jobs.job.folder import now
+    from jobs.job.records import now
 
     attempt, root = submitit.parent, submitit.parents[4]
     payloads = submitit.glob("*_submitted.pkl")

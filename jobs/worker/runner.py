@@ -33,7 +33,8 @@ from graphufs.steps import STEPS, Event, Part, run_step
 from graphufs.storage.atomic import create_text, write_json
 from graphufs.storage.lock import locked
 from jobs.job import queue
-from jobs.job.folder import RESERVE, JobFolder, now
+from jobs.job.folder import RESERVE, JobFolder
+from jobs.job.records import now
 from jobs.job.status import read_statuses
 from jobs.scheduler import processes, slurm
 from jobs.site import as_noted, minutes

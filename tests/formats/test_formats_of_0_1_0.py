@@ -41,6 +41,7 @@ from jobs.catalogue import catalogue
 from jobs.job.folder import JobFolder
 from jobs.job.status import read_statuses
 from jobs.submission import poll, submit
+from jobs.submission import tend as tending
 from jobs.submission.submit import Request
 from tests.airflow import NO_AIRFLOW
 from tests.airflow import PYTHON as AIRFLOWS_PYTHON
@@ -310,7 +311,7 @@ def test_a_key_that_is_held_attaches_and_starts_nothing(root):
 def test_a_job_whose_submitter_died_is_started_with_its_payload(own_root):
     job = JobFolder(own_root.path, "unfinished")
     assert look(job).state == "SUBMITTING"
-    what, _ = submit.tend(job)
+    what, _ = tending.tend(job)
     assert what == "healed"
     done = until(lambda: (found := look(job)).over and found)
     assert done.state == "COMPLETED", done.message

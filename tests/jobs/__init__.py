@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from graphufs.config import loading
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import Attempt, Intent, JobFolder, now
+from jobs.job.folder import JobFolder
+from jobs.job.records import Attempt, Intent, now
 from jobs.site import Resources, Site
 from tests.conftest import TINY
 

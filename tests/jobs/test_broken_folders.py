@@ -24,6 +24,7 @@ from jobs.job.status import read_statuses, survey_root
 from jobs.scheduler import processes
 from jobs.site import Site, as_noted
 from jobs.submission import poll, submit
+from jobs.submission import tend as tending
 from tests.jobs import EXPERIMENT, finish, job_of
 from tests.jobs.submission.test_submit import request_of
 
@@ -212,7 +213,7 @@ def test_what_a_job_needs_and_cannot_be_read_holds_up_that_job_alone(tmp_path, f
     statuses, broken = survey_root(root)
     assert [one.folder for one in broken] == ["b"]
     (waits,) = [status for status in statuses if status.job.key == "waits"]
-    assert submit.outlook(waits) == "waits for a person"
+    assert tending.outlook(waits) == "waits for a person"
 
 
 def test_keys_of_a_newer_version_are_ignored_and_kept(fake, tmp_path):
@@ -238,7 +239,7 @@ def test_keys_of_a_newer_version_are_ignored_and_kept(fake, tmp_path):
     job.write_attempt(job.attempt(), message="noted")
     assert json.loads(noted.read_text())["tide"] == "low" and json.loads(noted.read_text())["message"] == "noted"
     fake.account("TIMEOUT")
-    assert submit.tend(job)[0] == "continued" and job.attempts() == [1, 2]
+    assert tending.tend(job)[0] == "continued" and job.attempts() == [1, 2]
 
 
 def test_a_folder_of_a_later_format_is_named_and_left_alone(tmp_path, jobs):

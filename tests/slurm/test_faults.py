@@ -28,7 +28,7 @@ from graphufs.emulator import checkpoint
 from graphufs.steps import run_step
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
-from jobs.submission.submit import LATE
+from jobs.submission.attempts import LATE
 from tests.conftest import made_once
 from tests.slurm import running, slurm_cluster
 from tests.support.slurm_bench import Bench, assert_equal, experiment, final_arrays, wait_for

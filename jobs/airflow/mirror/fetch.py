@@ -22,7 +22,7 @@ from graphufs.storage.lock import locked
 from jobs.airflow.mirror import read
 from jobs.airflow.sites.client import Refused, SiteClient, SiteError
 from jobs.catalogue_limits import limited
-from jobs.job.folder import now
+from jobs.job.records import now
 
 LARGEST = 32 * 2**20
 """Bytes of a file that is still fetched."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graphufs.vocabulary import labels
-from jobs.job import folder
+from jobs.job import records
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -21,7 +21,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 def duration(seconds: Any) -> str:
     """A length of time; a dash where there is none."""
-    return folder.duration(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else "–"
+    return records.duration(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else "–"
 
 
 def ago(when: str, now: datetime) -> str:

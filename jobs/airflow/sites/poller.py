@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.airflow.sites.client import SiteClient, SiteError, Unreachable
-from jobs.job.folder import now
+from jobs.job.records import now
 
 log = logging.getLogger(__name__)
 LONGEST = 600.0

@@ -14,7 +14,7 @@ from typing import Any
 from jobs.airflow import messages
 from jobs.airflow.keys import Origin
 from jobs.airflow.sites.client import SiteClient
-from jobs.job.folder import seconds_since
+from jobs.job.records import seconds_since
 
 ALIVE = ("running", "deferred", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting")
 """States of tasks that have, or will come back to, their job."""

@@ -13,7 +13,8 @@ from graphufs.config import loading
 from graphufs.storage.atomic import write_json, write_text
 from graphufs.storage.paths import Paths
 from jobs.cli import app, main, tables, wait
-from jobs.job.folder import JobFolder, now
+from jobs.job.folder import JobFolder
+from jobs.job.records import now
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings
 

@@ -9,7 +9,8 @@ import pytest
 from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import Intent, JobFolder, default_key, now
+from jobs.job.folder import JobFolder, default_key
+from jobs.job.records import Intent, now
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, attempt_of, job_of
 

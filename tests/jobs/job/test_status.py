@@ -11,8 +11,9 @@ from dataclasses import asdict
 import pytest
 
 from graphufs.storage.atomic import write_json
-from jobs.job.folder import Intent, JobFolder, now
+from jobs.job.folder import JobFolder
 from jobs.job.reading import read_json
+from jobs.job.records import Intent, now
 from jobs.job.status import SETTLE, read_statuses
 from jobs.scheduler import processes
 from jobs.site import Policy, Site

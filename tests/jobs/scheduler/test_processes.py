@@ -13,7 +13,7 @@ import pytest
 from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site
-from jobs.submission import submit
+from jobs.submission import tend as tending
 from tests.jobs import job_of, until
 
 LOCAL = Site.model_validate({"executor": "local"})
@@ -104,7 +104,7 @@ def test_a_job_whose_number_a_stranger_has_is_over_and_cancelling_it_harms_nobod
     job = job_of(tmp_path, site=LOCAL, id=str(process.pid), process=earlier(process))
     (found,) = read_statuses([job])
     assert (found.state, found.ending) == ("FAILED", "killed")
-    assert submit.cancel(job).state == "FAILED" and process.poll() is None
+    assert tending.cancel(job).state == "FAILED" and process.poll() is None
 
 
 def test_a_process_that_only_waits_to_be_reaped_does_not_run():
@@ -124,4 +124,4 @@ def test_a_job_that_the_kernel_ended_for_its_memory_is_not_started_again(tmp_pat
     known = {**processes.identity(process.pid), "ticks": 1, "oom_kills": 3}
     process.wait()
     (found,) = read_statuses([job_of(tmp_path, site=LOCAL, id=str(process.pid), process=known)])
-    assert (found.ending, submit.outlook(found)) == (ending, then)
+    assert (found.ending, tending.outlook(found)) == (ending, then)

@@ -8,12 +8,15 @@ import pytest
 
 from graphufs.errors import UserError
 from jobs.job import queue
-from jobs.job.folder import JobFolder, now
+from jobs.job.folder import JobFolder
+from jobs.job.records import now
 from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site
-from jobs.submission import submit
-from jobs.submission.submit import Request, tend
+from jobs.submission import attempts, submit
+from jobs.submission import tend as tending
+from jobs.submission.submit import Request
+from jobs.submission.tend import tend
 from jobs.worker import runner
 from tests.jobs import EXPERIMENT, ago, finish, job_of, until
 
@@ -49,7 +52,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     machine = Machine(tmp_path)
-    monkeypatch.setattr(submit.launch, "as_process", machine.as_process)
+    monkeypatch.setattr(attempts.launch, "as_process", machine.as_process)
     yield machine
     machine.end()
 
@@ -87,8 +90,8 @@ def test_after_a_reboot_tend_starts_no_more_than_at_once(machine):
 def test_cancelling_the_one_that_runs_starts_one_that_waits_and_a_waiting_one_is_cancelled_at_once(machine):
     for key in "abc":
         machine.submit(key)
-    assert submit.cancel(JobFolder(machine.root, "b")).state == "CANCELLED"
-    assert submit.cancel(JobFolder(machine.root, "a")).state == "CANCELLED"
+    assert tending.cancel(JobFolder(machine.root, "b")).state == "CANCELLED"
+    assert tending.cancel(JobFolder(machine.root, "a")).state == "CANCELLED"
     assert machine.states("a", "b", "c") == ["CANCELLED", "CANCELLED", "PENDING"]
     assert JobFolder(machine.root, "c").attempt().phase == "submitted" and len(machine.running()) == 1
     assert machine.submit("b").attempt.phase == "waiting"
@@ -106,7 +109,7 @@ def test_a_job_that_needs_one_takes_no_room_before_that_is_done(machine):
 def test_a_job_that_waits_for_one_that_was_cancelled_waits_no_longer(machine):
     machine.submit("first", "normalize")
     after = machine.submit("after", needs=("first",)).job
-    submit.cancel(JobFolder(machine.root, "first"))
+    tending.cancel(JobFolder(machine.root, "first"))
     (found,) = read_statuses([after])
     assert (found.state, found.ending) == ("REFUSED", "dependency") and "first" in found.message
     machine.submit("first", "normalize")

@@ -12,12 +12,16 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from jobs.cli import main
 from jobs.cli.app import Place
-from jobs.job.folder import JobFolder, moment
+from jobs.job.folder import JobFolder
+from jobs.job.records import moment
 from jobs.job.status import SETTLE, read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site
-from jobs.submission import submit
-from jobs.submission.submit import LATE, Request, tend
+from jobs.submission import attempts, submit
+from jobs.submission import tend as tending
+from jobs.submission.attempts import LATE
+from jobs.submission.submit import Request
+from jobs.submission.tend import tend
 from tests.jobs import EXPERIMENT, SLURM, ago, job_of, jobs_command, surroundings
 
 LOCAL = Site.model_validate({"executor": "local", "lost_after": 600})
@@ -33,7 +37,7 @@ def elsewhere(tmp_path, monkeypatch):
     process = subprocess.Popen(["sleep", "300"], start_new_session=True)
     monkeypatch.setattr(processes, "host", lambda: "login2")
     what = Request("prepare", EXPERIMENT, "local", LOCAL, tmp_path, "job")
-    monkeypatch.setattr(submit.launch, "as_process", lambda *_: (str(process.pid), processes.identity(process.pid)))
+    monkeypatch.setattr(attempts.launch, "as_process", lambda *_: (str(process.pid), processes.identity(process.pid)))
     assert submit.submit(what)[1].state == "PENDING"
     monkeypatch.setattr(processes, "host", lambda: "login1")
     yield what, process
@@ -60,14 +64,14 @@ def test_a_cancel_from_another_host_leaves_the_job_live_until_it_has_ended(elsew
     assert job.attempts() == [1] and process.poll() is None
     monkeypatch.setattr(processes, "host", lambda: "login2")
     assert look(job).state == "PENDING" and "cancel wanted" in look(job).message
-    assert submit.cancel(job).state == "CANCELLED" and process.poll() is not None
+    assert tending.cancel(job).state == "CANCELLED" and process.poll() is not None
     assert submit.submit(request)[0] == "submitted"
 
 
 def test_of_a_lost_process_of_another_host_a_person_may_say_that_it_is_gone(elsewhere):
     request, process = elsewhere
     job = request.job()
-    assert submit.cancel(job, gone=True).state == "UNKNOWN"
+    assert tending.cancel(job, gone=True).state == "UNKNOWN"
     seen_by(job, "observed.json", login1=LOCAL.lost_after + 5)
     assert look(job).state == "CANCELLED" and process.poll() is None
     assert submit.submit(request)[1].attempt.number == 2

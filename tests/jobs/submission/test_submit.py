@@ -15,12 +15,16 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
 from jobs import preflight
-from jobs.job.folder import JobFolder, now
+from jobs.job.folder import JobFolder
+from jobs.job.records import now
 from jobs.job.status import read_statuses
 from jobs.scheduler import slurm
 from jobs.site import Site
 from jobs.submission import submit
-from jobs.submission.submit import LATE, Request, tend
+from jobs.submission import tend as tending
+from jobs.submission.attempts import LATE
+from jobs.submission.submit import Request
+from jobs.submission.tend import tend
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings, until
 
@@ -179,11 +183,11 @@ def test_a_cancelled_job_starts_again_when_asked(fake, root):
     submit.submit(request_of(root))
     job = JobFolder(root, "job")
     fake.row("RUNNING")
-    submit.cancel(job)
+    tending.cancel(job)
     assert fake.calls("scancel") == ["12"] and (job.path / "cancel.json").exists()
     fake.account("CANCELLED by 0")
     assert read_statuses([job])[0].state == "CANCELLED"
-    assert submit.cancel(job).state == "CANCELLED" and len(fake.calls("scancel")) == 1
+    assert tending.cancel(job).state == "CANCELLED" and len(fake.calls("scancel")) == 1
     fake.say("sbatch", "Submitted batch job 13")
     fake.row("PENDING", "13")
     assert submit.submit(request_of(root))[1].state == "PENDING" and not (job.path / "cancel.json").exists()
@@ -193,7 +197,7 @@ def test_cancelling_says_so_where_slurm_does_not_answer(fake, root):
     submit.submit(request_of(root))
     fake.silence("scancel")
     with pytest.raises(slurm.Silent, match="scancel"):
-        submit.cancel(JobFolder(root, "job"))
+        tending.cancel(JobFolder(root, "job"))
     assert (root / "jobs" / "job" / "cancel.json").exists()
 
 
@@ -331,7 +335,7 @@ def test_a_lost_answer_of_sbatch_leaves_the_job_to_be_found(fake, root):
 def test_a_half_submitted_job_that_was_cancelled_is_not_submitted_again(fake, root):
     job = half_submitted(root, fake, ago(LATE * 10))
     fake.silence("squeue")
-    submit.cancel(job)
+    tending.cancel(job)
     fake.say("squeue")
     what, status = tend(job)
     assert len(fake.calls("sbatch")) == 1, (what, status.state)

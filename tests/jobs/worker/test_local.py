@@ -22,7 +22,10 @@ from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site
 from jobs.submission import launch, submit
-from jobs.submission.submit import LATE, Request, tend
+from jobs.submission import tend as tending
+from jobs.submission.attempts import LATE
+from jobs.submission.submit import Request
+from jobs.submission.tend import tend
 from tests.conftest import TINY
 from tests.jobs import EXPERIMENT, ago, finish, job_of, jobs_command, surroundings, until
 from tests.registry.test_registry import model
@@ -125,13 +128,13 @@ def test_a_local_job_runs_to_its_proof(normalized_root, copy_of_root):
 def test_cancelling_ends_the_process_and_all_it_started(bench):
     job = bench.waiting()
     assert len(members(job)) >= 2
-    assert submit.cancel(job).state == "CANCELLED"
+    assert tending.cancel(job).state == "CANCELLED"
     until(lambda: not members(job))
     assert look(job).ending == "cancelled" and tend(job)[0] == "stopped"
     bench.release()
     what, status = submit.submit(bench.request())
     assert (what, status.attempt.number, status.over) == ("submitted", 2, False)
-    assert submit.cancel(job).state == "CANCELLED"
+    assert tending.cancel(job).state == "CANCELLED"
 
 
 def test_a_job_outlives_who_submitted_it_and_is_attached_to(bench, tmp_path):
@@ -144,7 +147,7 @@ def test_a_job_outlives_who_submitted_it_and_is_attached_to(bench, tmp_path):
     until(lambda: look(job).state == "RUNNING")
     what, status = submit.submit(bench.request())
     assert (what, status.id, job.attempts()) == ("attached", json.loads(done.stdout)["jobs"][0]["id"], [1])
-    submit.cancel(job)
+    tending.cancel(job)
 
 
 def test_a_job_killed_with_all_its_processes_has_failed_and_tend_goes_on(bench):
@@ -156,7 +159,7 @@ def test_a_job_killed_with_all_its_processes_has_failed_and_tend_goes_on(bench):
     assert (what, status.attempt.number, status.attempt.cause) == ("continued", 2, "killed")
     assert job.attempts() == [1, 2] and status.id != killed.id
     assert json.loads((job.folder(1) / "ending.json").read_text())["ending"] == "killed"
-    submit.cancel(job)
+    tending.cancel(job)
 
 
 def test_a_job_whose_controller_alone_was_killed_is_not_over_while_its_work_goes_on(bench):
@@ -168,7 +171,7 @@ def test_a_job_whose_controller_alone_was_killed_is_not_over_while_its_work_goes
     found = look(job)
     what, _ = tend(job)
     running = work in members(job)
-    submit.cancel(job)
+    tending.cancel(job)
     assert running and not found.over and what != "continued", (found.state, found.ending, what)
 
 
@@ -183,7 +186,7 @@ def test_a_job_whose_submitter_died_before_noting_it_is_found_again(bench):
     assert (what, status.state, status.id) == ("healed", "RUNNING", before.id)
     assert job.attempt().process == before.process and job.attempts() == [1]
     (job.folder(1) / "hidden").rename(job.folder(1) / "claim-0")
-    assert submit.cancel(job).state == "CANCELLED"
+    assert tending.cancel(job).state == "CANCELLED"
 
 
 def test_a_claimed_job_whose_submitter_died_is_known_with_its_process(bench):
@@ -193,7 +196,7 @@ def test_a_claimed_job_whose_submitter_died_is_known_with_its_process(bench):
     assert look(job).state in ("RUNNING", "SUBMITTING")
     submit.submit(bench.request())
     assert (look(job).state, look(job).id, job.attempts()) == ("RUNNING", before.id, [1])
-    assert submit.cancel(job).state == "CANCELLED"
+    assert tending.cancel(job).state == "CANCELLED"
     assert not members(job)
 
 
@@ -203,7 +206,7 @@ def test_a_job_of_which_no_process_ever_told_is_started_again_when_that_is_sure(
     job.path.rename(bench.root / "jobs" / "other")
     _, status = submit.submit(bench.request())
     job = status.job
-    submit.cancel(job)
+    tending.cancel(job)
     (job.path / "cancel.json").unlink()
     for name in ("segments.jsonl", "claim-0", "ending.json"):
         (job.folder(1) / name).unlink(missing_ok=True)
@@ -211,7 +214,7 @@ def test_a_job_of_which_no_process_ever_told_is_started_again_when_that_is_sure(
     what, status = tend(job)
     assert (what, status.attempt.number) == ("healed", 1)
     until(lambda: look(job).state == "RUNNING")
-    submit.cancel(job)
+    tending.cancel(job)
 
 
 def test_of_two_processes_of_one_attempt_one_does_the_work(bench):
@@ -222,7 +225,7 @@ def test_of_two_processes_of_one_attempt_one_does_the_work(bench):
     assert len(job.segments(1)) == 1 and look(job).state == "RUNNING" and look(job).id == first.id
     assert any("does the work" in path.read_text() for path in job.logs(1))
     assert not (job.folder(1) / "ending.json").exists()
-    submit.cancel(job)
+    tending.cancel(job)
 
 
 def test_a_job_that_needs_one_that_failed_says_so(bench):
@@ -245,7 +248,7 @@ def test_the_sites_setup_lines_come_before_python(bench):
     site = LOCAL.model_copy(update={"setup": [f"echo $PWD > {bench.root}/was-here", "export GRAPHUFS_TEST=1"]})
     job = bench.waiting(site=site)
     assert (bench.root / "was-here").read_text().strip() == str(bench.root)
-    submit.cancel(job)
+    tending.cancel(job)
 
 
 def debug(*arguments):
