@@ -265,7 +265,7 @@ def _age(folder: Path, days: float) -> None:
 
 
 def airflow(home: Path, days: int) -> dict[str, Any]:
-    from jobs.airflow.housekeeping import clean_database
+    from jobs.airflow.cleanup import clean_database
 
     program = REPOSITORY / ".venv-airflow" / "bin" / "airflow"
     with _environment(

@@ -79,7 +79,7 @@ with DAG(
         from airflow.sdk.configuration import conf
         from airflow.sdk.exceptions import AirflowFailException
 
-        from jobs.airflow.housekeeping import CleaningFailed, clean_database, clean_logs
+        from jobs.airflow.cleanup import CleaningFailed, clean_database, clean_logs
 
         context = get_current_context()
         dry_run, kept = context["params"]["dry_run"], context["params"]["airflow_days"]

@@ -5,6 +5,6 @@ only through `graphufs-jobs`, so it needs neither the site's files nor anything 
 """
 
 __all__ = [
-    "assets", "forms", "housekeeping", "keys", "messages", "mirror", "notifier", "operators", "page", "pools",
+    "assets", "cleanup", "forms", "keys", "messages", "mirror", "notifier", "operators", "page", "pools",
     "settings", "sites", "tasks", "trigger",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobs.airflow import housekeeping
+from jobs.airflow import cleanup
 from jobs.airflow.sites.housekeeping import clean
 from tests.support.airflow.bench import AirflowBench
 
@@ -26,7 +26,7 @@ def airflow(tmp_path, monkeypatch):
     program = tmp_path / "bin" / "airflow"
     program.parent.mkdir()
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    for name in housekeeping.BLOCKED:
+    for name in cleanup.BLOCKED:
         monkeypatch.setenv(name, "airflow-db-not-allowed:///")
 
     def says(words: str, code: int = 0):
@@ -43,20 +43,20 @@ def airflow(tmp_path, monkeypatch):
 
 def test_the_command_has_the_database_and_the_tables_that_may_go_by_age(airflow):
     calls = airflow(SAID)
-    assert housekeeping.clean_database(["reconcile", "catalogue"], 90, dry_run=True) == {"dag_run": 24}
+    assert cleanup.clean_database(["reconcile", "catalogue"], 90, dry_run=True) == {"dag_run": 24}
     of_dags, of_airflow = calls()
     assert "--tables dag_run,dag_version --skip-archive" in of_dags and "--dag-ids reconcile,catalogue" in of_dags
     assert "--dag-ids" not in of_airflow and all("--dry-run" in line and "--yes" not in line for line in calls())
     tables = {name for line in calls() for name in line.split("--tables ")[1].split()[0].split(",")}
     assert not {"trigger", "dag", "task_instance"} & tables, "of these age says nothing"
     assert "not-allowed" not in airflow.env()
-    housekeeping.clean_database(["reconcile"], 90, dry_run=False)
+    cleanup.clean_database(["reconcile"], 90, dry_run=False)
     assert "--yes" in calls()[-1] and "--dry-run" not in calls()[-1]
 
 
 def test_without_an_idle_dag_no_runs_are_cleaned(airflow):
     calls = airflow(SAID)
-    housekeeping.clean_database([], 90, dry_run=False)
+    cleanup.clean_database([], 90, dry_run=False)
     (line,) = calls()
     assert "dag_run" not in line
 
@@ -64,13 +64,11 @@ def test_without_an_idle_dag_no_runs_are_cleaned(airflow):
 def test_a_table_that_was_left_out_is_an_error_but_the_one_without_dags(airflow):
     left = "The following tables were not cleaned due to errors: {}. Check the logs above for details.\n"
     airflow(SAID + left.format("['deadline', 'dag_run']"))
-    with pytest.raises(housekeeping.CleaningFailed, match="left out dag_run"):
-        housekeeping.clean_database(["reconcile"], 90, dry_run=False)
+    with pytest.raises(cleanup.CleaningFailed, match="left out dag_run"):
+        cleanup.clean_database(["reconcile"], 90, dry_run=False)
     airflow("sqlalchemy.exc.OperationalError: no such host", code=1)
-    with pytest.raises(
-        housekeeping.CleaningFailed, match="ended with 1: .*no such host; on the machine where .*db clean"
-    ):
-        housekeeping.clean_database(["reconcile"], 90, dry_run=False)
+    with pytest.raises(cleanup.CleaningFailed, match="ended with 1: .*no such host; on the machine where .*db clean"):
+        cleanup.clean_database(["reconcile"], 90, dry_run=False)
 
 
 def test_logs_that_nobody_wrote_to_go(tmp_path):
@@ -87,14 +85,12 @@ def test_logs_that_nobody_wrote_to_go(tmp_path):
         (late / name).write_text("x")
         os.utime(late / name, (time.time() - 86400 * days,) * 2)
     before = time.time() - 86400 * 90
-    assert housekeeping.clean_logs(tmp_path, before, dry_run=True) == (2, 200) and all(
-        p.exists() for p in made.values()
-    )
-    assert housekeeping.clean_logs(tmp_path, before, dry_run=False) == (2, 200)
+    assert cleanup.clean_logs(tmp_path, before, dry_run=True) == (2, 200) and all(p.exists() for p in made.values())
+    assert cleanup.clean_logs(tmp_path, before, dry_run=False) == (2, 200)
     assert [name for name, path in made.items() if path.exists()] == [
         "dag_id=a/run_id=new/task_id=t", "dag_processor/2026-02-01",
     ] and late.exists()  # fmt: skip
-    assert not list(tmp_path.rglob("*.trash")) and housekeeping.clean_logs(tmp_path, before, dry_run=False) == (0, 0)
+    assert not list(tmp_path.rglob("*.trash")) and cleanup.clean_logs(tmp_path, before, dry_run=False) == (0, 0)
 
 
 class Client:
