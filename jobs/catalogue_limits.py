@@ -10,6 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
+"""What a part of a path looks like of a file that sites hand out and the control plane takes."""
+ENDINGS = r"\.(?:html|csv|json|png|svg)"
+"""How its name ends."""
 MIB = 2**20
 LIMITS: dict[str, tuple[int, int, str]] = {
     "models": (200, 2 * MIB, "registered"),

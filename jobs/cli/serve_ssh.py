@@ -20,6 +20,7 @@ from pathlib import Path
 from graphufs import reading
 from graphufs.errors import UserError
 from graphufs.steps import STEPS
+from jobs.catalogue_limits import ENDINGS, PART
 from jobs.cli.app import LABEL, app
 from jobs.job.folder import KEY
 from jobs.permissions import make_root
@@ -39,8 +40,6 @@ _RESOURCE = rf"(?:{_NAMES}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
 _DAYS = r"[1-9][0-9]{0,5}(?:\.[0-9]{1,6})?"  # a day at least: who has the key cannot have all removed at once
 KINDS = ("forecast", "merged", "cache", "leftover")
 """What the DAG `housekeeping` says for how many days to keep."""
-PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
-"""Of the path of a file that may be fetched; as `jobs.airflow.mirror.read` has it, which a test compares."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ COMMANDS = {
     "cancel": Form((KEY.pattern,), several=True),
     "poll": Form(),
     "show": Form(),
-    "fetch": Form((rf"runs(?:/{PART}){{1,9}}\.(?:html|csv|json|png|svg)",), options={"--limit": r"[0-9]{1,12}"}),
+    "fetch": Form((rf"runs(?:/{PART}){{1,9}}{ENDINGS}",), options={"--limit": r"[0-9]{1,12}"}),
     "clean": Form(options={**{f"--{kind}-days": _DAYS for kind in KINDS}, "--yes": None}),
     "prune": Form(options={"--days": _DAYS, "--yes": None}),
     "sites": Form(options={"--check": None, "--resource": rf"(?:{_STEP})\.{_RESOURCE}"}),

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from graphufs.errors import UserError
+from jobs.catalogue_limits import ENDINGS, PART
 
 CATALOGUE, FILES = "catalogue.json", "files"
-PART = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,200}"
-PATH = re.compile(rf"{PART}(/{PART}){{0,9}}\.(html|csv|json|png|svg)")
+PATH = re.compile(rf"{PART}(/{PART}){{0,9}}{ENDINGS}")
 """What the path of a file in a copy looks like."""
 LARGEST = 16 * 2**20
 """Bytes of a catalogue that is still read."""

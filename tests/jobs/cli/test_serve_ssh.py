@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from graphufs.errors import UserError
-from jobs.airflow.mirror import read
 from jobs.airflow.sites.client import Refused, SiteClient
-from jobs.cli.serve_ssh import LONGEST, PART, REFUSED, allowed
+from jobs.cli.serve_ssh import LONGEST, REFUSED, allowed
 from jobs.site import load
 from tests.conftest import TINY
 from tests.support.airflow.sshd import Sshd, missing
@@ -92,10 +91,6 @@ BAD = [
 @pytest.mark.parametrize("line", GOOD)
 def test_what_airflow_sends_is_passed_on_word_for_word(line: str) -> None:
     assert allowed(f"/opt/venv/bin/graphufs-jobs {line}{END}", ["there", "here"]) == shlex.split(line + END)
-
-
-def test_files_of_all_names_that_a_mirror_takes_may_be_fetched() -> None:
-    assert PART == read.PART
 
 
 @pytest.mark.parametrize("line", BAD)
