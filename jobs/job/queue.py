@@ -56,7 +56,7 @@ def _runs_here(job: JobFolder, step: str) -> bool:
         if (intent.step, intent.executor) != (step, "local") or job.result() is not None:
             return False
         (status,) = read_statuses([job])
-    except (UserError, LookupError, TypeError, ValueError, OSError):
+    except UserError:
         return False
     attempt, segments = status.attempt, status.seen.segments
     if status.over or attempt is None or attempt.phase == "waiting":
@@ -79,7 +79,7 @@ def waiting(root: Path) -> list[JobFolder]:
     for job in JobFolder.all(root):
         try:
             attempt: Attempt | None = job.attempt()
-        except (UserError, LookupError, TypeError, ValueError, OSError):
+        except UserError:
             continue
         if attempt is not None and attempt.phase == "waiting" and not (job.path / "cancel.json").exists():
             found.append((attempt.begun, job))
