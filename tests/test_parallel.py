@@ -107,6 +107,7 @@ def die_once(module: str, name: str, mark: str) -> None:
     setattr(target, name, dying)
 
 
+@pytest.mark.long  # the embedded world does so
 def test_the_look_alike_comes_out_byte_for_byte(store: Path, alone: Path, tmp_path: Path, client: Client) -> None:
     both(daily_experiment(store), tmp_path, client)
     assert content(tmp_path) == content(alone)

@@ -164,8 +164,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         folder = golden_folder(metafunc.config)
         names = sorted(path.name.removesuffix("_meta.json") for path in folder.glob("*_meta.json"))
-        # compiling dominates; in bfloat16 the first case shows it, and the long suite the others
-        later = [pytest.mark.long] if "bfloat16" in metafunc.function.__name__ else []
+        # compiling dominates; in bfloat16 and over rollouts the first case shows it, and the long suite the others
+        test = metafunc.function.__name__
+        first = "bfloat16" in test or test in (
+            "test_the_rollouts_loss_and_diagnostics_are_the_references",
+            "test_gradient_norms_of_the_rollout_are_the_references",
+        )
+        later = [pytest.mark.long] if first else []
         cases = [pytest.param(Case(folder, name), marks=later if number else []) for number, name in enumerate(names)]
         metafunc.parametrize("case", cases, ids=names, scope="session")
 

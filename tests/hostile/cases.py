@@ -266,16 +266,16 @@ def npz(claimed: dict[str, tuple[int, ...]], *, packed: bool = False, real: int 
 
 
 PARAMETER = "params:mesh_gnn/~_networks_builder/processor_edges_0_mesh_mlp/~/linear_0:w"
-NPZ = {
-    "claims 8 TB": npz({PARAMETER: (999_999_999_999,)}),
-    "claims 8 TB in two dimensions": npz({PARAMETER: (10**6, 10**6)}),
-    "claims less than it has": npz({PARAMETER: (1,)}, real=800),
-    "a negative length": npz({PARAMETER: (-1,)}),
-    "overflows 64 bits": npz({PARAMETER: (2**40, 2**40)}),
-    "a bomb of zeros": npz({PARAMETER: (2**25,)}, packed=True, real=2**28),
-    "many arrays": npz({f"params:{number}": (1,) for number in range(10_001)}),
-    "no array": b"PK\x05\x06" + bytes(18),
-    "nothing": b"",
-    "text": b"hello",
-    "half of it": npz({PARAMETER: (1,)})[:60],
+NPZ: dict[str, Callable[[], bytes]] = {
+    "claims 8 TB": lambda: npz({PARAMETER: (999_999_999_999,)}),
+    "claims 8 TB in two dimensions": lambda: npz({PARAMETER: (10**6, 10**6)}),
+    "claims less than it has": lambda: npz({PARAMETER: (1,)}, real=800),
+    "a negative length": lambda: npz({PARAMETER: (-1,)}),
+    "overflows 64 bits": lambda: npz({PARAMETER: (2**40, 2**40)}),
+    "a bomb of zeros": lambda: npz({PARAMETER: (2**25,)}, packed=True, real=2**28),
+    "many arrays": lambda: npz({f"params:{number}": (1,) for number in range(10_001)}),
+    "no array": lambda: b"PK\x05\x06" + bytes(18),
+    "nothing": lambda: b"",
+    "text": lambda: b"hello",
+    "half of it": lambda: npz({PARAMETER: (1,)})[:60],
 }

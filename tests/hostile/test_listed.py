@@ -42,7 +42,7 @@ def test_bad_input_is_refused_in_one_line(case, folder):
     pytest.param(name, marks=pytest.mark.hostile) for name in cases.NPZ if name != "claims 8 TB"
 )])  # fmt: skip
 def test_an_npz_that_claims_more_than_it_has_is_refused_before_memory_is_taken(name, folder):
-    (folder / "bad.npz").write_bytes(cases.NPZ[name])
+    (folder / "bad.npz").write_bytes(cases.NPZ[name]())
     tracemalloc.start()
     with pytest.raises(UserError, match=r"bad\.npz"):
         read_checkpoint(folder / "bad.npz")
@@ -53,7 +53,7 @@ def test_an_npz_that_claims_more_than_it_has_is_refused_before_memory_is_taken(n
 
 @pytest.mark.hostile
 def test_a_training_refuses_weights_that_claim_8_tb(normalized_root, copy_of_root, folder):
-    (folder / "bad.npz").write_bytes(cases.NPZ["claims 8 TB"])
+    (folder / "bad.npz").write_bytes(cases.NPZ["claims 8 TB"]())
     root = copy_of_root(normalized_root)
     ended = run("graphufs", "train", str(TINY), "--root", str(root), "--init-from", "bad.npz", folder=folder)
     require_told(ended)

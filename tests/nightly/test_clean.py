@@ -94,6 +94,7 @@ def test_a_model_of_which_nothing_can_be_told_keeps_all(nights, monkeypatch):
     assert not [one for one in removable.find(root, KEEP) if one.kind not in ("caches", "leftovers")]
 
 
+@pytest.mark.long
 def test_forecasts_that_somebody_makes_are_left_with_their_scores(nights, monkeypatch):
     root, (first, second, _) = nights
     after(31, monkeypatch)

@@ -89,6 +89,7 @@ def test_two_devices_give_the_same_bits_each_time(normalized_root, tmp_path):
     assert_equal_arrays(*(final_of_two_devices(experiment, root) for root in roots))
 
 
+@pytest.mark.long
 def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, tmp_path):
     experiment, expected = alone
     paths = Paths(experiment, shutil.copytree(alone_root, tmp_path / "root"))
@@ -100,6 +101,7 @@ def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, 
     close(expected, final_arrays(paths))
 
 
+@pytest.mark.long  # two devices of one process do so above
 def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
     experiment, expected = alone
     root = shutil.copytree(normalized_root, tmp_path / "root")

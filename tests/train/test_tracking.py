@@ -345,6 +345,7 @@ def test_a_follower_that_hangs_after_a_kill_lets_go_of_the_run_and_nothing_is_lo
     assert warnings == [] and losses(root) == [(10, 10.5), (20, 20.5)]
 
 
+@pytest.mark.long
 def test_a_training_of_version_0_1_0_goes_on_where_its_follower_ended(root):
     paths = layout_in(root)
     file = MetricsFile(paths.metrics, 0)
@@ -438,6 +439,7 @@ def server(root, database):
             process.wait()
 
 
+@pytest.mark.long
 def test_a_real_server_gets_runs_metrics_and_artefacts(root, server, monkeypatch):
     def ask(what, **question):
         data = json.dumps(question).encode() if question else None

@@ -57,6 +57,7 @@ def test_metrics_tell_the_training(tiny, finished_root):
     assert all(line["samples"] == 6 for line in validations)
 
 
+@pytest.mark.long
 def test_what_the_metrics_tell_goes_to_mlflow_too(tiny, finished_root, copy_of_root):
     root = copy_of_root(finished_root)
     tracked = loading.load(TINY, ["training.tracking.mlflow=true"])

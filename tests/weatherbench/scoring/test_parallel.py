@@ -87,6 +87,7 @@ def test_threads_make_what_one_makes(written: StorePaths, monkeypatch: pytest.Mo
     assert sorted(told) == [(done, 30) for done in range(1, 31)]
 
 
+@pytest.mark.long  # the command takes workers below
 def test_dask_workers_make_what_one_process_makes(written: StorePaths, client: Client, prepared: Made) -> None:
     alone = evaluate_stores(written, WANTED)
     with parallel.over(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tracemalloc
 from collections.abc import Callable
 
@@ -60,7 +61,10 @@ def all_scores(forecast: xr.Dataset, truth: xr.Dataset = TRUTH, **options: objec
     return score(opened, reader, climatology, usable, baselines(correlation), **options)  # type: ignore[arg-type]
 
 
-STATES = all_scores(forecast_of(TRUTH))
+@functools.cache
+def states() -> dict[str, ScoreState]:
+    """Of one forecast with noise, for many tests."""
+    return all_scores(forecast_of(TRUTH))
 
 
 def spatial_mean(field: np.ndarray) -> float:
@@ -82,7 +86,7 @@ def fields(name: str, level: int | None, lead: np.timedelta64) -> tuple[list[np.
 
 @pytest.mark.parametrize(("channel", "name", "level"), [(0, "surface_pressure", None), (2, "temperature", 850)])
 def test_scores_are_those_of_the_definitions(channel: int, name: str, level: int | None) -> None:
-    scores = {which: state.finalize() for which, state in STATES.items()}
+    scores = {which: state.finalize() for which, state in states().items()}
     for position, lead in enumerate(LEADS):
         forecasts, truths, starts = fields(name, level, lead)
         for which, made in (("emulator", forecasts), ("persistence", starts)):
@@ -97,22 +101,22 @@ def test_scores_are_those_of_the_definitions(channel: int, name: str, level: int
 
 
 def test_climatology_has_no_anomaly_and_damped_persistence_half_of_the_initial_one() -> None:
-    climatology, damped = STATES["climatology"].averages(), STATES["damped_persistence"].averages()
+    climatology, damped = states()["climatology"].averages(), states()["damped_persistence"].averages()
     assert (climatology["squared_forecast_anomaly"] == 0).all()
-    persistence = STATES["persistence"].averages()["squared_truth_anomaly"]
+    persistence = states()["persistence"].averages()["squared_truth_anomaly"]
     assert damped["squared_forecast_anomaly"].mean() == pytest.approx(0.25 * persistence.mean(), rel=0.3)
-    assert np.isnan(STATES["climatology"].finalize()["acc"]).all()
+    assert np.isnan(states()["climatology"].finalize()["acc"]).all()
 
 
 def test_all_forecasts_are_scored_on_the_same_initial_times() -> None:
-    for state in STATES.values():
+    for state in states().values():
         np.testing.assert_array_equal(state.initial_times, TIMES)
 
 
 def test_halves_scored_apart_and_merged_are_the_whole() -> None:
     forecast = forecast_of(TRUTH)
     parts = [all_scores(forecast.isel(time=part)) for part in (slice(5, None), slice(None, 5))]
-    for name, state in STATES.items():
+    for name, state in states().items():
         merged = parts[0][name].merge(parts[1][name])
         for metric, values in state.finalize().items():
             np.testing.assert_allclose(merged.finalize()[metric], values, rtol=1e-12, equal_nan=True)
@@ -120,14 +124,14 @@ def test_halves_scored_apart_and_merged_are_the_whole() -> None:
 
 def test_latitude_order_does_not_change_scores() -> None:
     flipped = all_scores(forecast_of(TRUTH).isel(latitude=slice(None, None, -1)))
-    for name, state in STATES.items():
+    for name, state in states().items():
         np.testing.assert_allclose(flipped[name].stacked(), state.stacked(), rtol=1e-9, atol=1e-9)
 
 
 def test_cutting_leads_into_blocks_does_not_change_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graphufs.weatherbench.scoring.score.BLOCK_VALUES", 100)
     for name, state in all_scores(forecast_of(TRUTH)).items():
-        np.testing.assert_allclose(state.stacked(), STATES[name].stacked(), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(state.stacked(), states()[name].stacked(), rtol=1e-12, atol=1e-12)
 
 
 def test_a_nan_in_the_forecast_spoils_its_lead_only_unless_skipped() -> None:
@@ -136,8 +140,8 @@ def test_a_nan_in_the_forecast_spoils_its_lead_only_unless_skipped() -> None:
     rmse = all_scores(forecast)["emulator"].finalize()["rmse"][..., 0]
     np.testing.assert_array_equal(np.isnan(rmse), [[False] * 3, [True, False, False], [False] * 3])
     skipped = all_scores(forecast, skipna=True)["emulator"].finalize(skipna=True)["rmse"][..., 0]
-    np.testing.assert_allclose(skipped, STATES["emulator"].finalize()["rmse"][..., 0], rtol=0.05)
-    assert not np.array_equal(skipped, STATES["emulator"].finalize()["rmse"][..., 0])
+    np.testing.assert_allclose(skipped, states()["emulator"].finalize()["rmse"][..., 0], rtol=0.05)
+    assert not np.array_equal(skipped, states()["emulator"].finalize()["rmse"][..., 0])
 
 
 def test_masked_points_do_not_count_and_a_forecast_that_is_nan_elsewhere_does() -> None:
