@@ -16,8 +16,8 @@ from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, sa
 WEIGHTS = LossWeights.build(CHANNELS, LATITUDE, LONGITUDE)
 
 
-LONG = pytest.mark.long
-PARTS = [pytest.param(True, False, id="steps", marks=LONG), pytest.param(False, True, id="blocks", marks=LONG)]
+pytestmark = pytest.mark.long  # each choice is a program of its own to compile
+CHOICES = {"everything": (None, None), "steps": (True, False), "blocks": (False, True)}
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def result(steps: bool | None, blocks: bool | None) -> tuple[int, Any]:
     return compiled.memory_analysis().temp_size_in_bytes, compiled(*arguments)
 
 
-@pytest.mark.parametrize(("steps", "blocks"), [pytest.param(None, None, id="everything"), *PARTS])
+@pytest.mark.parametrize(("steps", "blocks"), CHOICES.values(), ids=CHOICES)
 def test_loss_and_gradients_are_the_same_in_less_memory(steps: bool | None, blocks: bool | None) -> None:
     (most, expected), (memory, found) = result(False, False), result(steps, blocks)
     for value, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -42,7 +42,6 @@ def test_loss_and_gradients_are_the_same_in_less_memory(steps: bool | None, bloc
     assert most > (1.5 if blocks else 2) * memory
 
 
-@LONG
 def test_each_choice_takes_less_memory_than_the_one_before() -> None:
     everything = result(None, None)[0]
     for choice in ((False, True), (True, False)):

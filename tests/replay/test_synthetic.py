@@ -344,6 +344,7 @@ def test_a_world_that_is_long_enough_is_left_alone_and_loads_no_jax(world: Path)
     assert contents(world) == before
 
 
+@pytest.mark.long
 def test_killed_in_the_midst_of_a_block_it_loses_only_that_block(
     halting: tuple[Path, subprocess.Popen[str]], world: Path, data: xr.Dataset
 ) -> None:

@@ -113,6 +113,7 @@ def test_the_batchs_gradient_is_the_mean_of_its_samples_gradients() -> None:
         assert_equal_to_rounding(leaf, expected, 2 * (POINTS + of_network(8, 1)))
 
 
+@pytest.mark.long  # the golden cases have the gradients of the reference
 def test_gradients_are_those_of_finite_differences() -> None:
     inputs, targets, forcings = samples(batch=1, steps=1)
     net, step = network(), stepper(blocks=4)

@@ -207,6 +207,7 @@ def test_training_without_data_or_statistics_says_what_to_run(tiny, tmp_path, no
         run_step("train", tiny, root)
 
 
+@pytest.mark.long
 def test_batches_of_the_python_interface_are_those_of_the_training(tiny, normalized_root):
     emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
     batches = list(emulator.get_training_batches())

@@ -151,6 +151,7 @@ def test_native_layers_are_not_taken_for_pressure_levels_unasked(prepared: Made,
         scores_of(asked, root)
 
 
+@pytest.mark.long
 def test_a_layer_near_its_level_may_stand_for_it_where_asked(tmp_path: Path) -> None:
     source, root = tmp_path / "source.zarr", tmp_path / "root"
     idealised.write_source(source, TIMES)
@@ -181,6 +182,7 @@ def test_layers_may_only_stand_for_levels_they_stay_near() -> None:
         as_levels({500.0: 490.0}, "embedded")
 
 
+@pytest.mark.long
 def test_times_that_era5_lacks_leave_initial_times_out_and_are_named(prepared: Made, tmp_path: Path) -> None:
     lacking = "1995-01-20T06"
     experiment, root = against_era5(prepared, tmp_path, era5(drop=(lacking,)))
@@ -218,6 +220,7 @@ def test_era5_on_another_grid_needs_a_grid_and_is_regridded_only_where_it_does_n
     assert as_it_lies.dataset.attrs["grid"].startswith("12x6")
 
 
+@pytest.mark.long
 def test_a_given_climatology_is_used_and_one_is_made_of_era5_otherwise(prepared: Made, tmp_path: Path) -> None:
     fields = era5()[["surface_pressure", "10m_u_component_of_wind"]]
     given = in_memory(DatasetTruth(fields + np.float32(1000)), TIMES[:400])

@@ -32,7 +32,7 @@ def test_help_names_the_steps_the_default_and_the_options(script):
     assert all(option in words for option in ("--site", "--wait", "--resource", "--set", "--root"))
 
 
-@pytest.mark.parametrize("script", ["run_training", "run_evaluation"])
+@pytest.mark.parametrize("script", ["run_training", pytest.param("run_evaluation", marks=pytest.mark.long)])
 def test_without_a_site_the_steps_run_here(finished_root, copy_of_root, script):
     root = copy_of_root(finished_root)
     done = entry(script, TINY, "--root", root)

@@ -277,6 +277,7 @@ def test_a_job_is_given_what_is_asked_of_it(tmp_path):
     assert (last.model, last.by, last.why) == ("tiny-abc-1", "Ann", "it's worse")
 
 
+@pytest.mark.long  # the job on Slurm whose code has an error shows it too
 def test_an_exception_in_the_command_itself_shows_its_traceback(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
