@@ -137,6 +137,7 @@ FIRST = (
         for name in ("train/test_resume", "train/test_devices", "train/test_trainer", "test_parallel")
     ),
     *(f"tests/{name}.py" for name in ("train/test_tracking", "nightly/test_plan", "nightly/test_record")),
+    *(f"tests/{name}.py" for name in ("normalization/test_step", "weatherbench/test_evaluate", "cli/test_score")),
 )
 """The order of the files of tests that take a minute and more; the others follow."""
 

@@ -14,7 +14,7 @@ from tests.support.lookalike import gaussian_latitudes
     "degrees",
     [
         gaussian_latitudes(192),
-        gaussian_latitudes(768)[::4],  # Replay's subsampled grid does not lie evenly about the equator
+        gaussian_latitudes(96)[::4],  # Replay's subsampled grid does not lie evenly about the equator
         gaussian_latitudes(8)[::-1],
         np.linspace(-90, 90, 181),
         np.linspace(-89.5, 89.5, 180),

@@ -15,7 +15,6 @@ import cftime
 import numpy as np
 import xarray as xr
 import zarr
-from scipy.special import roots_legendre
 
 START = "1993-12-31T18"
 RD, GRAVITY, RV = 287.05, 9.80665, 461.5
@@ -69,7 +68,7 @@ def hybrid_levels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def gaussian_latitudes(count: int) -> np.ndarray:
     """Gaussian latitudes in degrees, from north to south."""
-    return np.rad2deg(np.arcsin(roots_legendre(count)[0]))[::-1]
+    return np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(count)[0]))[::-1]
 
 
 class Weather:
