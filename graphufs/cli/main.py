@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Group, Parameter, validators
 
 from graphufs.cli import nightly as nightly  # their commands are this one's
 from graphufs.cli import plan as plan
@@ -259,6 +259,21 @@ def _steps(path: Path, options: Options, *names: str) -> int:
         if "report" in names:
             print(f"Report: {paths.report}")
     return code
+
+
+GROUPS = {
+    "From data to report": "run check show plan prepare normalize train forecast evaluate report register track",
+    "Scores of any forecasts": "score compare pressure-levels",
+    "Models and nights": "models nightly plan-nightly record-nightly extend-world",
+    "Retraining": "retrain plan-retraining compare-models decide rollback",
+    "Exchange with DeepMind's code": "export crosscheck",
+    "Tools": "clean migrate schema",
+}
+"""How `graphufs --help` shows the commands: by what they are for, in the order in which they are met."""
+for _place, (_title, _names) in enumerate(GROUPS.items(), 1):
+    _group = Group(_title, sort_key=_place)
+    for _order, _name in enumerate(_names.split(), 1):
+        app[_name].group, app[_name].sort_key = (_group,), _order
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -94,7 +94,8 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Experimen
     try:
         text = reading.read_text(Path(path))
     except UserError as error:
-        raise UserError(f"cannot read the experiment {path}: {error}") from None
+        near = "" if Path(path).exists() else did_you_mean(str(path).removesuffix(".yaml"), shipped())
+        raise UserError(f"cannot read the experiment {path}: {error}{near}") from None
     return parse_run(text, overrides, origin=str(path))
 
 

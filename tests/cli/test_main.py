@@ -14,7 +14,7 @@ import pytest
 
 from graphufs.cli import main
 from graphufs.config import loading
-from graphufs.errors import Diverged
+from graphufs.errors import Diverged, UserError
 from graphufs.steps import CHAINS, STEPS
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
@@ -29,6 +29,19 @@ def graphufs(*arguments, **options):
 def test_help_names_every_step():
     shown = graphufs("--help").stdout
     assert all(step.replace("_", "-") in shown for step in STEPS)
+
+
+def test_help_shows_each_command_in_one_group():
+    commands = [name for name in main.app if not name.startswith("-")]
+    grouped = [name for names in main.GROUPS.values() for name in names.split()]
+    assert sorted(grouped) == sorted(commands)
+
+
+def test_a_mistyped_experiment_names_the_nearest(tmp_path):
+    with pytest.raises(UserError, match=r"dmeo: No such file or directory \(did you mean demo\?\)"):
+        loading.load("dmeo")
+    with pytest.raises(UserError, match=r"No such file or directory$"):
+        loading.load(tmp_path / "nowhere.yaml")
 
 
 @pytest.mark.parametrize("arguments", [("trian", TINY), ("train",), ("train", TINY, "--no-such-option")])
