@@ -15,7 +15,7 @@ from graphufs.registry.decisions import promote
 from tests.support.airflow.bench import AirflowBench, eventually
 from tests.support.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 TRAINING = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
 NIGHT = ("extend_world", "plan_nightly", "prepare", "forecast", "evaluate", "record_nightly")
 
@@ -26,7 +26,7 @@ def trigger(bench: AirflowBench, **more: Any) -> str:
     return bench.trigger("training", {"experiment": "tiny", "site": "bench", "updates": 6, **more})
 
 
-def finished(bench: AirflowBench, dag: str, run: str, seconds: float = 400) -> None:
+def finished(bench: AirflowBench, dag: str, run: str, seconds: float = 800) -> None:
     """Wait for a run's success."""
     state = bench.api.wait(dag, run, seconds)
     tasks = bench.api.task_instances(dag, run)
@@ -59,7 +59,7 @@ def test_a_training_by_hand_goes_from_the_form_to_a_registered_candidate(bench: 
         bench.stack.url,
         bench.stack.passwords["op"],
         pictures,
-        lambda run: finished(bench, "training", run, 900),
+        lambda run: finished(bench, "training", run, 1500),
         seed=5,
         world=1,
     )

@@ -12,7 +12,7 @@ from tests.support.airflow.bench import AirflowBench, eventually, without
 from tests.support.airflow.rows import Row
 
 HELD = "sbatch.begin=now+1hour"
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 def submit(bench: AirflowBench, key: str, *labels: str) -> None:
@@ -82,7 +82,7 @@ def test_marked_as_failed_when_its_triggerer_had_just_died(bench: AirflowBench, 
     assert bench.live(row.key) == 1, "nothing is left to reconcile"
     lose(bench, "lost", f"instance={bench.stack.instance}", "dag=held", "run=deleted", "task=job", "map=-1")
     run = bench.trigger("reconcile", {"grace": 0})
-    assert bench.api.wait("reconcile", run, 180) == "failed"
+    assert bench.api.wait("reconcile", run, 300) == "failed"
     said = bench.log(bench.task("reconcile", run, "report"))
     assert "1 need a person:\n  bench: lost: LOST, id 999999" in said and "held.job of deleted is gone" in said, said
     row.ends("failed", "CANCELLED", jobs=1, note="reconcile cancelled it, and no other")

@@ -17,7 +17,7 @@ from tests.airflow import airflow_api
 from tests.support.airflow.bench import INTERVAL, TOP, AirflowBench, eventually
 from tests.support.private import command_lines
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 ApiError = airflow_api.ApiError
 
 
@@ -42,14 +42,14 @@ def test_twenty_who_wait_share_a_connection_and_a_command_and_hold_no_worker(ben
     assert bench.live(*keys) == 20 and sum(map(bench.slurm.submissions, keys)) == 20
     logins, begun = bench.ssh.accepted(), time.time()
     other = bench.trigger("other")
-    assert bench.api.wait("other", other, 90) == "success", "a worker is free"
-    eventually(hold_no_worker, 30)
+    assert bench.api.wait("other", other, 240) == "success", "a worker is free"
+    eventually(hold_no_worker, 120)
     eventually(lambda: time.time() - begun > 5 * INTERVAL)
     asked, seconds = [name for when, name in bench.commands() if when >= begun], time.time() - begun
     assert set(asked) == {"poll"} and 2 <= len(asked) <= seconds / (0.95 * INTERVAL) + 1, asked
     assert bench.ssh.accepted() == logins and bench.ssh.connections() == 1
     bench.api.request("PATCH", f"/dags/twenty/dagRuns/{quote(run)}", {"state": "failed"})
-    eventually(lambda: not bench.live(*keys), 120)
+    eventually(lambda: not bench.live(*keys))
     states = [bench.slurm.status(key)["state"] for key in keys[::5]]
     assert states == ["CANCELLED"] * 4 and bench.ssh.accepted() == logins
 
@@ -118,7 +118,7 @@ def test_a_viewer_can_change_nothing_and_an_operator_can_trigger(bench: AirflowB
         viewer.request("PATCH", f"/dags/other/dagRuns/{quote(run)}", {"state": "failed"})
     with pytest.raises(ApiError, match="403"):
         viewer.request("GET", "/connections")
-    assert bench.api.wait("other", run, 90) == "success"
+    assert bench.api.wait("other", run, 240) == "success"
 
 
 HOSTILE = ["; touch {}", "$(touch {})", "`touch {}`", "--force", "../../etc/passwd", "a\ntouch {}", "{{{{ 1/0 }}}}"]
@@ -148,7 +148,7 @@ def test_hostile_form_values_are_refused_with_the_fields_name_or_are_text(bench:
     bench.api.request("POST", "/dags/normalization/dagRuns", body)
     refused = bench.until_task("normalization", outside, "failed", task="check")
     assert "name" in bench.log(refused) and "../../outside" in bench.log(refused)
-    assert bench.api.wait("normalization", inside, 240) == "success"
+    assert bench.api.wait("normalization", inside, 400) == "success"
     job = bench.slurm.job(bench.key("normalization", inside, "normalize"))
     assert loading.load(job.path / "experiment.yaml").description == text
     assert job.require().labels["run"] == inside

@@ -101,7 +101,7 @@ class System:
                 and now["State"]["Health"]["Status"] == "healthy"
             )
 
-        eventually(again, 180, f"{service} is healthy again")
+        eventually(again, 300, f"{service} is healthy again")
 
     def runs(self, updates: int) -> list[str]:
         """The run folders of trainings of tiny whose first stage has so many updates."""
@@ -118,7 +118,7 @@ class System:
         except ValueError:  # none yet, or half a line
             return 0
 
-    def asked(self, question: Callable[[], Any], seconds: float = 120) -> Any:
+    def asked(self, question: Callable[[], Any], seconds: float = 240) -> Any:
         """The API's answer, once it gives one again."""
         found: list[Any] = []
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.compose.system import AIRFLOW, CLUSTER, PROJECT, System, eventually, has_engine, run
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(1500)]
 STEPS = ("prepare", "normalize", "train", "forecast", "evaluate", "report", "register")
 ROLLOUT = 4
 """Updates of tiny's second stage."""
@@ -68,13 +68,13 @@ def test_it_gets_ready_within_three_minutes_with_all_that_is_needed(system: Syst
     assert system.took["up"] < 180
     assert {pool["name"] for pool in api.request("GET", "/pools")["pools"]} >= {"cluster", "graphufs"}
     assert api.request("GET", "/connections/cluster_login")["host"] == "login"
-    eventually(lambda: api.paused("training") is False and api.paused("normalization") is False, 60, "DAGs are there")
+    eventually(lambda: api.paused("training") is False and api.paused("normalization") is False, 180, "DAGs are there")
     assert system.inside("login", "sinfo", "-h", "-N", "-p", "main", "-o", "%N").split() == ["node1", "node2"]
 
 
 def test_normalization_makes_data_and_statistics_over_ssh(system: System) -> None:
     made = system.api.trigger("normalization", {"experiment": "tiny", "site": "cluster"})
-    assert system.api.wait("normalization", made, 300) == "success"
+    assert system.api.wait("normalization", made, 600) == "success"
     assert system.inside("login", "bash", "-c", "ls -d /scratch/graphufs/statistics/*").strip()
 
 
@@ -124,7 +124,7 @@ def test_a_training_survives_the_death_of_services_and_a_restart_of_the_whole(
     overrides = ["training.checkpoint_every=500", "training.validate_every=20000"]
     conf = {"experiment": "tiny", "site": "cluster", "updates": updates, "overrides": overrides}
     made = system.api.trigger("training", conf)
-    eventually(lambda: system.progress(updates) > 500, 300, "the training has a checkpoint")
+    eventually(lambda: system.progress(updates) > 500, 600, "the training has a checkpoint")
     pairs: list[tuple[str, ...]] = [("scheduler", "controller")]
     if every:
         place = system.inside("login", "squeue", "-h", "-t", "R", "-o", "%N").strip()
@@ -141,7 +141,7 @@ def test_a_training_survives_the_death_of_services_and_a_restart_of_the_whole(
     system.compose("down")
     system.up()
     assert system.api.state("training", made) == "running" and before < updates, "too short a training to show it"
-    state = system.api.wait("training", made, 500)
+    state = system.api.wait("training", made, 1000)
     tasks = [(task["task_id"], task["state"]) for task in system.api.task_instances("training", made)]
     assert state == "success", tasks
     check_nothing_is_lost_or_doubled(system, made, updates)
@@ -169,9 +169,9 @@ def test_the_night_that_the_training_set_off_scores_its_model(system: System) ->
         runs = system.api.request("GET", "/dags/nightly_evaluation/dagRuns", limit=10)["dag_runs"]
         return [one for one in runs if one["run_type"] == "asset_triggered"]
 
-    eventually(nights, 60, "a night was set off")
+    eventually(nights, 180, "a night was set off")
     for night in nights():
-        assert system.api.wait("nightly_evaluation", night["dag_run_id"], 400) == "success"
+        assert system.api.wait("nightly_evaluation", night["dag_run_id"], 800) == "success"
         recorded = system.api.xcom("nightly_evaluation", night["dag_run_id"], "record_nightly", "return_value")
         assert recorded["added"]
         system.inside("login", "test", "-s", f"/scratch/graphufs/{recorded['report']}")

@@ -73,7 +73,7 @@ class Bench:
             text=True,
         )
 
-    def run(self, *arguments: str, timeout: float = 300) -> dict[str, Any]:
+    def run(self, *arguments: str, timeout: float = 600) -> dict[str, Any]:
         """Run a command with --json and return what it says; `code` is its exit code."""
         process = self.start(*arguments, "--json")
         out, errors = process.communicate(timeout=timeout)
@@ -102,7 +102,7 @@ class Bench:
         """A job's folder."""
         return JobFolder(self.root, key)
 
-    def until(self, *states: str, key: str = "job", seconds: float = 180) -> dict[str, Any]:
+    def until(self, *states: str, key: str = "job", seconds: float = 400) -> dict[str, Any]:
         """Look until a job is in one of some states."""
         end = time.monotonic() + seconds
         while (status := self.status(key))["state"] not in states:
@@ -110,7 +110,7 @@ class Bench:
             time.sleep(2)  # a look is a process that takes a second of the cores which the job needs
         return status
 
-    def until_updates(self, count: int, key: str = "job", seconds: float = 180) -> None:
+    def until_updates(self, count: int, key: str = "job", seconds: float = 400) -> None:
         """Wait until a training has done so many updates."""
         wait(lambda: self.job(key).progress() or {"label": "", "done": 0}, count, seconds)
 
@@ -130,7 +130,7 @@ def wait(progress: Callable[[], dict[str, Any]], count: int, seconds: float) -> 
         time.sleep(0.1)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():

@@ -199,7 +199,7 @@ def write_command(path: Path, slurm: Bench) -> None:
     path.chmod(0o755)
 
 
-def eventually(condition: Callable[[], object], seconds: float = 90) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 240) -> None:
     """Wait until something is so; where processes start that takes longer than elsewhere."""
     wait_for(condition, seconds)
 

@@ -68,9 +68,9 @@ class Row:
         """Wait for the ends of both, hold them against what is right, and add the row to the table."""
         found = self.until("success", "failed", "skipped", "upstream_failed", seconds=seconds)
         assert found["state"] == task, self.log()
-        eventually(lambda: self.bench.slurm.status(self.key)["state"] == job, 60)
+        eventually(lambda: self.bench.slurm.status(self.key)["state"] == job, 240)
         state = self.bench.slurm.status(self.key)
-        eventually(lambda: not self.bench.live(self.key), 30)
+        eventually(lambda: not self.bench.live(self.key), 120)
         submitted = self.bench.slurm.submissions(self.key)
         took = f"{time.monotonic() - self.began:.0f} s"
         self.properties.append(
