@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from graphufs import reading
 from graphufs.storage.atomic import write_text
 
 CHECKSUMS = "checksums.json"
 BLOCK = 1 << 22
+LONGEST = 1 << 28
+"""Bytes of a document; the longest are lists of the chunks of large stores."""
 
 Files = dict[str, tuple[int, int]]
 """Size in bytes and CRC-32 by path, relative to a folder."""
@@ -32,7 +35,7 @@ class Damaged(ValueError):
 def crc32(path: Path) -> int:
     """The CRC-32 of a file."""
     checksum = 0
-    with open(path, "rb") as file:
+    with reading.open_file(path) as file:
         while block := file.read(BLOCK):
             checksum = zlib.crc32(block, checksum)
     return checksum
@@ -137,7 +140,7 @@ def read_checked(path: Path) -> dict[str, Any]:
         If it is not what was written. The file that is not there raises FileNotFoundError.
     """
     try:
-        text = path.read_text()
+        text = reading.read_file(path, LONGEST).decode()
         content = json.loads(text)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not JSON ({error})") from None
