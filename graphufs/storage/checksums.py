@@ -81,13 +81,16 @@ def forget_files(folder: Path, names: Iterable[str]) -> None:
         write_checked(folder / CHECKSUMS, {"files": {name: files[name] for name in files if name not in gone}})
 
 
-def growing_damage(folder: Path) -> list[str]:
-    """What is wrong with the files of a folder that grows; nothing where it has no list."""
+def growing_damage(folder: Path, *, promised: bool) -> list[str]:
+    """What is wrong with the files of a folder that grows.
+
+    That it has no list is wrong where one is `promised`, by something else that the version which wrote it left.
+    """
     try:
         return list(differences(folder, listed(read_checked(folder / CHECKSUMS)) or {}, thorough=True))
     except FileNotFoundError:
-        return []
-    except Damaged as error:
+        return [f"{folder / CHECKSUMS} is missing"] if promised else []
+    except (OSError, Damaged) as error:
         return [str(error)]
 
 
@@ -95,7 +98,7 @@ def known_files(folder: Path) -> Files:
     """The list of a folder that grows; empty where there is none, or it cannot be read."""
     try:
         return listed(read_checked(folder / CHECKSUMS)) or {}
-    except (FileNotFoundError, Damaged):
+    except (OSError, Damaged):
         return {}
 
 
@@ -129,6 +132,14 @@ def checked_text(content: Mapping[str, Any]) -> str:
 def write_checked(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with its own checksum, in one step."""
     write_text(path, checked_text(content))
+
+
+def is_checked(path: Path) -> bool:
+    """Whether a JSON object is there and has its own checksum, as none has that an earlier version wrote."""
+    try:
+        return CHECKED in json.loads(reading.read_file(path, LONGEST))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def read_checked(path: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def jobs(tmp_path_factory):
 
 
 def replaced(path, content):
-    """Put something else in the place of a file or folder: bytes, a `folder`, a link, or what keeps a reader waiting."""
+    """Put something else in the place of a file or folder: bytes, a `folder`, a link, or what blocks its readers."""
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)

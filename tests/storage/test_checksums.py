@@ -100,21 +100,24 @@ def test_a_store_of_an_earlier_version_must_have_every_chunk(tmp_path: Path) -> 
 
 
 def test_a_folder_that_grows_knows_its_files(tmp_path: Path) -> None:
-    assert growing_damage(tmp_path) == [] and known_files(tmp_path) == {}
+    assert growing_damage(tmp_path, promised=False) == [] and known_files(tmp_path) == {}
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name * 10)
     note_files(tmp_path, ["b", "a"])
     note_files(tmp_path, ["c"], instead_of=["a"])
-    assert list(known_files(tmp_path)) == ["b", "c"] and growing_damage(tmp_path) == []
+    assert list(known_files(tmp_path)) == ["b", "c"] and growing_damage(tmp_path, promised=False) == []
     (tmp_path / "b").write_text("b" * 9 + "B")
-    assert growing_damage(tmp_path) == [f"{tmp_path / 'b'} has changed since it was written"]
+    assert growing_damage(tmp_path, promised=False) == [f"{tmp_path / 'b'} has changed since it was written"]
     forget_files(tmp_path, ["b"])
-    assert growing_damage(tmp_path) == []
+    assert growing_damage(tmp_path, promised=False) == []
     (tmp_path / "checksums.json").write_text("{}")
     (tmp_path / "c").unlink()
-    assert growing_damage(tmp_path) == [], "no list, nothing known"
+    assert growing_damage(tmp_path, promised=False) == [], "no list, nothing known"
     (tmp_path / "checksums.json").write_text("{")
-    assert "is not JSON" in growing_damage(tmp_path)[0]
+    assert "is not JSON" in growing_damage(tmp_path, promised=False)[0]
+    (tmp_path / "checksums.json").unlink()
+    assert growing_damage(tmp_path, promised=False) == []
+    assert growing_damage(tmp_path, promised=True) == [f"{tmp_path / 'checksums.json'} is missing"]
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "a socket", "endless", "huge"])
