@@ -6,8 +6,11 @@ nested deeper than Python's stack. So a document's size, nodes and depth are kno
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import reprlib
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -31,6 +34,8 @@ MOST = 20_000
 """Nodes of a document, each reference counted as all that it stands for."""
 SHOWN = 120
 """Characters of a value in a message."""
+SAID_BY_OTHERS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""Where a shell puts what another program says."""
 _PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
 
 _short = reprlib.Repr()
@@ -82,8 +87,49 @@ def in_one_line(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for its bytes, at once: what is no regular file, and so may keep its reader waiting, is refused.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a folder, a FIFO, a socket or a device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(errno.EINVAL, "it is a socket or a device, not a file", str(path)) from None
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, f"it is a {'FIFO' if stat.S_ISFIFO(mode) else 'device'}, not a file", str(path))
+
+
+def read_file(path: Path, longest: int = LONGEST_JSON) -> bytes:
+    """The bytes of a file that programs wrote; one that is larger is not read at all.
+
+    Raises
+    ------
+    OSError
+        As `open_file`, or if it has more than `longest` bytes.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > longest else file.read(longest + 1)
+    if (size := max(size, len(content))) > longest:
+        raise OSError(errno.EINVAL, f"it has {size:,} bytes, and no more than {longest:,} are read", str(path))
+    return content
+
+
 def read_text(source: Path | TextIO, longest: int = LONGEST) -> str:
     """The text of a file, or of a stream such as standard input, UTF-8.
+
+    What another program says may stand in a file's place where a shell puts it, as in `graphufs show <(...)`.
 
     Raises
     ------
@@ -92,7 +138,7 @@ def read_text(source: Path | TextIO, longest: int = LONGEST) -> str:
     """
     try:
         if isinstance(source, Path):
-            with open(source, "rb") as file:
+            with open(source, "rb") if str(source).startswith(SAID_BY_OTHERS) else open_file(source) as file:
                 content = file.read(longest + 1)
         else:
             stream: BinaryIO | TextIO = getattr(source, "buffer", source)

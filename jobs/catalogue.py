@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from graphufs import reading
 from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.registry import event_files, registry
@@ -109,7 +110,7 @@ def run(folder: Path) -> dict[str, Any]:
 
 
 def _night(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text())
+    content = json.loads(reading.read_file(path))
     if not isinstance(content, dict):
         raise ValueError("it holds no scores of nights")
     return content

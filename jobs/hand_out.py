@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from graphufs import reading
 from graphufs.errors import UserError
 from graphufs.storage.atomic import new_folder, replace_file
 from graphufs.storage.paths import Paths
@@ -50,7 +51,7 @@ def fetch(root: Path, name: str, to: Path | None) -> int:
             shutil.copytree(path, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CREDENTIALS))
         return sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
     if to is None:
-        with open(path, "rb") as file:
+        with reading.open_file(path) as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return path.stat().st_size
@@ -74,7 +75,7 @@ def packed(root: Path, name: str, limit: int) -> dict[str, Any]:
     path = _below(root, name)
     if not path.is_file():
         raise UserError(f"{name} is not a file; give its destination with --to")
-    with open(path, "rb") as file:
+    with reading.open_file(path) as file:
         data = file.read(min(max(limit, 0), path.stat().st_size) + 1)  # a buffer of that size is made
     if len(data) > limit:
         raise UserError(f"{name} has {path.stat().st_size:,} bytes, more than the limit of {limit:,}")

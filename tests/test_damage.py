@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import ANY
 
+import numpy as np
 import pytest
 
-from graphufs.cli.verify import verify
+from graphufs.cli.verify import Verified, verify
+from graphufs.config.data import World
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.registry import event_files
+from graphufs.replay.synthetic import store
+from graphufs.replay.synthetic.growing_zarr import GrowingZarr
+from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START
 from graphufs.steps import run_step
+from graphufs.storage.checksums import note_files, write_checked
+from graphufs.storage.paths import Paths
 
 
 class Damage(NamedTuple):
@@ -30,11 +39,14 @@ RUN = "runs/tiny/*"
 DAMAGES = {
     "the embedded world": Damage("worlds/*/fv3.zarr/tmp/0/0/0/0", ("data/*",), None, "prepare"),
     "the embedded world's metadata": Damage("worlds/*/fv3.zarr/.zmetadata", ("data/*",), None, "prepare"),
+    "what made the embedded world": Damage("worlds/*/world.json", ("data/*",), None, "prepare"),
+    "the embedded world's checksums": Damage("worlds/*/checksums.json", ("data/*",), None, "prepare"),
     "frames": Damage("data/*/segments/*/frames/c/0/0/0/0", ("statistics/*",), "normalize", "prepare"),
     "a static field": Damage("data/*/static.zarr/land_static/c/0/0", ("statistics/*",), "normalize", "prepare"),
     "the manifest": Damage("data/*/manifest.json", ("statistics/*",), "normalize", "prepare"),
     "the manifest's copy": Damage("data/*/.manifest.copy.json", (), None, "prepare"),
     "moments": Damage("statistics/*/moments/*.npz", (), None, "normalize"),
+    "the moments' checksums": Damage("statistics/*/moments/checksums.json", (), None, "normalize"),
     "statistics": Damage("statistics/*/*/mean_by_level.zarr/tmp/*", (f"{RUN}/checkpoints",), "train", "normalize"),
     "what statistics are of": Damage("statistics/*/*/provenance.json", (f"{RUN}/checkpoints",), "train", "normalize"),
     "a checkpoint": Damage(f"{RUN}/checkpoints/00000016/emulator.npz", (f"{RUN}/forecasts",), "forecast", "train"),
@@ -48,6 +60,10 @@ DAMAGES = {
     "an event": Damage("registry/history/00000001.json", (), "register", "models repair"),
     "an event's copy": Damage("registry/copies/00000001.json", (), None, "models repair"),
 }
+
+LISTS = ("the embedded world's checksums", "the moments' checksums")
+SELDOM = ("the climatology", "a score", "what made the embedded world", *LISTS)
+"""Of which `make test` leaves the repair to `make test-long`."""
 
 
 def flip(path: Path) -> None:
@@ -83,10 +99,7 @@ def repair(command: str, experiment: Experiment, root: Path) -> None:
 
 @pytest.mark.parametrize(
     "what",
-    [
-        pytest.param(what, marks=pytest.mark.long) if what in ("the climatology", "a score") else what
-        for what in DAMAGES
-    ],
+    [pytest.param(what, marks=pytest.mark.long) if what in SELDOM else what for what in DAMAGES],
 )
 @pytest.mark.parametrize(
     "fault", [flip, *(pytest.param(one, marks=pytest.mark.long) for one in (truncate, Path.unlink))]
@@ -115,3 +128,51 @@ def test_damage_is_found_refused_and_repaired(
         assert path.read_bytes() == before
     if damage.refuses is not None:
         assert run_step(damage.refuses, tiny, root)["status"] in ("completed", "unchanged")
+
+
+def test_that_a_list_of_checksums_is_gone_is_found_unless_an_earlier_version_made_none(
+    tiny: Experiment, tmp_path: Path
+) -> None:
+    paths = Paths(tiny, tmp_path)
+    begin_world(paths.world, tiny.data.source.world)
+    paths.moments.mkdir(parents=True)
+    np.savez(paths.moments / "1994-01.npz", stamps=np.arange(3))
+    note_files(paths.moments, ["1994-01.npz"])
+    made_of = paths.statistics() / "provenance.json"
+    write_checked(made_of, {"fingerprint": "0", "files": {}})
+    until = WORLD_START + (store.BLOCK - 1) * STAMP
+    lists = {paths.world / "checksums.json": "prepare", paths.moments / "checksums.json": "normalize"}
+    assert verify(tiny, tmp_path) == Verified({"world": ANY, "statistics": ANY})
+    for path, command in lists.items():
+        whole = path.read_bytes()
+        path.unlink()
+        (line,) = verify(tiny, tmp_path).damaged
+        assert line.startswith(f"{path} is missing; `graphufs {command}`")
+        path.write_bytes(whole)
+    note = paths.world / "world.json"
+    for content in (None, note.read_bytes()[:-9]):
+        note.unlink() if content is None else note.write_bytes(content)
+        (line,) = verify(tiny, tmp_path).damaged
+        assert str(note) in line and "`graphufs prepare`" in line
+        store.ensure_world(paths.world, tiny.data.source.world, until)
+        assert verify(tiny, tmp_path).damaged == []
+    for path in lists:  # as 0.1.0 had it
+        path.unlink()
+    for path in (note, made_of):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({name: content[name] for name in content if name not in ("checked", "crc32")}))
+    found = verify(tiny, tmp_path)
+    assert found.damaged == [] and {path.parent for path in lists} <= {*found.unchecked}
+    note.unlink()
+    store.ensure_world(paths.world, tiny.data.source.world, until)
+    assert verify(tiny, tmp_path).damaged == [], "a note that is written again promises what is there, and no more"
+
+
+def begin_world(folder: Path, world: World) -> None:
+    """The first block of a store of an embedded world, in which nothing is but zeros."""
+    made_by, sizes = store._provenance(world), {"pfull": 2, "grid_yt": 2, "grid_xt": 2, "time": store.BLOCK}
+    store._claim(folder, world, made_by)
+    growing = GrowingZarr(folder / store.STORE, ARRAYS, sizes, store.BLOCK, store._attributes(made_by))
+    growing.write_block(0, {a.name: np.zeros([sizes[one] for one in a.dimensions], a.dtype) for a in ARRAYS})
+    note_files(folder, [f"{store.STORE}/{name}" for name in growing.chunks(0)])
+    growing.commit(store.BLOCK)

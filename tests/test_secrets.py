@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from graphufs.config import loading
 from graphufs.config.credentials import held
 from graphufs.masking import hide
 from graphufs.storage.paths import Paths
+from jobs.airflow.mirror import fetch
 from jobs.cli import main as jobs
 from jobs.job.folder import CREDENTIALS, JobFolder
 from tests.conftest import TINY
@@ -37,6 +42,9 @@ def test_a_marker_is_found_nowhere_but_in_the_file_meant_for_it(tmp_path, monkey
     named.write_text(f"mine: {{secret: {MARK}named}}\n")
     named.chmod(0o600)
     monkeypatch.setenv("GRAPHUFS_CREDENTIALS", str(named))
+    monkeypatch.setenv("GRAPHUFS_MIRROR", str(tmp_path / "mirror"))
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
     said: list[str] = []
 
     def command(*words, code=0, program=graphufs.main):
@@ -47,6 +55,13 @@ def test_a_marker_is_found_nowhere_but_in_the_file_meant_for_it(tmp_path, monkey
         assert ended.value.code == code, hide(said[-1])
         return said[-1]
 
+    class Site:
+        """What fetches a site's catalogue asks it."""
+
+        def run(self, *words):
+            answer = command(*words, "--json", "--root", root, program=jobs.main)
+            return json.loads(answer[: answer.rindex("}") + 1])
+
     with ObjectServer(served).running() as server:
         server.admits = lambda path, authorization: f"Credential={MARK}key/" in authorization
         url, options = server.address("s3", "fv3.zarr")
@@ -56,6 +71,7 @@ def test_a_marker_is_found_nowhere_but_in_the_file_meant_for_it(tmp_path, monkey
             "storage": "mine",
             "storage_options": {"key": f"{MARK}key", "endpoint_url": options["endpoint_url"], "retry_for": 5},
         }
+        content["training"]["tracking"] = {"mlflow": True}
         content["normalization"] = {"storage_options": {"token": f"{MARK}statistics"}}
         content["evaluation"]["era5"] = {
             "url": f"https://me:{MARK}user@127.0.0.1:1/era5.zarr?X-Amz-Signature={MARK}signature&member={MARK}member",
@@ -69,6 +85,10 @@ def test_a_marker_is_found_nowhere_but_in_the_file_meant_for_it(tmp_path, monkey
         for words in (("show", written), ("show", written, "--json"), ("models", "list")):
             command(*words, "--root", root)
         assert Paths(loading.load(written), root).report.exists()
+        with closing(sqlite3.connect(root / "mlflow" / "mlflow.db")) as database:
+            assert dict(database.execute("select key, value from params"))["data.time_step"] == "6h"
+        assert list((root / "mlflow" / "artifacts").rglob("experiment.yaml"))
+        assert fetch.refresh(Site(), "here", said.append)["files"] >= 1
         # wrong ones are refused in a line that does not repeat them
         elsewhere = ("--root", tmp_path / "other")
         content["data"]["source"]["storage_options"]["key"] = f"{MARK}wrong"
@@ -87,9 +107,13 @@ def test_a_marker_is_found_nowhere_but_in_the_file_meant_for_it(tmp_path, monkey
             note = job.folder(job.attempts()[-1]) / "ending.json"
             assert (json.loads(note.read_text())["ending"] if note.exists() else None) == ending
             assert MARK not in "".join(path.read_text() for path in job.logs(job.attempts()[-1]))
+        # Airflow logs what it is told of a job, and keeps it as XCom
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"jobs": {job.key: {}}})))
+        assert "403" in command("poll", "--json", *elsewhere, program=jobs.main) or "Forbidden" in said[-1]
         for words in (("status",), ("status", job.key, "--history"), ("list", "--json"), ("show", "--json")):
             command(*words, *elsewhere, program=jobs.main)
-    assert with_marker(root) == []
+    assert with_marker(root) == with_marker(tmp_path / "mirror") == []
+    assert list((tmp_path / "mirror").rglob("*.html"))
     kept = with_marker(tmp_path / "other")
     assert kept == [job.path / CREDENTIALS] and stat.S_IMODE(kept[0].stat().st_mode) == 0o600
     assert not [text for text in said if MARK in text]

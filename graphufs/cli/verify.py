@@ -19,11 +19,11 @@ import zarr
 from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import STATIC, Manifest
 from graphufs.emulator import checkpoint
-from graphufs.normalization.statistics import PROVENANCE, STORES, statistics_damage
+from graphufs.normalization.statistics import PROVENANCE, STORES, moments_damage, statistics_damage
 from graphufs.registry import event_files, registry
 from graphufs.replay.synthetic.growing_zarr import GROWING
-from graphufs.replay.synthetic.store import NOTE, STORE, world_damage
-from graphufs.storage.checksums import Damaged, growing_damage, known_files, listed, read_checked
+from graphufs.replay.synthetic.store import NOTE, STORE, present, world_damage
+from graphufs.storage.checksums import Damaged, known_files, listed, read_checked
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import MARK, has_checksums, store_damage
 from graphufs.weatherbench.results.scores import Scores
@@ -106,6 +106,8 @@ def _damage(kind: str, path: Path) -> Iterator[str]:
         yield from filter(None, (world_damage(path), _metadata_damage(path / STORE)))
         if (path / NOTE).exists():
             read_checked(path / NOTE)
+        elif present(path) is not None:
+            yield f"{path / NOTE} is missing"
     elif kind == "data":
         yield from _data_damage(path)
     elif kind == "checkpoints":
@@ -162,7 +164,7 @@ def _data_damage(folder: Path) -> Iterator[str]:
 
 
 def _moments_damage(folder: Path) -> Iterator[str]:
-    yield from growing_damage(folder)
+    yield from moments_damage(folder)
     for path in sorted(set(folder.glob("*.npz")) - {folder / name for name in known_files(folder)}):
         try:
             with zipfile.ZipFile(path) as file:  # np.load would advise to unpickle what is not a zip

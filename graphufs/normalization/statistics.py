@@ -21,7 +21,7 @@ from graphufs.errors import UserError
 from graphufs.masking import address
 from graphufs.replay.levels import match_levels
 from graphufs.replay.source import EXTRA_COORDINATES, clean_url
-from graphufs.storage.checksums import Damaged, differences, listed, read_checked
+from graphufs.storage.checksums import Damaged, differences, growing_damage, is_checked, listed, read_checked
 from graphufs.storage.zarr_io import open_zarr, store_damage
 from graphufs.vocabulary.variables import check_variables
 
@@ -178,6 +178,15 @@ def statistics_damage(folder: Path) -> str | None:
     if files is not None:
         return next(differences(folder, files, thorough=True), None)
     return next((damage for store in STORES.values() if (damage := store_damage(folder / store)) is not None), None)
+
+
+def moments_damage(folder: Path) -> list[str]:
+    """What is wrong with the months' moments that statistics were made of: of none, or one after the other.
+
+    Each version that gives statistics checksums gives these some before.
+    """
+    promised = any(map(is_checked, folder.parent.glob(f"[!.]*/{PROVENANCE}"))) and any(folder.glob("*.npz"))
+    return growing_damage(folder, promised=promised)
 
 
 def _check_transformed(stored: Mapping[str, str], dataset: xr.Dataset, url: str) -> None:

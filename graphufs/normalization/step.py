@@ -31,7 +31,7 @@ from graphufs.normalization.blocks import (
     static_moments,
 )
 from graphufs.normalization.moments import State, merge_states
-from graphufs.normalization.statistics import PROVENANCE, Statistics, statistics_damage
+from graphufs.normalization.statistics import PROVENANCE, Statistics, moments_damage, statistics_damage
 from graphufs.normalization.transforms import statistics_attributes, statistics_names
 from graphufs.replay.levels import same_level
 from graphufs.replay.times import listing, stamps_in
@@ -43,7 +43,6 @@ from graphufs.storage.checksums import (
     differences,
     files_of,
     forget_files,
-    growing_damage,
     known_files,
     note_files,
     read_checked,
@@ -288,16 +287,16 @@ def _is_done(folder: Path, fingerprint: str, moments: Path) -> bool:
         made = read_checked(folder / PROVENANCE).get("fingerprint")
     except (FileNotFoundError, Damaged):
         return False
-    return bool(made == fingerprint) and statistics_damage(folder) is None and not growing_damage(moments)
+    return bool(made == fingerprint) and statistics_damage(folder) is None and not moments_damage(moments)
 
 
 def _remove_damaged(moments: Path) -> None:
     """Take away months that are not what was written, to be computed again where they are wanted."""
-    if not growing_damage(moments):
+    if not moments_damage(moments):
         return
     files = known_files(moments)
     broken = [name for name in files if any(differences(moments, {name: files[name]}, thorough=True))]
-    (moments / CHECKSUMS).unlink() if not files else forget_files(moments, broken)
+    (moments / CHECKSUMS).unlink(missing_ok=True) if not files else forget_files(moments, broken)
     for name in broken:
         (moments / name).unlink(missing_ok=True)
 

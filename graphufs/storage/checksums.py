@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from graphufs import reading
 from graphufs.storage.atomic import write_text
 
 CHECKSUMS = "checksums.json"
 BLOCK = 1 << 22
+LONGEST = 1 << 28
+"""Bytes of a document; the longest are lists of the chunks of large stores."""
 
 Files = dict[str, tuple[int, int]]
 """Size in bytes and CRC-32 by path, relative to a folder."""
@@ -32,7 +35,7 @@ class Damaged(ValueError):
 def crc32(path: Path) -> int:
     """The CRC-32 of a file."""
     checksum = 0
-    with open(path, "rb") as file:
+    with reading.open_file(path) as file:
         while block := file.read(BLOCK):
             checksum = zlib.crc32(block, checksum)
     return checksum
@@ -78,13 +81,16 @@ def forget_files(folder: Path, names: Iterable[str]) -> None:
         write_checked(folder / CHECKSUMS, {"files": {name: files[name] for name in files if name not in gone}})
 
 
-def growing_damage(folder: Path) -> list[str]:
-    """What is wrong with the files of a folder that grows; nothing where it has no list."""
+def growing_damage(folder: Path, *, promised: bool) -> list[str]:
+    """What is wrong with the files of a folder that grows.
+
+    That it has no list is wrong where one is `promised`, by something else that the version which wrote it left.
+    """
     try:
         return list(differences(folder, listed(read_checked(folder / CHECKSUMS)) or {}, thorough=True))
     except FileNotFoundError:
-        return []
-    except Damaged as error:
+        return [f"{folder / CHECKSUMS} is missing"] if promised else []
+    except (OSError, Damaged) as error:
         return [str(error)]
 
 
@@ -92,7 +98,7 @@ def known_files(folder: Path) -> Files:
     """The list of a folder that grows; empty where there is none, or it cannot be read."""
     try:
         return listed(read_checked(folder / CHECKSUMS)) or {}
-    except (FileNotFoundError, Damaged):
+    except (OSError, Damaged):
         return {}
 
 
@@ -128,6 +134,14 @@ def write_checked(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, checked_text(content))
 
 
+def is_checked(path: Path) -> bool:
+    """Whether a JSON object is there and has its own checksum, as none has that an earlier version wrote."""
+    try:
+        return CHECKED in json.loads(reading.read_file(path, LONGEST))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def read_checked(path: Path) -> dict[str, Any]:
     """A JSON object, after comparing its checksum where it has one.
 
@@ -137,7 +151,7 @@ def read_checked(path: Path) -> dict[str, Any]:
         If it is not what was written. The file that is not there raises FileNotFoundError.
     """
     try:
-        text = path.read_text()
+        text = reading.read_file(path, LONGEST).decode()
         content = json.loads(text)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not JSON ({error})") from None

@@ -227,9 +227,9 @@ def lasting(error: BaseException) -> bool:
     if isinstance(error, REFUSALS) or not isinstance(error, Exception):
         return True
     if type(error).__module__.startswith("botocore."):  # without credentials, among others
-        from botocore.exceptions import ClientError, HTTPClientError
+        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
-        return not isinstance(error, (ClientError, HTTPClientError))
+        return not isinstance(error, (ClientError, ConnectionError, HTTPClientError))
     if type(error) is OSError and str(error).startswith("Forbidden"):  # gcsfs for status 403
         return True
     status = str(getattr(error, "status", getattr(error, "code", "")))  # of aiohttp, of gcsfs

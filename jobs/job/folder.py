@@ -228,7 +228,7 @@ class JobFolder:
         for name in entries(self.folder(number)):
             if name.startswith("claim-"):
                 with unreadable(self.folder(number) / name):
-                    found[name.removeprefix("claim-")] = (self.folder(number) / name).read_text().strip()
+                    found[name.removeprefix("claim-")] = reading.read_file(self.folder(number) / name).decode().strip()
         return found
 
     def segments(self, number: int) -> list[dict[str, Any]]:
@@ -236,7 +236,7 @@ class JobFolder:
         path = self.folder(number) / "segments.jsonl"
         with unreadable(path):
             try:
-                lines = path.read_text(errors="replace").splitlines()
+                lines = reading.read_file(path).decode(errors="replace").splitlines()
             except FileNotFoundError:
                 return []
         found: dict[str, dict[str, Any]] = {}
@@ -251,7 +251,8 @@ class JobFolder:
     def add_segment(self, number: int, **content: Any) -> None:
         """Add a line to the segments, in one write."""
         line = "\n" + json.dumps(content) + "\n"  # whatever a full disk cut short before it
-        descriptor = os.open(self.folder(number) / "segments.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        adding = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK  # no wait for the reader of a FIFO
+        descriptor = os.open(self.folder(number) / "segments.jsonl", adding, 0o666)
         try:
             os.write(descriptor, line.encode())
         finally:

@@ -97,7 +97,7 @@ def read_json(path: Path, **needed: type | tuple[type, ...]) -> dict[str, Any] |
     """
     with unreadable(path):
         try:
-            text = path.read_text(encoding="utf-8")
+            text = reading.read_file(path).decode()
         except FileNotFoundError:
             if os.path.islink(path):
                 raise ValueError("it is a link that leads nowhere") from None

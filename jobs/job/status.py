@@ -8,6 +8,7 @@ since when and who was asked, and neither is ever taken for success or for permi
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from graphufs import reading
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import JobFolder
 from jobs.job.reading import Broken, NoJob, read_json, unreadable
@@ -356,12 +358,9 @@ def _succeeded(job: JobFolder) -> bool:
 
 def _tail(job: JobFolder, attempt: Attempt) -> str:
     """The end of the attempt's error logs."""
-    texts = []
-    for path in [*job.submitit(attempt.number).glob("*.err"), *job.submitit(attempt.number).glob("slurm-*")]:
-        with open(path, "rb") as file:
-            file.seek(max(path.stat().st_size - 8000, 0))
-            texts.append(file.read().decode(errors="replace"))
-    controller = job.folder(attempt.number) / "controller.log"
-    if controller.exists():
-        texts.insert(0, controller.read_text(errors="replace")[-8000:])
+    texts, folder = [], job.submitit(attempt.number)
+    for path in (job.folder(attempt.number) / "controller.log", *folder.glob("*.err"), *folder.glob("slurm-*")):
+        with unreadable(path), contextlib.suppress(FileNotFoundError), reading.open_file(path) as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - 8000, 0))
+            texts.append(file.read(8000).decode(errors="replace"))
     return re.sub(r"submitit INFO.*", "", "\n".join(texts))

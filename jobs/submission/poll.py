@@ -75,7 +75,7 @@ def news(job: JobFolder, cursor: Cursor, limit: int = LIMIT) -> tuple[str, Curso
     for number in job.attempts():
         for path in job.logs(number):
             name = f"{number}/{path.name}"
-            with unreadable(path), open(path, "rb") as file:
+            with unreadable(path), reading.open_file(path) as file:
                 file.seek(min(after.get(name, 0), os.fstat(file.fileno()).st_size))  # farther off, some systems refuse
                 chunk = file.read(limit)
             # an unfinished line waits for its end, unless it fills the whole chunk

@@ -27,6 +27,7 @@ from typing import Any
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
+from graphufs import reading
 from graphufs.errors import Diverged, UserError
 from graphufs.masking import cleaned, hide, hide_in_output
 from graphufs.steps import STEPS, Event, Part, run_step
@@ -164,7 +165,7 @@ class Running:
         if self.job.attempts()[-1] != self.number:
             raise NotMine(f"attempt {self.number} of {self.job.key} is past; there is a later one")
         path = self.job.folder(self.number) / f"claim-{self.element}"
-        if not create_text(path, self.id) and (owner := path.read_text().strip()) != self.id:
+        if not create_text(path, self.id) and (owner := reading.read_file(path).decode().strip()) != self.id:
             raise NotMine(f"job {owner} does the work of {self.job.key}; there is nothing left for job {self.id}")
 
     def _guarded(self) -> None:

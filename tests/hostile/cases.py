@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ YAML = [
     Case("yaml: no such file", ("No such file",), ("show", "nothere.yaml")),
     Case("yaml: NUL in its name", ("cannot read",), ("show", "a\0b.yaml")),
     Case("yaml: a name of 5000 letters", ("too long",), ("show", "a" * 5000)),
-    Case("yaml: device without end", ("more than",), ("show", "/dev/zero")),
+    Case("yaml: device without end", ("not a file",), ("show", "/dev/zero")),
+    Case("yaml: a FIFO", ("not a file",), ("show", "p"), lambda folder: os.mkfifo(folder / "p")),
     Case(
         "yaml: a megabyte on standard input",
         ("standard input", "262,144"),

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def jobs(tmp_path_factory):
 
 
 def replaced(path, content):
-    """Put something else in the place of a file or folder: bytes, a `folder`, or a link `around` or to `nowhere`."""
+    """Put something else in the place of a file or folder: bytes, a `folder`, a link, or what blocks its readers."""
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
@@ -65,6 +66,13 @@ def replaced(path, content):
         path.mkdir()
     elif content in ("around", "nowhere"):
         path.symlink_to(path if content == "around" else path.with_name("nowhere"))
+    elif content in ("fifo", "socket"):
+        os.mknod(path, 0o600 | (stat.S_IFIFO if content == "fifo" else stat.S_IFSOCK))
+    elif content == "endless":
+        path.symlink_to("/dev/zero")
+    elif content == "huge":
+        path.touch()
+        os.truncate(path, 2**40)
     else:
         path.write_bytes(content)
 
@@ -102,6 +110,9 @@ SPOILT = [
     "result.json is folder", "progress.json is empty",
     "progress.json is a list", "attempts/1/observed.json is empty", "attempts/1/claim-0 is folder",
     "attempts/1/segments.jsonl is folder",
+    # whoever opens or reads these as a file waits for ever, or until the memory is full
+    "intent.json is fifo", "result.json is socket", "progress.json is endless", "attempts/1/attempt.json is huge",
+    "attempts/1/claim-0 is fifo", "attempts/1/segments.jsonl is endless",
 ]  # fmt: skip
 
 
@@ -154,7 +165,7 @@ def test_every_command_names_it_and_tells_of_the_others(tmp_path, call, how, job
 @given(
     st.sampled_from(FILES),
     st.one_of(
-        st.sampled_from(["folder", "around", "nowhere"]),
+        st.sampled_from(["folder", "around", "nowhere", "fifo", "socket", "endless", "huge"]),
         st.binary(max_size=40),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

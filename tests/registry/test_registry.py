@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -212,8 +213,15 @@ def test_a_damaged_or_lost_event_is_refused_and_restored_from_its_copy(tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "registry").rglob("*.json")}
     assert len(before) == 6 and event_files.damage(tmp_path) == []
     for path, whole in before.items():
-        for content in (whole[:40] + bytes([whole[40] ^ 1]) + whole[41:], whole[:-1], None):
-            path.unlink() if content is None else path.write_bytes(content)
+        for content in (whole[:40] + bytes([whole[40] ^ 1]) + whole[41:], whole[:-1], None, "FIFO", "huge"):
+            path.unlink()
+            if content == "FIFO":  # whose readers wait for a writer
+                os.mkfifo(path)
+            elif content == "huge":
+                path.touch()
+                os.truncate(path, 2**40)
+            elif content is not None:
+                path.write_bytes(content)
             (line,) = event_files.damage(tmp_path)
             assert str(path) in line
             if path.parent.name == "history":

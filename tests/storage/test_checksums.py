@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs import reading
+from graphufs.errors import UserError
 from graphufs.storage.checksums import (
     Damaged,
+    differences,
     forget_files,
     growing_damage,
     known_files,
@@ -95,18 +100,50 @@ def test_a_store_of_an_earlier_version_must_have_every_chunk(tmp_path: Path) -> 
 
 
 def test_a_folder_that_grows_knows_its_files(tmp_path: Path) -> None:
-    assert growing_damage(tmp_path) == [] and known_files(tmp_path) == {}
+    assert growing_damage(tmp_path, promised=False) == [] and known_files(tmp_path) == {}
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name * 10)
     note_files(tmp_path, ["b", "a"])
     note_files(tmp_path, ["c"], instead_of=["a"])
-    assert list(known_files(tmp_path)) == ["b", "c"] and growing_damage(tmp_path) == []
+    assert list(known_files(tmp_path)) == ["b", "c"] and growing_damage(tmp_path, promised=False) == []
     (tmp_path / "b").write_text("b" * 9 + "B")
-    assert growing_damage(tmp_path) == [f"{tmp_path / 'b'} has changed since it was written"]
+    assert growing_damage(tmp_path, promised=False) == [f"{tmp_path / 'b'} has changed since it was written"]
     forget_files(tmp_path, ["b"])
-    assert growing_damage(tmp_path) == []
+    assert growing_damage(tmp_path, promised=False) == []
     (tmp_path / "checksums.json").write_text("{}")
     (tmp_path / "c").unlink()
-    assert growing_damage(tmp_path) == [], "no list, nothing known"
+    assert growing_damage(tmp_path, promised=False) == [], "no list, nothing known"
     (tmp_path / "checksums.json").write_text("{")
-    assert "is not JSON" in growing_damage(tmp_path)[0]
+    assert "is not JSON" in growing_damage(tmp_path, promised=False)[0]
+    (tmp_path / "checksums.json").unlink()
+    assert growing_damage(tmp_path, promised=False) == []
+    assert growing_damage(tmp_path, promised=True) == [f"{tmp_path / 'checksums.json'} is missing"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "a socket", "endless", "huge"])
+def test_what_keeps_a_reader_waiting_is_no_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "note.json"
+    if kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 2**40)
+    else:
+        os.mknod(path, 0o600 | (stat.S_IFIFO if kind == "FIFO" else stat.S_IFSOCK))
+    with pytest.raises(OSError, match="not a file|are read"):
+        read_checked(path)
+    if kind != "huge":
+        (line,) = differences(tmp_path, {path.name: (0, 0)}, thorough=True)
+        assert line.startswith(f"{path} cannot be read (it is a ")
+    with pytest.raises(UserError, match="not a file|more than"):
+        reading.read_text(path)
+
+
+def test_what_a_shell_puts_in_the_place_of_a_file_is_read() -> None:
+    end, other = os.pipe()
+    os.write(other, b"name: tiny")
+    os.close(other)
+    try:
+        assert reading.read_text(Path(f"/dev/fd/{end}")) == "name: tiny"
+    finally:
+        os.close(end)

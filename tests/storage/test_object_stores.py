@@ -122,6 +122,14 @@ def test_without_a_network_the_error_comes_within_15_seconds_by_default(protocol
     assert time.monotonic() - begun < 15 and "\n" not in str(caught.value)
 
 
+def test_a_connection_that_fails_is_tried_again_and_missing_credentials_are_not() -> None:
+    from botocore.exceptions import EndpointConnectionError, NoCredentialsError, SSLError
+
+    for error in (EndpointConnectionError(endpoint_url="https://x"), SSLError(endpoint_url="https://x", error="reset")):
+        assert not object_stores.lasting(error)
+    assert object_stores.lasting(NoCredentialsError())
+
+
 def test_a_refusal_is_not_asked_again_and_brings_no_traceback(
     server: ObjectServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,6 +29,7 @@ from graphufs.storage.checksums import (
     checked_text,
     forget_files,
     growing_damage,
+    is_checked,
     note_files,
     read_checked,
 )
@@ -88,10 +89,14 @@ def ensure_world(
         )
     stamps = -int((WORLD_START - until) // STAMP) + 1
     store = folder / STORE
-    _check_same_world(folder, world)
-    if committed_length(store) < stamps or world_damage(folder):
+    noted = _noted(folder)
+    if noted is not None:
+        _check_same_world(folder, world)
+    if noted is None or committed_length(store) < stamps or world_damage(folder):
         waiting = Event("waiting for another process that makes the same world", 0, 1)
         with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
+            _restore_note(folder)
+            _check_same_world(folder, world)
             there = committed_length(store)
             if damage := world_damage(folder):
                 _remove_damaged(folder, world, damage)
@@ -107,7 +112,8 @@ def world_damage(folder: Path) -> str | None:
     if not committed_length(folder / STORE):
         begun = (folder / STORE / METADATA).exists() or (folder / CHECKSUMS).exists()
         return f"{folder / STORE / METADATA} is missing or damaged" if begun else None
-    return next(iter(growing_damage(folder)), None) or store_damage(folder / STORE)
+    damage = growing_damage(folder, promised=is_checked(folder / NOTE))
+    return next(iter(damage), None) or store_damage(folder / STORE)
 
 
 def _remove_damaged(folder: Path, world: World, damage: str) -> None:
@@ -258,24 +264,46 @@ def _attributes(provenance: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_same_world(folder: Path, configuration: World) -> None:
-    path = folder / NOTE
-    if path.exists():
-        try:
-            made = read_checked(path)["world"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({error!r}); remove it, and what is made says again what it is"
-            ) from None
-        if made != configuration.model_dump(mode="json"):
-            raise UserError(
-                f"{folder} holds the world {made}, not {configuration.model_dump(mode='json')}; choose another folder "
-                "or remove this one"
-            )
+    path, made = folder / NOTE, _noted(folder)
+    if made is None and path.exists():
+        raise UserError(f"{path} is damaged; remove it, and what is made says again what it is")
+    if made is not None and made != configuration.model_dump(mode="json"):
+        raise UserError(
+            f"{folder} holds the world {made}, not {configuration.model_dump(mode='json')}; choose another folder "
+            "or remove this one"
+        )
+
+
+def _noted(folder: Path) -> Any:
+    """What world a folder says that it holds; None where it does not say it, or cannot be read."""
+    try:
+        return read_checked(folder / NOTE)["world"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _claim(folder: Path, configuration: World, provenance: dict[str, Any]) -> None:
     """Note in world.json what makes the world, or refuse to go on with another one."""
     _check_same_world(folder, configuration)
     if not (folder / NOTE).exists():
-        content = {"title": TITLE, "description": DESCRIPTION, **provenance}
-        write_bytes(folder / NOTE, checked_text(content).encode(), alone=True)
+        _write_note(folder, provenance)
+
+
+def _restore_note(folder: Path) -> None:
+    """Write world.json again where it is lost or damaged, from the store's own attributes, which say the same."""
+    if _noted(folder) is not None:
+        return
+    try:
+        attributes = read_checked(folder / STORE / METADATA)["metadata"][".zattrs"]
+        said = {"world": json.loads(attributes["configuration"]), "versions": json.loads(attributes["versions"])}
+    except (OSError, KeyError, ValueError, TypeError):  # no store, or a damaged one
+        return
+    _write_note(folder, said)
+
+
+def _write_note(folder: Path, provenance: dict[str, Any]) -> None:
+    """Write world.json; with a checksum of its own it says that the folder has a list of checksums, too."""
+    content = {"title": TITLE, "description": DESCRIPTION, **provenance}
+    promises = (folder / CHECKSUMS).exists() or not committed_length(folder / STORE)
+    text = checked_text(content) if promises else json.dumps(content, indent=1)
+    write_bytes(folder / NOTE, text.encode(), alone=True)
