@@ -12,6 +12,10 @@ from typing import Any
 
 import jax
 
+from graphufs.model import compilation_cache
+
+compilation_cache.install()  # whoever compiles has imported this module
+
 COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 

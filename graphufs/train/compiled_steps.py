@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from graphufs.errors import UserError
 from graphufs.model.arrangement import arrangement_for
@@ -12,12 +13,20 @@ from graphufs.train.stages import PlannedStage
 from graphufs.train.train_step import Objective, Program
 
 
+class _TooLarge(UserError):
+    """A stage's update does not fit the memory."""
+
+
 class Programs:
-    """Compiles a stage's update when it is first asked for."""
+    """Compiles a stage's update when it is first asked for, and that with the longest rollout beside what runs first.
+
+    XLA compiles without Python's lock: two programs are made at once, or one while another runs.
+    """
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._programs: dict[tuple[int, str], Program] = {}
+        self._programs: dict[tuple[int, str], Future[Program]] = {}
+        self._beside = ThreadPoolExecutor(1, "compiling")
         compute = objective.emulator.experiment.training.compute
         self._share = objective.emulator.experiment.training.batch_size // objective.devices.count
         self._fixed = compute.device_batch_size
@@ -36,7 +45,10 @@ class Programs:
             self.device_batch_size = device_batch_size
 
     def prepare(self, stages: Sequence[PlannedStage], progress: Progress) -> None:
-        """Compile the stage with the longest rollout before anything runs, and see that it fits the memory.
+        """Compile the first stage's update, and see whether that with the longest rollout fits the memory.
+
+        The longest is compiled at the same time where it may decide how many samples are computed at once, and where
+        processes have to agree. Elsewhere the first stage does not wait for it: whether it fits, `require_fit` says.
 
         Raises
         ------
@@ -45,23 +57,55 @@ class Programs:
         """
         if not stages:
             return
-        longest = max(stages, key=lambda stage: stage.rollout)
-        progress(Event(f"compiling stage {longest.name}", 0, 1))
-        available = available_bytes(self.objective.devices.devices[0])
+        first, longest = stages[0], max(stages, key=lambda stage: stage.rollout)
+        progress(Event(f"compiling stage {first.name}", 0, 1))
+        _ = self.objective.constants  # before two threads ask for them
+        waits = self._may_shrink or self.objective.devices.processes > 1
+        if not waits and self._key(first) != self._key(longest):
+            self[first]  # it has all processors
         while True:
-            program = self[longest]
-            if available is None or program.needed_bytes <= available:
+            fitting = self._programs[self._key(longest)] = self._beside.submit(self._fitting, longest)
+            try:
+                self[first]
+                if waits:
+                    fitting.result()
                 break
-            if self._fixed is not None or self.device_batch_size == 1:
-                raise UserError(
-                    f"stage {longest.name!r} with its rollout of {longest.rollout} steps needs "
-                    f"{gibibytes(program.needed_bytes)} of memory, and {gibibytes(available)} can be had here; "
-                    + self._remedy()
-                )
+            except _TooLarge:
+                if not self._may_shrink:
+                    raise
             size = self.device_batch_size // 2
             self.device_batch_size = next(n for n in range(size, 0, -1) if self._share % n == 0)
             self._programs.clear()
-        progress(Event(f"compiling stage {longest.name}", 1, 1))
+        progress(Event(f"compiling stage {first.name}", 1, 1))
+
+    def require_fit(self) -> None:
+        """See whether what was compiled beside the training so far fits the memory; costs nothing.
+
+        Raises
+        ------
+        UserError
+            If it does not.
+        """
+        for program in self._programs.values():
+            if program.done():
+                program.result()
+
+    @property
+    def _may_shrink(self) -> bool:
+        """Whether fewer samples may be computed at once."""
+        return self._fixed is None and self.device_batch_size > 1
+
+    def _fitting(self, longest: PlannedStage) -> Program:
+        """The update of the stage with the longest rollout, which fits the memory."""
+        available = available_bytes(self.objective.devices.devices[0])
+        program = self.objective.program(longest, self.device_batch_size)
+        if available is not None and program.needed_bytes > available:
+            raise _TooLarge(
+                f"stage {longest.name!r} with its rollout of {longest.rollout} steps needs "
+                f"{gibibytes(program.needed_bytes)} of memory, and {gibibytes(available)} can be had here; "
+                + self._remedy()
+            )
+        return program
 
     def _remedy(self) -> str:
         compute = self.objective.emulator.experiment.training.compute
@@ -76,7 +120,13 @@ class Programs:
 
     def __getitem__(self, stage: PlannedStage) -> Program:
         """A stage's compiled update, the same for all stages that differ in their learning rates alone."""
-        key = stage.rollout, stage.optimizer.model_dump_json()
+        key = self._key(stage)
         if key not in self._programs:
-            self._programs[key] = self.objective.program(stage, self.device_batch_size)
-        return self._programs[key]
+            made: Future[Program] = Future()
+            made.set_result(self.objective.program(stage, self.device_batch_size))
+            self._programs[key] = made
+        return self._programs[key].result()
+
+    @staticmethod
+    def _key(stage: PlannedStage) -> tuple[int, str]:
+        return stage.rollout, stage.optimizer.model_dump_json()

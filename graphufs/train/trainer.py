@@ -181,6 +181,7 @@ class _Training:
         self.logbook.restart_clock(stage.loader.waited)
         for _, batch in stage.loader.batches(self.position.done - stage.first, stage.updates):
             done, factor = self.position.done, self.position.rate_factor
+            self.programs.require_fit()
             self.state, outcome = program(self.state, self.objective.controls(done, factor), batch)
             self.logbook.note(outcome)
             self.position = replace(self.position, done=(done := done + 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
@@ -181,7 +182,37 @@ def test_a_rollout_too_large_for_the_memory_is_refused_before_training(
     monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: 2**20)
     with pytest.raises(UserError, match=r"stage 'rollout' with its rollout of 2 steps needs .* GiB .*, and 0\.0"):
         run_step("train", tiny, root)
-    assert not Paths(tiny, root).checkpoints.exists()
+    lines = metrics_file.read(Paths(tiny, root).metrics) if Paths(tiny, root).metrics.exists() else []
+    assert all(line["stage"] == "one-step" for line in lines)  # which need not wait for it
+    one_stage = loading.load(TINY, ["training.stages=[{name: rollout, updates: 1, rollout: 2}]"])
+    with pytest.raises(UserError, match="stage 'rollout'"):
+        run_step("train", one_stage, root)
+    assert not Paths(one_stage, root).checkpoints.exists()
+
+
+def test_the_first_stage_does_not_wait_for_the_longest_to_be_compiled(tiny, normalized_root, monkeypatch):
+    data = PreparedData.open(Paths(tiny, normalized_root).data)
+    plan = Plan.of(tiny, data)
+    emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
+    programs = Programs(Objective(emulator, plan, Devices.choose(2)))
+    compile_one, go_on, compiled = Objective.program, threading.Event(), []
+
+    def slowly(self, stage, device_batch_size):
+        if stage.name == "rollout":
+            assert go_on.wait(60)
+        compiled.append(stage.name)
+        return compile_one(self, stage, device_batch_size)
+
+    monkeypatch.setattr(Objective, "program", slowly)
+    monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: 2**20)
+    programs.prepare(plan.stages, lambda event: None)
+    assert compiled == ["one-step"] and programs[plan.stages[0]]
+    programs.require_fit()  # nothing is known yet
+    go_on.set()
+    with pytest.raises(UserError, match="needs .* GiB of memory"):
+        programs[plan.stages[1]]
+    with pytest.raises(UserError, match="needs .* GiB of memory"):
+        programs.require_fit()
 
 
 def test_the_device_batch_size_falls_where_more_does_not_fit(tiny, normalized_root, monkeypatch):

@@ -22,6 +22,7 @@ from dinosaur.units import SimUnits
 from numpy.typing import NDArray
 
 from graphufs.errors import UserError
+from graphufs.model import compilation_cache
 from graphufs.replay.synthetic import astronomy, geography, physics
 from graphufs.replay.synthetic.physics import Clock, Columns, Geometry
 from graphufs.replay.synthetic.replay_layout import SIGMA_INTERFACES
@@ -136,6 +137,7 @@ class IdealisedWorld:
         step = integration.imex_rk_sil3(equations, float(self._units.nondimensionalize(self._seconds * scales.units.s)))
         diffusion = integration.horizontal_diffusion_step_filter(self._grid, self._seconds, DIFFUSION_TIME, order=3)
         self._advance_dynamics = integration.step_with_filters(step, [diffusion])
+        compilation_cache.install()
         self._run = jax.jit(self._run_stamps, compiler_options=OPTIMIZED)
 
     def _orography(self, longitude: NDArray[Any], latitude: NDArray[Any]) -> jax.Array:
