@@ -54,7 +54,8 @@ def compare(
         Each the id of a registered model, an experiment's file, a run folder or a store of scores. After a # the name
         of a forecast among the scores, as in experiments/demo.yaml#persistence; without, the emulator.
     metric
-        rmse, mse, mae, acc, seeps or rmse_sqrt_before_time_avg.
+        rmse, mse, mae, acc, seeps or rmse_sqrt_before_time_avg; of ensembles crps, energy_score, rps and so on, and
+        brier_score_0.9 at a threshold. A single forecast against an ensemble counts as one member.
     method
         hac, ar2 and iid are t-tests, bootstrap resamples blocks of initial times.
     level

@@ -46,6 +46,11 @@ def score(
     rename: str = "",
     land_sea_mask: str | None = None,
     seeps: str | None = None,
+    quantiles: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (),
+    thresholds: Literal["quantile", "gaussian_quantile"] | None = None,
+    years: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (),
+    lagged: Annotated[int | None, Parameter(validator=validators.Number(gte=2, lte=1000))] = None,
+    as_ensemble: Annotated[bool, Parameter(negative="")] = False,
     storage_options: str = "",
     storage: str | None = None,
     format_: Annotated[
@@ -55,20 +60,25 @@ def score(
     dask: str | None = None,
     engine: Engine = "graphufs",
 ) -> int:
-    """Score deterministic forecasts in WeatherBench2's layout, and write results that official plotting reads.
+    """Score forecasts in WeatherBench2's layout, and write results that official plotting reads.
+
+    A forecast store with a dimension number, realization, ensemble or member is scored as an ensemble; one with X_std
+    beside each variable X as normal distributions.
 
     Parameters
     ----------
     forecast, truth, climatology
         Zarr stores in WeatherBench2's layout: paths, or addresses such as gs://.
     output
-        A folder for deterministic.nc and deterministic_temporal.nc, and the same for each baseline.
+        A folder for deterministic.nc and deterministic_temporal.nc, and the same for each baseline. Of ensembles these
+        are of the mean, and probabilistic.nc, binary.nc (at thresholds) and histograms.nc of the members are added.
     variables, levels, regions
         What to score; where not given, everything.
     derived
         Variables to make of others, such as wind_speed.
     baselines
-        persistence, climatology.
+        persistence, climatology, and for ensembles probabilistic_climatology, whose members are the truth of other
+        years at the same days.
     start, stop
         The first and last initial time; a stop that names a day, month or year counts whole.
     grid
@@ -91,6 +101,17 @@ def score(
         A store with land_sea_mask; where not given, the truth's own.
     seeps
         A climatology with SEEPS thresholds; where not given, the climatology.
+    quantiles
+        Quantiles of the climatology that are thresholds of events for ensembles; where not given, all it has.
+    thresholds
+        Take X_quantile of the climatology, or quantiles of a normal distribution from X_std; where not given, the
+        first of the two that is there.
+    years
+        The members of probabilistic_climatology; where not given, all other years that the truth has whole.
+    lagged
+        Score an ensemble of so many forecasts from initial times in a row, valid at the same time.
+    as_ensemble
+        Score single forecasts as ensembles of one member too.
     storage_options
         Options for fsspec as JSON, such as '{"token": "anon"}'; for all addresses with a protocol. Lists of
         processes show it: give credentials by --storage.
@@ -111,13 +132,16 @@ def score(
     UserError
         If options exclude each other, or what is scored cannot be.
     """
-    from graphufs.weatherbench.inputs.layout_checks import parse_renames
+    from graphufs.weatherbench.inputs.layout_checks import member_dimension, parse_renames
+    from graphufs.weatherbench.results.ensemble_files import histogram_results
     from graphufs.weatherbench.results.official_files import (
+        parts_of,
         weatherbench2_results,
         weatherbench_x_results,
         write_results,
     )
-    from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths, evaluate_stores
+    from graphufs.weatherbench.score_request import ScoreRequest, StorePaths
+    from graphufs.weatherbench.score_stores import evaluate_stores
     from graphufs.weatherbench.scoring.parallel import cores
     from graphufs.weatherbench.scoring.score import FORECAST
 
@@ -145,6 +169,11 @@ def score(
         grid,
         regridding,
         by_valid,
+        quantiles,
+        years,
+        lagged,
+        as_ensemble,
+        thresholds,
     )
     if engine == "weatherbench2":
         from graphufs.weatherbench.official.engine import require
@@ -152,6 +181,10 @@ def score(
         require()
         if grid != "native" or analyses:
             raise UserError("the official engine reads files as they are: leave --grid and --analyses out with it")
+        if lagged or as_ensemble or "probabilistic_climatology" in baselines:
+            raise UserError("the official engine is asked for single forecasts: leave what makes ensembles out with it")
+        if member_dimension(stores.open().forecast, "the forecast store") is not None:
+            raise UserError("the official engine is asked for single forecasts, and the forecast store has members")
         if convention != "WeatherBench2":
             raise UserError(f"the official engine follows WeatherBench2, not {convention}: leave it out")
     shown = console(stderr=True)
@@ -176,13 +209,20 @@ def score(
         )
     for note in outcome.notes:
         shown.print(note, soft_wrap=True)
-    attributes = {"truth": truth, "grid": outcome.grid}
+    attributes: dict[str, Any] = {"truth": truth, "grid": outcome.grid}
     for name, state in outcome.states.items():
         prefix = "" if name == FORECAST else f"{name}_"
-        whole = weatherbench2_results(state) if convention == "WeatherBench2" else weatherbench_x_results(state)
-        by_time = weatherbench2_results(state, by_initial_time=True, by_valid=by_valid)
-        write_results(output / f"{prefix}deterministic", whole, format_, attributes)
-        write_results(output / f"{prefix}deterministic_temporal", by_time, format_, attributes)
+        if outcome.histograms is not None:
+            attributes["ensemble_size"] = outcome.histograms.ranks(name).shape[-1] - 1
+        for part in parts_of(state):
+            official = convention == "WeatherBench2"
+            whole = weatherbench2_results(state, part=part) if official else weatherbench_x_results(state, part)
+            by_time = weatherbench2_results(state, by_initial_time=True, by_valid=by_valid, part=part)
+            write_results(output / f"{prefix}{part}", whole, format_, attributes)
+            write_results(output / f"{prefix}{part}_temporal", by_time, format_, attributes)
+        if outcome.histograms is not None:
+            found = histogram_results(outcome.histograms, name)
+            write_results(output / f"{prefix}histograms", found, format_, attributes | {"convention": convention})
     what = "valid times" if by_valid else "initial times"
     print(f"results of {len(outcome.states[FORECAST])} {what} in {output}")
     if engine == "weatherbench2":

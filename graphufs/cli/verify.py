@@ -28,6 +28,7 @@ from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import MARK, has_checksums, store_damage
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.histograms import Histograms
 
 REMEDIES = {
     "world": "`graphufs prepare` makes it again, where the same versions made it",
@@ -197,6 +198,8 @@ def _scores_damage(path: Path) -> Iterator[str]:
     scores.states()
     if scores.diagnostics is not None:
         Diagnostics.restore(scores.diagnostics)
+    if scores.histograms is not None:
+        Histograms.restore(scores.histograms)
 
 
 def _metadata_damage(path: Path) -> str | None:

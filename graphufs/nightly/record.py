@@ -27,6 +27,7 @@ from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import small_table
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.histograms import Histograms
 
 SAME = ("grid", "vertical", "climatology_period", "climatology_window_days", "convention", "truth")
 """What scores must share for their means to be of one kind; ScoreState looks at leads, channels and statistics."""
@@ -117,22 +118,27 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
                 "must compare the same forecasts"
             )
         states = {name: earlier[name].merge(state) for name, state in states.items()}
-    diagnostics = tonight.diagnostics
+    diagnostics, histograms = tonight.diagnostics, tonight.histograms
     if before is not None:
-        diagnostics = _together(before.diagnostics, tonight.diagnostics)
+        diagnostics = _together(Diagnostics, before.diagnostics, tonight.diagnostics)
+        histograms = _together(Histograms, before.histograms, tonight.histograms)
     lasting = {name: tonight.dataset.attrs[name] for name in LASTING}
     attributes = {str(name): tonight.dataset[name].attrs for name in tonight.dataset.data_vars}
-    return Scores.from_states(states, lasting, attributes, diagnostics)
+    return Scores.from_states(states, lasting, attributes, diagnostics, histograms)
 
 
-def _together(before: xr.Dataset | None, tonight: xr.Dataset | None) -> xr.Dataset | None:
-    """Maps and spectra over the initial times of both; None where a night kept none."""
+def _together(
+    kind: type[Diagnostics] | type[Histograms], before: xr.Dataset | None, tonight: xr.Dataset | None
+) -> xr.Dataset | None:
+    """Maps and spectra, or histograms, over the initial times of both; None where a night kept none."""
     if before is None or tonight is None:
         return None
-    earlier, new = Diagnostics.restore(before), Diagnostics.restore(tonight)
+    earlier: Any = kind.restore(before)
+    new: Any = kind.restore(tonight)
     if np.isin(new.initial_times, earlier.initial_times).any():
         return before  # a night that is recorded a second time; sums could not tell the two apart
-    return earlier.merge(new).dataset()
+    made: xr.Dataset = earlier.merge(new).dataset()
+    return made
 
 
 def finished(scores: Scores, experiment: Experiment, paths: Paths, times: np.ndarray, known: dict[str, str]) -> Scores:

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from graphufs.report.svg import MUTED, TEXT, drawing, to_svg
 from graphufs.vocabulary.labels import number
-from graphufs.weatherbench.compare.comparison import BETTER, Comparison
+from graphufs.weatherbench.compare.comparison import Comparison, direction
 from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 
@@ -60,7 +60,7 @@ def _box(axes: Axes, column: int, row: int, comparison: Comparison, cell: tuple[
     if not np.isfinite(percent):
         axes.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color=MUTED, size=8.5)
         return
-    sign = -BETTER[comparison.metric]
+    sign = -direction(comparison.metric)
     norm = BoundaryNorm(STEPS, COLOURS.N, extend="both")
     colour = COLOURS(norm(sign * percent))
     ink = "white" if np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.55 else "#15191e"

@@ -2,5 +2,5 @@
 
 __all__ = [
     "climatology", "compare", "evaluate", "inputs", "metrics", "official", "on_grid", "references", "results",
-    "score_stores", "scoring",
+    "score_request", "score_stores", "scoring",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.vocabulary.labels import json_number
 from graphufs.weatherbench.climatology.compute import day_of_year
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
+from graphufs.weatherbench.climatology.thresholds import thresholds_in
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.references import Reference, Report, climatology_of, open_reference
@@ -40,11 +41,12 @@ from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.baselines import baselines, lag_correlation
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.histograms import Histograms, merged_histograms
 from graphufs.weatherbench.scoring.parallel import States, cores, merged, score_in_shares
 from graphufs.weatherbench.scoring.score import FORECAST, score, spatial_means, usable_initial_times
 
-Share = tuple[States, Diagnostics | None]
-"""What comes of some initial times: the states, and maps and spectra where these are kept."""
+Share = tuple[States, Diagnostics | None, Histograms | None]
+"""What comes of some initial times: states, maps and spectra where these are kept, and histograms of ensembles."""
 
 VERTICAL_UNITS = {"fv3": "hPa", "mom6": "m"}
 
@@ -126,7 +128,7 @@ def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progres
 
     label = "scores" if name == options.truths[0] else f"scores against {name}"
     with parallel.connected(options.dask, "evaluation.dask"):
-        states, diagnostics = score_in_shares(
+        states, diagnostics, histograms = score_in_shares(
             usable,
             here,
             partial(_score_there, to_worker(experiment), str(paths.root), name, correlation),
@@ -157,7 +159,10 @@ def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progres
     units = {name: forecasts.attributes(name) for name in sorted(variables)}
     components = {name: units[of[0]] for name, of in VECTORS.items() if of[0] in units}
     kept = None if diagnostics is None else diagnostics.dataset()
-    return Scores.from_states(states, attributes, units | components, kept)
+    if histograms is not None:
+        attributes["members"] = forecasts.members
+    counted = None if histograms is None else histograms.dataset()
+    return Scores.from_states(states, attributes, units | components, kept, counted)
 
 
 def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | None:
@@ -197,28 +202,38 @@ def _score(
     after_each: Callable[[int, int], None],
 ) -> Share:
     options = experiment.evaluation
-    diagnostics = _diagnostics(experiment, reference)
+    diagnostics, forecasts = _diagnostics(experiment, reference), reference.forecasts
+    regions = ("global", *options.regions)
+    thresholds = histograms = None
+    if forecasts.members is not None:
+        if forecasts.grid.agrees(grid_of(reference.climatology, "the climatology")):
+            thresholds = thresholds_in(reference.climatology, forecasts.channels, forecasts.grid)
+        quantiles = () if thresholds is None else thresholds.quantiles
+        histograms = Histograms(forecasts.leads, forecasts.channels, regions, quantiles)
     states = score(
-        reference.forecasts,
+        forecasts,
         reference.truth,
         reference.climatology_reader,
         times,
         baselines(correlation) | reference.floor,
-        regions=("global", *options.regions),
+        regions=regions,
         land_sea_mask=reference.land,
         vectors=options.vectors,
         seeps=_seeps(reference, options.convention),
         convention=options.convention,
         skipna=options.skipna,
+        thresholds=thresholds,
+        histograms=histograms,
         observers=() if diagnostics is None else (diagnostics,),
         after_each=after_each,
     )
-    return states, diagnostics
+    return states, diagnostics, histograms
 
 
 def _merge(one: Share, other: Share) -> Share:
-    (states, kept), (others, too) = one, other
-    return merged(states, others), None if kept is None or too is None else kept.merge(too)
+    (states, kept, counted), (others, too, more) = one, other
+    maps = None if kept is None or too is None else kept.merge(too)
+    return merged(states, others), maps, merged_histograms(counted, more)
 
 
 def _seeps(reference: Reference, convention: Convention) -> SeepsClimatology | None:

@@ -5,116 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from graphufs.errors import UserError
-from graphufs.grid.regridding import Method
-from graphufs.storage.zarr_io import open_zarr
-from graphufs.vocabulary.conventions import DEFAULT, DRY_METRES, Convention
+from graphufs.vocabulary.conventions import DRY_METRES, Convention
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES, check_names
 from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
+from graphufs.weatherbench.climatology.thresholds import Thresholds, thresholds_in
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Forecasts
-from graphufs.weatherbench.inputs.layout_checks import grid_of, renamed
-from graphufs.weatherbench.inputs.level_suffixes import with_levels
+from graphufs.weatherbench.inputs.layout_checks import grid_of
 from graphufs.weatherbench.inputs.truth import ClimatologyReader, Truth
 from graphufs.weatherbench.on_grid import climatology_on, forecasts_on, land_on, truth_on
-from graphufs.weatherbench.scoring.baselines import Baseline, persistence
+from graphufs.weatherbench.score_request import OpenStores, ScoreRequest, StorePaths
+from graphufs.weatherbench.scoring.baselines import Baseline, ProbabilisticClimatology, other_years, persistence
 from graphufs.weatherbench.scoring.baselines import climatology as climatology_baseline
-from graphufs.weatherbench.scoring.parallel import merged, score_in_shares
+from graphufs.weatherbench.scoring.histograms import Histograms, merged_histograms
+from graphufs.weatherbench.scoring.parallel import States, merged, score_in_shares
 from graphufs.weatherbench.scoring.score import Observer, score, usable_initial_times
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
+Share = tuple[States, Histograms | None]
+"""What comes of some initial times: the states, and histograms where forecasts are ensembles."""
+
 BASELINES: dict[str, Baseline] = {"persistence": persistence, "climatology": climatology_baseline}
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What to score, and how."""
-
-    variables: tuple[str, ...] | None = None
-    """Where not given, all the forecasts have."""
-    levels: tuple[float, ...] | None = None
-    derived: tuple[str, ...] = ()
-    """Variables to make of others, scored with the rest."""
-    regions: tuple[str, ...] | None = None
-    """Where not given, all of the convention; land versions where there is a land-sea mask."""
-    baselines: tuple[str, ...] = ()
-    """`persistence`, `climatology`."""
-    convention: Convention = DEFAULT
-    skipna: bool = False
-    period: tuple[np.datetime64, np.datetime64] | None = None
-    """The first and last initial time; of forecasts by valid time, the first and last valid time."""
-    grid: str = "native"
-    """Where scores are computed: the forecasts' own grid, or longitudes x latitudes."""
-    regridding: Method = "conservative"
-    by_valid: bool = False
-    """Whether `time` of the forecasts is the valid time, as WeatherBench2's by_init=False has it."""
-
-
-@dataclass(frozen=True)
-class StorePaths:
-    """Where the stores are, and what to put right in them."""
-
-    forecast: str
-    truth: str
-    climatology: str
-    land_sea_mask: str | None = None
-    """A store with land_sea_mask; where not given, the truth's own, if any."""
-    seeps: str | None = None
-    """A climatology with SEEPS thresholds; where not given, `climatology`."""
-    rename: Mapping[str, str] = field(default_factory=dict)
-    """Names in the forecast store, by the name they have there."""
-    pressure_level_suffixes: bool = False
-    """Whether the forecasts' levels are part of names, as in geopotential_500."""
-    analyses: bool = False
-    """Whether the forecast store holds analyses, to be scored as forecasts of lead 0 h of themselves."""
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
-    """For fsspec, used for all addresses with a protocol."""
-
-    def open(self) -> OpenStores:
-        """Open all of them.
-
-        Raises
-        ------
-        UserError
-            If one is not there or a name cannot be put right.
-        """
-        forecast = self._open(self.forecast)
-        if self.pressure_level_suffixes:
-            forecast = with_levels(forecast)
-        if self.rename:
-            forecast = renamed(forecast, self.rename, self.forecast)
-        if self.analyses:
-            if "prediction_timedelta" in forecast.dims:
-                raise UserError(f"{self.forecast} has lead times: it holds forecasts, not analyses")
-            fields = [name for name, array in forecast.items() if "time" in array.dims]  # no static ones
-            forecast = forecast[fields].expand_dims(prediction_timedelta=np.array([0], "timedelta64[ns]"), axis=0)
-        return OpenStores(
-            forecast,
-            self._open(self.truth),
-            self._open(self.climatology),
-            None if self.land_sea_mask is None else self._open(self.land_sea_mask),
-            None if self.seeps is None else self._open(self.seeps),
-        )
-
-    def _open(self, address: str) -> xr.Dataset:
-        return open_zarr(address, storage_options=self.storage_options)
-
-
-@dataclass(frozen=True)
-class OpenStores:
-    """The stores, opened."""
-
-    forecast: xr.Dataset
-    truth: xr.Dataset
-    climatology: xr.Dataset
-    land_sea_mask: xr.Dataset | None = None
-    seeps: xr.Dataset | None = None
+PROBABILISTIC = "probabilistic_climatology"
+"""A baseline that is an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +48,8 @@ class ScoringResult:
     """The grid of the scores in words."""
     notes: tuple[str, ...] = ()
     """What was not scored, and why."""
+    histograms: Histograms | None = None
+    """Of ensembles: ranks, and members above thresholds."""
 
 
 @dataclass(frozen=True)
@@ -144,34 +65,49 @@ class ScoringJob:
     usable: np.ndarray
     excluded: dict[np.datetime64, np.datetime64]
     notes: tuple[str, ...]
+    thresholds: Thresholds | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    ensemble: bool = False
+    """Whether members are scored."""
 
     def score(
         self,
         times: np.ndarray,
         observers: Sequence[Observer] = (),
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[str, ScoreState]:
-        """The states of some of the usable initial times [time]."""
-        wanted = self.wanted
-        return score(
+    ) -> Share:
+        """What comes of some of the usable initial times [time]."""
+        wanted, forecasts = self.wanted, self.forecasts
+        regions = wanted.regions or all_regions(wanted.convention, land=self.land is not None)
+        histograms = None
+        if self.ensemble:
+            quantiles = () if self.thresholds is None else self.thresholds.quantiles
+            histograms = Histograms(forecasts.leads, forecasts.channels, regions, quantiles)
+        states = score(
             self.forecasts,
             self.truth,
             self.climatology_reader,
             times,
-            {name: BASELINES[name] for name in wanted.baselines},
-            regions=wanted.regions or all_regions(wanted.convention, land=self.land is not None),
+            self.baselines,
+            regions=regions,
             land_sea_mask=self.land,
             vectors=True,
             seeps=self.seeps,
             convention=wanted.convention,
             skipna=wanted.skipna,
+            thresholds=self.thresholds,
+            histograms=histograms,
+            as_ensemble=self.ensemble,
             observers=observers,
             after_each=progress,
         )
+        return states, histograms
 
-    def outcome(self, states: dict[str, ScoreState]) -> ScoringResult:
+    def outcome(self, share: Share) -> ScoringResult:
         """What came of scoring."""
-        return ScoringResult(states, self.excluded, self.forecasts.grid.description, self.notes)
+        states, histograms = share
+        description = self.forecasts.grid.description
+        return ScoringResult(states, self.excluded, description, self.notes, histograms)
 
 
 def evaluate(
@@ -207,19 +143,23 @@ def evaluate_stores(
     """
     ready = prepare_scoring(stores.open(), wanted)
 
-    def here(times: np.ndarray, advance: Callable[[], None]) -> dict[str, ScoreState]:
+    def here(times: np.ndarray, advance: Callable[[], None]) -> Share:
         # what reads stores keeps what it read last: no two threads can use the same
         own = ready if len(times) == len(ready.usable) else prepare_scoring(stores.open(), wanted)
         return own.score(times, progress=lambda done, total: advance())
 
     there = partial(_score_stores, stores, wanted)
-    states = score_in_shares(
-        ready.usable, here, there, merged, threads=threads, progress=progress, should_stop=should_stop
+    share = score_in_shares(
+        ready.usable, here, there, _merge, threads=threads, progress=progress, should_stop=should_stop
     )
-    return ready.outcome(states)
+    return ready.outcome(share)
 
 
-def _score_stores(stores: StorePaths, wanted: ScoreRequest, times: np.ndarray) -> dict[str, ScoreState]:
+def _merge(one: Share, other: Share) -> Share:
+    return merged(one[0], other[0]), merged_histograms(one[1], other[1])
+
+
+def _score_stores(stores: StorePaths, wanted: ScoreRequest, times: np.ndarray) -> Share:
     return prepare_scoring(stores.open(), wanted).score(times)
 
 
@@ -237,12 +177,15 @@ def prepare_scoring(opened: OpenStores, wanted: ScoreRequest) -> ScoringJob:
     new = tuple(DERIVED_VARIABLES[name].variable for name in wanted.derived)
     names = None if wanted.variables is None else (*wanted.variables, *new)
     forecasts = Forecasts(opened.forecast, names, wanted.levels, derived=wanted.derived, by_valid=wanted.by_valid)
+    if wanted.lagged is not None:
+        forecasts = forecasts.lagged(wanted.lagged)
     forecasts, method = forecasts_on(wanted.grid, forecasts, wanted.regridding)
     made = [name for name in wanted.derived if DERIVED_VARIABLES[name].variable not in opened.truth]
     truth = truth_on(forecasts.grid, opened.truth, forecasts.channels, method, made)
     climatology_reader = climatology_on(forecasts.grid, opened.climatology, forecasts.channels, method)
-    if unknown := [name for name in wanted.baselines if name not in BASELINES]:
-        raise UserError(f"there is no baseline {', '.join(unknown)}; there are {', '.join(BASELINES)}")
+    known = (*BASELINES, PROBABILISTIC)
+    if unknown := [name for name in wanted.baselines if name not in known]:
+        raise UserError(f"there is no baseline {', '.join(unknown)}; there are {', '.join(known)}")
     if wanted.by_valid and "persistence" in wanted.baselines:
         raise UserError(
             "persistence needs the truth at the initial time, of which forecasts by valid time have one for each lead; "
@@ -253,13 +196,63 @@ def prepare_scoring(opened: OpenStores, wanted: ScoreRequest) -> ScoringJob:
     land = land_on(forecasts.grid, opened.truth if opened.land_sea_mask is None else opened.land_sea_mask, method)
     if opened.land_sea_mask is not None and land is None:
         raise UserError("the store given for the land-sea mask has no variable land_sea_mask")
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     seeps = None
-    if opened.seeps is not None or forecasts.grid.agrees(grid_of(opened.climatology, "the climatology")):
+    on_grid = forecasts.grid.agrees(grid_of(opened.climatology, "the climatology"))
+    if opened.seeps is not None or on_grid:
         seeps = _seeps(opened.seeps, opened.climatology, forecasts, wanted.convention)
     elif any(name in DRY_METRES and f"{name}_seeps_threshold" in opened.climatology for name, _ in forecasts.channels):
-        notes = ("no SEEPS: the climatology's thresholds lie on another grid, and cannot be regridded",)
-    return ScoringJob(wanted, forecasts, truth, climatology_reader, land, seeps, usable, excluded, notes)
+        notes.append("no SEEPS: the climatology's thresholds lie on another grid, and cannot be regridded")
+    baselines = {name: BASELINES[name] for name in wanted.baselines if name in BASELINES}
+    if PROBABILISTIC in wanted.baselines:
+        if forecasts.gaussian:
+            raise UserError(f"{PROBABILISTIC} is an ensemble, and the forecasts are normal distributions: leave it out")
+        valid, gaps = usable[:, None] + forecasts.offsets, wanted.convention == "WeatherBench2"
+        years = wanted.years or other_years(truth, valid, gaps=gaps)
+        baselines[PROBABILISTIC] = ProbabilisticClimatology(truth, years, valid, gaps=gaps)
+        notes.append(f"the members of the probabilistic climatology are {', '.join(map(str, years))}")
+    ensemble = forecasts.members is not None or wanted.as_ensemble or PROBABILISTIC in wanted.baselines
+    if ensemble and forecasts.gaussian:
+        raise UserError("normal distributions are scored as such, not as ensembles of one: leave --as-ensemble out")
+    thresholds = None
+    if wanted.quantiles or wanted.threshold_method or ensemble or forecasts.gaussian:
+        if not (ensemble or forecasts.gaussian):
+            raise UserError("quantiles are thresholds for ensembles and normal distributions: add --as-ensemble")
+        thresholds = _thresholds(opened.climatology, forecasts, wanted, notes, on_grid=on_grid)
+    return ScoringJob(
+        wanted,
+        forecasts,
+        truth,
+        climatology_reader,
+        land,
+        seeps,
+        usable,
+        excluded,
+        tuple(notes),
+        thresholds,
+        baselines,
+        ensemble,
+    )
+
+
+def _thresholds(
+    climatology: xr.Dataset, forecasts: Forecasts, wanted: ScoreRequest, notes: list[str], *, on_grid: bool
+) -> Thresholds | None:
+    """The thresholds of events; a note where there are none."""
+    asked = wanted.quantiles or wanted.threshold_method
+    if not on_grid:
+        problem = "the climatology's quantiles lie on another grid, and cannot be regridded"
+        if asked:
+            raise UserError(f"{problem}: leave --quantiles and --thresholds out, or score on the climatology's grid")
+        notes.append(f"no scores at thresholds: {problem}")
+        return None
+    channels, grid = forecasts.channels, forecasts.grid
+    found = thresholds_in(climatology, channels, grid, wanted.threshold_method, wanted.quantiles)
+    if found is None:
+        notes.append("no scores at thresholds: the climatology has neither X_quantile nor X_std of a scored variable X")
+    elif lacking := sorted({name for at, (name, _) in enumerate(channels) if at not in found.positions}):
+        notes.append(f"no scores at thresholds of {', '.join(lacking)}: the climatology has no quantiles of them")
+    return found
 
 
 def _within(period: tuple[np.datetime64, np.datetime64] | None, times: np.ndarray) -> np.ndarray:

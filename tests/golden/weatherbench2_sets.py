@@ -6,6 +6,7 @@ files climatology_NAME.npz and regrid_NAME*.npz hold inputs and results of their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from graphufs.vocabulary.conventions import Convention
 from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
 from graphufs.weatherbench.climatology.store import Climatology
+from graphufs.weatherbench.climatology.thresholds import ThresholdMethod, thresholds_in
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import DatasetTruth, land_sea_mask
-from graphufs.weatherbench.scoring.baselines import baselines
+from graphufs.weatherbench.scoring.baselines import ProbabilisticClimatology, baselines, other_years
+from graphufs.weatherbench.scoring.histograms import Histograms
+from graphufs.weatherbench.scoring.member_maps import MemberMaps
 from graphufs.weatherbench.scoring.score import score, usable_initial_times
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
@@ -80,12 +84,98 @@ class Set:
         )
 
 
+class PossibleRanks:
+    """Which ranks the truth may have where it equals members, as the lowest and the highest histogram.
+
+    float64 [lead, channel, lat, lon, rank], summed over initial times.
+    """
+
+    def __init__(self) -> None:
+        self.lowest: Any = 0.0
+        self.highest: Any = 0.0
+        self.times = 0
+
+    def observe_members(self, name: str, time: np.datetime64, members: np.ndarray, truth: np.ndarray) -> None:
+        y, size = truth[:, None], members.shape[1]
+        missing = np.isnan(members).sum(axis=1)
+        low = np.where(np.isnan(truth), size - missing, (members < y).sum(axis=1))
+        ties = np.where(np.isnan(truth), missing, (members == y).sum(axis=1))
+        self.lowest = self.lowest + np.eye(size + 1)[low]
+        self.highest = self.highest + np.eye(size + 1)[low + ties]
+        self.times += 1
+
+
+class Ensembles(Set):
+    """The part of a golden set that is about ensembles; files are told by the same names in any set."""
+
+    @property
+    def single(self) -> bool:
+        return Forecasts(self.open("ens")).members == 1
+
+    def scored(
+        self,
+        kind: str,
+        regions: Sequence[str] = ("global",),
+        method: ThresholdMethod | None = None,
+        quantiles: Sequence[float] = (),
+        **options: Any,
+    ) -> tuple[ScoreState, Histograms]:
+        """The scores of the ensemble (`ens`) or the normal distributions (`gauss`)."""
+        forecasts, observed, climate = Forecasts(self.open(kind)), self.open("obs"), self.open("clim_ens")
+        channels, grid = forecasts.channels, forecasts.grid
+        thresholds = thresholds_in(climate, channels, grid, method, quantiles)
+        histograms = Histograms(forecasts.leads, channels, regions, () if thresholds is None else thresholds.quantiles)
+        states = score(
+            forecasts,
+            DatasetTruth(observed, channels, grid),
+            Climatology(climate, channels, grid),
+            forecasts.initial_times,
+            {},
+            regions=regions,
+            land_sea_mask=land_sea_mask(observed, grid),
+            thresholds=thresholds,
+            histograms=histograms,
+            **options,
+        )
+        return states["emulator"], histograms
+
+    def maps(self, **options: Any) -> tuple[MemberMaps, PossibleRanks]:
+        forecasts = Forecasts(self.open("ens"))
+        maps = MemberMaps(forecasts.channels, forecasts.grid, forecasts.leads, ranks=True)
+        ranks = PossibleRanks()
+        self.scored("ens", member_observers=[maps, ranks], **options)
+        return maps, ranks
+
+    def climatology_of_years(self, regions: Sequence[str], years: int, *, skipna: bool) -> ScoreState:
+        """Earlier years of the truth as an ensemble, scored where the ensemble is."""
+        forecasts, observed = Forecasts(self.open("ens")), self.open("obs_years")
+        channels, grid = forecasts.channels, forecasts.grid
+        truth = DatasetTruth(observed, channels, grid)
+        valid = forecasts.initial_times[:, None] + forecasts.leads
+        members = other_years(truth, valid, gaps=True)[:years]
+        baseline = ProbabilisticClimatology(truth, members, valid, gaps=True)
+        return score(
+            forecasts,
+            truth,
+            Climatology(self.open("clim_ens"), channels, grid),
+            forecasts.initial_times,
+            {"years": baseline},
+            regions=regions,
+            land_sea_mask=land_sea_mask(observed, grid),
+            skipna=skipna,
+        )["years"]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     root = metafunc.config.getoption("golden_root", default=None) or Path(__file__).parent
     folder = Path(root) / "weatherbench2"
     if "golden" in metafunc.fixturenames:
         names = sorted(path.name.removesuffix("_forecast.zarr.zip") for path in folder.glob("*_forecast.zarr.zip"))
         metafunc.parametrize("golden", [Set(folder, name) for name in names], ids=names, scope="module")
+    if "ensembles" in metafunc.fixturenames:
+        names = sorted(path.name.removesuffix("_ens.zarr.zip") for path in folder.glob("*_ens.zarr.zip"))
+        names = [name for name in names if not name.endswith("_clim")]
+        metafunc.parametrize("ensembles", [Ensembles(folder, name) for name in names], ids=names, scope="module")
     if "golden_with_nan" in metafunc.fixturenames:
         # only sets whose fields have NaN come with scores that skip them
         names = sorted(path.name.split("_")[0] for path in folder.glob("*_deterministic_skipna.nc"))

@@ -1,3 +1,3 @@
 """Climatologies: computed, stored, and the thresholds SEEPS needs."""
 
-__all__ = ["compute", "seeps", "seeps_thresholds", "store"]
+__all__ = ["compute", "seeps", "seeps_thresholds", "store", "thresholds"]

@@ -12,12 +12,24 @@ from graphufs.errors import UserError
 from graphufs.vocabulary.labels import json_number
 from graphufs.weatherbench.compare.significance import Inference, Method, score_difference
 from graphufs.weatherbench.inputs.channels import Channel
+from graphufs.weatherbench.metrics.ensemble_metrics import AT_THRESHOLD, split_quantile
 from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.one_member import OF_ONE_MEMBER, as_one_member
 from graphufs.weatherbench.scoring.score import FORECAST
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
-BETTER = {"rmse": -1, "mse": -1, "mae": -1, "rmse_sqrt_before_time_avg": -1, "seeps": -1, "acc": 1}
-"""The metrics that say which forecast is better: -1 where less is, 1 where more is."""
+BETTER = {
+    "rmse": -1,
+    "mse": -1,
+    "mae": -1,
+    "rmse_sqrt_before_time_avg": -1,
+    "seeps": -1,
+    "acc": 1,
+    **dict.fromkeys(("crps", "crps_biased", "crps_mean_pooled", "crps_max_pooled", "gaussian_crps", "rps"), -1),
+    **dict.fromkeys(("ensemble_mean_rmse", "debiased_ensemble_mean_rmse", "energy_score"), -1),
+    **dict.fromkeys(("brier_score", "debiased_brier_score", "ignorance_score"), -1),
+}
+"""The metrics that say which forecast is better, without thresholds: -1 where less is, 1 where more is."""
 
 Control = Literal["none", "fdr"]
 """What is done about many tests at once: nothing, or the false discovery rate is held (Benjamini & Hochberg 1995)."""
@@ -27,6 +39,21 @@ SAME = ("grid", "vertical", "skipna", "convention")
 TRUTH = ("truth_name", "truth")
 CLIMATOLOGY = ("climatology_period", "climatology_window_days")
 """What ACC depends on besides."""
+
+
+def direction(metric: str) -> int:
+    """-1 where less of a metric is better, 1 where more is.
+
+    Raises
+    ------
+    UserError
+        If it does not say which forecast is better.
+    """
+    name = split_quantile(metric)[0]
+    if name not in BETTER or (name == metric and name in AT_THRESHOLD):
+        names = [f"{known}_QUANTILE" if known in AT_THRESHOLD else known for known in BETTER]
+        raise UserError(f"{metric} does not say which forecast is better; choose {', '.join(names)}")
+    return BETTER[name]
 
 
 @dataclass(frozen=True)
@@ -87,7 +114,7 @@ class Comparison:
     @property
     def better(self) -> np.ndarray:
         """1 where A is better, -1 where it is worse, 0 where they are equal or not defined."""
-        return np.nan_to_num(np.sign(self.inference.estimate) * BETTER[self.metric]).astype(int)
+        return np.nan_to_num(np.sign(self.inference.estimate) * direction(self.metric)).astype(int)
 
     @property
     def tests(self) -> int:
@@ -158,8 +185,7 @@ def compare(
     UserError
         If the two cannot be compared, share fewer than eight initial times, or nothing that was scored.
     """
-    if metric not in BETTER:
-        raise UserError(f"{metric} does not say which forecast is better; choose {', '.join(BETTER)}")
+    direction(metric)
     require_comparable(a, b, metric, allow)
     first, second, left_out = _common(a, b)
     inference = score_difference(first, second, metric, method=method, level=level, seed=seed, replicates=replicates)
@@ -216,6 +242,8 @@ def require_comparable(a: Side, b: Side, metric: str, allow: Sequence[str] = ())
 def _common(a: Side, b: Side) -> tuple[ScoreState, ScoreState, tuple[str, ...]]:
     """The states of both on what both were scored on, and what was left out."""
     first, second = a.state(), b.state()
+    if OF_ONE_MEMBER & {*first.axes.statistics} ^ OF_ONE_MEMBER & {*second.axes.statistics}:
+        first, second = as_one_member(first), as_one_member(second)  # one of the two is an ensemble
     left_out, wanted = [], {}
     for what in ("statistics", "leads", "channels", "regions"):
         mine, other = getattr(first.axes, what), getattr(second.axes, what)

@@ -25,7 +25,8 @@ ALIASES = {
 }
 """Other names that dimensions are often found under."""
 
-ENSEMBLE = ("number", "realization", "member", "ensemble")
+ENSEMBLE = ("number", "realization", "ensemble", "member")
+"""The names of the dimension of members."""
 
 
 def parse_renames(text: str) -> dict[str, str]:
@@ -86,7 +87,7 @@ def require_dimension(dataset: xr.Dataset, name: str, origin: str, what: str) ->
 
 
 def check_forecasts(dataset: xr.Dataset, origin: str) -> None:
-    """Check the axes of time of a forecast store, and that it holds no ensemble.
+    """Check the axes of time of a forecast store.
 
     Raises
     ------
@@ -106,7 +107,30 @@ def check_forecasts(dataset: xr.Dataset, origin: str) -> None:
     for name, values in (("initial time", dataset["time"]), ("lead time", dataset["prediction_timedelta"])):
         if len(np.unique(values)) < values.size:
             raise UserError(f"{origin} holds the same {name} more than once")
-    _check_variables(dataset, origin, {"time", "prediction_timedelta"})
+    members = member_dimension(dataset, origin)
+    _check_variables(dataset, origin, {"time", "prediction_timedelta", *([members] if members else [])})
+
+
+def member_dimension(dataset: xr.Dataset, origin: str) -> str | None:
+    """The dimension of a forecast store's members; None where it holds single forecasts.
+
+    Raises
+    ------
+    UserError
+        If there are two, or it has no member or the same one twice.
+    """
+    fields = [array for array in dataset.values() if {"latitude", "longitude"} <= set(array.dims)]
+    there = [name for name in ENSEMBLE if any(name in array.dims for array in fields)]
+    if not there:
+        return None
+    if len(there) > 1:
+        raise UserError(f"{origin} has members along {' and '.join(there)}; keep one of them, or stack them into one")
+    name = there[0]
+    if not dataset.sizes[name]:
+        raise UserError(f"{origin} has the dimension {name} without a member; there must be at least one")
+    if name in dataset.coords and len(np.unique(dataset[name])) < dataset.sizes[name]:
+        raise UserError(f"{origin} holds the same {name} more than once; drop the repeats")
+    return name
 
 
 def check_observations(dataset: xr.Dataset, origin: str) -> None:
@@ -148,10 +172,10 @@ def _check_variables(dataset: xr.Dataset, origin: str, leading: set[str]) -> Non
     known = leading | {"level", "latitude", "longitude"}
     for name, array in dataset.items():
         on_grid = {"latitude", "longitude"} <= set(array.dims)
-        if on_grid and (ensemble := [dim for dim in ENSEMBLE if dim in array.dims]):
+        if on_grid and (ensemble := [dim for dim in ENSEMBLE if dim in array.dims and dim not in known]):
             raise UserError(
-                f"{name} of {origin} is an ensemble along {ensemble[0]}; these scores are of single forecasts: take "
-                "its mean or one member"
+                f"{name} of {origin} is an ensemble along {ensemble[0]}; only forecasts may be one: take its mean or "
+                "one member"
             )
         if on_grid and leading & set(array.dims) and (strange := [str(d) for d in array.dims if d not in known]):
             raise UserError(f"{name} of {origin} has the dimension {strange[0]}, which the layout does not know")

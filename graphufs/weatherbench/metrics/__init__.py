@@ -1,3 +1,15 @@
 """Metrics: pointwise statistics, their means in space, and what is made of these."""
 
-__all__ = ["kernel", "metrics", "region_weights", "seeps", "spatial_mean"]
+__all__ = [
+    "diagrams",
+    "ensemble",
+    "ensemble_kernel",
+    "ensemble_metrics",
+    "gaussian",
+    "kernel",
+    "metrics",
+    "pooling",
+    "region_weights",
+    "seeps",
+    "spatial_mean",
+]

@@ -27,23 +27,29 @@ ORDER = (
 
 
 class Tiles:
-    """A grid cut up for weighted sums over regions, whose weights are float64 [region, lat, lon], at least 0."""
+    """A grid cut up for weighted sums over regions, whose weights are float64 [region, lat, lon], at least 0.
+
+    `patterns` [pattern, lat, lon] are the weights that occur, `pattern` [region] says which are a region's; `labels`
+    [lat, lon] has each point's tile, -1 without any weight, `runs` the same as stretches of rows, and `members`
+    [region, tile] which tiles make up a region.
+    """
 
     def __init__(self, weights: np.ndarray) -> None:
         patterns: list[np.ndarray] = []
-        self._pattern = np.empty(len(weights), np.int64)
+        self.pattern = np.empty(len(weights), np.int64)
         for region, own in enumerate(weights):
             agree = [np.array_equal(own[both := (own > 0) & (known > 0)], known[both]) for known in patterns]
             number = agree.index(True) if any(agree) else len(patterns)
             patterns[number : number + 1] = [np.maximum(own, patterns[number]) if any(agree) else own]
-            self._pattern[region] = number
-        self._patterns = np.array(patterns)
+            self.pattern[region] = number
+        self.patterns = np.array(patterns)
         used = (weights > 0).any(axis=0)
         # what a pattern weighs with 0 may be inside or outside: taken in, coasts cut no tile of a land version
-        inside = ((weights > 0) | _gaps(weights > 0) & (self._patterns[self._pattern] == 0)) & used
+        inside = ((weights > 0) | _gaps(weights > 0) & (self.patterns[self.pattern] == 0)) & used
         codes, labels = np.unique(np.packbits(inside.reshape(len(weights), -1), axis=0), axis=1, return_inverse=True)
-        self._members = np.unpackbits(codes, axis=0, count=len(weights)).astype(np.float64)  # [region, tile]
-        self._runs = _runs(np.where(used, labels.reshape(used.shape), -1))
+        self.members = np.unpackbits(codes, axis=0, count=len(weights)).astype(np.float64)  # [region, tile]
+        self.labels = np.where(used, labels.reshape(used.shape), -1)
+        self.runs = _runs(self.labels)
 
     def sums(self, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray, channel: int) -> np.ndarray:
         """The sums of weight times statistic of one channel, all in float64 [`ORDER`, lead, region].
@@ -51,11 +57,11 @@ class Tiles:
         The fields are float32 [lead, channel, lat, lon], C-contiguous and writable. Values at points without any weight
         do not matter. Of a lead with values that are not finite, any of the sums may be NaN.
         """
-        tiles = np.zeros((len(self._patterns), len(forecast), self._members.shape[1], len(ORDER)))
-        for pattern, into in zip(self._patterns, tiles, strict=True):
-            _add(forecast, truth, climatology, channel, pattern, self._runs, into)
+        tiles = np.zeros((len(self.patterns), len(forecast), self.members.shape[1], len(ORDER)))
+        for pattern, into in zip(self.patterns, tiles, strict=True):
+            _add(forecast, truth, climatology, channel, pattern, self.runs, into)
         with np.errstate(invalid="ignore"):
-            return np.einsum("rlts,rt->slr", tiles[self._pattern], self._members)
+            return np.einsum("rlts,rt->slr", tiles[self.pattern], self.members)
 
 
 def _gaps(inside: np.ndarray) -> np.ndarray:

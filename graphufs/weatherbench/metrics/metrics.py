@@ -94,11 +94,14 @@ class Metric:
     """What it is made of."""
     combine: Callable[[Averages, TimeMean], np.ndarray]
     has_unit: bool = True
-    """Whether the score has the variable's unit (squared for the MSE) or none."""
+    """Whether the score has the variable's unit or none."""
+    squared: bool = False
+    """Whether the unit is squared."""
 
 
-def _mean(statistic: str, description: str, *, has_unit: bool = True) -> Metric:
-    return Metric(description, (statistic,), lambda a, mean: mean(a[statistic]), has_unit)
+def mean_of(statistic: str, description: str, *, has_unit: bool = True, squared: bool = False) -> Metric:
+    """A score that is the mean of a statistic."""
+    return Metric(description, (statistic,), lambda a, mean: mean(a[statistic]), has_unit, squared)
 
 
 def _acc_by_time(averages: Averages, mean: TimeMean) -> np.ndarray:
@@ -135,9 +138,9 @@ def _whole_activity(of: str) -> Metric:
 
 METRICS: dict[str, Metric] = {
     "rmse": Metric("sqrt(bar(<(f-o)^2>))", ("squared_error",), lambda a, mean: np.sqrt(mean(a["squared_error"]))),
-    "mse": _mean("squared_error", "bar(<(f-o)^2>)"),
-    "mae": _mean("absolute_error", "bar(<|f-o|>)"),
-    "bias": _mean("error", "bar(<f-o>)"),
+    "mse": mean_of("squared_error", "bar(<(f-o)^2>)", squared=True),
+    "mae": mean_of("absolute_error", "bar(<|f-o|>)"),
+    "bias": mean_of("error", "bar(<f-o>)"),
     "acc": Metric(
         "bar(<(f-c)(o-c)> / sqrt(<(f-c)^2><(o-c)^2>)), not centred", _ACC_STATISTICS, _acc_by_time, has_unit=False
     ),
@@ -146,7 +149,7 @@ METRICS: dict[str, Metric] = {
     "rmse_sqrt_before_time_avg": Metric(
         "bar(sqrt(<(f-o)^2>))", ("squared_error",), lambda a, mean: mean(np.sqrt(a["squared_error"]))
     ),
-    "seeps": _mean("seeps", "bar(<SEEPS>), over the points where it is defined", has_unit=False),
+    "seeps": mean_of("seeps", "bar(<SEEPS>), over the points where it is defined", has_unit=False),
 }
 """The metrics by name, in WeatherBench2's convention."""
 

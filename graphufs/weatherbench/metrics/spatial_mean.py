@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from graphufs.weatherbench.metrics.ensemble import RANK, TIES, MemberRules, fields_at
+from graphufs.weatherbench.metrics.ensemble_kernel import MemberSums, member_sums
 from graphufs.weatherbench.metrics.kernel import Tiles
 
 
@@ -26,9 +28,14 @@ class SpatialMean:
         self._unused = np.flatnonzero(~np.any(self._weights > 0, axis=1))
         self.skipna = skipna
 
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights, float64 [region, lat, lon]."""
+        return self._weights.T.reshape(self._shape)
+
     @cached_property
     def _tiles(self) -> Tiles:
-        return Tiles(self._weights.T.reshape(self._shape))
+        return Tiles(self.weights)
 
     def of_statistics(
         self, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray, channel: int
@@ -42,6 +49,49 @@ class SpatialMean:
         with np.errstate(invalid="ignore"):
             means = sums / self._sums
         return means, np.isfinite(means[..., self._filled]).all(axis=(0, 2))
+
+    def of_members(
+        self, members: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, channel: int, rules: MemberRules
+    ) -> MemberSums:
+        """The means of all fields that members and truth of one channel make; see `member_sums` for the arrays.
+
+        Histograms are of points where nothing is missing: others are left out with `skipna`, and make them NaN without.
+        """
+        sums = member_sums(self._tiles, members, truth, thresholds, channel, rules)
+        with np.errstate(invalid="ignore"):
+            means = MemberSums(
+                sums.fields / self._sums,
+                sums.ranks / self._sums[:, None],
+                sums.exceedance / self._sums[:, None, None],
+                sums.whole,
+            )
+        for lead in np.flatnonzero(~sums.whole):
+            self._look_closer(means, lead, members[lead, :, channel], truth[lead, channel], thresholds[lead], rules)
+        return means
+
+    def _look_closer(
+        self,
+        means: MemberSums,
+        lead: int,
+        members: np.ndarray,
+        truth: np.ndarray,
+        thresholds: np.ndarray,
+        rules: MemberRules,
+    ) -> None:
+        """Fill in the means of a lead where something is missing."""
+        fields = fields_at(members, truth, thresholds, rules)
+        means.fields[:, lead] = self(fields, skipna=rules.skipna)
+        whole = ~(np.isnan(members).any(axis=0) | np.isnan(truth))
+        rank, ties = fields[RANK], fields[TIES]
+        for number in range(len(members) + 1):
+            share = np.where((rank <= number) & (number <= rank + ties), 1 / (ties + 1), 0.0)
+            means.ranks[lead, :, number] = self(np.where(whole, share, np.nan), skipna=rules.skipna)
+        for at, limit in enumerate(thresholds):
+            over, event = (members > limit).sum(axis=0), truth > limit
+            for number in range(len(members) + 1):
+                for happened in (0, 1):
+                    hit = np.where(whole, (over == number) & (event == bool(happened)), np.nan)
+                    means.exceedance[at, lead, :, number, happened] = self(hit, skipna=rules.skipna)
 
     def __call__(self, values: np.ndarray, *, skipna: bool | None = None) -> np.ndarray:
         """The means, float64 [..., region], of `values` [..., lat, lon], summed in float64.

@@ -30,7 +30,8 @@ from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.regions import LAND, REGIONS, Box
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.results.official_files import weatherbench2_results
-from graphufs.weatherbench.score_stores import OpenStores, ScoreRequest, ScoringResult, StorePaths
+from graphufs.weatherbench.score_request import OpenStores, ScoreRequest, StorePaths
+from graphufs.weatherbench.score_stores import ScoringResult
 from graphufs.weatherbench.scoring.score import FORECAST
 
 PACKAGE = "weatherbench2"

@@ -24,7 +24,7 @@ from graphufs.weatherbench.official.engine import differences, require, run, tab
 from graphufs.weatherbench.references import Reference, open_reference
 from graphufs.weatherbench.results.official_files import weatherbench2_results
 from graphufs.weatherbench.results.scores import Scores
-from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths
+from graphufs.weatherbench.score_request import ScoreRequest, StorePaths
 from graphufs.weatherbench.scoring.score import FORECAST
 
 

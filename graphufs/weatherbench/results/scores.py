@@ -4,7 +4,8 @@ The root group holds for each variable its scores (forecast, metric, region, lea
 WeatherBench2 names its results, with one dimension more for the compared forecasts. The group `statistics` holds the
 spatial means by initial time, from which scores over other initial times, other conventions and significance can be
 computed without reading a forecast again. The group `diagnostics`, where there, holds maps and spectra
-(`graphufs.weatherbench.scoring.diagnostics`).
+(`graphufs.weatherbench.scoring.diagnostics`); `histograms`, where there, ranks and exceedance of ensembles
+(`graphufs.weatherbench.scoring.histograms`).
 """
 
 from __future__ import annotations
@@ -27,21 +28,29 @@ from graphufs.storage.checksums import crc32
 from graphufs.storage.zarr_io import open_zarr, store_damage, write_zarr
 from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
 from graphufs.weatherbench.inputs.channels import Channel, index_of_level, unpack
-from graphufs.weatherbench.metrics.metrics import METRICS
+from graphufs.weatherbench.metrics.ensemble_metrics import metrics_of
 from graphufs.weatherbench.results.display import Unit, channel_name, unit
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState, require_same_times
 
 GROUP = "statistics"
 DIAGNOSTICS = "diagnostics"
+HISTOGRAMS = "histograms"
 
 
 class Scores:
     """Scores by forecast, metric, channel and lead; and the states behind them: groups of a store."""
 
-    def __init__(self, dataset: xr.Dataset, statistics: xr.Dataset, diagnostics: xr.Dataset | None = None) -> None:
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        statistics: xr.Dataset,
+        diagnostics: xr.Dataset | None = None,
+        histograms: xr.Dataset | None = None,
+    ) -> None:
         self.dataset = dataset
         self._statistics = statistics
         self.diagnostics = diagnostics
+        self.histograms = histograms
 
     @classmethod
     def from_states(
@@ -50,11 +59,12 @@ class Scores:
         attributes: Mapping[str, Any],
         variable_attributes: Mapping[str, Mapping[str, Any]],
         diagnostics: xr.Dataset | None = None,
+        histograms: xr.Dataset | None = None,
     ) -> Scores:
         """Finish the scores of states, by name of the forecast, that share their initial times.
 
         `attributes` are recorded with the scores, those of each variable are its unit and long name. `diagnostics` are
-        maps and spectra over the same initial times.
+        maps and spectra over the same initial times, `histograms` those of ensembles.
         """
         times = require_same_times(states)
         axes = next(iter(states.values())).axes
@@ -83,7 +93,7 @@ class Scores:
         ).assign_attrs(common | {"sha256": {name: state.checksum() for name, state in states.items()}})
         for name in scores.data_vars:
             scores[name].attrs.update(variable_attributes.get(str(name), {}))
-        return cls(scores, statistics, diagnostics)
+        return cls(scores, statistics, diagnostics, histograms)
 
     @classmethod
     def open(cls, path: Path) -> Scores:
@@ -101,14 +111,14 @@ class Scores:
             raise UserError(f"{damaged} ({damage})")
         try:
             dataset, statistics = open_zarr(path).load(), open_zarr(path, GROUP)
-            diagnostics = open_zarr(path, DIAGNOSTICS) if (path / DIAGNOSTICS).is_dir() else None
+            more = [open_zarr(path, name) if (path / name).is_dir() else None for name in (DIAGNOSTICS, HISTOGRAMS)]
         # codecs and parsers raise classes of their own, which share no base below Exception
         except Exception as error:
             raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
         known = dataset.attrs.get("sha256")  # stores of before have none
         if known is not None and known != _checksums(dataset, statistics):
             raise UserError(f"{damaged} (their checksum differs)")
-        return cls(dataset, statistics, diagnostics)
+        return cls(dataset, statistics, *more)
 
     def write(self, path: Path) -> None:
         """Write the store, and next to it a table with the ending .csv for people."""
@@ -120,6 +130,8 @@ class Scores:
         groups: dict[str | None, xr.Dataset] = {None: whole, GROUP: self._statistics}
         if self.diagnostics is not None:
             groups[DIAGNOSTICS] = self.diagnostics
+        if self.histograms is not None:
+            groups[HISTOGRAMS] = self.histograms
         write_zarr(path, groups, chunks={"maps": {"statistic": 1, "lead_time": 1}})
 
     def table_damage(self, path: Path) -> str | None:
@@ -251,6 +263,7 @@ class Scores:
 
     def csv(self) -> str:
         """All scores as comma-separated values, one a line."""
+        known = metrics_of(map(str, self._statistics["statistic"].values), self.convention)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
@@ -261,7 +274,7 @@ class Scores:
                 unit = self.dataset[channel.variable].attrs.get("units", "")
                 level = "" if channel.level is None else f"{channel.level:g}"
                 for metric in self.metrics:
-                    units = f"({unit})^2" if metric == "mse" else unit if METRICS[metric].has_unit else ""
+                    units = "" if not known[metric].has_unit else f"({unit})^2" if known[metric].squared else unit
                     for forecast in self.forecasts:
                         for hours, value in zip(
                             self.lead_hours, self.values(metric, forecast, channel, region), strict=True

@@ -1,3 +1,16 @@
 """Scoring: sums over initial times that can be merged."""
 
-__all__ = ["baselines", "diagnostics", "field_sums", "maps", "parallel", "score", "score_state", "spectra"]
+__all__ = [
+    "baselines",
+    "diagnostics",
+    "field_sums",
+    "histograms",
+    "maps",
+    "member_maps",
+    "members",
+    "one_member",
+    "parallel",
+    "score",
+    "score_state",
+    "spectra",
+]

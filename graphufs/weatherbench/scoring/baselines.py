@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from graphufs.errors import UserError
 from graphufs.weatherbench.inputs.truth import ClimatologyReader, FrameWindow, Truth
 from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
 
@@ -31,7 +32,7 @@ class BaselineInputs:
 
 
 Baseline = Callable[[BaselineInputs], np.ndarray]
-"""From a baseline's inputs to forecasts [lead, channel, lat, lon]."""
+"""From a baseline's inputs to forecasts [lead, channel, lat, lon], or an ensemble [lead, member, channel, lat, lon]."""
 
 
 def persistence(inputs: BaselineInputs) -> np.ndarray:
@@ -48,6 +49,62 @@ def damped_persistence(inputs: BaselineInputs, correlation: np.ndarray) -> np.nd
     """The climatology at the valid time plus the initial anomaly times its lag correlation [lead, channel]."""
     anomaly = inputs.truth - inputs.initial_climatology
     return inputs.climatology + correlation.astype(np.float32)[:, :, None, None] * anomaly
+
+
+class ProbabilisticClimatology:
+    """What the truth was at the same hour and day of other years: an ensemble with each of `years` as a member.
+
+    Day 366 is 1 January after a year without one, as WeatherBench-X has it, or, with `gaps`, missing, as WeatherBench2
+    has it.
+
+    Raises
+    ------
+    UserError
+        If there is no year, or the truth has no fields of one at the time of one of `valid`, datetime64[ns] [...].
+    """
+
+    def __init__(self, truth: Truth, years: Sequence[int], valid: np.ndarray, *, gaps: bool) -> None:
+        if not len(years):
+            raise UserError("a probabilistic climatology needs truth of other years at the same days; there is none")
+        self._window, self._gaps = FrameWindow(truth.read), gaps
+        self._years = tuple(years)
+        self._shape = (len(truth.channels), *truth.grid.shape)
+        for year in years:
+            times = in_year(valid.ravel(), year, gaps=gaps)
+            if (lacking := np.setdiff1d(times[~np.isnat(times)], truth.stamps)).size:
+                raise UserError(
+                    f"the truth has no fields at {lacking[0].astype('datetime64[h]')}, which the probabilistic "
+                    f"climatology of {years[0]} to {years[-1]} needs; name years that it has whole"
+                )
+
+    def __call__(self, inputs: BaselineInputs) -> np.ndarray:
+        """The ensemble, float32 [lead, member, channel, lat, lon]."""
+        times = np.stack([in_year(inputs.valid, year, gaps=self._gaps) for year in self._years], axis=1)
+        there = ~np.isnat(times)
+        found = np.full((*times.shape, *self._shape), np.nan, np.float32)
+        found[there] = self._window.read(times[there])
+        return found
+
+
+def in_year(times: np.ndarray, year: int, *, gaps: bool) -> np.ndarray:
+    """The same hours of the same days of another year, datetime64[ns] like times; NaT where `gaps` has no 366th."""
+    past = times - times.astype("datetime64[Y]").astype("datetime64[D]")
+    first, last = (np.datetime64(f"{number}-01-01", "ns") for number in (year, year + 1))
+    found = first + past
+    return np.where(found >= last, np.datetime64("NaT", "ns"), found) if gaps else found
+
+
+def other_years(truth: Truth, valid: np.ndarray, *, gaps: bool) -> list[int]:
+    """The years of which the truth has all that `valid`, datetime64[ns] [...], needs, and that none of it lies in."""
+    of = np.unique(truth.stamps.astype("datetime64[Y]").astype(int) + 1970)
+    own = np.unique(valid.astype("datetime64[Y]").astype(int) + 1970)
+    times = np.unique(valid)
+    whole = []
+    for year in np.setdiff1d(of, own).tolist():
+        wanted = in_year(times, year, gaps=gaps)
+        if np.isin(wanted[~np.isnat(wanted)], truth.stamps).all():
+            whole.append(year)
+    return whole
 
 
 def baselines(correlation: np.ndarray) -> dict[str, Baseline]:

@@ -7,6 +7,7 @@ At any moment one initial time is in memory, with the truth and climatology of i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +16,11 @@ from graphufs.errors import UserError
 from graphufs.replay.times import text
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
+from graphufs.weatherbench.climatology.thresholds import Thresholds
 from graphufs.weatherbench.inputs.channels import vectors_in
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.layout_checks import phase_mismatch
+from graphufs.weatherbench.inputs.members import single_mean
 from graphufs.weatherbench.inputs.truth import ClimatologyReader, FrameWindow, Truth
 from graphufs.weatherbench.metrics.kernel import ORDER
 from graphufs.weatherbench.metrics.metrics import DEFAULT_STATISTICS, OF_VECTORS, SKIPS_NAN, Fields, pointwise
@@ -25,6 +28,8 @@ from graphufs.weatherbench.metrics.region_weights import region_weights
 from graphufs.weatherbench.metrics.seeps import SeepsThresholds
 from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
 from graphufs.weatherbench.scoring.baselines import Baseline, BaselineInputs
+from graphufs.weatherbench.scoring.histograms import Histograms
+from graphufs.weatherbench.scoring.members import MemberScoring, average_gaussian, statistics_of
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 FORECAST = "emulator"
@@ -41,6 +46,13 @@ class Observer(Protocol):
         self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
     ) -> None:
         """Look at one forecast, its truth and climatology, float32 [lead, channel, lat, lon]."""
+
+
+class MemberObserver(Protocol):
+    """Takes in the members of ensembles that are scored."""
+
+    def observe_members(self, name: str, time: np.datetime64, members: np.ndarray, truth: np.ndarray) -> None:
+        """Look at an ensemble, float32 [lead, member, channel, lat, lon], and its truth [lead, channel, lat, lon]."""
 
 
 def spatial_means(
@@ -134,7 +146,11 @@ def score(
     seeps: SeepsClimatology | None = None,
     convention: Convention = DEFAULT,
     skipna: bool = False,
+    thresholds: Thresholds | None = None,
+    histograms: Histograms | None = None,
+    as_ensemble: bool = False,
     observers: Sequence[Observer] = (),
+    member_observers: Sequence[MemberObserver] = (),
     after_each: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, ScoreState]:
     """Score forecasts and baselines from the same initial times; the states by name, the forecasts' as `emulator`.
@@ -144,12 +160,20 @@ def score(
     fraction of land, [lat, lon], is for land versions of regions. With `vectors`, wind vectors are scored too, as
     channels of their own after the others; with `skipna`, NaN in a field is left out of spatial means instead of making
     them NaN. `after_each` is called with the number of initial times done and of all.
+
+    Of an ensemble the mean is scored as a single forecast is, which is what observers see, and the members besides;
+    single baselines are ensembles of one, and with `as_ensemble` single forecasts too. Events are told by `thresholds`,
+    and `histograms` are added to.
     """
     if seeps is not None:
         statistics = [*statistics, "seeps"]
+    quantiles = () if thresholds is None else thresholds.quantiles
+    members_too = as_ensemble or forecasts.members is not None
+    of_members = statistics_of(quantiles, ensemble=members_too, gaussian=forecasts.gaussian)
     components = vectors_in(forecasts.channels) if vectors else {}
     channels = (*forecasts.channels, *components)
-    axes = Axes(tuple(statistics), tuple(forecasts.leads), channels, tuple(regions), convention, skipna)
+    axes = Axes((*statistics, *of_members), tuple(forecasts.leads), channels, tuple(regions), convention, skipna)
+    single = replace(axes, statistics=tuple(statistics))
     names = [FORECAST, *baselines]
     states = {name: ScoreState(axes) for name in names}
     means = spatial_means(
@@ -160,33 +184,61 @@ def score(
         convention=convention,
         vectors=vectors,
     )
+    ensemble = MemberScoring(truth, axes, means, tuple(components.values()), quantiles) if of_members else None
     truths, climatology_window, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
         valid = time + forecasts.offsets
         # without baselines the initial time is not looked at, and nothing need be known of it
         times = np.concatenate([[time], valid]) if baselines else valid
         seen, climatology_frames = truths.frames(times), climatology_window.frames(times)
-        thresholds = seeps.read(valid) if seeps is not None else {}
-        if baselines or observers:  # they look at all leads at once
+        rain = seeps.read(valid) if seeps is not None else {}
+        limits = thresholds.read(valid) if thresholds is not None and of_members else {}
+        if baselines or observers or of_members:  # they look at all leads at once
             observed, climatology_at_leads = np.stack(seen[-len(valid) :]), np.stack(climatology_frames[-len(valid) :])
         if baselines:
             inputs = BaselineInputs(seen[0], climatology_frames[0], climatology_at_leads, valid)
         for name in names:
-            values = forecasts.read(time) if name == FORECAST else baselines[name](inputs)
+            values, members = _read(forecasts, time) if name == FORECAST else _split(baselines[name](inputs))
+            if members is not None:
+                values = single_mean(np.moveaxis(members, 1, 0), skipna)
             averages = average(
                 values,
                 seen[-len(valid) :],
                 climatology_frames[-len(valid) :],
-                axes,
+                single,
                 means,
                 vectors=tuple(components.values()),
-                seeps=thresholds,
+                seeps=rain,
             )
+            if ensemble is not None:
+                averages = np.concatenate([averages, np.full((len(of_members), *axes.shape[1:]), np.nan)])
+                if forecasts.gaussian:
+                    spread = forecasts.read_deviations(time) if name == FORECAST else np.zeros_like(values)
+                    average_gaussian(values, spread, observed, limits, quantiles, axes, means, averages)
+                else:
+                    members = values[:, None] if members is None else members
+                    counts = ensemble.average(members, observed, limits, averages)
+                    if histograms is not None:
+                        histograms.update(name, time, counts)
+                    for member_observer in member_observers:
+                        member_observer.observe_members(name, time, members, observed)
             states[name].update(time, averages)
             for observer in observers:
                 observer.observe(name, time, values, observed, climatology_at_leads)
         after_each(done, len(order))
     return states
+
+
+def _read(forecasts: Forecasts, time: np.datetime64) -> tuple[np.ndarray, np.ndarray | None]:
+    """A forecast as `_split` gives it."""
+    if forecasts.members is None:
+        return forecasts.read(time), None
+    return _split(forecasts.read_members(time))
+
+
+def _split(found: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """A single forecast, or any member, and the members, where there are any."""
+    return (found[:, 0], found) if found.ndim == 5 else (found, None)
 
 
 Frames = np.ndarray | Sequence[np.ndarray]

@@ -16,7 +16,8 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.weatherbench.inputs.channels import Channel
-from graphufs.weatherbench.metrics.metrics import Averages, Metric, metrics_of, time_mean
+from graphufs.weatherbench.metrics.ensemble_metrics import metrics_of
+from graphufs.weatherbench.metrics.metrics import Averages, Metric, time_mean
 
 
 @dataclass(frozen=True)

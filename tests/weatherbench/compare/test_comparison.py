@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from graphufs.storage.paths import Paths
 from graphufs.weatherbench.compare.comparison import Side, compare
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.results.scores import Scores
+from graphufs.weatherbench.scoring.one_member import FROM
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 
 TIMES = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
@@ -55,6 +57,19 @@ def test_a_better_forecast_is_significantly_better_and_one_alike_is_not() -> Non
     alike = compare(Side("a", scores_of(0.0)), Side("b", scores_of(0.0, seed=1)), control="fdr")
     assert not alike.significant.any()
     assert (compare(Side("b", scores_of(0.0)), Side("a", scores_of(-1.0))).better == -1).all()
+
+
+def test_a_single_forecast_is_compared_with_an_ensemble_as_one_member() -> None:
+    members = replace(AXES, statistics=(*AXES.statistics, *FROM))
+    ensemble, single = scores_of(-1.0, axes=members), scores_of(0.0, seed=1)
+    found = compare(Side("ensemble", ensemble), Side("single", single), "crps")
+    np.testing.assert_allclose(found.of_b, single.states()["emulator"].finalize(["mae"])["mae"], rtol=1e-12)
+    np.testing.assert_allclose(found.of_a, ensemble.states()["emulator"].finalize(["crps"])["crps"], rtol=1e-12)
+    assert found.significant.all() and (found.better == 1).all()
+    with pytest.raises(UserError, match="spread_skill does not say which forecast is better"):
+        compare(Side("a", ensemble), Side("b", ensemble), "spread_skill")
+    with pytest.raises(UserError, match="brier_score_QUANTILE"):
+        compare(Side("a", ensemble), Side("b", ensemble), "brier_score")
 
 
 def test_the_scores_are_those_over_common_initial_times_and_the_others_are_named() -> None:

@@ -45,11 +45,9 @@ def test_renames_that_cannot_be_are_refused() -> None:
         renamed(forecasts(), {"time": "level"}, "the store")
 
 
-def test_an_ensemble_is_refused_with_what_to_do() -> None:
-    ensemble = forecasts().expand_dims(number=3)
-    with pytest.raises(UserError, match="ensemble along number.*mean or one member"):
-        Forecasts(ensemble)
-    with pytest.raises(UserError, match="ensemble along realization"):
+def test_only_forecasts_may_be_an_ensemble() -> None:
+    assert Forecasts(forecasts().expand_dims(number=3)).members == 3
+    with pytest.raises(UserError, match="ensemble along realization.*mean or one member"):
         DatasetTruth(observations().expand_dims(realization=3))
 
 

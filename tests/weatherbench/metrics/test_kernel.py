@@ -44,7 +44,7 @@ def test_sums_over_tiles_are_the_sums_over_regions(weights: np.ndarray) -> None:
 
 def test_land_versions_share_one_more_look_however_many_there_are() -> None:
     tiles = Tiles(regional())
-    assert len(tiles._patterns) == 2
+    assert len(tiles.patterns) == 2
 
 
 def test_a_nan_shows_in_the_sums_of_its_lead_and_only_there() -> None:

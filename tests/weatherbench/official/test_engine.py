@@ -20,7 +20,7 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.official import engine as official
-from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths
+from graphufs.weatherbench.score_request import ScoreRequest, StorePaths
 from tests.cli.test_score import IRREGULAR, LEADS, STAMPS, stores, write_zarr
 from tests.support.climatology import in_memory
 from tests.weatherbench.conftest import Made

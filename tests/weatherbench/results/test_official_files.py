@@ -15,7 +15,8 @@ from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.metrics.metrics import STATISTICS
 from graphufs.weatherbench.results.official_files import weatherbench2_results, weatherbench_x_results, write_netcdf
-from graphufs.weatherbench.score_stores import ScoreRequest, evaluate
+from graphufs.weatherbench.score_request import ScoreRequest
+from graphufs.weatherbench.score_stores import evaluate
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
 from tests.support.climatology import in_memory
 

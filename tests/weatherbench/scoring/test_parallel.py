@@ -20,7 +20,8 @@ from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import write_zarr
 from graphufs.weatherbench import evaluate
 from graphufs.weatherbench.results.scores import Scores
-from graphufs.weatherbench.score_stores import ScoreRequest, StorePaths, evaluate_stores
+from graphufs.weatherbench.score_request import ScoreRequest, StorePaths
+from graphufs.weatherbench.score_stores import evaluate_stores
 from graphufs.weatherbench.scoring.parallel import SMALLEST, merged, score_in_shares, split
 from graphufs.weatherbench.scoring.score_state import ScoreState
 from tests.cli.test_score import STAMPS, stores
