@@ -20,15 +20,16 @@ class Arrangement:
     """The float32 activations of a block's mesh2grid edges may take this much."""
     samples_in_turn: bool
     """Whether samples follow each other where one fills the cache, instead of being computed together."""
-    keep_sigmoid: bool
-    """Whether a float32 sigmoid is kept for the gradient, instead of being computed again."""
+    for_fusion: bool
+    """Whether layers, gathers and sums are written as XLA fuses them on a GPU (graphufs.model.gpu_layers), where a step
+    takes as long as the bytes that it moves, or as a CPU computes them fastest (graphufs.model.layers). The formulas
+    are the same; sums are added up in another order, and in bfloat16 other values are rounded."""
 
 
-# Blocks of a few times the second-level cache of a core: half or twice as much was slower. A CPU would rather read a
-# sigmoid again than compute it, and XLA keeps it there in any case.
-CPU = Arrangement(block_bytes=2**23, samples_in_turn=True, keep_sigmoid=True)
+# Blocks of a few times the second-level cache of a core: half or twice as much was slower.
+CPU = Arrangement(block_bytes=2**23, samples_in_turn=True, for_fusion=False)
 # Blocks large enough to fill an accelerator, whose memory is dearer than its arithmetic.
-GPU = Arrangement(block_bytes=2**28, samples_in_turn=False, keep_sigmoid=False)
+GPU = Arrangement(block_bytes=2**28, samples_in_turn=False, for_fusion=True)
 
 
 def arrangement_for(platform: str | None = None) -> Arrangement:

@@ -40,6 +40,9 @@ class GraphArrays(eqx.Module):
     """[edge], receivers ascend."""
     mesh2grid_senders: jax.Array
     mesh2grid_features: jax.Array
+    grid2mesh_of_senders: jax.Array | None
+    """int32 [block, point, few], the edges of grid2mesh that a point sends along, past the last edge where there are
+    fewer; for GPUs, whose gathers are differentiated by it."""
     grid2mesh_degrees: jax.Array
     mesh_degrees: jax.Array
     fills_cache: bool = eqx.field(static=True)
@@ -91,6 +94,7 @@ class GraphArrays(eqx.Module):
             mesh_features=jnp.asarray(graph.mesh_features),
             grid2mesh=EdgeArrays(jnp.asarray(senders), jnp.asarray(receivers), jnp.asarray(features)),
             mesh=mesh,
+            grid2mesh_of_senders=jnp.asarray(_places(senders, starts, size)) if arrangement.for_fusion else None,
             mesh2grid_senders=jnp.asarray(np.ascontiguousarray(corners.transpose(0, 2, 1))),
             mesh2grid_features=jnp.asarray(np.ascontiguousarray(corner_features.transpose(0, 2, 1, 3))),
             grid2mesh_degrees=_degrees(graph.grid2mesh, nodes),
@@ -113,6 +117,20 @@ class GraphArrays(eqx.Module):
 
 def _degrees(edges: Edges, nodes: int) -> jax.Array:
     return jnp.asarray(np.bincount(edges.receivers, minlength=nodes), jnp.float32)
+
+
+def _places(senders: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+    """The edges of each of `size` points of a block, [block, point, few], from their senders [block, edge].
+
+    Blocks have edges from one start to the next; what follows only pads them.
+    """
+    counts = [np.bincount(row[:count], minlength=size) for row, count in zip(senders, np.diff(starts), strict=True)]
+    places = np.full((len(senders), size, max(int(count.max()) for count in counts)), senders.shape[1], np.int32)
+    for block, count in enumerate(counts):
+        order = np.argsort(senders[block, : count.sum()], kind="stable")
+        points = senders[block, order]
+        places[block, points, np.arange(len(order)) - (np.cumsum(count) - count)[points]] = order
+    return places
 
 
 def _choose_blocks(points: int, latent_size: int, limit: int) -> int:

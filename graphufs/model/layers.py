@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graphufs.model import gpu_layers
 from graphufs.model.arrangement import Arrangement, arrangement_for
 
 Module = TypeVar("Module", bound=eqx.Module)
@@ -48,6 +48,8 @@ class LayerNorm(eqx.Module):
 
 # The derivatives below are written out because automatic ones cost a multiple on a CPU: they transpose large arrays
 # for the weights' gradients, add up columns in many small steps, and keep more arrays than needed.
+#
+# These are for CPUs; an arrangement for GPUs has its own (graphufs.model.gpu_layers).
 #
 # Parameters are float32 always. Activations may be bfloat16: a parameter is then rounded where it is read, while its
 # gradient, a sum over many rows, is added up and handed on in float32.
@@ -122,28 +124,25 @@ def _scale_columns_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Ar
 scale_columns.defvjp(lambda x, scale: (scale_columns(x, scale), (x, scale)), _scale_columns_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def activate(z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
+@jax.custom_vjp
+def activate(z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     """swish(z) @ weight + bias, [..., out], of z [..., in], weight [in, out] and bias [out].
 
     swish(z) = z s with s = sigmoid(z); its derivative is s + z s (1 - s).
     """
-    return _activate_forward(z, weight, bias, arrangement)[0]
+    return _activate_forward(z, weight, bias)[0]
 
 
-def _activate_forward(
-    z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None
-) -> tuple[jax.Array, Any]:
+def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide)
     swish = (wide * s).astype(z.dtype)
-    keep = z.dtype == jnp.float32 and (arrangement or arrangement_for()).keep_sigmoid
+    # a float32 sigmoid is kept: a CPU would rather read it again than compute it, and XLA keeps it in any case
+    keep = z.dtype == jnp.float32
     return swish @ weight.astype(z.dtype) + bias.astype(z.dtype), (z, s if keep else None, weight)
 
 
-def _activate_backward(
-    arrangement: Arrangement | None, saved: Any, g: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     z, s, weight = saved
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide) if s is None else s
@@ -190,6 +189,21 @@ def _normalize_rounded(x: jax.Array, *scale_and_offset: jax.Array) -> jax.Array:
     return normalize_rows(wide - _row_means(wide), *scale_and_offset).astype(x.dtype)
 
 
+def for_fusion(arrangement: Arrangement | None) -> bool:
+    """Whether an arrangement (None: that of the backend at hand) computes by graphufs.model.gpu_layers."""
+    return (arrangement or arrangement_for()).for_fusion
+
+
+def with_bias(x: jax.Array, bias: jax.Array, arrangement: Arrangement | None) -> jax.Array:
+    """The sum of x [row, out] and bias [out], in the precision of x."""
+    return (gpu_layers.add_bias if for_fusion(arrangement) else add_bias)(x, bias)
+
+
+def with_scale(x: jax.Array, scale: jax.Array, arrangement: Arrangement | None) -> jax.Array:
+    """The product of x [row, L] and scale [L], column by column, in the precision of x."""
+    return (gpu_layers.scale_columns if for_fusion(arrangement) else scale_columns)(x, scale)
+
+
 class MLP(eqx.Module):
     """Hidden layers of Linear and swish, a last Linear, and (but for the network's output) a LayerNorm.
 
@@ -232,19 +246,26 @@ class MLP(eqx.Module):
         assert self.norm is not None
         return self.norm.offset
 
-    def part(self, x: jax.Array, start: int, scale: jax.Array | None = None) -> jax.Array:
+    def part(
+        self, x: jax.Array, start: int, scale: jax.Array | None = None, *, arrangement: Arrangement | None = None
+    ) -> jax.Array:
         """The share of the first layer of the part x (or x * scale) of the input that begins at column `start`.
 
         Without the bias.
         """
         weight = self.first.weight[start : start + x.shape[-1]]
-        return matmul(x, weight if scale is None else scale[:, None] * weight)
+        product = gpu_layers.matmul if for_fusion(arrangement) else matmul
+        return product(x, weight if scale is None else scale[:, None] * weight)
 
     def finish(
         self, z: jax.Array, arrangement: Arrangement | None = None, *, bias: jax.Array | None = None
     ) -> jax.Array:
         """What follows the first layer's matrix product z: its bias (or another), the other layers, the LayerNorm."""
-        z = add_bias(z, self.first.bias if bias is None else bias)
+        z = with_bias(z, self.first.bias if bias is None else bias, arrangement)
+        return self.finish_with_bias(z, arrangement)
+
+    def finish_with_bias(self, z: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
+        """As `finish`, but of z [..., channel] with the bias."""
         if self.norm is None:
             return self._layers(z, self.linears[-1].weight, self.linears[-1].bias, arrangement)
         return self._normalize(z, arrangement, self.norm.scale, self.norm.offset)
@@ -255,21 +276,25 @@ class MLP(eqx.Module):
 
     def _normalize(self, z: jax.Array, arrangement: Arrangement | None, *scale_and_offset: jax.Array) -> jax.Array:
         last = self.linears[-1]
-        if z.dtype == jnp.float32:
+        fused = for_fusion(arrangement)
+        if z.dtype == jnp.float32 or fused:
             # The last layer's weight and bias give up their mean over the output channels. The output has none then,
             # nor has the gradient that goes back through them, which saves two passes over all rows.
             weight = last.weight - last.weight.mean(axis=1, keepdims=True)
             centred = self._layers(z, weight, last.bias - last.bias.mean(), arrangement)
+            if fused:
+                return gpu_layers.normalize(centred, EPSILON, *scale_and_offset)
             return normalize_rows(centred, *scale_and_offset)
         return _normalize_rounded(self._layers(z, last.weight, last.bias, arrangement), *scale_and_offset)
 
     def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None) -> jax.Array:
+        layer = gpu_layers.activate if for_fusion(arrangement) else activate
         for linear in self.linears[1:-1]:
-            z = activate(z, linear.weight, linear.bias, arrangement)
-        return activate(z, weight, bias, arrangement)
+            z = layer(z, linear.weight, linear.bias)
+        return layer(z, weight, bias)
 
     def __call__(self, x: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
-        return self.finish(self.part(x, 0), arrangement)
+        return self.finish(self.part(x, 0, arrangement=arrangement), arrangement)
 
 
 def randomize(module: Module, key: jax.Array) -> Module:

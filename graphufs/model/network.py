@@ -25,9 +25,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from graphufs.model import gpu_layers
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
-from graphufs.model.layers import MLP, add_bias, randomize, scale_columns
+from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
 
 
 class Encoder(eqx.Module):
@@ -73,7 +74,7 @@ class EdgeEmbeddings(eqx.Module):
     """All that depends on the parameters and the graph only."""
 
     grid: jax.Array
-    """[block, point, L], the grid features' share of the grid embedding's first layer."""
+    """[block, point, L], the grid features' share of the grid embedding's first layer; on GPUs with its bias."""
     mesh_nodes: jax.Array
     """[mesh, L], embedded mesh nodes."""
     grid2mesh: jax.Array
@@ -154,20 +155,25 @@ class GraphCast(eqx.Module):
         size, encoder, decoder, how = self.latent_size, self.encoder, self.decoder, graph.arrangement
         # the mesh nodes have zeros where the grid has its input channels
         mesh_features = graph.mesh_features.astype(dtype)
-        mesh_nodes = encoder.embed_mesh.finish(encoder.embed_mesh.part(mesh_features, self.inputs), how)
-        at_receivers = encoder.edges.part(mesh_nodes, 2 * size)
-        at_receivers = add_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset))
+        mesh_nodes = encoder.embed_mesh.finish(
+            encoder.embed_mesh.part(mesh_features, self.inputs, arrangement=how), how
+        )
+        at_receivers = encoder.edges.part(mesh_nodes, 2 * size, arrangement=how)
+        at_receivers = with_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset), how)
         # float32, as in _take; edges that only pad a block have a receiver past the last
         at_receivers = at_receivers.astype(jnp.float32)
 
         def embed(block: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             grid, grid2mesh, receivers, mesh2grid = block
             to_mesh, to_grid = encoder.embed_edges, decoder.embed_edges
+            at_grid = encoder.embed_grid.part(grid, self.inputs, arrangement=how)
+            if for_fusion(how):  # once here, not for each sample; see _encode
+                at_grid = with_bias(at_grid, encoder.embed_grid.first.bias, how)
             return (
-                encoder.embed_grid.part(grid, self.inputs),
-                encoder.edges.part(_embed(to_mesh, grid2mesh, how), 0, to_mesh.scale)
+                at_grid,
+                encoder.edges.part(_embed(to_mesh, grid2mesh, how), 0, to_mesh.scale, arrangement=how)
                 + at_receivers.at[receivers].get(mode="clip").astype(dtype),
-                decoder.edges.part(_embed(to_grid, mesh2grid, how), 0, to_grid.scale),
+                decoder.edges.part(_embed(to_grid, mesh2grid, how), 0, to_grid.scale, arrangement=how),
             )
 
         mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
@@ -181,8 +187,8 @@ class GraphCast(eqx.Module):
             grid=grid,
             mesh_nodes=mesh_nodes,
             grid2mesh=grid2mesh,
-            mesh=scale_columns(
-                _embed(self.processor.embed_edges, mesh_edge_features, how), self.processor.embed_edges.scale
+            mesh=with_scale(
+                _embed(self.processor.embed_edges, mesh_edge_features, how), self.processor.embed_edges.scale, how
             ),
             mesh2grid=mesh2grid,
         )
@@ -224,10 +230,11 @@ class GraphCast(eqx.Module):
         size, encoder, how = self.latent_size, self.encoder, graph.arrangement
 
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-            x, at_grid, at_edges, senders = block
-            grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid), how)
-            at_senders = _take(encoder.edges.part(grid, size), senders, samples)
-            message = encoder.edges.normal(_add_static(at_senders, at_edges), how)
+            x, at_grid, at_edges, senders, taken = block
+            finish = encoder.embed_grid.finish_with_bias if for_fusion(how) else encoder.embed_grid.finish
+            grid = finish(_add_static(encoder.embed_grid.part(x, 0, arrangement=how), at_grid, how), how)
+            at_senders = _take(encoder.edges.part(grid, size, arrangement=how), senders, samples, how, taken)
+            message = encoder.edges.normal(_add_static(at_senders, at_edges, how), how)
             return grid + encoder.grid_nodes(grid, how), message
 
         of_block = _remat(messages, graph.blocks, remat)
@@ -236,7 +243,8 @@ class GraphCast(eqx.Module):
             grid, message = of_block(block[0])
             return _add_rows(total, block[1], message, samples), grid
 
-        blocks = ((x, edges.grid, edges.grid2mesh, graph.grid2mesh.senders), graph.grid2mesh.receivers)
+        senders, taken = graph.grid2mesh.senders, graph.grid2mesh_of_senders
+        blocks = ((x, edges.grid, edges.grid2mesh, senders, taken), graph.grid2mesh.receivers)
         # one more node takes the messages of the edges that only pad a block
         total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), jnp.float32)
         if graph.blocks == 1:
@@ -245,9 +253,10 @@ class GraphCast(eqx.Module):
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees).astype(x.dtype)
-        mesh_update = update.finish(_add_static(update.part(total, size), update.part(mesh, 0)), how)
-        return grid, _add_static(mesh_update, mesh)
+        total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
+        at_mesh = update.part(mesh, 0, arrangement=how)
+        mesh_update = update.finish(_add_static(update.part(total, size, arrangement=how), at_mesh, how), how)
+        return grid, _add_static(mesh_update, mesh, how)
 
     def _process(
         self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings, remat: bool | None
@@ -259,15 +268,19 @@ class GraphCast(eqx.Module):
         def send(
             step: MessageStep, mesh: jax.Array, edge: jax.Array, offset: jax.Array
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            at_nodes = add_bias(step.edges.part(mesh, size), _bias_with_offset(step.edges, offset))
-            at_senders = _take(at_nodes, senders, samples)
-            at_receivers = _take(step.edges.part(mesh, 2 * size), receivers, samples)
-            message = step.edges.normal(_add_static(at_senders + at_receivers, step.edges.part(edge, 0)), how)
+            at_nodes = step.edges.part(mesh, size, arrangement=how)
+            at_nodes = with_bias(at_nodes, _bias_with_offset(step.edges, offset), how)
+            at_senders = _take(at_nodes, senders, samples, how)
+            at_receivers = _take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
+            at_edges = step.edges.part(edge, 0, arrangement=how)
+            message = step.edges.normal(_add_static(at_senders + at_receivers, at_edges, how), how)
             total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
-            total = _scale_sums(step.edges, total, graph.mesh_degrees).astype(mesh.dtype)
-            mesh = mesh + step.nodes.finish(step.nodes.part(mesh, 0) + step.nodes.part(total, size), how)
+            total = _scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
+            parts = step.nodes.part(mesh, 0, arrangement=how), step.nodes.part(total, size, arrangement=how)
+            mesh = mesh + step.nodes.finish(parts[0] + parts[1], how)
             # after the last step the edges are not read, and the compiler drops them
-            return mesh, _add_static(scale_columns(message, step.edges.scale), edge), offset + step.edges.offset
+            edge = _add_static(with_scale(message, step.edges.scale, how), edge, how)
+            return mesh, edge, offset + step.edges.offset
 
         edge, offset = edges.mesh, self.processor.embed_edges.offset
         for step in self.processor.steps:
@@ -285,15 +298,19 @@ class GraphCast(eqx.Module):
     ) -> jax.Array:
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
         size, decoder, update, how = self.latent_size, self.decoder, self.decoder.grid_nodes, graph.arrangement
-        at_mesh = add_bias(decoder.edges.part(mesh, size), _bias_with_offset(decoder.edges, decoder.embed_edges.offset))
+        at_mesh = decoder.edges.part(mesh, size, arrangement=how)
+        at_mesh = with_bias(at_mesh, _bias_with_offset(decoder.edges, decoder.embed_edges.offset), how)
         bias = _bias_with_offset(update, 3 * decoder.edges.offset, size)
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
-            z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
-            z = z + decoder.edges.part(grid, 2 * size)
+            at_corners = _take(at_mesh, senders.reshape(-1), samples, how)
+            z = _add_static(at_corners, at_edges, how).reshape(3, *grid.shape)
+            at_grid = decoder.edges.part(grid, 2 * size, arrangement=how)
+            z = gpu_layers.add_to_each(z, at_grid) if for_fusion(how) else z + at_grid
             total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
-            z = update.part(grid, 0) + update.part(total, size, decoder.edges.scale)
+            z = update.part(grid, 0, arrangement=how)
+            z = z + update.part(total, size, decoder.edges.scale, arrangement=how)
             grid = grid + update.finish(z, how, bias=bias)
             return decoder.output(grid, how)
 
@@ -302,7 +319,8 @@ class GraphCast(eqx.Module):
 
 def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Embedded features of edges, without scale and offset."""
-    return mlp.normal(add_bias(mlp.part(features, 0), mlp.first.bias), arrangement)
+    z = with_bias(mlp.part(features, 0, arrangement=arrangement), mlp.first.bias, arrangement)
+    return mlp.normal(z, arrangement)
 
 
 def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
@@ -310,9 +328,9 @@ def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
     return mlp.first.bias + offset @ mlp.first.weight[start : start + offset.shape[0]]
 
 
-def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array) -> jax.Array:
+def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Sums of messages, with scale and offset, from sums [node * sample, L] of `counts` [node] messages without."""
-    return _add_static(scale_columns(sums, mlp.scale), counts[:, None] * mlp.offset)
+    return _add_static(with_scale(sums, mlp.scale, arrangement), counts[:, None] * mlp.offset, arrangement)
 
 
 def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:
@@ -329,15 +347,29 @@ def _map_blocks(function: Callable[[Any], Any], blocks: Any, remat: bool | None)
     return jax.lax.map(function, blocks)
 
 
-def _add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
+def _add_static(rows: jax.Array, static: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Rows [n * sample, L] + static, [n, L] for all samples or [n * sample, L]."""
+    if for_fusion(arrangement):
+        if rows.shape == static.shape:
+            return rows + static
+        return gpu_layers.add_static(rows.reshape(static.shape[0], -1, static.shape[1]), static).reshape(rows.shape)
     return (rows.reshape(static.shape[0], -1, static.shape[1]) + static[:, None]).reshape(rows.shape)
 
 
-def _take(rows: jax.Array, nodes: jax.Array, samples: int) -> jax.Array:
-    """Rows [n * sample, L] of `nodes` [n] from rows [node * sample, L]; all node numbers are known to be valid."""
+def _take(
+    rows: jax.Array, nodes: jax.Array, samples: int, arrangement: Arrangement, taken: jax.Array | None = None
+) -> jax.Array:
+    """Rows [n * sample, L] of `nodes` [n] from rows [node * sample, L]; all node numbers are known to be valid.
+
+    `taken` [node, few]: the few rows of the result that each node is taken to, where known.
+    """
+    by_node = rows.reshape(rows.shape[0] // samples, -1)
+    if for_fusion(arrangement):
+        if taken is not None:
+            return gpu_layers.take_by_table(by_node, nodes, taken).reshape(-1, rows.shape[1])
+        return gpu_layers.take(by_node.shape[0], by_node, nodes).reshape(-1, rows.shape[1])
     # float32, so that the derivative, which sums over all that took a row, is
-    wide = rows.reshape(rows.shape[0] // samples, -1).astype(jnp.float32)
+    wide = by_node.astype(jnp.float32)
     return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1]).astype(rows.dtype)
 
 
