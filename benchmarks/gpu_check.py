@@ -65,7 +65,7 @@ def parts(small: bool) -> list[Part]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
     rows = [Part(f"{case} {side}", [*here, case, side], {}) for case, side in (SMALL_ROWS if small else ROWS)]
-    return [Part("machine", [*here, "machine"], {}), rows[0], Part("golden", [*here, "golden"], golden), *rows[1:]]
+    return [Part("machine", [*here, "machine"], {}), *rows[:2], Part("golden", [*here, "golden"], golden), *rows[2:]]
 
 
 def run_parts(wanted: Sequence[Part], deadline: float, found: Callable[[str, Any], None]) -> dict[str, str]:
