@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
-    test-isa test-long up down logs shell-hpc lint benchmark lock clean
+    test-isa test-long gpu-wheels up down logs shell-hpc lint benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
@@ -96,6 +96,9 @@ lint: .venv/.dev           ## Check style, types, the order of imports, and the 
 
 benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what else lies under benchmarks/
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT) --seeds 0 1 2
+
+gpu-wheels:    ## Fetch the wheels that scripts/gpu_check.sh needs on a machine with a card and no package index
+	@scripts/gpu_wheels.sh
 
 lock:                      ## Compile requirements/*.lock from pyproject.toml
 	@scripts/lock.sh

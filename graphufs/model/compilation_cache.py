@@ -99,8 +99,9 @@ def install() -> bool:
         return True
 
     def shared(path: str) -> Any:
-        most = jax.config.jax_compilation_cache_max_size
-        if "://" in path or jax.config.jax_compilation_cache_check_contents:
+        settings: Any = jax.config  # its attributes are made when it is imported
+        most = settings.jax_compilation_cache_max_size
+        if "://" in path or settings.jax_compilation_cache_check_contents:
             return own(path)
         return ProgramStore(path, MOST_BYTES if most == -1 else most), path
 

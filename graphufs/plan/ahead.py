@@ -60,14 +60,18 @@ class Machine:
         """What a jitted function does with arguments that have a place: memory of a card in bytes, and an estimate."""
         began = time.monotonic()
         compiled = function.lower(*arguments).compile()  # type: ignore[attr-defined]
-        sizes, (kernels, warnings) = compiled.memory_analysis(), kernels_of(compiled.as_text())
-        found = estimate(kernels, self.target, devices=self.devices_of_node, nodes=self.nodes)
-        arguments_size, results = int(sizes.argument_size_in_bytes), int(sizes.output_size_in_bytes)
-        fresh = results - int(sizes.alias_size_in_bytes)
-        memory = {"temporary": int(sizes.temp_size_in_bytes), "arguments": arguments_size, "results": fresh}
-        return {
-            "memory": memory | {"total": sum(memory.values())},
-            **found.to_json(),
-            "warnings": warnings,
-            "compiled_in": round(time.monotonic() - began, 1),
-        }
+        found = figures_of(compiled, self.target, devices=self.devices_of_node, nodes=self.nodes)
+        return found | {"compiled_in": round(time.monotonic() - began, 1)}
+
+
+def figures_of(compiled: Any, target: Target, *, devices: int = 1, nodes: int = 1) -> dict[str, Any]:
+    """What a compiled program does on a card: its memory in bytes, an estimate, and what could not be counted."""
+    sizes, (kernels, warnings) = compiled.memory_analysis(), kernels_of(compiled.as_text())
+    found = estimate(kernels, target, devices=devices, nodes=nodes)
+    arguments, results = int(sizes.argument_size_in_bytes), int(sizes.output_size_in_bytes)
+    memory = {
+        "temporary": int(sizes.temp_size_in_bytes),
+        "arguments": arguments,
+        "results": results - int(sizes.alias_size_in_bytes),
+    }
+    return {"memory": memory | {"total": sum(memory.values())}, **found.to_json(), "warnings": warnings}
