@@ -65,7 +65,7 @@ class SpatialMean:
                 sums.exceedance / self._sums[:, None, None],
                 sums.whole,
             )
-        for lead in np.flatnonzero(~sums.whole):
+        for lead in np.flatnonzero(~sums.whole).tolist():
             self._look_closer(means, lead, members[lead, :, channel], truth[lead, channel], thresholds[lead], rules)
         return means
 

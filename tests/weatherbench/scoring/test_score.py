@@ -195,6 +195,7 @@ def test_memory_does_not_grow_with_the_number_of_initial_times(monkeypatch: pyte
     class Made(Forecasts):
         def __init__(self) -> None:
             self.channels, self.leads, self.grid, self.by_valid = truth.channels, LEADS, truth.grid, False
+            self.members, self.gaussian = None, False
 
         def read(self, initial_time: np.datetime64) -> np.ndarray:
             return np.ones((len(LEADS), 1, *shape), np.float32)
