@@ -27,6 +27,10 @@ MOST_PARTS, SHORTEST_PART = 64, 128
 """A gradient's product over rows has at most so many parts, of at least so many rows: enough to fill a card."""
 
 
+_stored = jax.lax.optimization_barrier
+"""Arrays as they are, rounded: XLA would widen what is computed from float32 and read as float32, and store that."""
+
+
 def _column_sums(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32).sum(axis=0)
 
@@ -85,8 +89,9 @@ def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple
     s = jax.nn.sigmoid(wide)
     swish = (wide * s).astype(z.dtype)
     derivative = (s + wide * s * (1 - s)).astype(z.dtype)
+    swish, derivative = _stored((swish, derivative))
     product = jnp.dot(swish, weight.astype(z.dtype), preferred_element_type=jnp.float32)
-    return (product + bias).astype(z.dtype), (swish, derivative, weight)
+    return _stored((product + bias).astype(z.dtype)), (swish, derivative, weight)
 
 
 def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -126,11 +131,12 @@ def _normalize_backward(
     epsilon: float, saved: Any, g: jax.Array
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     x, mean, reciprocal, scale = saved
+    g = _stored(g)
     wide = g.astype(jnp.float32)
     normal = (x.astype(jnp.float32) - mean) * reciprocal
     scaled = wide if scale is None else wide * scale
     means = scaled.mean(axis=-1, keepdims=True), (scaled * normal).mean(axis=-1, keepdims=True)
-    by_x = (reciprocal * (scaled - means[0] - normal * means[1])).astype(x.dtype)
+    by_x = _stored((reciprocal * (scaled - means[0] - normal * means[1])).astype(x.dtype))
     return (by_x, None, None) if scale is None else (by_x, _column_sums(wide * normal), _column_sums(wide))
 
 

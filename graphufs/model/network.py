@@ -254,8 +254,8 @@ class GraphCast(eqx.Module):
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
         total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
-        at_mesh = update.part(mesh, 0, arrangement=how)
-        mesh_update = update.finish(_add_static(update.part(total, size, arrangement=how), at_mesh, how), how)
+        at_total, at_mesh = update.part(total, size, arrangement=how), update.part(mesh, 0, arrangement=how)
+        mesh_update = update.finish(_add_static(at_total, at_mesh, how), how)
         return grid, _add_static(mesh_update, mesh, how)
 
     def _process(
@@ -272,8 +272,8 @@ class GraphCast(eqx.Module):
             at_nodes = with_bias(at_nodes, _bias_with_offset(step.edges, offset), how)
             at_senders = _take(at_nodes, senders, samples, how)
             at_receivers = _take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
-            at_edges = step.edges.part(edge, 0, arrangement=how)
-            message = step.edges.normal(_add_static(at_senders + at_receivers, at_edges, how), how)
+            at_ends = at_senders + at_receivers
+            message = step.edges.normal(_add_static(at_ends, step.edges.part(edge, 0, arrangement=how), how), how)
             total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
             total = _scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
             parts = step.nodes.part(mesh, 0, arrangement=how), step.nodes.part(total, size, arrangement=how)
