@@ -1,3 +1,13 @@
 """The GraphCast network, its channels, its normalization, and the exchange of parameters with DeepMind's format."""
 
-__all__ = ["arrangement", "arrays", "channels", "compile", "keep_freed_memory", "layers", "network", "one_step"]
+__all__ = [
+    "arrangement",
+    "arrays",
+    "channels",
+    "compile",
+    "keep_freed_memory",
+    "kernels",
+    "layers",
+    "network",
+    "one_step",
+]

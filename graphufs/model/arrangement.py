@@ -8,6 +8,7 @@ and compiled on a machine that has none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 
@@ -22,6 +23,8 @@ class Arrangement:
     """Whether samples follow each other where one fills the cache, instead of being computed together."""
     keep_sigmoid: bool
     """Whether a float32 sigmoid is kept for the gradient, instead of being computed again."""
+    kernels: Literal["xla", "fused", "interpreted"] = "xla"
+    """What computes messages between grid and mesh: XLA, or graphufs.model.kernels, for a GPU or (slowly) anywhere."""
 
 
 # Blocks of a few times the second-level cache of a core: half or twice as much was slower. A CPU would rather read a

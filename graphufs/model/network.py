@@ -27,6 +27,8 @@ import jax.numpy as jnp
 
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
+from graphufs.model.kernels.lists import EdgeLists
+from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, add_bias, randomize, scale_columns
 
 
@@ -226,17 +228,23 @@ class GraphCast(eqx.Module):
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             x, at_grid, at_edges, senders = block
             grid = encoder.embed_grid.finish(_add_static(encoder.embed_grid.part(x, 0), at_grid), how)
-            at_senders = _take(encoder.edges.part(grid, size), senders, samples)
-            message = encoder.edges.normal(_add_static(at_senders, at_edges), how)
+            at_points = encoder.edges.part(grid, size)
+            if isinstance(senders, EdgeLists):
+                message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
+            else:
+                message = encoder.edges.normal(_add_static(_take(at_points, senders, samples), at_edges), how)
             return grid + encoder.grid_nodes(grid, how), message
 
         of_block = _remat(messages, graph.blocks, remat)
 
         def body(total: jax.Array, block: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
             grid, message = of_block(block[0])
+            if graph.lists is not None:
+                return total.at[:-samples].add(message), grid
             return _add_rows(total, block[1], message, samples), grid
 
-        blocks = ((x, edges.grid, edges.grid2mesh, graph.grid2mesh.senders), graph.grid2mesh.receivers)
+        senders: Any = graph.grid2mesh.senders if graph.lists is None else graph.lists[0]
+        blocks = ((x, edges.grid, edges.grid2mesh, senders), graph.grid2mesh.receivers)
         # one more node takes the messages of the edges that only pad a block
         total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), jnp.float32)
         if graph.blocks == 1:
@@ -290,14 +298,19 @@ class GraphCast(eqx.Module):
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
-            z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
-            z = z + decoder.edges.part(grid, 2 * size)
-            total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
+            at_points = decoder.edges.part(grid, 2 * size)
+            if isinstance(senders, EdgeLists):
+                total = sums_of_messages(decoder.edges, at_points, at_mesh, at_edges, senders, samples, how)
+            else:
+                z = _add_static(_take(at_mesh, senders.reshape(-1), samples), at_edges).reshape(3, *grid.shape)
+                z = z + at_points
+                total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
             z = update.part(grid, 0) + update.part(total, size, decoder.edges.scale)
             grid = grid + update.finish(z, how, bias=bias)
             return decoder.output(grid, how)
 
-        return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders), remat)
+        senders = graph.mesh2grid_senders if graph.lists is None else graph.lists[1]
+        return _map_blocks(decode, (grid, edges.mesh2grid, senders), remat)
 
 
 def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
