@@ -109,7 +109,8 @@ def test_sums_and_all_gradients_are_those_of_the_formulas(
         assert_equal_to_rounding(value, other, bound)
 
 
-@pytest.mark.parametrize("to_points", [pytest.param(True, marks=pytest.mark.long), False])
+@pytest.mark.long
+@pytest.mark.parametrize("to_points", [True, False])
 def test_in_bfloat16_they_are_right_to_its_rounding(to_points: bool) -> None:
     found, expected = both(world(21, 4, 60), 2, 16, jnp.bfloat16, to_points)
     for value, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
