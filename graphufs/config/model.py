@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from graphufs.config.base import Section
+from graphufs.config.identity import ROUNDING, Later, NotIdentity
+
+FUSED_SIZES = (64, 128, 256, 512)
+"""Latent sizes of fused kernels: tiles have powers of two, and a row must fit a processor of the GPU."""
 
 
 class Model(Section):
@@ -22,3 +28,22 @@ class Model(Section):
     """Radius of the grid2mesh query as a fraction of the finest mesh's longest edge."""
     mesh2grid_normalization: float | None = Field(0.6180338738074472, gt=0)
     """Length that scales the mesh2grid edge features; null takes the longest such edge."""
+    kernels: Annotated[Literal["auto", "xla", "fused"], NotIdentity(ROUNDING), Later()] = "auto"
+    """What computes messages between grid and mesh on a GPU: what XLA makes of them, or fused kernels, which keep no
+    array over edges and samples. `auto` takes those only on cards where they were measured to be right and faster."""
+
+    @model_validator(mode="after")
+    def _kernels_for_it(self) -> Self:
+        why = why_not_fused(self.latent_size, self.hidden_layers)
+        if self.kernels == "fused" and why:
+            raise ValueError(f"kernels is fused, but {why}; set model.kernels to xla or auto")
+        return self
+
+
+def why_not_fused(latent_size: int, hidden_layers: int) -> str:
+    """Why there are no fused kernels for a network; empty where there are."""
+    if hidden_layers != 1:
+        return f"there are fused kernels for one hidden layer, and hidden_layers is {hidden_layers}"
+    if latent_size not in FUSED_SIZES:
+        return f"fused kernels are for a latent_size of {', '.join(map(str, FUSED_SIZES))}, and it is {latent_size}"
+    return ""

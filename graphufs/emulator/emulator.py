@@ -35,6 +35,7 @@ from graphufs.graph.build import build_graph
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
+from graphufs.model.kernels.choice import with_kernels
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.normalization.statistics import Statistics, statistics_damage
@@ -196,7 +197,7 @@ class ReplayEmulator:
             masks=self.domain.masks(self.experiment.data),
             precision=compute.precision,
             remat_blocks=REMAT_BLOCKS[compute.rematerialize],
-            arrangement=self.arrangement,
+            arrangement=with_kernels(self.arrangement, model, compute.precision),
         )
 
     def with_network(self, network: GraphCast) -> ReplayEmulator:

@@ -8,6 +8,7 @@ and compiled on a machine that has none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 
@@ -24,6 +25,8 @@ class Arrangement:
     """Whether layers, gathers and sums are written as XLA fuses them on a GPU (graphufs.model.gpu_layers), where a step
     takes as long as the bytes that it moves, or as a CPU computes them fastest (graphufs.model.layers). The formulas
     are the same; sums are added up in another order, and in bfloat16 other values are rounded."""
+    kernels: Literal["xla", "fused", "interpreted"] = "xla"
+    """What computes messages between grid and mesh: XLA, or graphufs.model.kernels, for a GPU or (slowly) anywhere."""
 
 
 # Blocks of a few times the second-level cache of a core: half or twice as much was slower.

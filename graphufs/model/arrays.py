@@ -14,6 +14,7 @@ import numpy as np
 from graphufs.errors import UserError
 from graphufs.graph.build import Edges, Graph
 from graphufs.model.arrangement import CPU, Arrangement, arrangement_for
+from graphufs.model.kernels.lists import EdgeLists
 
 
 class EdgeArrays(eqx.Module):
@@ -48,6 +49,8 @@ class GraphArrays(eqx.Module):
     fills_cache: bool = eqx.field(static=True)
     """Whether the activations of one sample fill a CPU's cache, so that samples had better follow each other."""
     arrangement: Arrangement = eqx.field(static=True)
+    lists: tuple[EdgeLists, EdgeLists] | None = None
+    """Of the edges of grid2mesh and mesh2grid, where kernels go through them."""
 
     @staticmethod
     def from_graph(
@@ -89,6 +92,12 @@ class GraphArrays(eqx.Module):
         )
         corners = graph.mesh2grid.senders.reshape(blocks, size, 3)
         corner_features = graph.mesh2grid.features.reshape(blocks, size, 3, 4)
+        lists = None
+        if arrangement.kernels != "xla":
+            points_of_corners = np.tile(np.arange(size, dtype=np.int32), (blocks, 3))
+            pairs = (senders, receivers), (points_of_corners, corners.transpose(0, 2, 1).reshape(blocks, -1))
+            to_mesh, to_grid = (EdgeLists.build(point, node, size, nodes) for point, node in pairs)
+            lists = to_mesh, to_grid
         return GraphArrays(
             grid_features=jnp.asarray(graph.grid_features.reshape(blocks, size, 3)),
             mesh_features=jnp.asarray(graph.mesh_features),
@@ -102,6 +111,7 @@ class GraphArrays(eqx.Module):
             fills_cache=arrangement.samples_in_turn
             and (blocks > 1 or len(graph.mesh) * latent_size * 4 > CPU.block_bytes),
             arrangement=arrangement,
+            lists=lists,
         )
 
     @property

@@ -28,6 +28,8 @@ import jax.numpy as jnp
 from graphufs.model import gpu_layers
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
+from graphufs.model.kernels.lists import EdgeLists
+from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
 
 
@@ -233,17 +235,24 @@ class GraphCast(eqx.Module):
             x, at_grid, at_edges, senders, taken = block
             finish = encoder.embed_grid.finish_with_bias if for_fusion(how) else encoder.embed_grid.finish
             grid = finish(_add_static(encoder.embed_grid.part(x, 0, arrangement=how), at_grid, how), how)
-            at_senders = _take(encoder.edges.part(grid, size, arrangement=how), senders, samples, how, taken)
-            message = encoder.edges.normal(_add_static(at_senders, at_edges, how), how)
+            at_points = encoder.edges.part(grid, size, arrangement=how)
+            if isinstance(senders, EdgeLists):
+                message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
+            else:
+                at_senders = _take(at_points, senders, samples, how, taken)
+                message = encoder.edges.normal(_add_static(at_senders, at_edges, how), how)
             return grid + encoder.grid_nodes(grid, how), message
 
         of_block = _remat(messages, graph.blocks, remat)
 
         def body(total: jax.Array, block: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
             grid, message = of_block(block[0])
+            if graph.lists is not None:
+                return total.at[:-samples].add(message), grid
             return _add_rows(total, block[1], message, samples), grid
 
-        senders, taken = graph.grid2mesh.senders, graph.grid2mesh_of_senders
+        senders: Any = graph.grid2mesh.senders if graph.lists is None else graph.lists[0]
+        taken = graph.grid2mesh_of_senders
         blocks = ((x, edges.grid, edges.grid2mesh, senders, taken), graph.grid2mesh.receivers)
         # one more node takes the messages of the edges that only pad a block
         total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), jnp.float32)
@@ -304,17 +313,22 @@ class GraphCast(eqx.Module):
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
-            at_corners = _take(at_mesh, senders.reshape(-1), samples, how)
-            z = _add_static(at_corners, at_edges, how).reshape(3, *grid.shape)
-            at_grid = decoder.edges.part(grid, 2 * size, arrangement=how)
-            z = gpu_layers.add_to_each(z, at_grid) if for_fusion(how) else z + at_grid
-            total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
+            if isinstance(senders, EdgeLists):
+                at_points = decoder.edges.part(grid, 2 * size, arrangement=how)
+                total = sums_of_messages(decoder.edges, at_points, at_mesh, at_edges, senders, samples, how)
+            else:
+                at_corners = _take(at_mesh, senders.reshape(-1), samples, how)
+                z = _add_static(at_corners, at_edges, how).reshape(3, *grid.shape)
+                at_grid = decoder.edges.part(grid, 2 * size, arrangement=how)
+                z = gpu_layers.add_to_each(z, at_grid) if for_fusion(how) else z + at_grid
+                total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
             z = update.part(grid, 0, arrangement=how)
             z = z + update.part(total, size, decoder.edges.scale, arrangement=how)
             grid = grid + update.finish(z, how, bias=bias)
             return decoder.output(grid, how)
 
-        return _map_blocks(decode, (grid, edges.mesh2grid, graph.mesh2grid_senders), remat)
+        senders = graph.mesh2grid_senders if graph.lists is None else graph.lists[1]
+        return _map_blocks(decode, (grid, edges.mesh2grid, senders), remat)
 
 
 def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:

@@ -25,6 +25,8 @@ FREE = {
     *("partition-id", "replica-id", "add-dependency"),
 }
 EXCHANGES = {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast"}
+FUSED = re.compile(r"kernel_(?P<kind>f32|bf16)_flop_(?P<flop>\d+)_loads_(?P<loads>\d+)")
+"""What graphufs.model.kernels writes into the names of its kernels."""
 GEMM = ("__cublas", "__cudnn$conv")
 
 
@@ -71,6 +73,8 @@ class Kernel:
     """Of matrix products, by the type of their factors: bf16 (or another of 16 bits or less), f32."""
     exchanged: int = 0
     """Bytes that a device shares with the others."""
+    again: int = 0
+    """Bytes of operands that a fused kernel loads more than once, from a cache where they are still there."""
     calls: int = 1
 
 
@@ -133,8 +137,11 @@ def _run(computations: dict[str, Computation], name: str, warnings: list[str]) -
             flop: dict[str, float] = {}
             for kind, amount in _flop(computations, computation, one):
                 flop[kind] = flop.get(kind, 0.0) + amount
-            moved = _read(computations, computation, one) + _written(computations, computation, one)
-            yield Kernel(one.name, base, one.shape, moved, flop)
+            read = _read(computations, computation, one)
+            fused = FUSED.search(one.rest) if one.operation == "custom-call" else None
+            again = max(0, int(fused["loads"]) - read) if fused else 0
+            moved = read + _written(computations, computation, one)
+            yield Kernel(one.name, base, one.shape, moved, flop, again=again)
 
 
 def _read(computations: dict[str, Computation], computation: Computation, one: Instruction) -> int:
@@ -220,6 +227,8 @@ def _flop(
         contracted = math.prod(_dimensions(left)[axis] for axis in axes)
         _, out = SHAPE.findall(one.shape)[0]
         yield ("f32" if _item_bytes(kind) > 2 else "bf16"), 2.0 * math.prod(_dimensions(out)) * contracted
+    if one.operation == "custom-call" and (fused := FUSED.search(one.rest)):
+        yield fused["kind"], float(fused["flop"])
     if one.operation == "fusion":
         for name in CALLED.findall(one.rest):
             for instruction in computations[name].instructions.values():

@@ -30,6 +30,8 @@ class Estimate:
     bytes: int = 0
     flop: float = 0.0
     exchanged: int = 0
+    again: int = 0
+    """Bytes that fused kernels load again, of which most come from a cache; not in `bytes`, nor in the time."""
     kernels: int = 0
     by_limit: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0.0))
     """Seconds by what they are spent on."""
@@ -45,7 +47,8 @@ class Estimate:
         """All figures."""
         return {
             "seconds": self.seconds, "bytes": self.bytes, "flop": self.flop, "exchanged": self.exchanged,
-            "kernels": self.kernels, "limit": self.limit, "seconds_by_limit": self.by_limit, "longest": self.longest,
+            "again": self.again, "kernels": self.kernels, "limit": self.limit, "seconds_by_limit": self.by_limit,
+            "longest": self.longest,
         }  # fmt: skip
 
 
@@ -64,6 +67,7 @@ def estimate(
         found.bytes += kernel.calls * kernel.bytes
         found.flop += kernel.calls * flop
         found.exchanged += kernel.calls * kernel.exchanged
+        found.again += kernel.calls * kernel.again
         found.kernels += kernel.calls
         found.by_limit[limit] += kernel.calls * parts[limit]
         found.by_limit["launches"] += kernel.calls * target.launch

@@ -31,6 +31,7 @@ LEFT_OUT = {
     "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region"),
     "how something is computed, which changes results by rounding at most": (
         "evaluation.dask",
+        "model.kernels",
         "normalization.dask",
         "training.compute.deterministic",
         "training.compute.device_batch_size",

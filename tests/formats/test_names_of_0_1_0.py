@@ -38,6 +38,7 @@ ASKED = {
 ADDED = {
     "data": ("region", "accept_implausible"),
     "data.source": ("storage",),
+    "model": ("kernels",),
     "normalization": ("storage",),
     "evaluation.era5": ("storage",),
 }
