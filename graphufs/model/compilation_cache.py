@@ -28,6 +28,8 @@ MOST_BYTES = 4 * 2**30
 """What a folder's entries may take together. A large training's take some 10 MB each."""
 _KEEP = 0.9
 """How much of that is kept when room is made, so that not each new entry lists the folder for one old one."""
+_UNSEEN = 1 / 64
+"""The share of what is free that a process writes before it looks again: others write too, and a look costs time."""
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -36,6 +38,7 @@ class ProgramStore:
 
     def __init__(self, folder: str | Path, most_bytes: int = MOST_BYTES) -> None:
         self._path, self._most = Path(folder), most_bytes  # JAX reads `_path`
+        self._unseen = 0.0
         self._path.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str) -> bytes | None:
@@ -68,12 +71,16 @@ class ProgramStore:
 
     def _make_room(self, size: int) -> None:
         """Remove the entries that were used longest ago where, with a new one, they are too many bytes together."""
+        self._unseen -= size
+        if self._unseen >= 0:
+            return
         there = []
         for path in self._path.glob(f"*{SUFFIX}"):
             with suppress(FileNotFoundError):  # another process makes room too
                 found = path.stat()
                 there.append((found.st_mtime_ns, found.st_size, path))
         total = sum(bytes_ for _, bytes_, _ in there) + size
+        self._unseen = _UNSEEN * max(0, self._most - total)
         if total <= self._most:
             return
         for _, bytes_, path in sorted(there):

@@ -253,7 +253,7 @@ class GraphCast(eqx.Module):
 
         senders: Any = graph.grid2mesh.senders if graph.lists is None else graph.lists[0]
         taken = graph.grid2mesh_of_senders
-        blocks = ((x, edges.grid, edges.grid2mesh, senders, taken), graph.grid2mesh.receivers)
+        blocks: Any = ((x, edges.grid, edges.grid2mesh, senders, taken), graph.grid2mesh.receivers)
         # one more node takes the messages of the edges that only pad a block
         total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), jnp.float32)
         if graph.blocks == 1:
