@@ -1,7 +1,7 @@
 """What computes messages between grid and mesh: what an experiment asks for, and `auto` by what was measured.
 
-A file in `measured/` is a measurement on one kind of card, made of what benchmarks/gpu.py says there: YAML with the keys
-of `Measurement`. There is none for a card on which the kernels never ran, and `auto` is XLA there.
+A file in `measured/` is a measurement on one kind of card, made of what benchmarks/gpu.py says there: YAML with the
+keys of `Measurement`. There is none for a card on which the kernels never ran, and `auto` is XLA there.
 """
 
 from __future__ import annotations
