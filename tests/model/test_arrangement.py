@@ -32,7 +32,12 @@ def vector(tree: Any) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-@pytest.mark.parametrize("options", [{}, {"blocks": 3}, {"remat_blocks": True}], ids=str)
+LONG = pytest.mark.long  # each is programs of its own to compile
+
+
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"blocks": 3}, marks=LONG), pytest.param({"remat_blocks": True}, marks=LONG)], ids=str
+)
 def test_both_compute_the_same_to_rounding(options: dict[str, Any]) -> None:
     """Loss, diagnostics and all gradients, of a rollout."""
     bound = 4 * (rounding(LATITUDE.size * LONGITUDE.size) + of_network(8, 1))
@@ -41,7 +46,7 @@ def test_both_compute_the_same_to_rounding(options: dict[str, Any]) -> None:
         assert_equal_to_rounding(value, other, bound)
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("blocks", [pytest.param(1, marks=LONG), 3])
 def test_in_bfloat16_a_gpus_gradients_are_as_near_to_those_in_float32_as_a_cpus(blocks: int) -> None:
     exact = vector(found(arrangement=CPU))
     here, there = (
