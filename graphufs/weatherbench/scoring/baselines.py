@@ -87,7 +87,7 @@ class ProbabilisticClimatology:
 
 
 def in_year(times: np.ndarray, year: int, *, gaps: bool) -> np.ndarray:
-    """The same hours of the same days of another year, datetime64[ns] [...] like times; NaT where `gaps` has no 366th."""
+    """The same hours of the same days of another year, datetime64[ns] [...] as times; NaT where `gaps` has no 366th."""
     past = times - times.astype("datetime64[Y]").astype("datetime64[D]")
     first, last = (np.datetime64(f"{number}-01-01", "ns") for number in (year, year + 1))
     found = first + past
