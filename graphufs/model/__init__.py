@@ -2,5 +2,5 @@
 
 __all__ = [
     "arrangement", "arrays", "channels", "compilation_cache", "compile", "gpu_layers", "keep_freed_memory", "kernels",
-    "layers", "network", "one_step",
+    "layers", "network", "one_step", "rows",
 ]  # fmt: skip

@@ -25,12 +25,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from graphufs.model import gpu_layers
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
+from graphufs.model.rows import add_rows, add_static, add_to_each, take
 
 
 class Encoder(eqx.Module):
@@ -162,7 +162,7 @@ class GraphCast(eqx.Module):
         )
         at_receivers = encoder.edges.part(mesh_nodes, 2 * size, arrangement=how)
         at_receivers = with_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset), how)
-        # float32, as in _take; edges that only pad a block have a receiver past the last
+        # float32, as in rows.take; edges that only pad a block have a receiver past the last
         at_receivers = at_receivers.astype(jnp.float32)
 
         def embed(block: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -234,13 +234,13 @@ class GraphCast(eqx.Module):
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             x, at_grid, at_edges, senders, taken = block
             finish = encoder.embed_grid.finish_with_bias if for_fusion(how) else encoder.embed_grid.finish
-            grid = finish(_add_static(encoder.embed_grid.part(x, 0, arrangement=how), at_grid, how), how)
+            grid = finish(add_static(encoder.embed_grid.part(x, 0, arrangement=how), at_grid, how), how)
             at_points = encoder.edges.part(grid, size, arrangement=how)
             if isinstance(senders, EdgeLists):
                 message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
             else:
-                at_senders = _take(at_points, senders, samples, how, taken)
-                message = encoder.edges.normal(_add_static(at_senders, at_edges, how), how)
+                at_senders = take(at_points, senders, samples, how, taken)
+                message = encoder.edges.normal(add_static(at_senders, at_edges, how), how)
             return grid + encoder.grid_nodes(grid, how), message
 
         of_block = _remat(messages, graph.blocks, remat)
@@ -249,7 +249,7 @@ class GraphCast(eqx.Module):
             grid, message = of_block(block[0])
             if graph.lists is not None:
                 return total.at[:-samples].add(message), grid
-            return _add_rows(total, block[1], message, samples), grid
+            return add_rows(total, block[1], message, samples), grid
 
         senders: Any = graph.grid2mesh.senders if graph.lists is None else graph.lists[0]
         taken = graph.grid2mesh_of_senders
@@ -264,8 +264,8 @@ class GraphCast(eqx.Module):
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
         total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
         at_total, at_mesh = update.part(total, size, arrangement=how), update.part(mesh, 0, arrangement=how)
-        mesh_update = update.finish(_add_static(at_total, at_mesh, how), how)
-        return grid, _add_static(mesh_update, mesh, how)
+        mesh_update = update.finish(add_static(at_total, at_mesh, how), how)
+        return grid, add_static(mesh_update, mesh, how)
 
     def _process(
         self, mesh: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings, remat: bool | None
@@ -279,16 +279,16 @@ class GraphCast(eqx.Module):
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
             at_nodes = step.edges.part(mesh, size, arrangement=how)
             at_nodes = with_bias(at_nodes, _bias_with_offset(step.edges, offset), how)
-            at_senders = _take(at_nodes, senders, samples, how)
-            at_receivers = _take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
+            at_senders = take(at_nodes, senders, samples, how)
+            at_receivers = take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
             at_ends = at_senders + at_receivers
-            message = step.edges.normal(_add_static(at_ends, step.edges.part(edge, 0, arrangement=how), how), how)
-            total = _add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
+            message = step.edges.normal(add_static(at_ends, step.edges.part(edge, 0, arrangement=how), how), how)
+            total = add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
             total = _scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
             parts = step.nodes.part(mesh, 0, arrangement=how), step.nodes.part(total, size, arrangement=how)
             mesh = mesh + step.nodes.finish(parts[0] + parts[1], how)
             # after the last step the edges are not read, and the compiler drops them
-            edge = _add_static(with_scale(message, step.edges.scale, how), edge, how)
+            edge = add_static(with_scale(message, step.edges.scale, how), edge, how)
             return mesh, edge, offset + step.edges.offset
 
         edge, offset = edges.mesh, self.processor.embed_edges.offset
@@ -317,10 +317,10 @@ class GraphCast(eqx.Module):
                 at_points = decoder.edges.part(grid, 2 * size, arrangement=how)
                 total = sums_of_messages(decoder.edges, at_points, at_mesh, at_edges, senders, samples, how)
             else:
-                at_corners = _take(at_mesh, senders.reshape(-1), samples, how)
-                z = _add_static(at_corners, at_edges, how).reshape(3, *grid.shape)
+                at_corners = take(at_mesh, senders.reshape(-1), samples, how)
+                z = add_static(at_corners, at_edges, how).reshape(3, *grid.shape)
                 at_grid = decoder.edges.part(grid, 2 * size, arrangement=how)
-                z = gpu_layers.add_to_each(z, at_grid) if for_fusion(how) else z + at_grid
+                z = add_to_each(z, at_grid, how)
                 total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
             z = update.part(grid, 0, arrangement=how)
             z = z + update.part(total, size, decoder.edges.scale, arrangement=how)
@@ -344,7 +344,7 @@ def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
 
 def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Sums of messages, with scale and offset, from sums [node * sample, L] of `counts` [node] messages without."""
-    return _add_static(with_scale(sums, mlp.scale, arrangement), counts[:, None] * mlp.offset, arrangement)
+    return add_static(with_scale(sums, mlp.scale, arrangement), counts[:, None] * mlp.offset, arrangement)
 
 
 def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:
@@ -359,36 +359,3 @@ def _map_blocks(function: Callable[[Any], Any], blocks: Any, remat: bool | None)
     if count == 1:
         return jax.tree.map(lambda a: a[None], function(jax.tree.map(lambda a: a[0], blocks)))
     return jax.lax.map(function, blocks)
-
-
-def _add_static(rows: jax.Array, static: jax.Array, arrangement: Arrangement) -> jax.Array:
-    """Rows [n * sample, L] + static, [n, L] for all samples or [n * sample, L]."""
-    if for_fusion(arrangement):
-        if rows.shape == static.shape:
-            return rows + static
-        return gpu_layers.add_static(rows.reshape(static.shape[0], -1, static.shape[1]), static).reshape(rows.shape)
-    return (rows.reshape(static.shape[0], -1, static.shape[1]) + static[:, None]).reshape(rows.shape)
-
-
-def _take(
-    rows: jax.Array, nodes: jax.Array, samples: int, arrangement: Arrangement, taken: jax.Array | None = None
-) -> jax.Array:
-    """Rows [n * sample, L] of `nodes` [n] from rows [node * sample, L]; all node numbers are known to be valid.
-
-    `taken` [node, few]: the few rows of the result that each node is taken to, where known.
-    """
-    by_node = rows.reshape(rows.shape[0] // samples, -1)
-    if for_fusion(arrangement):
-        if taken is not None:
-            return gpu_layers.take_by_table(by_node, nodes, taken).reshape(-1, rows.shape[1])
-        return gpu_layers.take(by_node.shape[0], by_node, nodes).reshape(-1, rows.shape[1])
-    # float32, so that the derivative, which sums over all that took a row, is
-    wide = by_node.astype(jnp.float32)
-    return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1]).astype(rows.dtype)
-
-
-def _add_rows(total: jax.Array, nodes: jax.Array, rows: jax.Array, samples: int) -> jax.Array:
-    """Add rows [n * sample, L] to those of `nodes` [n, ascending] in total [node * sample, L]."""
-    wide = total.reshape(total.shape[0] // samples, -1)
-    added = rows.reshape(rows.shape[0] // samples, -1).astype(total.dtype)
-    return wide.at[nodes].add(added, indices_are_sorted=True, mode="promise_in_bounds").reshape(total.shape)

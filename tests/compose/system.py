@@ -73,7 +73,7 @@ class System:
 
     def up(self) -> Api:
         """Start all of it and wait until it is ready; a session."""
-        self.compose("up", "-d", "--wait", "--no-build", seconds=400)
+        self.compose("up", "-d", "--wait", "--no-build", seconds=800)
         passwords = json.loads(self.inside("api-server", "cat", "/secrets/airflow/passwords.json"))
         self.api = Api(self.url, "admin", passwords["admin"])
         return self.api

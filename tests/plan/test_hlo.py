@@ -44,6 +44,15 @@ def test_library_products_gathers_and_exchanges():
     assert (found["begun"].operation, found["begun"].exchanged) == ("all-reduce", 4 * 8 * 16)
 
 
+def test_a_fused_kernel_says_in_its_scope_what_it_computes_and_loads_again():
+    own = '%own = f32[8,4]{1,0} custom-call(%a, %b), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="'
+    begin = STRAIGHT.index("%rows")
+    rest = STRAIGHT[STRAIGHT.index("\n", begin) :]
+    found = by_name(STRAIGHT[:begin] + own + 'jit(g)/kernel_bf16_flop_4096_loads_1000/pallas_call"}' + rest)["own"]
+    assert found.flop == {"bf16": 4096.0} and found.bytes == 4 * (8 * 4 + 4 * 16 + 8 * 4)
+    assert found.again == 1000 - 4 * (8 * 4 + 4 * 16)
+
+
 def test_text_without_an_entry_is_said_to_be_unknown():
     assert kernels_of("HloModule nothing\n")[1] == [
         "the program's text has no entry; XLA writes it otherwise than this version knows"
