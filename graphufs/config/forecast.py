@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_TIMES, Hours, Period, Section, Time, format_time
+from graphufs.config.identity import Later
 
 
 class Forecast(Section):
@@ -24,6 +25,8 @@ class Forecast(Section):
     """Initial times computed together."""
     checkpoint: Literal["last", "best"] = "last"
     """`best` takes the checkpoint with the best score of training.validation_forecasts."""
+    members: Annotated[int, Later()] = Field(1, ge=1, le=1000)
+    """Members of each forecast, by a model with noise. A member is the same however many there are."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

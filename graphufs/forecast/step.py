@@ -21,7 +21,7 @@ from graphufs.data.loader import Batch, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
-from graphufs.forecast.store import ForecastWriter, sweep
+from graphufs.forecast.store import Block, ForecastWriter, sweep
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.replay.times import listing
 from graphufs.steps import Event, Part, Progress, ShouldStop
@@ -139,39 +139,43 @@ def _forecast(
     should_stop: ShouldStop,
 ) -> bool:
     """Roll out a part's missing blocks, or all missing ones and finish; False if there was nothing to do."""
-    size = min(paths.experiment.forecast.batch_size, len(times))
-    blocks = range(0, len(times), size)
+    size, members = min(paths.experiment.forecast.batch_size, len(times)), paths.experiment.forecast.members
+    numbers: list[int | None] = [None] if members == 1 else list(range(members))
+    blocks = [Block(first, member) for first in range(0, len(times), size) for member in numbers]
     mine = blocks if part is None else [blocks[index] for index in part.share(len(blocks))]
     known = {"initial_times": times.astype("datetime64[s]").astype(str).tolist(), "block": size, "weights": path.name}
     writer = ForecastWriter(paths.forecasts, digest(known))
-    lacking = [first for first in mine if not writer.has(first)]
+    lacking = [block for block in mine if not writer.has(block)]
     if lacking:
         keep_freed_memory()
         emulator = ReplayEmulator.from_checkpoint(path)
         samples = WindowReader.of(emulator.experiment, data, times, steps)
         writer.open(lambda: _template(emulator, times, steps, paths), should_stop=should_stop)
-    total = sum(len(times[first : first + size]) for first in mine)
-    done = 0
-    for first in mine:
-        block = times[first : first + size]
+    total = sum(len(times[block.first : block.first + size]) for block in mine)
+    what, done = "initial times" if members == 1 else "initial times of members", 0
+    read: tuple[int, Batch] | None = None
+    for block in mine:
+        starts = times[block.first : block.first + size]
         # another process may have written it meanwhile: a part done twice, or divided otherwise
-        if first in lacking and not writer.has(first):
-            filled = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
-            predictions = emulator.predict(_read(samples, filled, emulator))
+        if block in lacking and not writer.has(block):
+            filled = np.concatenate([starts, np.repeat(starts[-1:], size - len(starts))])
+            if read is None or read[0] != block.first:
+                read = block.first, _read(samples, filled, emulator)
+            predictions = emulator.predict(read[1], emulator.noise_of(block.member or 0, filled, steps))
             writer.write(
-                first, {name: values[: len(block)] for name, values in in_weatherbench_units(predictions).items()}
+                block, {name: values[: len(starts)] for name, values in in_weatherbench_units(predictions).items()}
             )
-        done += len(block)
-        progress(Event("rollouts", done, total, "initial times"))
+        done += len(starts)
+        progress(Event("rollouts", done, total, what))
         if should_stop() and done < total:
-            raise Stopped(f"stopped after {done} of {total} initial times; they are kept")
+            raise Stopped(f"stopped after {done} of {total} {what}; they are kept")
     if part is None:
         writer.finish(blocks)
     return part is None or bool(lacking)
 
 
 def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths) -> xr.Dataset:
-    dataset = emulator.forecast_template(times, steps)
+    dataset = emulator.forecast_template(times, steps, paths.experiment.forecast.members)
     dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": paths.hashes})
     return dataset
 

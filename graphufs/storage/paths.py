@@ -126,6 +126,7 @@ class Paths:
                 "lead_time": experiment.forecast.lead_time,
                 "batch_size": experiment.forecast.batch_size,
                 "checkpoint": experiment.forecast.checkpoint,
+                **({"members": experiment.forecast.members} if experiment.forecast.members > 1 else {}),
             }
         )
         scores = digest(self._scores(forecasts, former=True))
@@ -170,6 +171,17 @@ class Paths:
     def run(self) -> Path:
         """The run folder: training's results and all that is made from them."""
         return self.root / "runs" / self.experiment.name / self.hashes["run"]
+
+    @property
+    def initial_weights(self) -> Path | None:
+        """What training.init_from names; None where it names nothing.
+
+        A path that begins with `runs` lies below the root, so that one experiment may go on from another's checkpoint.
+        """
+        given = self.experiment.training.init_from
+        if given is None:
+            return None
+        return self.root / given if Path(given).parts[:1] == ("runs",) else Path(given)
 
     @property
     def checkpoints(self) -> Path:

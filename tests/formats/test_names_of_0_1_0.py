@@ -38,7 +38,10 @@ ASKED = {
 ADDED = {
     "data": ("region", "accept_implausible"),
     "data.source": ("storage",),
-    "model": ("kernels",),
+    "forecast": ("members",),
+    "model": ("kernels", "noise"),
+    "training.compute": ("members_in_turn",),
+    "training.stages": ("loss",),
     "normalization": ("storage",),
     "evaluation.era5": ("storage",),
 }
@@ -113,7 +116,8 @@ def take_out(schema, sections, key):
         default = (default or {}).get(name)
     (default or {}).pop(key, None)
     if sections:
-        return take_out(schema["properties"][sections[0]], sections[1:], key)
+        place = schema["properties"][sections[0]]
+        return take_out(place.get("items", place), sections[1:], key)
     return schema["properties"].pop(key)
 
 
