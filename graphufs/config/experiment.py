@@ -191,10 +191,22 @@ class Experiment(Section):
                 f"model.noise is {self.model.noise}, but no stage learns what to do with it; give one the loss "
                 "{kind: crps}, or leave model.noise out"
             )
-        if self.forecast.members > 1 and not self.model.noise:
+        if self.retraining.metric == "crps" and self.forecast.members == 1:
             raise ValueError(
-                f"forecast.members is {self.forecast.members}, but without noise all members are the same; set "
-                "model.noise and train by crps, or leave forecast.members out"
+                "retraining.metric is crps, a score of members, but forecast.members is 1; set it to 2 or more, or the "
+                "metric to rmse"
+            )
+        models = 1 + len(self.forecast.checkpoints)
+        if self.forecast.members > models and not self.model.noise:
+            of_each = "" if models == 1 else f" of each of {models} checkpoints"
+            raise ValueError(
+                f"forecast.members is {self.forecast.members}, but without noise all members{of_each} are the same; "
+                "set model.noise and train by crps, or leave forecast.members out"
+            )
+        if self.forecast.members < models:
+            raise ValueError(
+                f"forecast.members is {self.forecast.members}, fewer than the {models} models that the run and "
+                "forecast.checkpoints make; raise it, or name fewer checkpoints"
             )
 
     def _check_derived(self) -> None:

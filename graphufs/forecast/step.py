@@ -148,7 +148,8 @@ def _forecast(
     lacking = [block for block in mine if not writer.has(block)]
     if lacking:
         keep_freed_memory()
-        emulator = ReplayEmulator.from_checkpoint(path)
+        emulators = models(path, paths)
+        emulator = emulators[0]
         samples = WindowReader.of(emulator.experiment, data, times, steps)
         writer.open(lambda: _template(emulator, times, steps, paths), should_stop=should_stop)
     total = sum(len(times[block.first : block.first + size]) for block in mine)
@@ -161,6 +162,7 @@ def _forecast(
             filled = np.concatenate([starts, np.repeat(starts[-1:], size - len(starts))])
             if read is None or read[0] != block.first:
                 read = block.first, _read(samples, filled, emulator)
+            emulator = emulators[(block.member or 0) % len(emulators)]
             predictions = emulator.predict(read[1], emulator.noise_of(block.member or 0, filled, steps))
             writer.write(
                 block, {name: values[: len(starts)] for name, values in in_weatherbench_units(predictions).items()}
@@ -172,6 +174,40 @@ def _forecast(
     if part is None:
         writer.finish(blocks)
     return part is None or bool(lacking)
+
+
+def models(path: Path, paths: Paths) -> list[ReplayEmulator]:
+    """The emulator of a run's checkpoint, and those of forecast.checkpoints; each makes every so manieth member.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or is of other fields, another grid or another time step.
+    """
+    own = ReplayEmulator.from_checkpoint(path)
+    emulators = [own]
+    for place in paths.experiment.forecast.checkpoints:
+        other = ReplayEmulator.from_checkpoint(paths.root / place)
+        ours, theirs = _fields_of(own), _fields_of(other)
+        if different := [name for name in ours if ours[name] != theirs[name]]:
+            raise UserError(
+                f"forecast.checkpoints names {place}, whose {' and '.join(different)} differ from those of {path}; "
+                "members of one forecast need the same"
+            )
+        emulators.append(other)
+    return emulators
+
+
+def _fields_of(emulator: ReplayEmulator) -> dict[str, Any]:
+    """What models of one ensemble have in common, by its name."""
+    data, domain = emulator.experiment.data, emulator.domain
+    return {
+        "grid": (domain.latitude.tolist(), domain.longitude.tolist()),
+        "variables and levels": (domain.channels, sorted(domain.static), data.inputs, data.targets, data.forcings),
+        "time_step": data.time_step,
+        "input_frames": data.input_frames,
+        "transforms": data.transforms,
+    }
 
 
 def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths) -> xr.Dataset:

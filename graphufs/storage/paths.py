@@ -126,7 +126,7 @@ class Paths:
                 "lead_time": experiment.forecast.lead_time,
                 "batch_size": experiment.forecast.batch_size,
                 "checkpoint": experiment.forecast.checkpoint,
-                **({"members": experiment.forecast.members} if experiment.forecast.members > 1 else {}),
+                **identity_of_members(experiment),
             }
         )
         scores = digest(self._scores(forecasts, former=True))
@@ -216,6 +216,12 @@ class Paths:
     def report(self) -> Path:
         """The HTML report on the scores."""
         return self.run / "reports" / f"{self.hashes['scores']}.html"
+
+
+def identity_of_members(experiment: Experiment) -> dict[str, Any]:
+    """What the hash of forecasts has of members; nothing where there is one, as before there were any."""
+    members, others = experiment.forecast.members, experiment.forecast.checkpoints
+    return ({"members": members} if members > 1 else {}) | ({"checkpoints": list(others)} if others else {})
 
 
 def thickness_variable(component: str) -> str:

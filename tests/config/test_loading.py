@@ -177,6 +177,7 @@ def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tm
     }
 
 
+SEED = "runs/tiny/0123456789ab/checkpoints/00000016"
 CRPS = "training.stages.0.loss={kind: crps}"
 
 
@@ -186,6 +187,10 @@ CRPS = "training.stages.0.loss={kind: crps}"
         ([CRPS], "stage 'one-step' has the loss crps, of members that noise makes, but the model has none"),
         (["model.noise=32"], "model.noise is 32, but no stage learns what to do with it"),
         (["forecast.members=4"], "forecast.members is 4, but without noise all members are the same"),
+        ([f"forecast.checkpoints=[{SEED}]"], "forecast.members is 1, fewer than the 2 models"),
+        (["retraining.metric=crps"], "retraining.metric is crps, a score of members, but forecast.members is 1"),
+        (["forecast.members=3", f"forecast.checkpoints=[{SEED}]"], "all members of each of 2 checkpoints are the same"),
+        (["forecast.members=2", "forecast.checkpoints=[elsewhere/1]"], "checkpoints.0"),
         (["training.stages.0.loss={kind: mae, members: 4}"], "loss.members and loss.alpha are of the kind crps"),
         ([CRPS, "model.noise=32", "training.stages.0.loss.members=1"], "greater than or equal to 2"),
         (["training.stages.0.loss={kind: crsp}"], "should be 'mse', 'mae' or 'crps'"),

@@ -21,6 +21,7 @@ from graphufs.steps import CHAINS, Part, run_step
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file, train_step
 from tests.conftest import TINY
+from tests.support.emulators import emulator, save
 from tests.support.training import assert_equal_arrays, final_arrays
 
 CRPS = "loss: {kind: crps}"
@@ -72,13 +73,8 @@ def test_forecasts_have_members_in_the_layout_of_weatherbench2_and_are_scored(ma
     assert forecasts.temperature.dims[:3] == ("time", "number", "prediction_timedelta")
     assert forecasts.number.values.tolist() == [0, 1, 2] and np.isfinite(forecasts.temperature).all()
     assert (forecasts.temperature.std("number") > 0).mean() > 0.9
-    scores = xr.open_zarr(paths.scores)
-    assert {"crps", "unbiased_spread_skill_ratio"} & {str(name).split(".")[-1] for name in _metrics(scores)} or True
-    assert paths.report.is_file()
-
-
-def _metrics(scores: xr.Dataset) -> list[str]:
-    return [str(value) for value in scores.get("metric", xr.DataArray([])).values] or [str(name) for name in scores]
+    crps = xr.open_zarr(paths.scores).temperature.sel(metric="crps")
+    assert (crps > 0).all() and paths.report.is_file()
 
 
 def test_a_member_is_the_same_in_an_ensemble_of_any_size_and_made_in_parts(copied: Path) -> None:
@@ -104,6 +100,24 @@ def test_a_training_that_was_stopped_sees_the_same_noise(made: Path, copied: Pat
     assert run_step("train", wanted, copied, should_stop=lambda: next(count) >= 4)["status"] == "stopped"
     assert run_step("train", wanted, copied)["status"] == "completed"
     assert_equal_arrays(final_arrays(Paths(wanted, copied)), final_arrays(Paths(wanted, made)))
+
+
+def test_checkpoints_of_several_runs_make_members_in_turn(made: Path, copied: Path) -> None:
+    # the deterministic run's and the ensemble's: not of one seed, but they have the same fields
+    other = Paths(loading.load(TINY), copied).checkpoints / "00000016"
+    both = ensemble(copied, "forecast.members=4", f"forecast.checkpoints=[{other.relative_to(copied)}]")
+    run_step("forecast", both, copied)
+    found = xr.open_zarr(Paths(both, copied).forecasts).temperature
+    own = xr.open_zarr(Paths(ensemble(made), made).forecasts).temperature
+    single = xr.open_zarr(Paths(loading.load(TINY), made).forecasts).temperature
+    for member, expected in ((0, own[:, 0]), (1, single), (2, own[:, 2]), (3, single)):
+        np.testing.assert_array_equal(found[:, member], expected)
+    (copied / "runs" / "coarse").mkdir()
+    place = copied / "runs" / "coarse" / "0123456789ab" / "checkpoints"
+    save(emulator(targets=["tmp"]), place, 16)
+    below = f"forecast.checkpoints=[{(place / '00000016').relative_to(copied)}]"
+    with pytest.raises(UserError, match="whose grid and variables and levels differ from those of"):
+        run_step("forecast", ensemble(copied, "forecast.members=4", below), copied)
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ import pytest
 from graphufs.config.training import Optimizer, StageLoss
 from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise, member_noise
 from graphufs.errors import UserError
+from graphufs.model.compile import jit
 from graphufs.train.collapse import FIRST_UPDATES, described, require_spread
 from graphufs.train.loss import SQUARED, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.members import Spread, crps, spread
@@ -121,6 +122,21 @@ def test_members_side_by_side_and_in_turn_have_the_same_scores_and_gradients() -
     for other in found[1:]:
         for one, two in zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(one, two, rtol=2e-4, atol=2e-5 * max(np.abs(one).max(), 1e-3))
+
+
+@pytest.mark.long
+def test_in_turn_more_members_take_hardly_more_memory() -> None:
+    def memory(members: int) -> int:
+        net, step, arrays, noise = conditioned_case(members, batch=4, steps=1)
+        loss = StageLoss(kind="crps", members=members)
+
+        def gradients(net: Any, step: Any, arrays: Any, noise: Any) -> Any:
+            how: dict[str, Any] = {"loss": loss, "noise": noise, "in_turn": True, "device_batch_size": 4}
+            return batch_loss_and_grads(net, step, WEIGHTS, *arrays, **how)
+
+        return int(jit(gradients).lower(net, step, arrays, noise).compile().memory_analysis().temp_size_in_bytes)
+
+    assert memory(8) < 2 * memory(2)
 
 
 def test_without_spread_the_loss_is_the_mean_absolute_error() -> None:

@@ -33,6 +33,7 @@ FORECASTS = "training.validation_forecasts={every: 5, lead_time: 6h}"
 OWN_OPTIMIZER = "training.stages.0.optimizer={}"
 ONE_EPOCH = "training.stages.0={name: one-step, epochs: 1}"
 ENSEMBLE = ("model.noise=32", "training.stages.0.loss={kind: crps}")
+OTHER_SEED = "runs/tiny/0123456789ab/checkpoints/00000016"
 NAMED_SCORE = "retraining.scores=[{variable: tmp, level: 500, lead: 24h}]"
 OTHER: dict[str, tuple[str, ...]] = {
     # by key: overrides of tiny, the last of which is the change; the others make room for it
@@ -133,6 +134,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "forecast.lead_time": ("forecast.lead_time=12h",),
     "forecast.batch_size": ("forecast.batch_size=2",),
     "forecast.members": (*ENSEMBLE, "forecast.members=3"),
+    "forecast.checkpoints": (*ENSEMBLE, "forecast.members=3", f"forecast.checkpoints=[{OTHER_SEED}]"),
     "forecast.checkpoint": (FORECASTS, "forecast.checkpoint=best"),
     "evaluation.truth": (AGAINST, "evaluation.truth=era5"),
     "evaluation.era5.url": (AGAINST,),
