@@ -64,7 +64,8 @@ def test_it_starts_as_the_deterministic_model_and_its_members_come_apart(made: P
         assert len(line["ensemble"]["variance"]["tmp"]) == 2
     assert 0 < min(lines[-1]["ensemble"]["variance"]["tmp"]) < 1
     network = ReplayEmulator.from_checkpoint(checkpoint.last(paths.checkpoints) or Path()).network
-    assert network.encoder.edges.norm is not None and np.abs(network.encoder.edges.norm.noise).max() > 1e-4
+    norm = network.encoder.edges.norm
+    assert norm is not None and norm.noise is not None and np.abs(norm.noise).max() > 1e-4
 
 
 def test_forecasts_have_members_in_the_layout_of_weatherbench2_and_are_scored(made: Path) -> None:

@@ -111,14 +111,13 @@ def conditioned_case(members: int = 2, batch: int = 2, steps: int = 2) -> tuple[
 
 def test_members_side_by_side_and_in_turn_have_the_same_scores_and_gradients() -> None:
     net, step, arrays, noise = conditioned_case(members=3)
-    found = [
-        batch_loss_and_grads(net, step, WEIGHTS, *arrays, loss=StageLoss(kind="crps", members=3), noise=noise, **how)
-        for how in (
-            {"device_batch_size": 2},
-            {"device_batch_size": 2, "in_turn": True},
-            {"device_batch_size": 1},
-        )
+    ways: list[dict[str, Any]] = [
+        {"device_batch_size": 2},
+        {"device_batch_size": 2, "in_turn": True},
+        {"device_batch_size": 1},
     ]
+    loss = StageLoss(kind="crps", members=3)
+    found = [batch_loss_and_grads(net, step, WEIGHTS, *arrays, loss=loss, noise=noise, **how) for how in ways]
     for other in found[1:]:
         for one, two in zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(one, two, rtol=2e-4, atol=2e-5 * max(np.abs(one).max(), 1e-3))
@@ -182,8 +181,10 @@ def test_noise_of_a_forecasts_member_is_the_same_whatever_else_is_forecast() -> 
 
 
 def seen_spread(variance: float) -> Spread:
-    level = {"tmp": np.array([1.0, 2.0])}
-    return Spread(level, level, {"tmp": np.array([0.0, variance])}, {"tmp": np.array([4.0, -1.0])})
+    level: Any = {"tmp": np.array([1.0, 2.0])}
+    variances: Any = {"tmp": np.array([0.0, variance])}
+    errors_of_means: Any = {"tmp": np.array([4.0, -1.0])}
+    return Spread(level, level, variances, errors_of_means)
 
 
 def test_members_that_stay_the_same_stop_the_training() -> None:
