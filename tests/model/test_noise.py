@@ -89,7 +89,7 @@ def test_six_normalizations_and_two_a_step_have_maps_and_the_parameters_stay_wha
         assert all((a == b).all() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
-@pytest.mark.parametrize("name", ["CPU", "GPU"])
+@pytest.mark.parametrize("name", ["CPU", pytest.param("GPU", marks=pytest.mark.long)])
 def test_with_maps_of_zeros_any_noise_gives_the_bits_of_the_deterministic_network(name: str) -> None:
     net, where = with_maps(deterministic(), Z), arrays(ARRANGEMENTS[name])
     expected = APPLY(deterministic(), where, X[:1], None)
@@ -101,7 +101,7 @@ def test_with_maps_of_zeros_any_noise_gives_the_bits_of_the_deterministic_networ
     np.testing.assert_allclose(together, APPLY(deterministic(), where, X, None), atol=1e-6 * np.abs(together).max())
 
 
-@pytest.mark.parametrize("name", ARRANGEMENTS)
+@pytest.mark.parametrize("name", ["CPU", "GPU", pytest.param("kernels", marks=pytest.mark.long)])
 def test_values_and_all_gradients_are_those_of_the_formulas_for_samples_side_by_side(name: str) -> None:
     net, where, direction = random_maps(), arrays(ARRANGEMENTS[name]), draw(3, 72, CHANNELS.output_size, seed=3)
 
@@ -117,7 +117,7 @@ def test_values_and_all_gradients_are_those_of_the_formulas_for_samples_side_by_
         np.testing.assert_allclose(a, b, atol=2e-5 * max(np.abs(b).max(), 1))
 
 
-@pytest.mark.parametrize("name", ["CPU", "GPU"])
+@pytest.mark.parametrize("name", [pytest.param("CPU", marks=pytest.mark.long), "GPU"])
 def test_samples_of_other_noise_do_not_see_each_other(name: str) -> None:
     net, where = random_maps(), arrays(ARRANGEMENTS[name])
     together = APPLY(net, where, X, NOISE)
@@ -132,6 +132,7 @@ def test_in_turn_samples_keep_their_noise() -> None:
     np.testing.assert_allclose(APPLY(random_maps(), in_turn, X, NOISE), expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_in_bfloat16_scales_and_offsets_are_made_in_float32() -> None:
     changed = conditioned(random_maps(), NOISE)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(changed))
