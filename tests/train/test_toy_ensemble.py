@@ -78,4 +78,4 @@ def test_the_network_learns_the_spread_that_is_best_for_its_loss(alpha: float, r
     expected = ratio * TRUTH * np.sqrt((1 - DECAY ** (2 * np.arange(1, steps + 1))) / (1 - DECAY**2))
     np.testing.assert_allclose(of_steps, expected, rtol=0.1)
     mean = np.asarray(found["x"][:, 0, 0, 1, 2]).reshape(8, 128).mean(axis=1)
-    np.testing.assert_allclose(mean, DECAY * np.linspace(-STATIONARY, STATIONARY, 8), atol=0.15 * TRUTH)
+    np.testing.assert_allclose(mean, DECAY * np.linspace(-STATIONARY, STATIONARY, 8), atol=0.4 * TRUTH)  # of 128 draws
