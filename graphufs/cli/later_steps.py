@@ -15,13 +15,14 @@ from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, text
 from graphufs.storage.credentials import options_of
+from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.inputs.layout_checks import check_climatology, check_observations, grid_of
 from graphufs.weatherbench.inputs.native_layers import as_levels
 
 
-def check_later_steps(experiment: Experiment, store: ReplayStore, selection: Selection) -> None:
+def check_later_steps(experiment: Experiment, root: Path, store: ReplayStore, selection: Selection) -> None:
     """Look at what else the experiment names: published statistics, weights to start from, the grid of scores, ERA5.
 
     Raises
@@ -34,10 +35,10 @@ def check_later_steps(experiment: Experiment, store: ReplayStore, selection: Sel
 
         statistics = published_statistics(experiment, selection.channels, selection.static)
         statistics.check(set(experiment.data.targets) & set(selection.varying), experiment.normalization.url)
-    if experiment.training.init_from is not None:
+    if (weights := Paths(experiment, root).initial_weights) is not None:
         from graphufs.deepmind.warm_start import require_weights  # brings JAX
 
-        require_weights(Path(experiment.training.init_from))
+        require_weights(weights)
     options = experiment.evaluation
     if options.grid != "native":
         Regridder(Grid(store.latitude, store.longitude), named_grid(options.grid), options.regridding)

@@ -171,7 +171,7 @@ def check(
         from graphufs.data import preflight
 
         store, selection = preflight.look(loaded, options.folder())
-        check_later_steps(loaded, store, selection)
+        check_later_steps(loaded, options.folder(), store, selection)
         facts = preflight.facts(loaded, store, selection)
     print(json.dumps(facts, indent=2) if options.json_ else "\n".join(f"{name}: {facts[name]}" for name in facts))
     if damaged:

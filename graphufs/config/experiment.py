@@ -72,6 +72,14 @@ class Experiment(Section):
         """The initial times of the forecasts: the first has its input frames, the last its last lead, in the period."""
         return self.forecast.initial_times or self.initial_times_in(self.forecast_period)
 
+    @property
+    def validation_members(self) -> int:
+        """The members of validation forecasts: as many as of forecasts, but at least 2 of an ensemble, and at most 8.
+
+        The fair score does not depend on their number.
+        """
+        return min(max(self.forecast.members, 2), 8) if self.model.noise else 1
+
     def initial_times_in(self, period: Period) -> TimeRange:
         """The initial times, every `forecast.every`, whose whole windows lie in a period."""
         first = period.start + timedelta(hours=(self.data.input_frames - 1) * self.data.time_step)
@@ -127,6 +135,7 @@ class Experiment(Section):
         self._check_counts()
         self._check_samples()
         self._check_loss()
+        self._check_ensemble()
         self._check_validation_forecasts()
         self._check_derived()
         self._check_retraining()
@@ -169,6 +178,36 @@ class Experiment(Section):
                     f"training.loss.channel_weights.{name} names level {', '.join(f'{level:g}' for level in strange)}; "
                     f"data.levels has {', '.join(f'{level:g}' for level in self.data.levels)}"
                 )
+
+    def _check_ensemble(self) -> None:
+        by_score = [stage.name for stage in self.training.stages if stage.loss.kind == "crps"]
+        if by_score and not self.model.noise:
+            raise ValueError(
+                f"stage {by_score[0]!r} has the loss crps, of members that noise makes, but the model has none; set "
+                "model.noise, to 32 say"
+            )
+        if self.model.noise and not by_score:
+            raise ValueError(
+                f"model.noise is {self.model.noise}, but no stage learns what to do with it; give one the loss "
+                "{kind: crps}, or leave model.noise out"
+            )
+        if self.retraining.metric == "crps" and self.forecast.members == 1:
+            raise ValueError(
+                "retraining.metric is crps, a score of members, but forecast.members is 1; set it to 2 or more, or the "
+                "metric to rmse"
+            )
+        models = 1 + len(self.forecast.checkpoints)
+        if self.forecast.members > models and not self.model.noise:
+            of_each = "" if models == 1 else f" of each of {models} checkpoints"
+            raise ValueError(
+                f"forecast.members is {self.forecast.members}, but without noise all members{of_each} are the same; "
+                "set model.noise and train by crps, or leave forecast.members out"
+            )
+        if self.forecast.members < models:
+            raise ValueError(
+                f"forecast.members is {self.forecast.members}, fewer than the {models} models that the run and "
+                "forecast.checkpoints make; raise it, or name fewer checkpoints"
+            )
 
     def _check_derived(self) -> None:
         there = {weatherbench_name(name) for name in self.data.targets}

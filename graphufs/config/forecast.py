@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_TIMES, Hours, Period, Section, Time, format_time
+from graphufs.config.identity import Later
+
+OtherRun = Annotated[str, Field(pattern=r"^runs/[A-Za-z0-9][A-Za-z0-9_.-]*/[0-9a-f]{12}/checkpoints/[0-9]{8}$")]
+"""A checkpoint of a run, as a path below the root."""
 
 
 class Forecast(Section):
@@ -24,6 +28,12 @@ class Forecast(Section):
     """Initial times computed together."""
     checkpoint: Literal["last", "best"] = "last"
     """`best` takes the checkpoint with the best score of training.validation_forecasts."""
+    members: Annotated[int, Later()] = Field(1, ge=1, le=1000)
+    """Members of each forecast, by a model with noise. A member is the same however many there are."""
+
+    checkpoints: Annotated[tuple[OtherRun, ...], Field(max_length=64), Later()] = ()
+    """More checkpoints of other runs below the root, of other seeds say, that make members too: member k is made by
+    number k modulo their count, where the run's own is number 0."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

@@ -32,6 +32,9 @@ class Model(Section):
     """What computes messages between grid and mesh on a GPU: what XLA makes of them, or fused kernels, which keep no
     array over edges and samples. `auto` takes those only on cards where they were measured to be right and faster."""
 
+    noise: Annotated[int, Later()] = Field(0, ge=0, le=4096)
+    """Channels of the noise, the same at all points, that makes the members of an ensemble; 0: a deterministic one."""
+
     @model_validator(mode="after")
     def _kernels_for_it(self) -> Self:
         why = why_not_fused(self.latent_size, self.hidden_layers)

@@ -44,7 +44,8 @@ class Retraining(Section):
     """Start from the champion's weights; false: from scratch. The champion's statistics are kept either way."""
     scores: tuple[NamedScore, ...] = Field((), max_length=MOST_NAMES)
     """Scores that decide; empty: each target at the longest lead time."""
-    metric: Literal["rmse", "mse"] = "rmse"
+    metric: Literal["rmse", "mse", "crps"] = "rmse"
+    """Of an ensemble, rmse and mse are its mean's; crps is the fair score of its members."""
     level: float = Field(0.05, gt=0, lt=0.5)
     """The rule promotes a challenger that is no better at most this often; shared among the scores (Bonferroni)."""
     worse_by_at_most: float = Field(0.02, ge=0)

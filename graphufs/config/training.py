@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES, Hours, Section
 from graphufs.config.credentials import Address
-from graphufs.config.identity import KEPT_AND_TOLD, ROUNDING, NotIdentity
+from graphufs.config.identity import KEPT_AND_TOLD, ROUNDING, Later, NotIdentity
 
 
 class LearningRate(Section):
@@ -35,6 +35,28 @@ class Optimizer(Section):
     clip: float | None = Field(32.0, gt=0)
 
 
+class StageLoss(Section):
+    """What a stage makes small: a mean of squared or absolute errors, or a score of ensembles."""
+
+    kind: Literal["mse", "mae", "crps"] = "mse"
+    """`crps` is the continuous ranked probability score of members that noise makes; the others know no noise."""
+    members: int = Field(2, ge=2, le=64)
+    """Of the ensemble that each sample has, for crps."""
+    alpha: float = Field(1.0, ge=0, le=1)
+    """1 is the fair score, whose best spread is the true one; 0 the biased; between, the almost fair one."""
+
+    @property
+    def members_at_once(self) -> int:
+        """Of each sample: one where the loss is of single forecasts."""
+        return self.members if self.kind == "crps" else 1
+
+    @model_validator(mode="after")
+    def _for_ensembles(self) -> Self:
+        if self.kind != "crps" and (self.members, self.alpha) != (2, 1.0):
+            raise ValueError(f"loss.members and loss.alpha are of the kind crps, and this loss is {self.kind}")
+        return self
+
+
 class Stage(Section):
     """A part of the training with its own length, rollout, learning rate and optimizer."""
 
@@ -48,6 +70,8 @@ class Stage(Section):
     learning_rate: LearningRate = LearningRate()
     optimizer: Optimizer | None = None
     """The optimizer of this stage; where not given, that of the training. Its moments go on from stage to stage."""
+    loss: Annotated[StageLoss, Later()] = StageLoss()
+    """What is made small; training.loss has the weights."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -59,7 +83,7 @@ class Stage(Section):
 
 
 class Loss(Section):
-    """Weights of the mean squared error of normalised targets."""
+    """Weights of the errors of normalised targets, of whatever kind of loss."""
 
     ALWAYS_HASHED = "latitude_weights level_weights variable_weights channel_weights"
     latitude_weights: bool = True
@@ -112,6 +136,9 @@ class Compute(Section):
     CPU, elsewhere the most that fit the memory."""
     devices: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1, le=1_000_000)
     """Devices of this machine that share a batch; where not given, as many as divide it."""
+    members_in_turn: Annotated[bool, NotIdentity(ROUNDING), Later()] = False
+    """Whether the members of an ensemble follow each other, each computed again for the gradient: the memory is that of
+    one, for a third more time. Else they are computed together, as so many more samples."""
     deterministic: Annotated[bool, NotIdentity(ROUNDING)] = False
     """Only operations that give the same bits each time, on a GPU too (slower there)."""
 
@@ -139,7 +166,8 @@ class Training(Section):
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of the exponential moving average of the parameters, which validation and forecasts then use."""
     init_from: Address | None = None
-    """Weights to start from: a checkpoint folder, or a file in DeepMind's npz format."""
+    """Weights to start from: a checkpoint folder, or a file in DeepMind's npz format. A path that begins with `runs`
+    lies below the root."""
     divergence: Divergence = Divergence()
     compute: Compute = Compute()
     tracking: Annotated[Tracking, NotIdentity(KEPT_AND_TOLD)] = Tracking()

@@ -17,6 +17,7 @@ from graphufs.deepmind.names import NAMES, Labels, deepmind_names, permute
 from graphufs.deepmind.npz import Checkpoint, to_deepmind, write_checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.model.noise import has_learnt_noise, noise_channels, without_maps
 
 
 def labels_of(emulator: ReplayEmulator) -> Labels:
@@ -35,12 +36,19 @@ def official_checkpoint(emulator: ReplayEmulator, license: str = "") -> Checkpoi
     Raises
     ------
     UserError
-        If variables have different levels, which the format cannot say, or two have the same name in it.
+        If variables have different levels, which the format cannot say, or two have the same name in it; or if the
+        network is conditioned on noise, by maps that are not all zeros.
     """
+    if has_learnt_noise(emulator.network):
+        raise UserError(
+            f"{emulator.experiment.name} is an ensemble model, conditioned on model.noise of "
+            f"{noise_channels(emulator.network)} channels; DeepMind's GraphCast format has no place for that. Export "
+            "the deterministic model it was started from"
+        )
     here = labels_of(emulator)
     there = here.renamed(deepmind_names(here.variables))
     return Checkpoint(
-        parameters=to_deepmind(permute(emulator.network, there, there.sorted())),
+        parameters=to_deepmind(permute(without_maps(emulator.network), there, there.sorted())),
         model_config=model_config(emulator),
         task_config=task_config(emulator),
         description=_description(emulator, there),

@@ -21,6 +21,8 @@ from graphufs.model.network import Decoder, Encoder, GraphCast, MessageStep, Pro
 from graphufs.storage.atomic import replace_file
 from graphufs.storage.npz import read_npz
 
+NOISE = "_layer_norm_noise:w"
+"""What the name of a map of noise ends with (graphufs.model.noise); DeepMind's GraphCast has no such parameter."""
 _ENCODER, _PROCESSOR, _DECODER = "grid2mesh_gnn", "mesh_gnn", "mesh2grid_gnn"
 
 
@@ -148,6 +150,8 @@ def _mlp_to(prefix: str, mlp: MLP) -> Iterator[tuple[str, Any]]:
     if mlp.norm is not None:
         yield f"{prefix}_layer_norm:scale", mlp.norm.scale
         yield f"{prefix}_layer_norm:offset", mlp.norm.offset
+        if mlp.norm.noise is not None:  # ours alone: a file in DeepMind's format has none
+            yield f"{prefix}{NOISE}", mlp.norm.noise
 
 
 def _mlp_from(prefix: str, parameters: Mapping[str, Any], used: set[str]) -> MLP:
@@ -165,7 +169,8 @@ def _mlp_from(prefix: str, parameters: Mapping[str, Any], used: set[str]) -> MLP
         linears.append(Linear(take(f"{layer}:w"), take(f"{layer}:b")))
     norm = None
     if not prefix.endswith("decoder_nodes_grid_nodes"):
-        norm = LayerNorm(take(f"{prefix}_layer_norm:scale"), take(f"{prefix}_layer_norm:offset"))
+        noise = take(f"{prefix}{NOISE}") if f"{prefix}{NOISE}" in parameters else None
+        norm = LayerNorm(take(f"{prefix}_layer_norm:scale"), take(f"{prefix}_layer_norm:offset"), noise)
     return MLP(tuple(linears), norm)
 
 

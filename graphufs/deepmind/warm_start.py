@@ -156,6 +156,8 @@ class _Source:
             labels = labels.renamed(replay_names(labels.variables))
             return cls(file.parameters, labels, file.model_config, step_there)
         found = "holds no meta.json" if path.is_dir() else "does not exist"
+        if path.parts[-5:-4] == ("runs",) and path.parts[-2] == "checkpoints" and not path.exists():
+            found += f", as a training of the experiment {path.parts[-4]} would have made it; train that first"
         raise UserError(
             f"init_from: {path} {found}; give a checkpoint folder (as in RUN/checkpoints/00001000) or a file in "
             "DeepMind's npz format"
@@ -224,7 +226,7 @@ def _misfits(
 ) -> dict[str, str]:
     """Why each tensor of a perceptron cannot be taken; empty if all can. All of them are taken, or none."""
     layers, other_layers = (sum(key.endswith(":w") for key in _of(part, tensors)) for tensors in (here, there))
-    if not other_layers:
+    if layers and not other_layers:
         return dict.fromkeys(keys, "the source has no such part")
     if layers != other_layers:
         return dict.fromkeys(keys, f"other depth: {layers} layers here, {other_layers} there")

@@ -29,6 +29,7 @@ from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, BatchLoader, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
+from graphufs.emulator.draws import member_noise
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
 from graphufs.graph.build import build_graph
@@ -225,30 +226,42 @@ class ReplayEmulator:
         forcings = {name: everything[name][:, frames:] for name in data.forcings}
         return inputs, targets, forcings
 
-    def predict(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+    def predict(self, batch: Batch, noise: NDArray[np.float32] | None = None) -> dict[str, NDArray[np.float32]]:
         """Roll out over the times after the batch's input frames; what comes back is in physical units.
 
         The state the rollout carries is that of `fields`; transforms are undone at the end. Returns
         [batch, steps, level, lat, lon] by target. Of the frames after the input frames only the forcings are looked at.
-        A window of one such frame is a single step.
+        A window of one such frame is a single step. `noise` [batch, steps, channel] makes a member, see `noise_of`.
         """
-        predictions = self.rollout_program(self.network, self.stepper, batch)
+        predictions = self.rollout_program(self.network, self.stepper, batch, noise)
         return {name: np.asarray(values) for name, values in predictions.items()}
 
     @cached_property
     def rollout_program(self) -> Any:
-        """The jitted rollout (network, stepper, batch) -> what `predict` returns."""
+        """The jitted rollout (network, stepper, batch, noise) -> what `predict` returns."""
 
-        def predict(network: GraphCast, stepper: Stepper, batch: Batch) -> dict[str, jax.Array]:
+        def predict(
+            network: GraphCast, stepper: Stepper, batch: Batch, noise: jax.Array | None
+        ) -> dict[str, jax.Array]:
             inputs, targets, forcings = self.fields(batch)
             steps = next(iter(targets.values())).shape[1]
-            predictions = rollout(network, stepper, inputs, forcings, steps=steps)
+            predictions = rollout(network, stepper, inputs, forcings, steps=steps, noise=noise)
             return apply(self.experiment.data.transforms, predictions, inverse)
 
         return jit(predict)
 
-    def forecast(self, data: PreparedData, initial_times: Sequence[np.datetime64], steps: int) -> xr.Dataset:
-        """Forecasts from prepared data as a dataset in WeatherBench2's layout.
+    def noise_of(self, member: int, initial_times: NDArray[np.datetime64], steps: int) -> NDArray[np.float32] | None:
+        """The noise [time, step, channel] that makes a member of forecasts from initial times [time].
+
+        A member is the same however many there are. None for a deterministic network.
+        """
+        model, seed = self.experiment.model, self.experiment.training.seed
+        return member_noise(seed, initial_times, member, steps, model.noise) if model.noise else None
+
+    def forecast(
+        self, data: PreparedData, initial_times: Sequence[np.datetime64], steps: int, members: int = 1
+    ) -> xr.Dataset:
+        """Forecasts from prepared data as a dataset in WeatherBench2's layout; with several members, along `number`.
 
         Raises
         ------
@@ -257,13 +270,20 @@ class ReplayEmulator:
         """
         times = np.array(initial_times, dtype="datetime64[ns]")
         samples = WindowReader.of(self.experiment, data, times, steps)
-        dataset = self.forecast_template(times, steps)
-        for name, values in in_weatherbench_units(self.predict(samples.read(times))).items():
+        dataset, batch = self.forecast_template(times, steps, members), samples.read(times)
+        parts = [
+            in_weatherbench_units(self.predict(batch, self.noise_of(member, times, steps))) for member in range(members)
+        ]
+        for name in parts[0]:
+            values = np.stack([part[name] for part in parts], axis=1)
             dataset[name] = dataset[name].copy(data=values.reshape(dataset[name].shape))
         return dataset
 
-    def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int) -> xr.Dataset:
-        """The empty dataset, in WeatherBench2's layout, of forecasts from initial times [time]."""
+    def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int, members: int = 1) -> xr.Dataset:
+        """The empty dataset, in WeatherBench2's layout, of forecasts from initial times [time].
+
+        Several members lie along `number`, after the time.
+        """
         data, grid = self.experiment.data, (self.domain.latitude, self.domain.longitude)
         levels = {name: self.domain.levels(name) for name in data.targets}
         pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
@@ -274,6 +294,8 @@ class ReplayEmulator:
             "latitude": ("latitude", grid[0], {"units": "degrees_north"}),
             "longitude": ("longitude", grid[1], {"units": "degrees_east"}),
         }
+        if members > 1:
+            coordinates["number"] = np.arange(members)
         if pairs:
             wanted = np.array([wanted for wanted, _ in pairs])
             whole = wanted.astype(np.int64)  # as WeatherBench2 has them, where nothing is lost
@@ -284,8 +306,11 @@ class ReplayEmulator:
         for variable, of_variable in levels.items():
             known = BY_REPLAY.get(variable)
             level = (len(of_variable),) if of_variable else ()
-            dims = ("time", "prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")
-            shape = (len(initial_times), steps, *level, len(grid[0]), len(grid[1]))
+            of_members = ("number",) if members > 1 else ()
+            fields = ("prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")
+            dims = ("time", *of_members, *fields)
+            sizes = (members,) if members > 1 else ()
+            shape = (len(initial_times), *sizes, steps, *level, len(grid[0]), len(grid[1]))
             notes = {"long_name": known.long_name, "units": known.units} if known else {"long_name": variable}
             if level:
                 notes["vertical"] = "native model layers"
@@ -342,4 +367,5 @@ def _untrained(experiment: Experiment, domain: Domain) -> GraphCast:
         message_steps=model.message_steps,
         hidden_layers=model.hidden_layers,
         key=jax.random.key(experiment.training.seed),
+        noise=model.noise,
     )

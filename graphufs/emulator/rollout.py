@@ -18,14 +18,20 @@ Observe = Callable[[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Ar
 
 
 def rollout(
-    network: GraphCast, stepper: Stepper, inputs: Arrays, forcings: Arrays, *, steps: int | None = None
+    network: GraphCast,
+    stepper: Stepper,
+    inputs: Arrays,
+    forcings: Arrays,
+    *,
+    steps: int | None = None,
+    noise: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Predictions [batch, steps, level, lat, lon] by target, in physical units; see `scan_steps`."""
 
     def observe(outputs: Any, prediction: Any, inputs: Any, extra: Any) -> Any:
         return prediction
 
-    kept = scan_steps(network, stepper, inputs, forcings, observe, steps=steps)
+    kept = scan_steps(network, stepper, inputs, forcings, observe, steps=steps, noise=noise)
     return {name: jnp.moveaxis(array[:, :, 0], 0, 1) for name, array in kept.items()}
 
 
@@ -39,6 +45,7 @@ def scan_steps(
     *,
     steps: int | None = None,
     edges: EdgeEmbeddings | None = None,
+    noise: jax.Array | None = None,
     remat: bool | None = None,
 ) -> Any:
     """Step by step, keep what `observe` returns, stacked along a new first axis.
@@ -46,8 +53,9 @@ def scan_steps(
     Inputs are canonical arrays, `input_frames` times each, static ones once; forcings those at the target times,
     [batch, steps, ...]; `extra` is a pytree of arrays [batch, steps, ...] of which `observe` gets [batch, 1, ...] at
     each step. `steps` is needed only where there are no forcings; `edges` are `network.embed_edges(stepper.graph)`
-    where already known. `remat`: recompute each step when differentiated, so that memory does not grow with the steps'
-    activations. None: so; on a CPU it is faster too (193 against 267 ms for four steps of the demo).
+    where already known. `noise` is [batch, steps, channel], for a network conditioned on it. `remat`: recompute each
+    step when differentiated, so that memory does not grow with the steps' activations. None: so; on a CPU it is faster
+    too (193 against 267 ms for four steps of the demo).
 
     Raises
     ------
@@ -61,21 +69,22 @@ def scan_steps(
     moving = {name: array for name, array in moving.items() if name not in static}
     edges = stepper.embed_edges(network) if edges is None else edges
 
-    def step(moving: dict[str, jax.Array], now: tuple[dict[str, jax.Array], Any]) -> tuple[dict[str, jax.Array], Any]:
-        forcing, extra = now
+    def step(moving: dict[str, jax.Array], now: tuple[Any, ...]) -> tuple[dict[str, jax.Array], Any]:
+        forcing, extra, noise = now
         current = {**moving, **static}
-        outputs = stepper.apply(network, current, forcing, edges)
+        outputs = stepper.apply(network, current, forcing, edges, noise)
         prediction = stepper.to_physical(outputs, current)
         return advance(moving, prediction, forcing), observe(outputs, prediction, current, extra)
 
     if steps == 1:
         # the inputs may then hold variables nothing is known about at the next time
-        outputs = stepper.apply(network, inputs, forcings, edges)
+        outputs = stepper.apply(network, inputs, forcings, edges, None if noise is None else noise[:, 0])
         prediction = stepper.to_physical(outputs, inputs)
         return jax.tree.map(lambda array: array[None], observe(outputs, prediction, dict(inputs), extra))
     by_time = jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0)[:, :, None], (forcings, extra))
+    of_steps = (*by_time, None if noise is None else jnp.moveaxis(noise, 1, 0))
     moving = {name: _widen(array, forcings.get(name)) for name, array in moving.items()}
-    return jax.lax.scan(step if remat is False else jax.checkpoint(step), moving, by_time, length=steps)[1]
+    return jax.lax.scan(step if remat is False else jax.checkpoint(step), moving, of_steps, length=steps)[1]
 
 
 def advance(inputs: Arrays, prediction: Arrays, forcings: Arrays) -> dict[str, jax.Array]:

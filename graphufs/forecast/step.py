@@ -21,7 +21,7 @@ from graphufs.data.loader import Batch, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
-from graphufs.forecast.store import ForecastWriter, sweep
+from graphufs.forecast.store import Block, ForecastWriter, sweep
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.replay.times import listing
 from graphufs.steps import Event, Part, Progress, ShouldStop
@@ -139,39 +139,79 @@ def _forecast(
     should_stop: ShouldStop,
 ) -> bool:
     """Roll out a part's missing blocks, or all missing ones and finish; False if there was nothing to do."""
-    size = min(paths.experiment.forecast.batch_size, len(times))
-    blocks = range(0, len(times), size)
+    size, members = min(paths.experiment.forecast.batch_size, len(times)), paths.experiment.forecast.members
+    numbers: list[int | None] = [None] if members == 1 else list(range(members))
+    blocks = [Block(first, member) for first in range(0, len(times), size) for member in numbers]
     mine = blocks if part is None else [blocks[index] for index in part.share(len(blocks))]
     known = {"initial_times": times.astype("datetime64[s]").astype(str).tolist(), "block": size, "weights": path.name}
     writer = ForecastWriter(paths.forecasts, digest(known))
-    lacking = [first for first in mine if not writer.has(first)]
+    lacking = [block for block in mine if not writer.has(block)]
     if lacking:
         keep_freed_memory()
-        emulator = ReplayEmulator.from_checkpoint(path)
+        emulators = models(path, paths)
+        emulator = emulators[0]
         samples = WindowReader.of(emulator.experiment, data, times, steps)
         writer.open(lambda: _template(emulator, times, steps, paths), should_stop=should_stop)
-    total = sum(len(times[first : first + size]) for first in mine)
-    done = 0
-    for first in mine:
-        block = times[first : first + size]
+    total = sum(len(times[block.first : block.first + size]) for block in mine)
+    what, done = "initial times" if members == 1 else "initial times of members", 0
+    read: tuple[int, Batch] | None = None
+    for block in mine:
+        starts = times[block.first : block.first + size]
         # another process may have written it meanwhile: a part done twice, or divided otherwise
-        if first in lacking and not writer.has(first):
-            filled = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
-            predictions = emulator.predict(_read(samples, filled, emulator))
+        if block in lacking and not writer.has(block):
+            filled = np.concatenate([starts, np.repeat(starts[-1:], size - len(starts))])
+            if read is None or read[0] != block.first:
+                read = block.first, _read(samples, filled, emulator)
+            emulator = emulators[(block.member or 0) % len(emulators)]
+            predictions = emulator.predict(read[1], emulator.noise_of(block.member or 0, filled, steps))
             writer.write(
-                first, {name: values[: len(block)] for name, values in in_weatherbench_units(predictions).items()}
+                block, {name: values[: len(starts)] for name, values in in_weatherbench_units(predictions).items()}
             )
-        done += len(block)
-        progress(Event("rollouts", done, total, "initial times"))
+        done += len(starts)
+        progress(Event("rollouts", done, total, what))
         if should_stop() and done < total:
-            raise Stopped(f"stopped after {done} of {total} initial times; they are kept")
+            raise Stopped(f"stopped after {done} of {total} {what}; they are kept")
     if part is None:
         writer.finish(blocks)
     return part is None or bool(lacking)
 
 
+def models(path: Path, paths: Paths) -> list[ReplayEmulator]:
+    """The emulator of a run's checkpoint, and those of forecast.checkpoints; each makes every so manieth member.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or is of other fields, another grid or another time step.
+    """
+    own = ReplayEmulator.from_checkpoint(path)
+    emulators = [own]
+    for place in paths.experiment.forecast.checkpoints:
+        other = ReplayEmulator.from_checkpoint(paths.root / place)
+        ours, theirs = _fields_of(own), _fields_of(other)
+        if different := [name for name in ours if ours[name] != theirs[name]]:
+            raise UserError(
+                f"forecast.checkpoints names {place}, whose {' and '.join(different)} differ from those of {path}; "
+                "members of one forecast need the same"
+            )
+        emulators.append(other)
+    return emulators
+
+
+def _fields_of(emulator: ReplayEmulator) -> dict[str, Any]:
+    """What models of one ensemble have in common, by its name."""
+    data, domain = emulator.experiment.data, emulator.domain
+    return {
+        "grid": (domain.latitude.tolist(), domain.longitude.tolist()),
+        "variables and levels": (domain.channels, sorted(domain.static), data.inputs, data.targets, data.forcings),
+        "time_step": data.time_step,
+        "input_frames": data.input_frames,
+        "transforms": data.transforms,
+    }
+
+
 def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths) -> xr.Dataset:
-    dataset = emulator.forecast_template(times, steps)
+    dataset = emulator.forecast_template(times, steps, paths.experiment.forecast.members)
     dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": paths.hashes})
     return dataset
 

@@ -1,6 +1,6 @@
 """The GraphCast network, its channels, its normalization, and the exchange of parameters with DeepMind's format."""
 
 __all__ = [
-    "arrangement", "arrays", "channels", "compilation_cache", "compile", "gpu_layers", "keep_freed_memory", "kernels",
-    "layers", "network", "one_step", "rows",
+    "arrangement", "arrays", "by_sample", "channels", "compilation_cache", "compile", "gpu_layers",
+    "keep_freed_memory", "kernels", "layers", "network", "noise", "one_step", "rows",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphufs.model import gpu_layers
+from graphufs.model import by_sample, gpu_layers
 from graphufs.model.arrangement import Arrangement, arrangement_for
 
 Module = TypeVar("Module", bound=eqx.Module)
@@ -39,6 +39,8 @@ class LayerNorm(eqx.Module):
 
     scale: jax.Array
     offset: jax.Array
+    noise: jax.Array | None = None
+    """[channel, 2 * out], what noise adds to scale and offset, see graphufs.model.noise; None where there is none."""
 
     @staticmethod
     def identity(size: int) -> LayerNorm:
@@ -195,12 +197,16 @@ def for_fusion(arrangement: Arrangement | None) -> bool:
 
 
 def with_bias(x: jax.Array, bias: jax.Array, arrangement: Arrangement | None) -> jax.Array:
-    """The sum of x [row, out] and bias [out], in the precision of x."""
+    """The sum of x [row, out] and bias [out], or that of each sample [sample, out], in the precision of x."""
+    if bias.ndim == 2:
+        return by_sample.shift_rows(x, bias)
     return (gpu_layers.add_bias if for_fusion(arrangement) else add_bias)(x, bias)
 
 
 def with_scale(x: jax.Array, scale: jax.Array, arrangement: Arrangement | None) -> jax.Array:
-    """The product of x [row, L] and scale [L], column by column, in the precision of x."""
+    """The product of x [row, L] and scale [L], or that of each sample [sample, L], in the precision of x."""
+    if scale.ndim == 2:
+        return by_sample.scale_rows(x, scale)
     return (gpu_layers.scale_columns if for_fusion(arrangement) else scale_columns)(x, scale)
 
 
@@ -236,13 +242,13 @@ class MLP(eqx.Module):
 
     @property
     def scale(self) -> jax.Array:
-        """Of the LayerNorm, [out]."""
+        """Of the LayerNorm, [out]; of a network conditioned on noise [sample, out]."""
         assert self.norm is not None
         return self.norm.scale
 
     @property
     def offset(self) -> jax.Array:
-        """Of the LayerNorm, [out]."""
+        """Of the LayerNorm, [out]; of a network conditioned on noise [sample, out]."""
         assert self.norm is not None
         return self.norm.offset
 
@@ -254,6 +260,8 @@ class MLP(eqx.Module):
         Without the bias.
         """
         weight = self.first.weight[start : start + x.shape[-1]]
+        if scale is not None and scale.ndim == 2:  # each sample's own
+            x, scale = with_scale(x, scale, arrangement), None
         product = gpu_layers.matmul if for_fusion(arrangement) else matmul
         return product(x, weight if scale is None else scale[:, None] * weight)
 
@@ -275,6 +283,9 @@ class MLP(eqx.Module):
         return self._normalize(z, arrangement)
 
     def _normalize(self, z: jax.Array, arrangement: Arrangement | None, *scale_and_offset: jax.Array) -> jax.Array:
+        if scale_and_offset and scale_and_offset[0].ndim == 2:
+            scale, offset = scale_and_offset
+            return with_bias(with_scale(self._normalize(z, arrangement), scale, arrangement), offset, arrangement)
         last = self.linears[-1]
         fused = for_fusion(arrangement)
         if z.dtype == jnp.float32 or fused:

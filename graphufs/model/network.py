@@ -27,9 +27,11 @@ import jax.numpy as jnp
 
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
+from graphufs.model.by_sample import shift_sums
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
+from graphufs.model.noise import conditioned, with_maps
 from graphufs.model.rows import add_rows, add_static, add_to_each, take
 
 
@@ -96,13 +98,20 @@ class GraphCast(eqx.Module):
 
     @staticmethod
     def init(
-        *, inputs: int, outputs: int, latent_size: int, message_steps: int, hidden_layers: int, key: jax.Array
+        *,
+        inputs: int,
+        outputs: int,
+        latent_size: int,
+        message_steps: int,
+        hidden_layers: int,
+        key: jax.Array,
+        noise: int = 0,
     ) -> GraphCast:
         """Random parameters, distributed as in the reference.
 
         `inputs` and `outputs` are the channels of x and y, `latent_size` the width of all hidden layers and latent
         vectors, `message_steps` those on the mesh, `hidden_layers` those of each MLP; `key` is a scalar, a JAX random
-        key.
+        key. With `noise`, the number of its channels, there are maps of noise besides, zero at first.
         """
         size = latent_size
 
@@ -130,7 +139,8 @@ class GraphCast(eqx.Module):
                 output=mlp(size, outputs, norm=False),
             ),
         )
-        return randomize(network, key)
+        network = randomize(network, key)
+        return with_maps(network, noise) if noise else network
 
     @property
     def latent_size(self) -> int:
@@ -196,25 +206,38 @@ class GraphCast(eqx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, graph: GraphArrays, edges: EdgeEmbeddings | None = None, *, remat: bool | None = None
+        self,
+        x: jax.Array,
+        graph: GraphArrays,
+        edges: EdgeEmbeddings | None = None,
+        *,
+        noise: jax.Array | None = None,
+        remat: bool | None = None,
     ) -> jax.Array:
         """Apply the network: y [batch, grid, outputs], normalised, as precise as x.
 
         x is [batch, grid, inputs], normalised; float32 or bfloat16, which decides the precision of all activations.
         Sums of messages and what layer normalization computes are float32 inside in any case. `edges` are
-        `embed_edges(graph, x.dtype)` where already known. With `remat`, activations are computed again when
+        `embed_edges(graph, x.dtype)` where already known. `noise` is [batch, channel] (graphufs.model.noise), float32;
+        None: none, also of a network that has maps of it. With `remat`, activations are computed again when
         differentiated instead of kept: those of each block of grid points, and those of each message step on the mesh.
         None: those of blocks, where there are several.
         """
         edges = self.embed_edges(graph, x.dtype, remat=remat) if edges is None else edges
         samples = x.shape[0]
         if samples > 1 and graph.fills_cache:
-            return jax.lax.map(lambda sample: self(sample[None], graph, edges, remat=remat)[0], x)
+
+            def alone(sample: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+                x, noise = jax.tree.map(lambda values: values[None], sample)
+                return self(x, graph, edges, noise=noise, remat=remat)[0]
+
+            return jax.lax.map(alone, (x, noise))
+        network = conditioned(self, noise)
         # [block, point * sample, channel]
         rows = x.swapaxes(0, 1).reshape(graph.blocks, -1, x.shape[-1])
-        grid, mesh = self._encode(rows, samples, graph, edges, remat)
-        mesh = self._process(mesh, samples, graph, edges, remat)
-        y = self._decode(grid, mesh, samples, graph, edges, remat)
+        grid, mesh = network._encode(rows, samples, graph, edges, remat)
+        mesh = network._process(mesh, samples, graph, edges, remat)
+        y = network._decode(grid, mesh, samples, graph, edges, remat)
         return y.reshape(-1, samples, y.shape[-1]).swapaxes(0, 1)
 
     # In what follows the samples of a batch lie side by side: an array is a matrix of node * sample (or edge * sample)
@@ -338,13 +361,19 @@ def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array
 
 
 def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
-    """The first layer's bias and the share of an offset of the part of the input that begins at column `start`."""
-    return mlp.first.bias + offset @ mlp.first.weight[start : start + offset.shape[0]]
+    """The first layer's bias and the share of an offset of the part of the input that begins at column `start`.
+
+    [out]; for the offsets of each sample, [sample, L], [sample, out].
+    """
+    return mlp.first.bias + offset @ mlp.first.weight[start : start + offset.shape[-1]]
 
 
 def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Sums of messages, with scale and offset, from sums [node * sample, L] of `counts` [node] messages without."""
-    return add_static(with_scale(sums, mlp.scale, arrangement), counts[:, None] * mlp.offset, arrangement)
+    scaled = with_scale(sums, mlp.scale, arrangement)
+    if mlp.offset.ndim == 2:  # each sample's own
+        return shift_sums(scaled, counts, mlp.offset)
+    return add_static(scaled, counts[:, None] * mlp.offset, arrangement)
 
 
 def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:

@@ -111,17 +111,30 @@ class Stepper(eqx.Module):
         )
 
     def __call__(
-        self, network: GraphCast, inputs: Arrays, forcings: Arrays, edges: EdgeEmbeddings | None = None
+        self,
+        network: GraphCast,
+        inputs: Arrays,
+        forcings: Arrays,
+        edges: EdgeEmbeddings | None = None,
+        noise: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """Predict the state one time step after the last input, [batch, 1, level, lat, lon] by target."""
-        return self.to_physical(self.apply(network, inputs, forcings, edges), inputs)
+        """Predict the state one time step after the last input, [batch, 1, level, lat, lon] by target.
+
+        `noise` is [batch, channel], for a network conditioned on it.
+        """
+        return self.to_physical(self.apply(network, inputs, forcings, edges, noise), inputs)
 
     def apply(
-        self, network: GraphCast, inputs: Arrays, forcings: Arrays, edges: EdgeEmbeddings | None = None
+        self,
+        network: GraphCast,
+        inputs: Arrays,
+        forcings: Arrays,
+        edges: EdgeEmbeddings | None = None,
+        noise: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """The network's output as it is, normalised, float32 [batch, 1, level, lat, lon] by target."""
         x = self.stack(inputs, forcings).astype(self.precision)
-        y = network(x, self.graph, edges, remat=self.remat_blocks)
+        y = network(x, self.graph, edges, noise=noise, remat=self.remat_blocks)
         return self.channels.unstack(y.astype(jnp.float32), self.grid_shape)
 
     def embed_edges(self, network: GraphCast) -> EdgeEmbeddings:

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.config.training import Optimizer
+from graphufs.config.training import Optimizer, StageLoss
 from graphufs.emulator.domain import Domain
 from graphufs.plan.ahead import Machine
 from graphufs.plan.fit import Fit, largest
@@ -40,25 +40,27 @@ def compile_all(
     settings = experiment.training
     programs, alone = TrainingPrograms(experiment, domain, machine), TrainingPrograms(experiment, domain, machine.first)
     share = settings.batch_size // machine.devices.count
-    known: dict[tuple[int, str, int], dict[str, Any]] = {}
+    known: dict[tuple[int, str, str, int], dict[str, Any]] = {}
 
-    def update(rollout: int, optimizer: Optimizer, size: int) -> dict[str, Any]:
-        key = rollout, optimizer.model_dump_json(), size
+    def update(rollout: int, optimizer: Optimizer, loss: StageLoss, size: int) -> dict[str, Any]:
+        key = rollout, optimizer.model_dump_json(), loss.model_dump_json(), size
         if key not in known:
             _tell({"doing": f"compiling the update with a rollout of {rollout}, {size} of {share} samples at once"})
-            known[key] = machine.figures(*programs.update(rollout, optimizer, size, settings.batch_size))
+            known[key] = machine.figures(*programs.update(rollout, optimizer, size, settings.batch_size, loss))
         return known[key]
 
-    stages = [(stage.name, stage.rollout, stage.optimizer or settings.optimizer) for stage in settings.stages]
-    _, rollout, optimizer = max(stages, key=lambda stage: stage[1])
+    stages = [
+        (stage.name, stage.rollout, stage.optimizer or settings.optimizer, stage.loss) for stage in settings.stages
+    ]
+    _, rollout, optimizer, loss = max(stages, key=lambda stage: stage[1] * stage[3].members_at_once)
     fit: Fit = largest(
         share,
         usable,
-        lambda size: int(update(rollout, optimizer, size)["memory"]["total"]),
+        lambda size: int(update(rollout, optimizer, loss, size)["memory"]["total"]),
         most=settings.compute.device_batch_size,
     )
     size = fit.size or 1
-    found = {name: update(rollout, optimizer, size) for name, rollout, optimizer in stages}
+    found = {name: update(rollout, optimizer, loss, size) for name, rollout, optimizer, loss in stages}
     _tell({"doing": f"compiling the validation of {settings.batch_size} samples"})
     validation = machine.figures(*programs.validation(settings.batch_size))
     steps = experiment.forecast.lead_time // experiment.data.time_step

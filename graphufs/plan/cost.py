@@ -129,7 +129,8 @@ def _training(
     if wanted is not None:  # one device of each process makes them, in other batches than those compiled
         each = forecast["seconds"] / (forecast["initial_times"] * forecast["steps"])
         steps = wanted.lead_time // experiment.data.time_step
-        forecasts = work.forecasts * wanted.initial_times * steps * each / 3600
+        times = work.forecasts * wanted.initial_times * experiment.validation_members
+        forecasts = times * steps * each / 3600
     hours = sum(stage["hours"] for stage in stages.values()) + validation + forecasts
     return {
         "stages": stages,
@@ -149,7 +150,8 @@ def _traced(
     kind = "bf16" if settings.compute.precision == "bfloat16" else "f32"
     found = {}
     for stage in settings.stages:
-        function, arguments = programs.update(stage.rollout, stage.optimizer or settings.optimizer, share, share)
+        settings_of = stage.optimizer or settings.optimizer
+        function, arguments = programs.update(stage.rollout, settings_of, share, share, stage.loss)
         flop = count_flops(function, *arguments)
         seconds = flop / (REACHED_FLOP * target.rates[kind])
         hours = work.updates[stage.name] * seconds / 3600

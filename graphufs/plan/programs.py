@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from graphufs.config.experiment import Experiment
-from graphufs.config.training import Optimizer
+from graphufs.config.training import Optimizer, StageLoss
 from graphufs.data.loader import Batch
 from graphufs.emulator.domain import Domain
 from graphufs.emulator.emulator import ReplayEmulator
@@ -19,6 +19,7 @@ from graphufs.forcings import derived_forcing
 from graphufs.model.arrangement import GPU
 from graphufs.plan.ahead import Machine
 from graphufs.train.devices import Devices
+from graphufs.train.loss import SQUARED
 from graphufs.train.stages import Plan
 from graphufs.train.train_step import Controls, Objective
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
@@ -46,13 +47,15 @@ class TrainingPrograms:
         """The number of arrays that these are in."""
         return len(jax.tree.leaves(self.objective.emulator.network))
 
-    def update(self, rollout: int, settings: Optimizer, device_batch_size: int, batch_size: int) -> Jitted:
+    def update(
+        self, rollout: int, settings: Optimizer, device_batch_size: int, batch_size: int, loss: StageLoss = SQUARED
+    ) -> Jitted:
         """An update from a batch, of which each device computes so many samples at once."""
         state = jax.eval_shape(self._alone.start, self.objective.emulator.network)
         number = partial(jax.ShapeDtypeStruct, ())
-        controls = Controls(number(np.int32), number(np.float32), number(np.float32))  # type: ignore[arg-type]
+        controls = Controls(number(np.int32), number(np.float32), number(np.float32), number(np.uint32))  # type: ignore[arg-type]
         batch = self._batch(batch_size, rollout)
-        return self.objective.update(settings, device_batch_size), (
+        return self.objective.update(settings, device_batch_size, loss), (
             *self._everywhere((state, controls, *self._alone.constants)),
             batch,
         )
@@ -60,13 +63,16 @@ class TrainingPrograms:
     def validation(self, batch_size: int) -> Jitted:
         """The losses of a batch, one step ahead: the network forward."""
         constants = self._everywhere((self.objective.emulator.network, *self._alone.constants))
-        return self.objective.loss_program, (*constants, self._batch(batch_size, 1))
+        numbers = self._everywhere((jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.int32)))
+        last = self.experiment.training.stages[-1].loss
+        return self.objective.loss_program(last), (*constants, self._batch(batch_size, 1), *numbers)
 
     def forecast(self, samples: int, steps: int) -> Jitted:
-        """A rollout of so many steps from so many initial times; on one device of a machine of one."""
-        emulator = self.objective.emulator
-        network, stepper = self._everywhere((emulator.network, emulator.stepper))
-        return emulator.rollout_program, (network, stepper, self._batch(samples, steps))
+        """A rollout of so many steps from so many initial times (of one member); on one device of a machine of one."""
+        emulator, channels = self.objective.emulator, self.experiment.model.noise
+        noise = jax.ShapeDtypeStruct((samples, steps, channels), np.float32) if channels else None
+        network, stepper, noise = self._everywhere((emulator.network, emulator.stepper, noise))
+        return emulator.rollout_program, (network, stepper, self._batch(samples, steps), noise)
 
     @cached_property
     def _alone(self) -> Objective:

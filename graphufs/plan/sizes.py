@@ -88,7 +88,8 @@ def disk_bytes(experiment: Experiment, domain: Domain, work: Work, parameters: i
     entries = copies * tensors + len(arrays) + 3 * len({*data.inputs, *data.targets, *data.forcings})
     checkpoint = FLOAT * parameters * copies + sum(array.nbytes for array in arrays.values()) + ENTRY * entries
     steps = experiment.forecast.lead_time // data.time_step
-    fields = len(experiment.initial_times) * steps * sum(maps.get(name, 1) for name in data.targets)
+    times = len(experiment.initial_times) * experiment.forecast.members
+    fields = times * steps * sum(maps.get(name, 1) for name in data.targets)
     return {
         "data": stamps * (frame_bytes(domain) + CHECKSUM) + sum(array.nbytes for array in domain.static.values()),
         "stamps": stamps,

@@ -163,9 +163,10 @@ def _all(experiment: Experiment, scores: Scores) -> list[NamedScore]:
 
 
 def _long_rollout(experiment: Experiment) -> Experiment:
-    """One forecast from the first initial time to the end of the comparison's data."""
+    """One forecast (of an ensemble, of its first member) from the first initial time to the end of the data."""
     times = experiment.initial_times
     hours = (times[-1] - times[0]) // timedelta(hours=1) + experiment.forecast.lead_time
     content = credentials.content(experiment)
-    content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h"}
+    one = {"members": 1, "checkpoints": []}
+    content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h", **one}
     return loading.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")

@@ -126,6 +126,7 @@ class Paths:
                 "lead_time": experiment.forecast.lead_time,
                 "batch_size": experiment.forecast.batch_size,
                 "checkpoint": experiment.forecast.checkpoint,
+                **identity_of_members(experiment),
             }
         )
         scores = digest(self._scores(forecasts, former=True))
@@ -172,6 +173,17 @@ class Paths:
         return self.root / "runs" / self.experiment.name / self.hashes["run"]
 
     @property
+    def initial_weights(self) -> Path | None:
+        """What training.init_from names; None where it names nothing.
+
+        A path that begins with `runs` lies below the root, so that one experiment may go on from another's checkpoint.
+        """
+        given = self.experiment.training.init_from
+        if given is None:
+            return None
+        return self.root / given if Path(given).parts[:1] == ("runs",) else Path(given)
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of the training's checkpoints."""
         return self.run / "checkpoints"
@@ -204,6 +216,12 @@ class Paths:
     def report(self) -> Path:
         """The HTML report on the scores."""
         return self.run / "reports" / f"{self.hashes['scores']}.html"
+
+
+def identity_of_members(experiment: Experiment) -> dict[str, Any]:
+    """What the hash of forecasts has of members; nothing where there is one, as before there were any."""
+    members, others = experiment.forecast.members, experiment.forecast.checkpoints
+    return ({"members": members} if members > 1 else {}) | ({"checkpoints": list(others)} if others else {})
 
 
 def thickness_variable(component: str) -> str:

@@ -25,7 +25,7 @@ class Programs:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._programs: dict[tuple[int, str], Future[Program]] = {}
+        self._programs: dict[tuple[int, str, str], Future[Program]] = {}
         self._beside = ThreadPoolExecutor(1, "compiling")
         compute = objective.emulator.experiment.training.compute
         self._share = objective.emulator.experiment.training.batch_size // objective.devices.count
@@ -47,8 +47,9 @@ class Programs:
     def prepare(self, stages: Sequence[PlannedStage], progress: Progress) -> None:
         """Compile the first stage's update, and see whether that with the longest rollout fits the memory.
 
-        The longest is compiled at the same time where it may decide how many samples are computed at once, and where
-        processes have to agree. Elsewhere the first stage does not wait for it: whether it fits, `require_fit` says.
+        An ensemble's members count as so many more steps. The longest is compiled at the same time where it may decide
+        how many samples are computed at once, and where processes have to agree. Elsewhere the first stage does not
+        wait for it: whether it fits, `require_fit` says.
 
         Raises
         ------
@@ -57,7 +58,7 @@ class Programs:
         """
         if not stages:
             return
-        first, longest = stages[0], max(stages, key=lambda stage: stage.rollout)
+        first, longest = stages[0], max(stages, key=lambda stage: stage.steps_at_once)
         progress(Event(f"compiling stage {first.name}", 0, 1))
         _ = self.objective.constants  # before two threads ask for them
         waits = self._may_shrink or self.objective.devices.processes > 1
@@ -110,6 +111,9 @@ class Programs:
     def _remedy(self) -> str:
         compute = self.objective.emulator.experiment.training.compute
         ways = []
+        ensembles = any(stage.loss.kind == "crps" for stage in self.objective.emulator.experiment.training.stages)
+        if ensembles and not compute.members_in_turn:
+            ways.append("set training.compute.members_in_turn to true")
         if self.device_batch_size > 1:
             ways.append(f"lower training.compute.device_batch_size (now {self.device_batch_size})")
         if compute.rematerialize not in ("auto", "everything"):
@@ -128,5 +132,5 @@ class Programs:
         return self._programs[key].result()
 
     @staticmethod
-    def _key(stage: PlannedStage) -> tuple[int, str]:
-        return stage.rollout, stage.optimizer.model_dump_json()
+    def _key(stage: PlannedStage) -> tuple[int, str, str]:
+        return stage.rollout, stage.optimizer.model_dump_json(), stage.loss.model_dump_json()

@@ -1,4 +1,4 @@
-"""The loss: weighted mean squared error of normalised targets, with its diagnostics and its gradients.
+"""The loss: a weighted mean of errors of normalised targets, with its diagnostics and its gradients.
 
     weights = LossWeights.build(channels, latitude, longitude, levels={"tmp": [97.8, 505.7, 998.8]})
     loss, diagnostics = loss_and_diagnostics(network, stepper, weights, inputs, targets, forcings)
@@ -11,6 +11,9 @@ loss of a batch is the mean of its samples', and so is its gradient (Lam et al. 
 the mean squared error is e_vk, the mean of (y - target)^2 w_lat, so that l_v = sum_k c_vk e_vk with
 c_vk = w_lev_k f_vk / K, where f_vk is a factor for this channel, 1 unless given. Diagnostics are l_v and e_vk. The
 number of target times decides the length of the rollout.
+
+In the place of the squared error stands its size where a stage's loss is `mae`, and the score of an ensemble's members
+(graphufs.train.members) where it is `crps`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graphufs.config.training import StageLoss
 from graphufs.emulator.rollout import scan_steps
 from graphufs.errors import UserError
 from graphufs.grid.areas import quadrature_weights
@@ -30,6 +34,9 @@ from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.train.loss_weights import level_weights
+from graphufs.train.members import Spread, crps, member_errors, spread
+
+SQUARED = StageLoss()
 
 
 class LossDiagnostics(NamedTuple):
@@ -38,9 +45,11 @@ class LossDiagnostics(NamedTuple):
     by_variable: dict[str, jax.Array]
     """l_v by target, before the weight of the variable."""
     by_level: dict[str, jax.Array]
-    """e_vk by target, [..., level]: the mean squared error over the area at each level, in units of the normalised
-    target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target that is not an
-    input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it."""
+    """e_vk by target, [..., level]: the mean squared error (or other loss) over the area at each level, in units of
+    the normalised target, whatever the level's weight. 1 is as large as a usual change over a time step (for a target
+    that is not an input: a usual departure from its mean). `LossWeights.parts` makes the parts of l_v of it."""
+    spread: Spread | None = None
+    """Of the members, where the loss is a score of them."""
 
 
 class LossWeights(eqx.Module):
@@ -118,15 +127,25 @@ class LossWeights(eqx.Module):
             masks=chosen,
         )
 
-    def errors(self, outputs: Arrays, targets: Arrays) -> dict[str, jax.Array]:
-        """e_vk of each sample, [batch, level], of normalised outputs and targets [batch, 1, level, lat, lon]."""
-        errors = {}
-        for name, areas in self.areas.items():
-            difference = outputs[name] - targets[name]
-            if name in self.masks:
-                difference = jnp.where(self.masks[name], difference, 0.0)
-            errors[name] = (difference * difference * areas).sum(axis=(1, 3, 4))
-        return errors
+    def errors(self, outputs: Arrays, targets: Arrays, kind: str = "mse") -> dict[str, jax.Array]:
+        """e_vk of each sample, [batch, level], of normalised outputs and targets [batch, 1, level, lat, lon].
+
+        The mean squared error, or the mean absolute one (`kind` mae).
+        """
+        size = jnp.abs if kind == "mae" else jnp.square
+        return self.means({name: size(error) for name, error in self.differences(outputs, targets).items()})
+
+    def differences(self, outputs: Arrays, targets: Arrays) -> dict[str, jax.Array]:
+        """Errors [batch, 1, level, lat, lon] by target; where there is nothing to score they are 0."""
+        errors = {name: outputs[name] - targets[name] for name in self.areas}
+        return {
+            name: jnp.where(self.masks[name], error, 0.0) if name in self.masks else error
+            for name, error in errors.items()
+        }
+
+    def means(self, fields: Arrays) -> dict[str, jax.Array]:
+        """The mean over the area, [..., level], of fields [..., 1, level, lat, lon] by target."""
+        return {name: (fields[name] * areas).sum(axis=(-4, -2, -1)) for name, areas in self.areas.items()}
 
     def parts(self, errors: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """c_vk e_vk of errors e_vk [..., level] by target: what each level has in l_v, which is their sum."""
@@ -156,13 +175,17 @@ def sample_losses(
     targets: Arrays,
     forcings: Arrays,
     *,
+    loss: StageLoss = SQUARED,
+    noise: jax.Array | None = None,
+    in_turn: bool = False,
     edges: EdgeEmbeddings | None = None,
     remat: bool | None = None,
 ) -> tuple[jax.Array, LossDiagnostics]:
     """Loss [batch] and diagnostics [batch, ...] of each sample, means over the steps of the rollout.
 
     Arrays are canonical, targets and forcings [batch, steps, ...]; for `edges` and `remat` see
-    `graphufs.emulator.rollout.scan_steps`.
+    `graphufs.emulator.rollout.scan_steps`. `noise` is [batch, members, steps, channel] for the loss crps, and no other
+    takes any; with `in_turn` members follow each other and are computed again for the gradient.
 
     Raises
     ------
@@ -176,14 +199,27 @@ def sample_losses(
     if len(steps) != 1:
         raise UserError(f"the targets have different numbers of times: {sorted(steps)}")
 
-    def observe(outputs: Any, prediction: Any, inputs: Any, targets: Any) -> dict[str, jax.Array]:
-        return weights.errors(outputs, stepper.normalize_targets(targets, inputs))
-
     wanted = {name: targets[name] for name in names}
-    errors = scan_steps(
-        network, stepper, inputs, forcings, observe, wanted, steps=steps.pop(), edges=edges, remat=remat
-    )
-    return weights.combine({name: error.mean(axis=0) for name, error in errors.items()})
+    how: dict[str, Any] = {"steps": steps.pop(), "edges": edges, "remat": remat}
+    if loss.kind == "crps":
+        assert noise is not None
+        fields = inputs, forcings, wanted
+        errors = member_errors(network, stepper, weights.differences, fields, noise, in_turn=in_turn, **how)
+        scores = weights.means({name: crps(error, loss.alpha) for name, error in errors.items()})
+        seen = {name: spread(jax.lax.stop_gradient(error)) for name, error in errors.items()}
+        parts = [weights.means({name: part[index] for name, part in seen.items()}) for index in range(4)]
+        total, diagnostics = weights.combine(_over_steps(scores))
+        return total, diagnostics._replace(spread=Spread(*map(_over_steps, parts)))
+
+    def observe(outputs: Any, prediction: Any, inputs: Any, targets: Any) -> dict[str, jax.Array]:
+        return weights.errors(outputs, stepper.normalize_targets(targets, inputs), loss.kind)
+
+    found = scan_steps(network, stepper, inputs, forcings, observe, wanted, **how)
+    return weights.combine(_over_steps(found))
+
+
+def _over_steps(errors: Arrays) -> dict[str, jax.Array]:
+    return {name: error.mean(axis=0) for name, error in errors.items()}
 
 
 def loss_and_diagnostics(
@@ -193,12 +229,10 @@ def loss_and_diagnostics(
     inputs: Arrays,
     targets: Arrays,
     forcings: Arrays,
-    *,
-    edges: EdgeEmbeddings | None = None,
-    remat: bool | None = None,
+    **how: Any,
 ) -> tuple[jax.Array, LossDiagnostics]:
-    """The batch's loss, a scalar, and its diagnostics: the means of `sample_losses`."""
-    found = sample_losses(network, stepper, weights, inputs, targets, forcings, edges=edges, remat=remat)
+    """The batch's loss, a scalar, and its diagnostics: the means of `sample_losses`, called with the same `how`."""
+    found = sample_losses(network, stepper, weights, inputs, targets, forcings, **how)
     mean: tuple[jax.Array, LossDiagnostics] = jax.tree.map(lambda values: values.mean(axis=0), found)
     return mean
 
@@ -211,14 +245,18 @@ def batch_loss_and_grads(
     targets: Arrays,
     forcings: Arrays,
     *,
+    loss: StageLoss = SQUARED,
+    noise: jax.Array | None = None,
+    in_turn: bool = False,
     device_batch_size: int | None = None,
     remat: bool | None = None,
 ) -> tuple[tuple[jax.Array, LossDiagnostics], GraphCast]:
     """((loss, diagnostics), gradients): means over the batch's samples; the loss is a scalar.
 
     `device_batch_size` samples are computed together; memory grows with it. The others follow one after the other,
-    their gradients are summed. What depends on parameters only is computed and differentiated once. None: one on a CPU,
-    which is fastest with what fits its cache, and all elsewhere.
+    their gradients are summed. For `loss`, `noise` and `in_turn` see `sample_losses`. What depends on parameters only
+    is computed and differentiated once. None: one on a CPU, which is fastest with what fits its cache, and all
+    elsewhere.
 
     Raises
     ------
@@ -231,18 +269,21 @@ def batch_loss_and_grads(
         raise UserError(f"device_batch_size is {size}, which does not divide the batch of {batch}")
     edges, pull_edges = jax.vjp(stepper.embed_edges, network)
 
-    def gradients(samples: tuple[Arrays, Arrays, Arrays]) -> Any:
-        def loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, LossDiagnostics]:
-            return loss_and_diagnostics(network, stepper, weights, *samples, edges=edges, remat=remat)
+    def gradients(samples: tuple[Arrays, Arrays, Arrays, jax.Array | None]) -> Any:
+        *arrays, noise = samples
+        how: dict[str, Any] = {"loss": loss, "noise": noise, "in_turn": in_turn, "remat": remat}
 
-        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(network, edges)
+        def mean_loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, LossDiagnostics]:
+            return loss_and_diagnostics(network, stepper, weights, *arrays, edges=edges, **how)
+
+        return jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)(network, edges)
 
     count = batch // size
     if count == 1:
-        result, (direct, by_edges) = gradients((inputs, targets, forcings))
+        result, (direct, by_edges) = gradients((inputs, targets, forcings, noise))
     else:
         # arrays without a batch axis of their own belong to every sample
-        leaves, tree = jax.tree.flatten((inputs, targets, forcings))
+        leaves, tree = jax.tree.flatten((inputs, targets, forcings, noise))
         split = [leaf.reshape(count, size, *leaf.shape[1:]) for leaf in leaves if leaf.shape[0] == batch]
 
         def body(total: Any, chunk: list[jax.Array]) -> tuple[Any, None]:
@@ -252,7 +293,9 @@ def batch_loss_and_grads(
 
         # What `gradients` returns, spelled out: to ask JAX for it would trace the network twice.
         none = jnp.float32(0)
-        found = none, LossDiagnostics(dict.fromkeys(weights.levels, none), weights.levels)
+        levels = weights.levels
+        of_members = None if noise is None else Spread(levels, levels, levels, levels)
+        found = none, LossDiagnostics(dict.fromkeys(levels, none), levels, of_members)
         zeros = jax.tree.map(jnp.zeros_like, (found, (network, edges)))
         total, _ = jax.lax.scan(body, zeros, split)
         result, (direct, by_edges) = jax.tree.map(lambda leaf: leaf / count, total)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from graphufs.steps import Event, Progress
+from graphufs.train.collapse import described, require_spread
 from graphufs.train.divergence import Guard
 from graphufs.train.stages import Plan, PlannedStage
 from graphufs.train.train_step import UpdateResult
@@ -51,8 +52,10 @@ class Logbook:
 
         Raises
         ------
-        Trouble
+        LossDiverged
             If the guard says so.
+        UserError
+            If the members of an ensemble are all the same.
         """
         if not self._pending:
             return
@@ -68,6 +71,10 @@ class Logbook:
         found = [jax.device_get(outcome.diagnostics) for outcome in self._pending]
         diagnostics = jax.tree.map(lambda *parts: np.mean(parts, axis=0, dtype=np.float64).tolist(), *found)
         self._pending = []
+        of_members = {}
+        if diagnostics.spread is not None:
+            require_spread(found[-1].spread, done, stage)
+            of_members = {"ensemble": described(diagnostics.spread)}
         loss = float(np.mean(losses))
         self.write(
             "update",
@@ -80,6 +87,7 @@ class Logbook:
             gradient_norm=float(np.mean(norms)),
             samples_per_second=round(speed, 3),
             waiting=round(waiting, 4),
+            **of_members,
         )
         shown = {"loss": loss, "samples/s": speed, "waiting %": 100 * waiting}
         self.progress(Event(f"stage {stage.name}", done - stage.first, stage.updates, "updates", shown))

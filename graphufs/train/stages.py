@@ -8,7 +8,7 @@ from itertools import accumulate
 import optax
 
 from graphufs.config.experiment import Experiment
-from graphufs.config.training import Optimizer
+from graphufs.config.training import Optimizer, StageLoss
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import BatchLoader
 from graphufs.emulator.emulator import training_samples
@@ -29,6 +29,12 @@ class PlannedStage:
     updates: int
     rollout: int
     optimizer: Optimizer
+    loss: StageLoss
+
+    @property
+    def steps_at_once(self) -> int:
+        """The steps of all members of a sample."""
+        return self.rollout * self.loss.members_at_once
 
     @property
     def end(self) -> int:
@@ -71,7 +77,13 @@ class Plan:
         firsts = [0, *accumulate(counts)]
         stages = tuple(
             PlannedStage(
-                stage.name, loader, first, count, stage.rollout, stage.optimizer or experiment.training.optimizer
+                stage.name,
+                loader,
+                first,
+                count,
+                stage.rollout,
+                stage.optimizer or experiment.training.optimizer,
+                stage.loss,
             )
             for stage, loader, first, count in zip(settings, loaders, firsts, counts, strict=False)
         )

@@ -14,14 +14,15 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from numpy.typing import NDArray
 
-from graphufs.config.training import Optimizer
+from graphufs.config.training import Optimizer, StageLoss
 from graphufs.data.loader import Batch, DerivedCache, WindowReader
+from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.train.devices import AXIS, Devices
-from graphufs.train.loss import LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
+from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import channel_factors
 from graphufs.train.optimizer import optimizer
 from graphufs.train.stages import Plan, PlannedStage
@@ -47,12 +48,14 @@ class State(NamedTuple):
 class Controls(NamedTuple):
     """Numbers that change from update to update: how many are done, the learning rate, and the factor to it.
 
-    As arguments, and not as constants of a program, they let all stages with the same rollout share one.
+    As arguments, and not as constants of a program, they let all stages with the same rollout share one; so does the
+    seed of the noise.
     """
 
     done: np.int32
     learning_rate: np.float32
     rate_factor: np.float32
+    seed: np.uint32
 
 
 class UpdateResult(NamedTuple):
@@ -124,6 +127,7 @@ class Objective:
     plan: Plan
     devices: Devices
     _derived: DerivedCache = field(default_factory=DerivedCache, repr=False)
+    _loss_programs: dict[StageLoss, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def weights(self) -> LossWeights:
@@ -159,7 +163,11 @@ class Objective:
 
     def controls(self, done: int, rate_factor: float = 1.0) -> Controls:
         """What the update that follows `done` others is told, with the types a program is compiled for."""
-        return Controls(np.int32(done), self._rates[done], np.float32(rate_factor))
+        return Controls(np.int32(done), self._rates[done], np.float32(rate_factor), self._seed)
+
+    @property
+    def _seed(self) -> np.uint32:
+        return np.uint32(self.emulator.experiment.training.seed)
 
     def start(self, network: GraphCast) -> State:
         """The state before the first update, from given parameters."""
@@ -181,7 +189,7 @@ class Objective:
         batch = self.devices.scatter(widened)
         if self.devices.single:
             batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
-        function = self.update(stage.optimizer, device_batch_size)
+        function = self.update(stage.optimizer, device_batch_size, stage.loss)
         compiled = function.lower(state, self.controls(0), *self.constants, batch).compile()
         return Program(compiled, self, device_batch_size)
 
@@ -189,12 +197,23 @@ class Objective:
     def _average(self) -> float | None:
         return self.emulator.experiment.training.average
 
-    def update(self, settings: Optimizer, device_batch_size: int) -> Any:
+    def _noise(self, loss: StageLoss, seed: Any, purpose: int, number: Any, batch: Batch) -> jax.Array | None:
+        """The noise [sample, member, step, channel] of a whole batch's members; None where the loss knows none."""
+        if loss.kind != "crps":
+            return None
+        experiment = self.emulator.experiment
+        steps = batch.frames.shape[1] - experiment.data.input_frames
+        shape = len(batch.frames), loss.members, steps, experiment.model.noise
+        return batch_noise(seed, purpose, number, shape)
+
+    def update(self, settings: Optimizer, device_batch_size: int, loss: StageLoss = SQUARED) -> Any:
         """The jitted update (state, controls, *constants, batch) -> (state, UpdateResult)."""
         compute = self.emulator.experiment.training.compute
 
-        def gradients(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> Any:
-            inputs, targets, forcings = self.emulator.fields(batch)
+        def gradients(
+            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: tuple[Batch, jax.Array | None]
+        ) -> Any:
+            inputs, targets, forcings = self.emulator.fields(batch[0])
             found = batch_loss_and_grads(
                 network,
                 stepper,
@@ -202,6 +221,9 @@ class Objective:
                 inputs,
                 targets,
                 forcings,
+                loss=loss,
+                noise=batch[1],
+                in_turn=compute.members_in_turn,
                 device_batch_size=device_batch_size,
                 remat=_REMAT_STEPS[compute.rematerialize],
             )
@@ -211,7 +233,8 @@ class Objective:
             state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
         ) -> tuple[State, UpdateResult]:
             shared = self._on_devices(gradients, PartitionSpec())
-            (loss, diagnostics), gradient = shared(state.network, stepper, weights, batch)
+            with_noise = batch, self._noise(loss, controls.seed, TRAINING, controls.done, batch)
+            (value, diagnostics), gradient = shared(state.network, stepper, weights, with_noise)
             transformation = optimizer(settings, lambda _: controls.learning_rate)
             old, gradient = as_vectors(state), as_vectors(gradient)
             updates, moments = transformation.update(gradient, old.optimizer, old.network)
@@ -224,7 +247,7 @@ class Objective:
                 State(network, moments, average),
                 is_leaf=is_network,
             )
-            return new, UpdateResult(loss, diagnostics, optax.tree.norm(gradient))
+            return new, UpdateResult(value, diagnostics, optax.tree.norm(gradient))
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 
@@ -248,22 +271,38 @@ class Objective:
             check_vma=False,
         )
 
-    @cached_property
-    def loss_program(self) -> Any:
-        """The jitted losses (network, *constants, batch) -> [batch], over all devices."""
+    def loss_program(self, loss: StageLoss = SQUARED) -> Any:
+        """The jitted losses (network, *constants, batch, seed, number of the batch) -> [batch], over all devices."""
+        if loss in self._loss_programs:
+            return self._loss_programs[loss]
 
-        def losses(network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch) -> jax.Array:
-            inputs, targets, forcings = self.emulator.fields(batch)
-            found = sample_losses(network, stepper, weights, inputs, targets, forcings)[0]
+        def losses(
+            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: tuple[Batch, jax.Array | None]
+        ) -> jax.Array:
+            fields = self.emulator.fields(batch[0])
+            found = sample_losses(network, stepper, weights, *fields, loss=loss, noise=batch[1])[0]
             return found if self.devices.single else jax.lax.all_gather(found, AXIS, tiled=True)
 
-        return jit(self._on_devices(losses, PartitionSpec()))
+        def of_batch(
+            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch, seed: Any, number: Any
+        ) -> jax.Array:
+            noise = self._noise(loss, seed, VALIDATION, number, batch)
+            found: jax.Array = self._on_devices(losses, PartitionSpec())(network, stepper, weights, (batch, noise))
+            return found
 
-    def losses(self, network: GraphCast, batch: Batch) -> NDArray[np.float32]:
-        """The loss of each sample of a batch, [batch], given this process's part of it."""
-        return np.asarray(self.loss_program(network, *self.constants, self.devices.scatter(batch)))
+        return self._loss_programs.setdefault(loss, jit(of_batch))
 
-    def mean_loss(self, network: GraphCast, samples: WindowReader) -> float:
+    def losses(
+        self, network: GraphCast, batch: Batch, loss: StageLoss = SQUARED, number: int = 0
+    ) -> NDArray[np.float32]:
+        """The loss of each sample of a batch, [batch], given this process's part of it.
+
+        `number` is that of the batch, which its noise depends on, the same at each validation.
+        """
+        program = self.loss_program(loss)
+        return np.asarray(program(network, *self.constants, self.devices.scatter(batch), self._seed, np.int32(number)))
+
+    def mean_loss(self, network: GraphCast, samples: WindowReader, loss: StageLoss = SQUARED) -> float:
         """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""
         total, count = 0.0, len(samples.initial_times)
         process, processes = self.devices.shard
@@ -272,6 +311,6 @@ class Objective:
         for first in range(0, count, size):
             times = samples.initial_times[first : first + size]
             filled = np.concatenate([times, np.repeat(times[-1:], size - len(times))])
-            losses = self.losses(network, samples.read(filled[part], self._derived))
+            losses = self.losses(network, samples.read(filled[part], self._derived), loss, first // size)
             total += float(losses[: len(times)].sum(dtype=np.float64))
         return total / count

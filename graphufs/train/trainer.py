@@ -137,10 +137,10 @@ class _Training:
         network = self.objective.emulator.network
         if self.devices.primary:
             write_text(self.paths.run / "experiment.yaml", loading.dump(self.experiment))
-        if self.settings.init_from is not None:
+        if (source := self.paths.initial_weights) is not None:
             from graphufs.deepmind.warm_start import initial_network
 
-            network, report = initial_network(self.objective.emulator, self.settings.init_from)
+            network, report = initial_network(self.objective.emulator, source)
             if self.devices.primary:
                 write_json(self.paths.run / "initial.json", report.to_json())
             self.warnings += report.lines()
@@ -194,7 +194,7 @@ class _Training:
                 self.logbook.report(done, stage, guard, factor)
                 self.position = replace(self.position, guard=guard.state())
             if validate:
-                loss = self.objective.mean_loss(self.state.forecaster, self.validation)
+                loss = self.objective.mean_loss(self.state.forecaster, self.validation, stage.loss)
                 self.logbook.write(
                     "validation", done, stage=stage.name, loss=loss, samples=len(self.validation.initial_times)
                 )

@@ -2,7 +2,8 @@
 
 Forecasts, truth, persistence and the RMSE are those of the evaluation (graphufs.weatherbench). The score is the mean,
 over channels and lead times, of the RMSE divided by persistence's: below 1 is better than persistence, lower is better.
-Weighing fields by persistence lets every field and lead time count, whatever its unit.
+Weighing fields by persistence lets every field and lead time count, whatever its unit. For an ensemble its fair CRPS
+stands in the place of the RMSE, and beside it persistence's, which is a mean absolute error.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class _NoClimatology:
 
 @dataclass(frozen=True)
 class Score:
-    """A set's score, and the RMSE and its ratio to persistence's by channel name at the last lead time."""
+    """A set's score, and the RMSE, and what the score is of, by channel name at the last lead time.
+
+    That is the ratio of the RMSE to persistence's; for an ensemble, of whose mean the RMSE is, that of the CRPS.
+    """
 
     score: float
     rmse: dict[str, float]
@@ -49,6 +53,7 @@ class ValidationForecaster:
     data: PreparedData
     initial_times: NDArray[np.datetime64]
     steps: int
+    members: int = 1
     _chunk: int = field(default=1)
 
     @staticmethod
@@ -74,13 +79,15 @@ class ValidationForecaster:
         count = min(wanted.initial_times, there.size)
         chosen = there[np.unique(np.linspace(0, there.size - 1, count).round().astype(int))]
         chunk = max(n for n in range(1, experiment.forecast.batch_size + 1) if len(chosen) % n == 0)
-        return ValidationForecaster(emulator, data, chosen, steps, chunk)
+        return ValidationForecaster(emulator, data, chosen, steps, experiment.validation_members, chunk)
 
     def score(self, network: GraphCast) -> Score:
         """Forecast with the given parameters and score."""
         emulator = self.emulator.with_network(network)
         parts = [
-            emulator.forecast(self.data, list(self.initial_times[first : first + self._chunk]), self.steps)
+            emulator.forecast(
+                self.data, list(self.initial_times[first : first + self._chunk]), self.steps, self.members
+            )
             for first in range(0, len(self.initial_times), self._chunk)
         ]
         import xarray as xr
@@ -96,10 +103,11 @@ class ValidationForecaster:
             {"persistence": persistence},
             statistics=("squared_error",),
         )
-        rmse, reference = (
-            states[name].finalize(("rmse",))["rmse"][..., 0] for name in (FORECAST, "persistence")
+        metric = "crps" if self.members > 1 else "rmse"
+        found, reference = (
+            states[name].finalize((metric,))[metric][..., 0] for name in (FORECAST, "persistence")
         )  # [lead, channel]
-        ratio = rmse / reference
+        ratio, rmse = found / reference, states[FORECAST].finalize(("rmse",))["rmse"][..., 0]
         names = [str(channel) for channel in forecasts.channels]
         return Score(
             score=float(ratio.mean()),

@@ -39,7 +39,7 @@ def with_settings(store: Path, *overrides: str) -> Experiment:
 
 
 def check(wanted: Experiment, root: Path) -> None:
-    check_later_steps(wanted, *look(wanted, root))
+    check_later_steps(wanted, root, *look(wanted, root))
 
 
 def era5(path: Path, start: str = "1993-12-31T18", **names: str) -> str:

@@ -36,6 +36,7 @@ LEFT_OUT = {
         "training.compute.deterministic",
         "training.compute.device_batch_size",
         "training.compute.devices",
+        "training.compute.members_in_turn",
         "training.compute.rematerialize",
     ),
     "what is kept and told of a training": (

@@ -40,6 +40,7 @@ def test_p0_is_the_published_prototype():
         "radius_fraction": 0.6,
         "mesh2grid_normalization": 0.6180338738074472,
         "kernels": "auto",
+        "noise": 0,
     }
     assert p0.training.batch_size == 16
     assert p0.training.optimizer.model_dump() == {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip": 32.0}
@@ -175,6 +176,42 @@ def test_hashes_change_with_what_determines_the_content_and_with_nothing_else(tm
         "training.checkpoint_minutes=3": [],
         "training.tracking.mlflow=true": [],
     }
+
+
+SEED = "runs/tiny/0123456789ab/checkpoints/00000016"
+CRPS = "training.stages.0.loss={kind: crps}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([CRPS], "stage 'one-step' has the loss crps, of members that noise makes, but the model has none"),
+        (["model.noise=32"], "model.noise is 32, but no stage learns what to do with it"),
+        (["forecast.members=4"], "forecast.members is 4, but without noise all members are the same"),
+        ([f"forecast.checkpoints=[{SEED}]"], "forecast.members is 1, fewer than the 2 models"),
+        (["retraining.metric=crps"], "retraining.metric is crps, a score of members, but forecast.members is 1"),
+        (["forecast.members=3", f"forecast.checkpoints=[{SEED}]"], "all members of each of 2 checkpoints are the same"),
+        (["forecast.members=2", "forecast.checkpoints=[elsewhere/1]"], "checkpoints.0"),
+        (["training.stages.0.loss={kind: mae, members: 4}"], "loss.members and loss.alpha are of the kind crps"),
+        ([CRPS, "model.noise=32", "training.stages.0.loss.members=1"], "greater than or equal to 2"),
+        (["training.stages.0.loss={kind: crsp}"], "should be 'mse', 'mae' or 'crps'"),
+        (["training.stages.0.loss={member: 2}"], "did you mean training.stages.loss.members"),
+    ],
+)
+def test_an_ensemble_that_cannot_be_one_is_refused_by_name(overrides, message):
+    with pytest.raises(UserError, match=message):
+        tiny(*overrides)
+
+
+def test_shipped_ensembles_go_on_from_the_last_checkpoint_of_the_experiment_they_are_made_of(tmp_path):
+    for name, update in (("demo", 3200), ("p0", 91)):
+        one, other = (loading.load(EXPERIMENTS / f"{file}.yaml") for file in (name, f"{name}_ensemble"))
+        last = Paths(one, tmp_path).checkpoints / f"{update:08d}"
+        assert Paths(other, tmp_path).initial_weights == last
+        assert Paths(other, tmp_path).data == Paths(one, tmp_path).data
+        assert other.model.model_copy(update={"noise": 0}) == one.model and other.data == one.data
+    assert Paths(tiny(), tmp_path).initial_weights is None
+    assert Paths(tiny("training.init_from=weights/1"), tmp_path).initial_weights == Path("weights/1")
 
 
 def test_the_control_plane_modules_import_no_array_library():

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from graphufs.config import loading
 from graphufs.deepmind.export import export, labels_of
 from graphufs.deepmind.names import ROWS, Label, Labels, output_tensors, replay_names
 from graphufs.deepmind.npz import Checkpoint, read_checkpoint, to_deepmind, write_checkpoint
 from graphufs.deepmind.warm_start import InitialReport, Kept, initial_network
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.model.noise import with_maps
 from tests.support.emulators import PROGRESS, emulator, save
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "graphcast" / "c1_checkpoint_official.npz"
@@ -33,6 +37,17 @@ def start(mine: ReplayEmulator, source: Path) -> tuple[dict[str, np.ndarray], In
         if kept.how != "left out":
             assert kept.shape == parameters[kept.tensor].shape
     return parameters, report
+
+
+def with_noise(one: ReplayEmulator, *, filled: bool = False) -> ReplayEmulator:
+    """The same with maps of noise, zero or not."""
+    content = one.experiment.model_dump(mode="json")
+    content["model"]["noise"] = 32
+    content["training"]["stages"][0]["loss"] = {"kind": "crps"}
+    network = with_maps(one.network, 32)
+    if filled:
+        network = jax.tree.map(lambda leaf: leaf + 0.1 if leaf.shape[0] == 32 and leaf.ndim == 2 else leaf, network)
+    return replace(one, experiment=loading.parse(json.dumps(content), origin="the test"), network=network)
 
 
 def entry(report: InitialReport, tensor: str) -> Kept:
@@ -210,3 +225,27 @@ def test_the_report_reads_as_text_and_as_json() -> None:
     assert lines[2].startswith(f"in part: {ROWS[0]} [28, 16] (")
     content = json.loads(json.dumps(report.to_json()))
     assert content["source"] == str(GOLDEN) and len(content["tensors"]) == len(report.tensors)
+
+
+def test_an_ensemble_model_starts_as_the_deterministic_one_and_keeps_the_noise_of_another(tmp_path: Path) -> None:
+    deterministic, mine = emulator(seed=1), with_noise(emulator(seed=2))
+    parameters, report = start(mine, save(deterministic, tmp_path / "one"))
+    of_perceptrons = {key: value for key, value in parameters.items() if "noise" not in key}
+    assert_same(of_perceptrons, to_deepmind(deterministic.network))
+    new = [kept for kept in report.tensors if kept.how == "new"]
+    assert len(new) == 10 and all("the source has no such tensor" in kept.why for kept in new)
+    assert not any(parameters[kept.tensor].any() for kept in new)
+    trained = with_noise(emulator(seed=3), filled=True)
+    parameters, report = start(mine, save(trained, tmp_path / "two"))
+    assert_same(parameters, to_deepmind(trained.network))
+    assert report.count("kept") == len(report.tensors)
+    _, report = start(emulator(seed=2), save(trained, tmp_path / "three"))
+    assert report.count("left out") == 10
+
+
+def test_an_ensemble_model_is_not_exported_unless_it_has_learnt_no_noise(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"small is an ensemble model, conditioned on model.noise of 32 channels"):
+        export(with_noise(emulator(), filled=True), tmp_path / "ensemble.npz")
+    export(with_noise(emulator(seed=1)), tmp_path / "zeros.npz")
+    export(emulator(seed=1), tmp_path / "plain.npz")
+    assert_same(read_checkpoint(tmp_path / "zeros.npz").parameters, read_checkpoint(tmp_path / "plain.npz").parameters)

@@ -56,11 +56,11 @@ def test_a_forecast_killed_and_repeated_equals_an_undisturbed_one(tiny, finished
 import os, signal, sys
 from graphufs.forecast.store import ForecastWriter
 write, count = ForecastWriter.write, iter(range(100))
-def write_and_die(self, first, forecasts):
+def write_and_die(self, place, forecasts):
     if next(count) == {block}:
-        self._group["temperature"][first] = 0.0  # half a block is on disk
+        self._group["temperature"][place.first] = 0.0  # half a block is on disk
         os.kill(os.getpid(), signal.SIGKILL)
-    write(self, first, forecasts)
+    write(self, place, forecasts)
 ForecastWriter.write = write_and_die
 from graphufs.cli.main import main
 main(["forecast", {str(TINY)!r}, "--root", {str(root)!r}])

@@ -22,17 +22,17 @@ def forecast_halting(connection, experiment, root: Path, part: Part, what: str, 
     """In the child: make a part of the forecasts, and halt or die when a block is about to be written."""
     write, calls = ForecastWriter.write, 0
 
-    def halting(self, first, forecasts):
+    def halting(self, block, forecasts):
         nonlocal calls
         calls += 1
         if calls == call and what == "die":
-            self._group["temperature"][first] = 0.0  # half a block is on disk
+            self._group["temperature"][block.first] = 0.0  # half a block is on disk
             (self._store / "temperature" / "9.0.0.0.aa.partial").write_bytes(b"half a chunk")
             os.kill(os.getpid(), signal.SIGKILL)
         if calls == call:
             connection.send(("said", "halted"))
             connection.recv()
-        write(self, first, forecasts)
+        write(self, block, forecasts)
 
     ForecastWriter.write = halting
     return run_step("forecast", experiment, root, part=part)

@@ -41,6 +41,17 @@ def test_without_the_compiler_the_matrix_products_are_counted(no_compiler, tmp_p
     assert 2 * one < two < 4 * one  # two steps, each computed again for the gradient
 
 
+def test_an_update_of_an_ensemble_costs_what_its_members_cost(no_compiler, tmp_path, capsys):
+    ensemble = ("--set", "model.noise=32", "--set", "training.stages.0.loss={kind: crps, members: 3}")
+    found = []
+    for arguments in ((), ensemble):
+        assert plan("--root", tmp_path, "--json", *arguments) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    one, three = (result["matrix_products"]["one-step"]["flop"] for result in found)
+    assert 2 * one < three <= 1.1 * 3 * one
+    assert found[1]["parameters"] - found[0]["parameters"] == (6 + 2 * 2) * 32 * 16
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -23,11 +23,12 @@ ELSEWHERE = {
 def kept() -> Iterator[None]:
     """While it lasts, keep compiled updates, validation losses and rollouts, and give them to all that are alike."""
     from graphufs.emulator.emulator import ReplayEmulator
+    from graphufs.train.loss import SQUARED
     from graphufs.train.train_step import Objective, Program
 
     update, losses, predict = (
         Objective.program,
-        Objective.__dict__["loss_program"],
+        Objective.loss_program,
         ReplayEmulator.__dict__["rollout_program"],
     )
     there: dict[Any, Any] = {}
@@ -48,18 +49,19 @@ def kept() -> Iterator[None]:
         return *place(objective.emulator), training, objective.devices
 
     def kept_update(self: Objective, stage: Any, device_batch_size: int) -> Program:
-        settings = stage.rollout, stage.optimizer.model_dump_json(), stage.loader.batch_size, device_batch_size
+        words = stage.optimizer.model_dump_json(), stage.loss.model_dump_json()
+        settings = stage.rollout, *words, stage.loader.batch_size, device_batch_size
         compiled = once(("update", of(self), settings), lambda: update(self, stage, device_batch_size).compiled)
         return Program(compiled, self, device_batch_size)
 
-    def kept_losses(self: Objective) -> Any:
-        return once(("losses", of(self)), lambda: losses.func(self))
+    def kept_losses(self: Objective, loss: Any = SQUARED) -> Any:
+        return once(("losses", of(self), loss), lambda: losses(self, loss))
 
     def kept_predict(self: ReplayEmulator) -> Any:
         return once(("predict", place(self)), lambda: predict.func(self))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Objective, "program", kept_update)
-        patch.setattr(Objective, "loss_program", property(kept_losses))
+        patch.setattr(Objective, "loss_program", kept_losses)
         patch.setattr(ReplayEmulator, "rollout_program", property(kept_predict))
         yield

@@ -11,6 +11,7 @@ import numpy as np
 from graphufs.graph import Graph, build_graph
 from graphufs.model.channels import ChannelMap
 from graphufs.model.network import GraphCast
+from graphufs.model.noise import with_maps
 from graphufs.model.one_step import Stepper
 
 LATITUDE, LONGITUDE = np.linspace(75, -75, 6), np.arange(12) * 30.0
@@ -43,6 +44,19 @@ def network(seed: int = 0, hidden_layers: int = 1, message_steps: int = 1) -> Gr
         hidden_layers=hidden_layers,
         key=jax.random.key(seed),
     )
+
+
+def random_maps(seed: int = 5, message_steps: int = 2, channels: int = 32) -> GraphCast:
+    """With maps of noise that change scales by a fifth."""
+    random = np.random.default_rng(seed)
+    leaves, tree = jax.tree.flatten(with_maps(network(message_steps=message_steps), channels))
+    filled = [
+        jnp.asarray(random.normal(size=leaf.shape) * 0.2 / channels**0.5, jnp.float32)
+        if leaf.shape[:1] == (channels,)
+        else leaf
+        for leaf in leaves
+    ]
+    return jax.tree.unflatten(tree, filled)
 
 
 def stepper(**options: Any) -> Stepper:

@@ -15,6 +15,7 @@ from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
+from graphufs.train import metrics_file
 from graphufs.train.devices import Devices, differences
 from tests.conftest import TINY
 from tests.support.children import Child
@@ -88,6 +89,20 @@ def test_two_devices_give_the_same_bits_each_time(normalized_root, tmp_path):
     experiment = loading.load(TINY, SETTINGS)
     roots = [shutil.copytree(normalized_root, tmp_path / name) for name in ("first", "second")]
     assert_equal_arrays(*(final_of_two_devices(experiment, root) for root in roots))
+
+
+@pytest.mark.long
+def test_two_devices_train_an_ensemble_with_the_noise_that_one_has(normalized_root, tmp_path):
+    stage = "{name: rollout, updates: 12, rollout: 2, loss: {kind: crps}, learning_rate: {peak: 1.0e-3}}"
+    experiment = loading.load(TINY, [*SETTINGS, "model.noise=32", f"training.stages=[{stage}]"])
+    roots = [shutil.copytree(normalized_root, tmp_path / name) for name in ("one", "two")]
+    assert run_step("train", experiment, roots[0])["status"] == "completed"
+    final_of_two_devices(experiment, roots[1])
+    alone, together = (
+        [(line["event"], line["loss"]) for line in metrics_file.read(Paths(experiment, root).metrics)] for root in roots
+    )
+    assert [event for event, _ in alone] == [event for event, _ in together]
+    np.testing.assert_allclose([loss for _, loss in together], [loss for _, loss in alone], rtol=1e-3)
 
 
 @pytest.mark.long

@@ -32,6 +32,8 @@ AGAINST = "evaluation.era5.url=gs://bucket/era5.zarr"
 FORECASTS = "training.validation_forecasts={every: 5, lead_time: 6h}"
 OWN_OPTIMIZER = "training.stages.0.optimizer={}"
 ONE_EPOCH = "training.stages.0={name: one-step, epochs: 1}"
+ENSEMBLE = ("model.noise=32", "training.stages.0.loss={kind: crps}")
+OTHER_SEED = "runs/tiny/0123456789ab/checkpoints/00000016"
 NAMED_SCORE = "retraining.scores=[{variable: tmp, level: 500, lead: 24h}]"
 OTHER: dict[str, tuple[str, ...]] = {
     # by key: overrides of tiny, the last of which is the change; the others make room for it
@@ -75,6 +77,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "model.radius_fraction": ("model.radius_fraction=0.7",),
     "model.mesh2grid_normalization": ("model.mesh2grid_normalization=null",),
     "model.kernels": ("model.kernels=xla",),
+    "model.noise": (*ENSEMBLE, "model.noise=16"),
     "training.seed": ("training.seed=3",),
     "training.batch_size": ("training.batch_size=4",),
     "training.stages.0.name": ("training.stages.0.name=other",),
@@ -91,6 +94,9 @@ OTHER: dict[str, tuple[str, ...]] = {
     "training.stages.0.optimizer.eps": (OWN_OPTIMIZER, "training.stages.0.optimizer.eps=1.0e-7"),
     "training.stages.0.optimizer.weight_decay": (OWN_OPTIMIZER, "training.stages.0.optimizer.weight_decay=0.2"),
     "training.stages.0.optimizer.clip": (OWN_OPTIMIZER, "training.stages.0.optimizer.clip=1.0"),
+    "training.stages.0.loss.kind": ("training.stages.0.loss.kind=mae",),
+    "training.stages.0.loss.members": (*ENSEMBLE, "training.stages.0.loss.members=3"),
+    "training.stages.0.loss.alpha": (*ENSEMBLE, "training.stages.0.loss.alpha=0.95"),
     "training.optimizer.b1": ("training.optimizer.b1=0.8",),
     "training.optimizer.b2": ("training.optimizer.b2=0.9",),
     "training.optimizer.eps": ("training.optimizer.eps=1.0e-7",),
@@ -110,6 +116,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "training.compute.rematerialize": ("training.compute.rematerialize=everything",),
     "training.compute.device_batch_size": ("training.compute.device_batch_size=2",),
     "training.compute.devices": ("training.compute.devices=2",),
+    "training.compute.members_in_turn": ("training.compute.members_in_turn=true",),
     "training.compute.deterministic": ("training.compute.deterministic=true",),
     "training.tracking.mlflow": ("training.tracking.mlflow=true",),
     "training.tracking.experiment": ("training.tracking.experiment=other",),
@@ -126,6 +133,8 @@ OTHER: dict[str, tuple[str, ...]] = {
     "forecast.initial_times": ("forecast.initial_times=[1994-01-13T06]",),
     "forecast.lead_time": ("forecast.lead_time=12h",),
     "forecast.batch_size": ("forecast.batch_size=2",),
+    "forecast.members": (*ENSEMBLE, "forecast.members=3"),
+    "forecast.checkpoints": (*ENSEMBLE, "forecast.members=3", f"forecast.checkpoints=[{OTHER_SEED}]"),
     "forecast.checkpoint": (FORECASTS, "forecast.checkpoint=best"),
     "evaluation.truth": (AGAINST, "evaluation.truth=era5"),
     "evaluation.era5.url": (AGAINST,),
