@@ -132,10 +132,10 @@ def score(folder: Path, everything: bool) -> None:
     states[FORECAST].finalize()
 
 
-def measured(folder: Path, mode: str) -> tuple[float, float]:
-    """CPU seconds and peak memory in MB of a process of its own."""
+def measured(folder: Path, mode: str, script: str = __file__) -> tuple[float, float]:
+    """CPU seconds and peak memory in MB of a process of its own: `script` with --run and --folder."""
     environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    command = [sys.executable, __file__, "--run", mode, "--folder", str(folder)]
+    command = [sys.executable, script, "--run", mode, "--folder", str(folder)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     seconds, memory = done.stdout.split()[-2:]
     return float(seconds), float(memory)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 Engine = Literal["graphufs", "weatherbench2"]
+MAP_LEADS = (24.0, 72.0, 120.0, 240.0)
+"""Lead hours of the report's maps and spectra, as an experiment's are unless it says otherwise."""
 Names = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
 
 
@@ -59,6 +61,8 @@ def score(
     threads: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=4096))] = None,
     dask: str | None = None,
     engine: Engine = "graphufs",
+    report: Path | None = None,
+    points: Names = (),
 ) -> int:
     """Score forecasts in WeatherBench2's layout, and write results that official plotting reads.
 
@@ -126,6 +130,12 @@ def score(
     engine
         weatherbench2 runs the official package too, where it is installed, and prints both scores and how far they
         differ.
+    report
+        An HTML file to write: scores by lead, maps and spectra; of ensembles CRPS, spread over error, rank histograms,
+        reliability, spectra of members, and maps of spread beside error.
+    points
+        Where the report shows each member by lead, as latitude,longitude in degrees: 52.5,13.4. Before a latitude south
+        of the equator write --points=-33.9,18.4.
 
     Raises
     ------
@@ -174,7 +184,11 @@ def score(
         lagged,
         as_ensemble,
         thresholds,
+        () if report is None else MAP_LEADS,
     )
+    places = [_point(text) for text in points]
+    if places and report is None:
+        raise UserError("points are shown on the report: say where to write it with --report FILE.html")
     if engine == "weatherbench2":
         from graphufs.weatherbench.official.engine import require
 
@@ -225,6 +239,12 @@ def score(
             write_results(output / f"{prefix}histograms", found, format_, attributes | {"convention": convention})
     what = "valid times" if by_valid else "initial times"
     print(f"results of {len(outcome.states[FORECAST])} {what} in {output}")
+    if report is not None:
+        from graphufs.report.store_page import render
+        from graphufs.storage.atomic import write_text
+
+        write_text(report, render(stores, wanted, outcome, places))
+        print(f"Page: {report}")
     if engine == "weatherbench2":
         from graphufs.weatherbench.official.engine import compare_stores
 
@@ -295,6 +315,20 @@ def pressure_levels(
         )
     print(f"{len(stamps)} stamps in {output}")
     return DONE
+
+
+def _point(text: str) -> tuple[float, float]:
+    """A point of the report, latitude and longitude."""
+    try:
+        latitude, longitude = map(float, text.split(","))
+    except ValueError:
+        latitude = longitude = float("nan")
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 360):
+        raise UserError(
+            f"cannot read the point {reading.cut(text)}; write latitude,longitude in degrees without a space, -90 "
+            "to 90 and -180 to 360: 52.5,13.4"
+        )
+    return latitude, longitude
 
 
 def _options(text: str, name: str | None) -> dict[str, Any]:

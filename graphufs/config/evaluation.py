@@ -8,11 +8,16 @@ from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_NAMES, Hours, Period, Section
 from graphufs.config.credentials import Address, Name, Options
-from graphufs.config.identity import ROUNDING, HashedOtherwise, NotIdentity
+from graphufs.config.identity import ROUNDING, HashedOtherwise, Later, NotIdentity
 from graphufs.errors import UserError
 from graphufs.vocabulary.conventions import DEFAULT, Convention
 from graphufs.vocabulary.derived_variables import check_names
 from graphufs.vocabulary.regions import check_regions
+
+SHOWN = "what a page shows; the page is made anew"
+
+Point = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=360)]]
+"""Latitude and longitude."""
 
 
 class Era5(Section):
@@ -58,6 +63,9 @@ class Evaluation(Section):
     """Whether the winds are scored as vectors too, where both components are targets."""
     map_leads: tuple[Hours, ...] = Field((24, 72, 120, 240), max_length=MOST_NAMES)
     """Lead times whose maps of the error and zonal spectra are kept for the report, where forecast; []: none."""
+    plume_points: Annotated[tuple[Point, ...], NotIdentity(SHOWN), Later()] = Field((), max_length=MOST_NAMES)
+    """Points, [latitude, longitude] in degrees, at which the report shows each member by lead, where forecasts have
+    members."""
 
     dask: Annotated[str | None, NotIdentity(ROUNDING)] = None
     """Address of a dask scheduler whose workers see the same files, such as tcp://host:8786; else threads are used."""

@@ -27,11 +27,16 @@ SIZE = (3.9, 2.6)
 
 def rmse_chart(scores: Scores, channel: Channel, bands: Mapping[str, Inference] | None = None) -> str:
     """RMSE by lead of the emulator and the baselines, with the intervals of some of them, as SVG."""
-    unit = scores.unit(channel)
-    with drawing(f"rmse {channel}"):
-        figure, axes = _axes()
+    return score_chart(scores, channel, "rmse", bands)
+
+
+def score_chart(scores: Scores, channel: Channel, metric: str, bands: Mapping[str, Inference] | None = None) -> str:
+    """A score in the variable's unit by lead, of all forecasts, with the intervals of some of them, as SVG."""
+    unit, name_of_score = scores.unit(channel), metric.upper()
+    with drawing(f"{metric} {channel}"):
+        figure, axes = small_axes()
         for name in scores.forecasts:
-            values = scores.values("rmse", name, channel) * unit.scale
+            values = scores.values(metric, name, channel) * unit.scale
             _line(axes, name, scores.lead_hours, values)
             if bands and name in bands:
                 at = slice(None), scores.channels.index(channel), 0
@@ -39,16 +44,17 @@ def rmse_chart(scores: Scores, channel: Channel, bands: Mapping[str, Inference] 
                 fill = colour(LINES[name].colour)
                 axes.fill_between(scores.lead_hours / 24, low, high, color=fill, alpha=BAND, linewidth=0)
         axes.set_ylim(bottom=0)
-        _lead_axis(axes, scores)
-        axes.set_ylabel(f"RMSE ({unit.name})" if unit.name else "RMSE")
+        lead_axis(axes, float(scores.lead_hours.max()))
+        axes.set_ylabel(f"{name_of_score} ({unit.name})" if unit.name else name_of_score)
         axes.set_title(scores.channel_name(channel))
-        return to_svg(figure, f"RMSE of {scores.channel_name(channel)} by lead time, emulator and baselines")
+        what = f"{name_of_score} of {scores.channel_name(channel)} by lead time, emulator and baselines"
+        return to_svg(figure, what)
 
 
 def acc_chart(scores: Scores, channel: Channel) -> str:
     """Anomaly correlation by lead, as SVG; climatology has none, and damped persistence that of persistence."""
     with drawing(f"acc {channel}"):
-        figure, axes = _axes()
+        figure, axes = small_axes()
         lowest = 0.0
         for name in scores.forecasts:
             values = scores.values("acc", name, channel)
@@ -59,7 +65,7 @@ def acc_chart(scores: Scores, channel: Channel) -> str:
         inside = axes.get_yaxis_transform()
         axes.text(0.995, 0.61, "0.6", color=MUTED, size=8, ha="right", va="bottom", transform=inside)
         axes.set_ylim(min(0.0, lowest * 1.05), 1.02)
-        _lead_axis(axes, scores)
+        lead_axis(axes, float(scores.lead_hours.max()))
         axes.set_ylabel("anomaly correlation (1)")
         axes.set_title(scores.channel_name(channel))
         return to_svg(figure, f"Anomaly correlation of {scores.channel_name(channel)} by lead time")
@@ -72,12 +78,12 @@ def difference_chart(comparison: Comparison, scores: Scores, channel: Channel, r
     at = slice(None), comparison.channels.index(channel), comparison.regions.index(region)
     inference, days = comparison.inference, comparison.leads / np.timedelta64(24, "h")
     with drawing(f"difference {channel} {region}"):
-        figure, axes = _axes()
+        figure, axes = small_axes()
         axes.axhline(0.0, color=TEXT, linewidth=0.9)
         low, high = inference.low[at] * scale, inference.high[at] * scale
         axes.fill_between(days, low, high, color=colour("emulator"), alpha=BAND, linewidth=0)
         axes.plot(days, inference.estimate[at] * scale, color=colour("emulator"), linewidth=2.0)
-        _lead_axis(axes, scores)
+        lead_axis(axes, float(scores.lead_hours.max()))
         name = comparison.metric.upper()
         axes.set_ylabel(
             f"{name} difference ({unit.name})" if unit.name and scale == unit.scale else f"{name} difference"
@@ -109,7 +115,7 @@ def activity_chart(scores: Scores, channels: Sequence[Channel]) -> str:
         values = values[np.isfinite(values)]
         if values.size:
             axes.set_ylim(min(0.75, values.min() - 0.05), min(max(1.25, values.max() + 0.05), 4))
-        _lead_axis(axes, scores)
+        lead_axis(axes, float(scores.lead_hours.max()))
         axes.set_ylabel("standard deviation / truth's (1)")
         axes.set_title("Variability of the forecasts")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6, borderaxespad=0)
@@ -152,13 +158,22 @@ def loss_chart(log: TrainingLog) -> str:
         return to_svg(figure, "Training and validation loss by update")
 
 
-def legend(scores: Scores) -> list[tuple[str, str, str]]:
-    """For each forecast its name, colour on the page and SVG dash pattern: one legend for all charts."""
+def legend(scores: Scores, names: Mapping[str, str] | None = None) -> list[tuple[str, str, str]]:
+    """For each forecast its name, colour on the page and SVG dash pattern: one legend for all charts.
+
+    `names` has other names for some of them.
+    """
     entries = []
     for name in scores.forecasts:
         line = LINES[name]
-        entries.append((forecast_name(name), line.colour, " ".join(f"{dash * line.width:g}" for dash in line.dashes)))
+        shown = (names or {}).get(name, forecast_name(name))
+        entries.append((shown, line.colour, " ".join(f"{dash * line.width:g}" for dash in line.dashes)))
     return entries
+
+
+def small_axes() -> tuple[Figure, Axes]:
+    """A figure for one of three charts in a row, with one pair of axes."""
+    return _axes()
 
 
 def wide_axes() -> tuple[Figure, Axes]:
@@ -168,7 +183,7 @@ def wide_axes() -> tuple[Figure, Axes]:
 
 def _axes(size: tuple[float, float] = SIZE, right: float = 0.1) -> tuple[Figure, Axes]:
     """A figure with one pair of axes; margins in inches, as matplotlib's own layout takes as long as the drawing."""
-    left, bottom, top = 0.54, 0.46, 0.27
+    left, bottom, top = 0.6, 0.46, 0.27
     box = (left / size[0], bottom / size[1], 1 - (left + right) / size[0], 1 - (bottom + top) / size[1])
     figure = Figure(figsize=size)
     return figure, figure.add_axes(box)
@@ -181,8 +196,9 @@ def _line(axes: Axes, name: str, hours: np.ndarray, values: np.ndarray) -> None:
     axes.plot(hours / 24, values, color=colour(line.colour), linestyle=style, linewidth=line.width, zorder=order)
 
 
-def _lead_axis(axes: Axes, scores: Scores) -> None:
-    days = float(scores.lead_hours.max()) / 24
+def lead_axis(axes: Axes, hours: float) -> None:
+    """Label the axis of lead times that go up to `hours`."""
+    days = hours / 24
     axes.set_xlim(0, days)
     if days < 3:
         axes.set_xticks(np.arange(0, days * 24 + 1, 6 if days <= 1.5 else 12) / 24)

@@ -98,6 +98,33 @@ def error_maps(scores: Scores, diagnostics: Diagnostics, position: int, land: np
         return to_svg(figure, f"Maps of the bias and RMSE of {scores.channel_name(channel)} after {after}")
 
 
+def spread_maps(scores: Scores, diagnostics: Diagnostics, position: int, land: np.ndarray | None) -> str:
+    """Maps of one channel's spread beside the error of the mean, in the same colours, a row a lead.
+
+    The spread is sqrt((1 + 1/M) s^2), which a calibrated ensemble of M members has as large as the RMSE of its mean.
+    The outline of the land fraction [lat, lon] is drawn.
+    """
+    channel, grid, leads = diagnostics.channels[position], diagnostics.grid, diagnostics.leads
+    unit = scores.unit(channel)
+    found = {name: values[:, position] for name, values in diagnostics.member_maps.scores(FORECAST).items()}
+    biased, variance = found["ensemble_mean_mse"], found["ensemble_variance"]
+    of_mean = biased - found["debiased_ensemble_mean_mse"]  # s^2 / M
+    spread, error = np.sqrt(variance + of_mean) * unit.scale, np.sqrt(biased) * unit.scale
+    chosen = _scale(np.stack([spread, error]), centred=False)
+    with drawing(f"spread map {channel}"):
+        figure, axes = _panels(len(leads), 2)
+        for column, (title, fields) in enumerate((("Spread", spread), ("RMSE of the mean", error))):
+            axes[0][column].set_title(title)
+            for row, field in enumerate(fields):
+                _map(axes[row][column], field, grid, land, *chosen)
+                axes[row][column].tick_params(labelleft=column == 0, labelbottom=row == len(leads) - 1)
+        _colour_bar(figure, axes[-1][0], axes[-1][1], *chosen, unit.name or "no unit")
+        for row, lead in enumerate(leads):
+            axes[row][0].set_ylabel(f"after {lead_name(lead)}", color=TEXT, weight="bold", size=9.5)
+        after = ", ".join(lead_name(lead) for lead in leads)
+        return to_svg(figure, f"Maps of the spread and of the error of {scores.channel_name(channel)} after {after}")
+
+
 def _panels(rows: int, columns: int = 3) -> tuple[Figure, list[list[Axes]]]:
     """A figure with rows of maps twice as wide as high, room for labels left, and for colour bars below.
 

@@ -19,8 +19,10 @@ from graphufs.data.dataset import PreparedData
 from graphufs.grid.grid import Grid
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
+from graphufs.report.ensemble import ensemble_part
 from graphufs.report.maps import Case, case_map, error_maps
 from graphufs.report.nights import nights
+from graphufs.report.plumes import Plumes
 from graphufs.report.spectra import spectra_chart
 from graphufs.report.svg import page_style
 from graphufs.report.training_log import TrainingLog
@@ -45,6 +47,8 @@ class Content:
     log: TrainingLog | None
     metrics_path: Path
     land: np.ndarray | None
+    plumes: Plumes | None = None
+    """Members at points, of an ensemble."""
 
 
 def render(content: Content, key: str) -> str:
@@ -76,6 +80,7 @@ def render(content: Content, key: str) -> str:
         legend=charts.legend(scores),
         sure=sure,
         rmse_figures=[Markup(charts.rmse_chart(scores, channel, sure.bands)) for channel in scores.channels],
+        ensemble=ensemble_part(scores, content.case_lead, _land(content, diagnostics), content.plumes),
         spectra_figures=_spectra(scores, diagnostics),
         error_maps=_error_maps(content, diagnostics),
         diagnosed=0 if diagnostics is None else len(diagnostics.initial_times),
@@ -110,13 +115,18 @@ def _spectra(scores: Scores, diagnostics: Diagnostics | None) -> list[Markup]:
 def _error_maps(content: Content, diagnostics: Diagnostics | None) -> list[tuple[str, Markup]]:
     if diagnostics is None:
         return []
-    land = content.land if diagnostics.grid.agrees(content.grid) else None
-    if land is not None:
-        land = land[diagnostics.grid.orientation(content.grid, "the land mask")]
+    land = _land(content, diagnostics)
     return [
         (content.scores.channel_name(channel), Markup(error_maps(content.scores, diagnostics, position, land)))
         for position, channel in enumerate(diagnostics.channels)
     ]
+
+
+def _land(content: Content, diagnostics: Diagnostics | None) -> np.ndarray | None:
+    """The land fraction [lat, lon] as maps of the scores lie; None where it lies on another grid."""
+    if diagnostics is None or content.land is None or not diagnostics.grid.agrees(content.grid):
+        return None
+    return content.land[diagnostics.grid.orientation(content.grid, "the land mask")]
 
 
 def _facts(content: Content) -> str:

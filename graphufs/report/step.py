@@ -16,6 +16,8 @@ from graphufs.grid.grid import Grid
 from graphufs.report import training_log
 from graphufs.report.maps import Case
 from graphufs.report.page import Content, render
+from graphufs.report.plumes import plumes
+from graphufs.report.typical import typical_lead, typical_time
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import write_text
 from graphufs.storage.paths import Paths, digest
@@ -26,13 +28,11 @@ from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import PreparedTruth
 from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores
-from graphufs.weatherbench.scoring.score import FORECAST
 
 FORMAT = 2
 """Raised when the page's making changes, so that old pages are made anew."""
 
 MAP_LEADS = tuple(np.timedelta64(hours, "h") for hours in (24, 72, 120, 240))
-TYPICAL_LEAD = np.timedelta64(72, "h")
 LAND = "land_static"
 
 
@@ -83,14 +83,17 @@ def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
     """What a page on the scores is made of; its maps are of a typical one of the layout's forecasts."""
     prepared = PreparedData.open(paths.data)
     grid = Grid(prepared.latitude, prepared.longitude)
-    lead = TYPICAL_LEAD if TYPICAL_LEAD in scores.leads else scores.leads[len(scores.leads) // 2]
-    case = None
+    lead = typical_lead(scores)
+    case = found = None
     if paths.forecasts.is_dir() and scores.truth_name == "replay":
         require_whole(paths.forecasts, "forecast")
         forecasts = Forecasts.open(paths.forecasts, [weatherbench_name(name) for name in experiment.data.targets])
         climatology = Climatology(open_climatology(scores, experiment, paths), forecasts.channels, grid)
         truth = PreparedTruth(prepared, forecasts.channels, grid)
-        case = _case(typical_time(scores, lead, forecasts.initial_times), forecasts, truth, climatology)
+        time = typical_time(scores, lead, forecasts.initial_times)
+        case = _case(time, forecasts, truth, climatology)
+        if forecasts.members is not None and experiment.evaluation.plume_points:
+            found = plumes(forecasts, truth, time, experiment.evaluation.plume_points)
     return Content(
         experiment=experiment,
         scores=scores,
@@ -101,20 +104,8 @@ def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
         log=training_log.read(paths.metrics),
         metrics_path=paths.metrics,
         land=prepared.static.get(LAND),
+        plumes=found,
     )
-
-
-def typical_time(scores: Scores, lead: np.timedelta64, among: np.ndarray) -> np.datetime64:
-    """The initial time, of those also in `among` [time], whose error at `lead` is the median.
-
-    The error is the RMSE over its mean, averaged over the targets.
-    """
-    at = int(np.flatnonzero(scores.leads == lead)[0])
-    times = np.intersect1d(scores.initial_times, among)
-    errors = scores.states()[FORECAST].select(times).by_initial_time(["rmse"])["rmse"][:, at, :, 0]
-    relative = (errors / errors.mean(axis=0)).mean(axis=1)
-    order = np.argsort(relative)  # NaN last
-    return times[order[(len(order) - 1) // 2]]
 
 
 def _case(time: np.datetime64, forecasts: Forecasts, truth: PreparedTruth, climatology: Climatology) -> Case:

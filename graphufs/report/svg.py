@@ -35,6 +35,7 @@ LINES: Mapping[str, Line] = {
     "damped_persistence": Line("damped", (5, 1.5, 1, 1.5)),
     "climatology": Line("climatology", (1.5, 1.5)),
     "replay": Line("replay", (8, 2, 1, 2)),
+    "probabilistic_climatology": Line("years", (3, 1.5)),
 }
 
 _STAND_INS = {
@@ -46,6 +47,7 @@ _STAND_INS = {
     "damped": "#010208",
     "climatology": "#010209",
     "replay": "#01020a",
+    "years": "#01020b",
 }
 TEXT, MUTED, GRID = _STAND_INS["text"], _STAND_INS["muted"], _STAND_INS["grid"]
 

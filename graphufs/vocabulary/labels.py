@@ -10,6 +10,7 @@ FORECAST_NAMES = {
     "climatology": "Climatology",
     "damped_persistence": "Damped persistence",
     "replay": "Replay itself",
+    "probabilistic_climatology": "Probabilistic climatology",
 }
 
 TRUTH_NAMES = {"replay": "Replay", "era5": "ERA5"}

@@ -40,7 +40,7 @@ from graphufs.weatherbench.references import Reference, Report, climatology_of, 
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.baselines import baselines, lag_correlation
-from graphufs.weatherbench.scoring.diagnostics import Diagnostics
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics, diagnosed_leads
 from graphufs.weatherbench.scoring.histograms import Histograms, merged_histograms
 from graphufs.weatherbench.scoring.parallel import States, cores, merged, score_in_shares
 from graphufs.weatherbench.scoring.score import FORECAST, score, spatial_means, usable_initial_times
@@ -168,14 +168,12 @@ def _evaluate(experiment: Experiment, paths: Paths, name: str, progress: Progres
 def _diagnostics(experiment: Experiment, reference: Reference) -> Diagnostics | None:
     """What keeps maps and spectra, at the leads asked for that were forecast; None if none are asked for."""
     options, leads = experiment.evaluation, reference.forecasts.leads
-    wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in options.map_leads]
     if not options.map_leads:
         return None
-    chosen = np.sort(np.array(wanted or [leads.max()]))
     return Diagnostics(
         reference.forecasts.channels,
         reference.forecasts.grid,
-        chosen,
+        diagnosed_leads(leads, options.map_leads),
         leads,
         convention=options.convention,
         skipna=options.skipna,
@@ -225,6 +223,7 @@ def _score(
         thresholds=thresholds,
         histograms=histograms,
         observers=() if diagnostics is None else (diagnostics,),
+        member_observers=() if diagnostics is None else (diagnostics,),
         after_each=after_each,
     )
     return states, diagnostics, histograms

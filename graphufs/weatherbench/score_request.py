@@ -50,6 +50,8 @@ class ScoreRequest:
     """Whether single forecasts are scored as ensembles of one too."""
     threshold_method: ThresholdMethod | None = None
     """Whether thresholds are stored quantiles or those of a normal distribution; where not given, what there is."""
+    map_leads: tuple[float, ...] = ()
+    """Lead hours of which maps and spectra are kept, as far as they were forecast, or of the last; none where empty."""
 
 
 @dataclass(frozen=True)

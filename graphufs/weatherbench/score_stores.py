@@ -23,13 +23,14 @@ from graphufs.weatherbench.on_grid import climatology_on, forecasts_on, land_on,
 from graphufs.weatherbench.score_request import OpenStores, ScoreRequest, StorePaths
 from graphufs.weatherbench.scoring.baselines import Baseline, ProbabilisticClimatology, other_years, persistence
 from graphufs.weatherbench.scoring.baselines import climatology as climatology_baseline
+from graphufs.weatherbench.scoring.diagnostics import Diagnostics, diagnosed_leads
 from graphufs.weatherbench.scoring.histograms import Histograms, merged_histograms
 from graphufs.weatherbench.scoring.parallel import States, merged, score_in_shares
 from graphufs.weatherbench.scoring.score import Observer, score, usable_initial_times
 from graphufs.weatherbench.scoring.score_state import ScoreState
 
-Share = tuple[States, Histograms | None]
-"""What comes of some initial times: the states, and histograms where forecasts are ensembles."""
+Share = tuple[States, Histograms | None, Diagnostics | None]
+"""What comes of some initial times: states, histograms where forecasts are ensembles, maps and spectra if asked for."""
 
 BASELINES: dict[str, Baseline] = {"persistence": persistence, "climatology": climatology_baseline}
 PROBABILISTIC = "probabilistic_climatology"
@@ -50,6 +51,8 @@ class ScoringResult:
     """What was not scored, and why."""
     histograms: Histograms | None = None
     """Of ensembles: ranks, and members above thresholds."""
+    diagnostics: Diagnostics | None = None
+    """Maps and spectra, where asked for."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class ScoringJob:
         if self.ensemble:
             quantiles = () if self.thresholds is None else self.thresholds.quantiles
             histograms = Histograms(forecasts.leads, forecasts.channels, regions, quantiles)
+        diagnostics = self._diagnostics()
+        own = () if diagnostics is None else (diagnostics,)
         states = score(
             self.forecasts,
             self.truth,
@@ -98,16 +103,32 @@ class ScoringJob:
             thresholds=self.thresholds,
             histograms=histograms,
             as_ensemble=self.ensemble,
-            observers=observers,
+            observers=(*observers, *own),
+            member_observers=own,
             after_each=progress,
         )
-        return states, histograms
+        return states, histograms, diagnostics
+
+    def _diagnostics(self) -> Diagnostics | None:
+        """What keeps maps and spectra; None if none are asked for."""
+        wanted, forecasts = self.wanted, self.forecasts
+        if not wanted.map_leads:
+            return None
+        leads = diagnosed_leads(forecasts.leads, wanted.map_leads)
+        return Diagnostics(
+            forecasts.channels,
+            forecasts.grid,
+            leads,
+            forecasts.leads,
+            convention=wanted.convention,
+            skipna=wanted.skipna,
+        )
 
     def outcome(self, share: Share) -> ScoringResult:
         """What came of scoring."""
-        states, histograms = share
+        states, histograms, diagnostics = share
         description = self.forecasts.grid.description
-        return ScoringResult(states, self.excluded, description, self.notes, histograms)
+        return ScoringResult(states, self.excluded, description, self.notes, histograms, diagnostics)
 
 
 def evaluate(
@@ -156,7 +177,9 @@ def evaluate_stores(
 
 
 def _merge(one: Share, other: Share) -> Share:
-    return merged(one[0], other[0]), merged_histograms(one[1], other[1])
+    (states, counted, kept), (others, more, too) = one, other
+    maps = None if kept is None or too is None else kept.merge(too)
+    return merged(states, others), merged_histograms(counted, more), maps
 
 
 def _score_stores(stores: StorePaths, wanted: ScoreRequest, times: np.ndarray) -> Share:

@@ -28,6 +28,7 @@ LEFT_OUT = {
         "normalization.storage",
         "normalization.storage_options",
     ),
+    "what a page shows; the page is made anew": ("evaluation.plume_points",),
     "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region"),
     "how something is computed, which changes results by rounding at most": (
         "evaluation.dask",
@@ -74,7 +75,7 @@ NO_NETWORK = {**STEPS_AFTER, "model": "holds for any network", "training": "hold
 GROWS = "it grows with time, and is kept by period"
 WHEN_READ = "done to what is read from it"
 CHOSEN_FROM = "one choice of what it holds"
-WITHOUT_SCORES = ("climatology", "climatology_window", "dask")
+WITHOUT_SCORES = ("climatology", "climatology_window", "plume_points", "dask")
 NOT_IN = {
     "world": {
         **NO_NETWORK,

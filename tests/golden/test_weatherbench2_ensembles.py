@@ -158,5 +158,8 @@ def test_scores_in_weatherbench_x_convention_are_its_own(ensembles: Ensembles) -
         scale = official[
             DIFFERENCES.get(str(name).split(".")[0], str(name).split(".")[0]) + f".{str(name).split('.')[1]}"
         ]
-        mine = ours[name].transpose(*array.dims).values
-        assert_close(mine, array.values, np.abs(scale.values), str(name))
+        mine, theirs = ours[name].transpose(*array.dims), array
+        # a NaN anywhere makes all of WeatherBench-X's regions NaN ("awkward", aggregation.py), and ours where it lies
+        elsewhere = theirs.isnull() & theirs.sel(region="global").isnull() & mine.sel(region="global").isnull()
+        mine = mine.where(~elsewhere)
+        assert_close(mine.values, theirs.values, np.abs(scale.values), str(name))

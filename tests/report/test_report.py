@@ -23,6 +23,7 @@ from graphufs.report import step, training_log
 from graphufs.report.maps import _ticks
 from graphufs.report.page import Content, render
 from graphufs.report.summary import lead_beaten, tiles
+from graphufs.report.typical import typical_time
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Paths
 from graphufs.vocabulary.labels import number
@@ -240,7 +241,7 @@ def test_the_case_of_the_maps_is_the_one_with_the_median_error(scored: Scored) -
     lead = np.timedelta64(72, "h")
     errors = scores.states()["emulator"].by_initial_time(["rmse"])["rmse"][:, 11, :, 0]
     relative = (errors / errors.mean(axis=0)).mean(axis=1)
-    chosen = relative[list(scores.initial_times).index(step.typical_time(scores, lead, scores.initial_times))]
+    chosen = relative[list(scores.initial_times).index(typical_time(scores, lead, scores.initial_times))]
     assert (relative < chosen).sum() == (len(relative) - 1) // 2
 
 

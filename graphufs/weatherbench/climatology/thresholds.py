@@ -64,7 +64,7 @@ class Thresholds:
             windows = [FrameWindow(reader.read) for reader in readers]
             self._read: Callable[[np.ndarray], np.ndarray] = lambda stamps: np.stack(
                 [window.read(stamps) for window in windows], axis=1
-            ).astype(np.float64)
+            )
         else:
             self.quantiles = tuple(quantiles) or QUANTILES
             if wrong := [q for q in self.quantiles if not 0 < q < 1]:
@@ -74,7 +74,10 @@ class Thresholds:
             self._read = lambda stamps: mean.read(stamps)[:, None] + factors * std.read(stamps)[:, None]
 
     def read(self, stamps: np.ndarray) -> dict[int, np.ndarray]:
-        """The thresholds at valid times, by the channel's position, each float64 [time, threshold, lat, lon]."""
+        """The thresholds at valid times, by the channel's position, each [time, threshold, lat, lon].
+
+        Stored quantiles are float32, those of a normal distribution float64.
+        """
         values = self._read(stamps)
         return {at: np.ascontiguousarray(values[:, :, number]) for number, at in enumerate(self.positions)}
 

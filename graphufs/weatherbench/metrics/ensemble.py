@@ -8,8 +8,10 @@ over pairs of different members (Zamo & Naveau 2018, doi:10.1007/s11004-017-9709
 `graphufs.weatherbench.metrics.ensemble_kernel` knows the same once more, for speed, where nothing is missing.
 
 Missing values. With `skipna` a statistic is of the members that are there, and NaN where none is; otherwise one missing
-member makes it NaN, as a missing truth always does. As in WeatherBench2, a missing value exceeds no threshold and is
-below none in ignorance and ranked probability score, and its rank is above all others.
+member makes it NaN. So does a missing truth, but for spread and variance, which do not ask for it: with `skipna` they
+do, unlike WeatherBench2's, as means of skill and spread would run over different points. As there, a missing value
+exceeds no threshold and is below none in ignorance and ranked probability score, its rank is above all others, and
+spread and variance of a single member are 0 though it is missing.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def fields_at(members: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, ru
     x, y = members.astype(np.float64), truth.astype(np.float64)
     there = ~np.isnan(x)
     n = there.sum(axis=0)
-    usable = ~np.isnan(y) & (n > 0) & ((n == size) | rules.skipna)
+    usable_members = (n > 0) & ((n == size) | rules.skipna)
+    usable = usable_members & ~np.isnan(y)
     found = np.full((field_count(size, len(thresholds), rules), *y.shape), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         several = np.where(n > 1, n, np.nan)
@@ -81,9 +84,12 @@ def fields_at(members: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, ru
         found[VARIANCE] = np.where(there, (x - mean) ** 2, 0).sum(axis=0) / (several - 1)
         divisor = size if rules.nominal_size else n
         found[UNBIASED] = error**2 - found[VARIANCE] / divisor
+        found[[SKILL, SQUARED, UNBIASED]] = np.where(usable, found[[SKILL, SQUARED, UNBIASED]], np.nan)
+        of_members = [SPREAD, SPREAD_BIASED, VARIANCE]
         if size == 1:
-            found[[SPREAD, SPREAD_BIASED, VARIANCE]] = 0.0
-        found[:RPS, ~usable] = np.nan
+            found[of_members] = 0.0
+        if size > 1 or rules.skipna:
+            found[of_members] = np.where(usable if rules.skipna else usable_members, found[of_members], np.nan)
         found[RANK] = np.where(np.isnan(y), n, (x < y).sum(axis=0))
         found[TIES] = (x == y).sum(axis=0)
         found[RPS] = 0.0

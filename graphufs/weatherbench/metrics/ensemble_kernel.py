@@ -39,7 +39,7 @@ def member_sums(
     """The sums of weight times field of one channel.
 
     `members` are float32 [lead, member, channel, lat, lon], `truth` is float32 [lead, channel, lat, lon], `thresholds`
-    are float64 [lead, threshold, lat, lon]; all C-contiguous and writable.
+    are float32 or float64 [lead, threshold, lat, lon]; all C-contiguous and writable.
     """
     leads, size = members.shape[:2]
     count, number = thresholds.shape[1], tiles.members.shape[1]
@@ -49,8 +49,9 @@ def member_sums(
     table = np.zeros((leads, count, *shape[1:], size + 1, 2))
     whole = np.ones(leads, np.bool_)
     pairs = pairs_of(size, rules)
+    lower, upper = _as_single(thresholds)
     _sums(
-        members, truth, thresholds, channel, tiles.labels, tiles.patterns, tiles.runs, sorting_network(size), pairs,
+        members, truth, lower, upper, channel, tiles.labels, tiles.patterns, tiles.runs, sorting_network(size), pairs,
         rules.energy, into, ranks, table, whole,
     )  # fmt: skip
     own, pattern = tiles.members, tiles.pattern
@@ -60,6 +61,20 @@ def member_sums(
         ranked = np.einsum("lrtk,rt->lrk", ranks[:, pattern], own)
     fields = np.concatenate([fields[:FIXED], _at_thresholds(exceedance), fields[FIXED:]])
     return MemberSums(fields, ranked, exceedance, whole)
+
+
+def _as_single(thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The float32 values next below and next above, or equal: a float32 is above a threshold if it is above the former.
+
+    It is below the threshold if it is below the latter. So no value need be widened to be compared.
+    """
+    if thresholds.dtype == np.float32:
+        return thresholds, thresholds
+    near = thresholds.astype(np.float32)
+    with np.errstate(over="ignore"):
+        lower = np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+        upper = np.where(near < thresholds, np.nextafter(near, np.float32(np.inf)), near)
+    return lower, upper
 
 
 def _at_thresholds(exceedance: np.ndarray) -> np.ndarray:
@@ -96,15 +111,15 @@ def sorting_network(size: int) -> np.ndarray:
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
 def _sums(
-    members: Any, truth: Any, thresholds: Any, channel: int, labels: Any, patterns: Any, runs: Any, network: Any,
+    members: Any, truth: Any, lower: Any, upper: Any, channel: int, labels: Any, patterns: Any, runs: Any, network: Any,
     pairs: Any, energy: bool, into: Any, ranks: Any, table: Any, whole: Any,
 ) -> None:  # fmt: skip
     """Add to into [lead, pattern, label, field], ranks [.., rank] and table [lead, threshold, .., count, event]."""
-    size, columns, count = members.shape[1], labels.shape[1], thresholds.shape[1]
+    size, columns, count = members.shape[1], labels.shape[1], lower.shape[1]
     fields = np.zeros((into.shape[3], columns))
     x = np.zeros((size, columns), np.float32)
     total, mean, over = np.zeros(columns, np.float32), np.zeros(columns), np.zeros((count, columns), np.int32)
-    under = np.zeros(columns)
+    under, low_rank, tied = np.zeros(columns, np.int32), np.zeros(columns, np.int32), np.zeros(columns, np.int32)
     several = max(size - 1, 1)
     first_distance = 9
     for lead in range(members.shape[0]):
@@ -139,46 +154,47 @@ def _sums(
                 for i in range(columns):
                     a, b = low[i], high[i]
                     low[i], high[i] = a if a < b else b, b if a < b else a
-            skill, spread, squares, below, ties = fields[0], fields[1], fields[5], fields[7], fields[8]
-            for i in range(columns):  # moments about a value near all of them lose no digits
-                mean[i] = 0.0
+            skill, spread, squares, first_value = fields[0], fields[1], fields[5], x[0]
+            mean[:] = 0.0
+            low_rank[:] = 0
+            tied[:] = 0
+            # moments about a member lose no digits; loops over few arrays, or they are not vectorized
             for k in range(size):
+                factor, value = 2.0 * k + 1 - size, x[k]
                 for i in range(columns):
-                    mean[i] += np.float64(x[k, i]) - np.float64(x[0, i])
-            for i in range(columns):
-                mean[i] /= size
-            for k in range(size):  # loops over few arrays, or they are not vectorized
-                factor, value, first_value = 2.0 * k + 1 - size, x[k], x[0]
+                    distance = np.float64(value[i]) - np.float64(first_value[i])
+                    mean[i] += distance
+                    spread[i] += factor * distance
                 for i in range(columns):
+                    distance = np.float64(value[i]) - np.float64(first_value[i])
                     skill[i] += abs(np.float64(value[i]) - np.float64(y[i]))
+                    squares[i] += distance * distance
                 for i in range(columns):
-                    spread[i] += factor * (np.float64(value[i]) - np.float64(first_value[i]))
+                    low_rank[i] += 1 if value[i] < y[i] else 0
                 for i in range(columns):
-                    deviation = np.float64(value[i]) - np.float64(first_value[i]) - mean[i]
-                    squares[i] += deviation * deviation
-                for i in range(columns):
-                    below[i] += 1.0 if value[i] < y[i] else 0.0
-                for i in range(columns):
-                    ties[i] += 1.0 if value[i] == y[i] else 0.0
+                    tied[i] += 1 if value[i] == y[i] else 0
             for i in range(columns):
                 skill[i] /= size
                 spread[i] *= 2.0 / (size * several)
                 fields[2, i] = (1.0 - 1.0 / size) * spread[i]
-                squares[i] /= several
+                squares[i] = (squares[i] - mean[i] * mean[i] / size) / several
                 fields[4, i] = fields[3, i] - squares[i] / size if size > 1 else np.nan
+            for i in range(columns):
+                fields[7, i] = low_rank[i]
+                fields[8, i] = tied[i]
             scored = fields[6]
             for q in range(count):
-                limit, more = thresholds[lead, q, row], over[q]
+                low_limit, high_limit, more = lower[lead, q, row], upper[lead, q, row], over[q]
                 more[:] = 0
-                under[:] = 0.0
+                under[:] = 0
                 for k in range(size):
                     value = x[k]
                     for i in range(columns):
-                        more[i] += 1 if np.float64(value[i]) > limit[i] else 0
+                        more[i] += 1 if value[i] > low_limit[i] else 0
                     for i in range(columns):
-                        under[i] += 1.0 if np.float64(value[i]) < limit[i] else 0.0
+                        under[i] += 1 if value[i] < high_limit[i] else 0
                 for i in range(columns):
-                    miss = under[i] / size - (1.0 if np.float64(y[i]) < limit[i] else 0.0)
+                    miss = under[i] / size - (1.0 if y[i] < high_limit[i] else 0.0)
                     scored[i] += miss * miss
             while run < runs.shape[0] and runs[run, 0] == row:
                 first, last, label = runs[run, 1], runs[run, 2], runs[run, 3]
@@ -195,10 +211,13 @@ def _sums(
                         sums[field] += part
                     of_ranks = ranks[lead, pattern, label]
                     for i in range(first, last):
-                        low_rank, tied = int(below[i]), int(ties[i])
-                        for rank in range(low_rank, low_rank + tied + 1):
-                            of_ranks[rank] += weight[i] / (tied + 1)
+                        if tied[i] == 0:
+                            of_ranks[low_rank[i]] += weight[i]
+                        else:
+                            share = weight[i] / (tied[i] + 1)
+                            for rank in range(low_rank[i], low_rank[i] + tied[i] + 1):
+                                of_ranks[rank] += share
                     for q in range(count):
-                        limit, more, counted = thresholds[lead, q, row], over[q], table[lead, q, pattern, label]
+                        low_limit, more, counted = lower[lead, q, row], over[q], table[lead, q, pattern, label]
                         for i in range(first, last):
-                            counted[more[i], 1 if np.float64(y[i]) > limit[i] else 0] += weight[i]
+                            counted[more[i], 1 if y[i] > low_limit[i] else 0] += weight[i]

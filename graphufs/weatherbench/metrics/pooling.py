@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
+import numba
 import numpy as np
 
 from graphufs.grid.grid import Grid
@@ -47,12 +49,42 @@ class Boxes:
             total = np.repeat(total, np.diff(np.append(starts, count)), axis=axis)
         return np.divide(self._area, total, out=np.zeros_like(total), where=total > 0).astype(np.float32)
 
-    def __call__(self, fields: np.ndarray, how: Pooling) -> np.ndarray:
-        """Pool fields, float32 [..., lat, lon] to [..., box, box]: their area-weighted mean, or their largest value."""
-        used = self._shares > 0
-        if how == "mean":
-            return self._sum(np.where(used, fields, np.float32(0)) * self._shares)
+    def __call__(self, fields: np.ndarray) -> dict[Pooling, np.ndarray]:
+        """Fields pooled in each way, float32 [..., lat, lon] to [..., box, box].
+
+        `mean` is that of the area, `max` the largest value; of a box without any area both are 0.
+        """
+        flat = fields.reshape(-1, *fields.shape[-2:])
         rows, columns = self._starts
-        kept = np.where(used, fields, np.float32(-np.inf))
-        found = np.maximum.reduceat(np.maximum.reduceat(kept, columns, axis=-1), rows, axis=-2)
-        return np.where(np.isneginf(found), np.float32(0), found)
+        shape = len(flat), len(rows), len(columns)
+        mean, largest = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        _pool(flat, self._shares, rows, columns, mean, largest)
+        boxes = *fields.shape[:-2], *shape[1:]
+        return {"mean": mean.reshape(boxes), "max": largest.reshape(boxes)}
+
+
+@numba.njit(nogil=True, cache=True)
+def _pool(fields: Any, shares: Any, rows: Any, columns: Any, mean: Any, largest: Any) -> None:
+    """Fill mean and largest [field, box, box] from fields [field, lat, lon]; boxes begin at `rows` and `columns`."""
+    nothing = np.float32(-np.inf)
+    total, top = np.zeros(fields.shape[2], np.float32), np.zeros(fields.shape[2], np.float32)
+    for number in range(fields.shape[0]):
+        for across in range(rows.shape[0]):
+            last_row = rows[across + 1] if across + 1 < rows.shape[0] else fields.shape[1]
+            total[:] = np.float32(0)
+            top[:] = nothing
+            for row in range(rows[across], last_row):
+                values, share = fields[number, row], shares[row]
+                for i in range(fields.shape[2]):
+                    total[i] += share[i] * values[i] if share[i] > 0 else np.float32(0)
+                for i in range(fields.shape[2]):  # NaN stays: nothing is larger
+                    value = values[i] if share[i] > 0 else nothing
+                    top[i] = value if value > top[i] or value != value else top[i]
+            for along in range(columns.shape[0]):
+                last = columns[along + 1] if along + 1 < columns.shape[0] else fields.shape[2]
+                together, best = np.float32(0), nothing
+                for i in range(columns[along], last):
+                    together += total[i]
+                    best = top[i] if top[i] > best or top[i] != top[i] else best
+                mean[number, across, along] = together
+                largest[number, across, along] = np.float32(0) if best == nothing else best

@@ -1,7 +1,8 @@
 """What averages over the globe hide: maps of the error and zonal spectra, at a few leads, as mergeable sums.
 
 Kept beside the scores of the emulator. Maps have one value a point and spectra one a latitude and wavenumber, so they
-are not kept by initial time as scores are, but as sums that know their initial times.
+are not kept by initial time as scores are, but as sums that know their initial times. Of an ensemble maps and spectra
+are those of the mean; spread and error of the mean at each point, and the spectrum of each member, come besides.
 """
 
 from __future__ import annotations
@@ -17,14 +18,25 @@ from graphufs.vocabulary.conventions import Convention
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.scoring.field_sums import FieldSums
 from graphufs.weatherbench.scoring.maps import Maps
+from graphufs.weatherbench.scoring.member_maps import MemberMaps
 from graphufs.weatherbench.scoring.score import FORECAST
-from graphufs.weatherbench.scoring.spectra import TRUTH, Spectra
+from graphufs.weatherbench.scoring.spectra import TRUTH, Spectra, zonal_energy_spectrum
 
 MAPS = ("rmse", "bias")
+MEMBER_MAPS, MEMBER_SPECTRA = "member_maps", "member_spectra"
+
+
+def diagnosed_leads(leads: np.ndarray, hours: Sequence[float]) -> np.ndarray:
+    """Those of `leads`, timedelta64 [lead], that are asked for in hours, ascending; the longest where none is."""
+    wanted = [lead for lead in leads if lead / np.timedelta64(1, "h") in hours]
+    return np.sort(np.array(wanted or [leads.max()], "timedelta64[ns]"))
 
 
 class Diagnostics:
-    """Maps and spectra of the emulator's forecasts at `leads`, some of `every_lead`; an `Observer` of `score`."""
+    """Maps and spectra of the emulator's forecasts at `leads`, some of `every_lead`.
+
+    An `Observer` and a `MemberObserver` of `score`. What it saw of members is in `member_maps` and `member_spectra`.
+    """
 
     def __init__(
         self,
@@ -44,6 +56,9 @@ class Diagnostics:
         around = bool(np.abs(spacing - spacing[0]).max() < 1e-3 and np.isclose(spacing.sum() + spacing[0], 360))
         self.spectra = Spectra(channels, grid, self.leads) if around else None
         """None where longitudes do not go around the globe evenly."""
+        self.member_maps = MemberMaps(channels, grid, self.leads, convention=convention, skipna=skipna)
+        self.member_spectra: FieldSums | None = None
+        """The mean over latitudes of each member's spectrum, [lead, member, channel, wavenumber]; None without any."""
 
     def observe(
         self, name: str, time: np.datetime64, forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray
@@ -54,6 +69,25 @@ class Diagnostics:
             self.maps.observe(name, time, forecast[at], truth[at], climatology[at])
             if self.spectra is not None:
                 self.spectra.observe(name, time, forecast[at], truth[at], climatology[at])
+
+    def observe_members(self, name: str, time: np.datetime64, members: np.ndarray, truth: np.ndarray) -> None:
+        """Add an ensemble, if it is the emulator's: [lead, member, channel, lat, lon], and its truth; no single one."""
+        if name != FORECAST or members.shape[1] == 1:
+            return
+        self.member_maps.observe_members(name, time, members[self._at], truth[self._at])
+        if self.spectra is not None:
+            of_latitudes = zonal_energy_spectrum(members[self._at], self.grid.latitude)
+            self._add_member_spectra(time, of_latitudes.mean(axis=-2))
+
+    def _add_member_spectra(self, time: np.datetime64, spectrum: np.ndarray) -> None:
+        if self.member_spectra is None:
+            self.member_spectra = FieldSums(spectrum.shape)
+        self.member_spectra.update(time, spectrum)
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether members were seen."""
+        return FORECAST in self.member_maps.sums
 
     @property
     def initial_times(self) -> np.ndarray:
@@ -67,10 +101,11 @@ class Diagnostics:
             "maps": ("statistic", "lead_time", "channel", "latitude", "longitude"),
             f"spectrum_{FORECAST}": ("lead_time", "channel", "latitude", "zonal_wavenumber"),
             f"spectrum_{TRUTH}": ("lead_time", "channel", "latitude", "zonal_wavenumber"),
+            MEMBER_MAPS: ("member_statistic", "lead_time", "channel", "latitude", "longitude"),
+            MEMBER_SPECTRA: ("lead_time", "number", "channel", "zonal_wavenumber"),
         }
         variables, checksums = {}, {}
-        of_spectra = {} if self.spectra is None else {f"spectrum_{k}": v for k, v in self.spectra.sums.items()}
-        for name, sums in {"maps": self.maps.sums[FORECAST], **of_spectra}.items():
+        for name, sums in self._sums().items():
             for part, values in sums.arrays().items():
                 variables[name if part == "sum" else f"{name}_{part}"] = (axes[name], values)
             checksums[name] = sums.checksum()
@@ -88,6 +123,28 @@ class Diagnostics:
             "sha256": checksums,
         }
         return xr.Dataset(variables, coordinates, attributes)
+
+    def _sums(self) -> dict[str, FieldSums]:
+        """All sums by the name they are stored by."""
+        found = {"maps": self.maps.sums[FORECAST]}
+        if self.spectra is not None:
+            found |= {f"spectrum_{name}": sums for name, sums in self.spectra.sums.items()}
+        if self.ensemble:
+            found[MEMBER_MAPS] = self.member_maps.sums[FORECAST]
+        if self.member_spectra is not None:
+            found[MEMBER_SPECTRA] = self.member_spectra
+        return found
+
+    def _take(self, name: str, sums: FieldSums) -> None:
+        """Put sums where they belong, by the name they are stored by."""
+        if name == "maps":
+            self.maps.sums[FORECAST] = sums
+        elif name == MEMBER_MAPS:
+            self.member_maps.sums[FORECAST] = sums
+        elif name == MEMBER_SPECTRA:
+            self.member_spectra = sums
+        elif self.spectra is not None:
+            self.spectra.sums[name.removeprefix("spectrum_")] = sums
 
     @classmethod
     def restore(cls, dataset: xr.Dataset) -> Diagnostics:
@@ -114,10 +171,7 @@ class Diagnostics:
                     f"the stored {name.replace('_', ' ')} are damaged (their checksum differs); remove the scores and "
                     "evaluate again"
                 )
-            if name == "maps":
-                found.maps.sums[FORECAST] = sums
-            elif found.spectra is not None:
-                found.spectra.sums[name.removeprefix("spectrum_")] = sums
+            found._take(name, sums)
         return found
 
     def merge(self, other: Diagnostics) -> Diagnostics:
@@ -135,14 +189,12 @@ class Diagnostics:
             and np.array_equal(self.grid.longitude, other.grid.longitude)
             and (self.convention, self.skipna) == (other.convention, other.skipna)
         )
-        if not same:
+        mine, others = self._sums(), other._sums()
+        if not (same and set(mine) == set(others)):
             raise UserError("maps and spectra can only be merged where leads, channels, grid and convention agree")
         merged = Diagnostics(
             self.channels, self.grid, self.leads, self.leads, convention=self.convention, skipna=self.skipna
         )
-        merged.maps.sums[FORECAST] = self.maps.sums[FORECAST].merge(other.maps.sums[FORECAST])
-        if merged.spectra is not None and self.spectra is not None and other.spectra is not None:
-            merged.spectra.sums = {
-                name: sums.merge(other.spectra.sums[name]) for name, sums in self.spectra.sums.items()
-            }
+        for name, sums in mine.items():
+            merged._take(name, sums.merge(others[name]))
         return merged

@@ -10,6 +10,7 @@ import numpy as np
 from graphufs.grid.areas import cell_weights
 from graphufs.grid.grid import Grid
 from graphufs.vocabulary.conventions import Convention
+from graphufs.weatherbench.inputs.channels import as_slice
 from graphufs.weatherbench.inputs.truth import Truth
 from graphufs.weatherbench.metrics.ensemble import FIXED, PER_THRESHOLD, RPS, SKILL, SPREAD, MemberRules
 from graphufs.weatherbench.metrics.ensemble_kernel import MemberSums
@@ -70,7 +71,7 @@ class MemberScoring:
         """Fill averages [statistic, lead, channel, region]; give the histograms.
 
         `members` are float32 [lead, member, channel, lat, lon], `truth` is float32 [lead, channel, lat, lon],
-        `thresholds` are float64 [lead, threshold, lat, lon] by the channel's position.
+        `thresholds` are float32 or float64 [lead, threshold, lat, lon] by the channel's position.
         """
         leads, size, channels = members.shape[:3]
         regions, count = len(self._axes.regions), len(self._quantiles)
@@ -80,7 +81,7 @@ class MemberScoring:
         for start in range(0, leads, step):
             part = slice(start, start + step)
             fields = [np.require(values[part], np.float32, ("C", "W")) for values in (members, truth)]
-            limits = {at: np.require(values[part], np.float64, ("C", "W")) for at, values in thresholds.items()}
+            limits = {at: np.require(values[part], None, ("C", "W")) for at, values in thresholds.items()}
             squares = []
             for channel in range(channels):
                 at = limits.get(channel, np.zeros((len(fields[0]), 0, *truth.shape[-2:])))
@@ -113,8 +114,7 @@ class MemberScoring:
         """Fill the parts of the energy score from mean squared distances [member and pair, lead, region]."""
         norms, mean = np.sqrt(squares), time_mean(self._rules.skipna)  # over members as over initial times
         into[self._rows["energy_score_skill"]] = mean(norms[:size])
-        spread = mean(norms[size:]) if size > 1 else np.where(np.isnan(norms[0]), np.nan, 0.0)
-        into[self._rows["energy_score_spread"]] = spread
+        into[self._rows["energy_score_spread"]] = mean(norms[size:]) if size > 1 else np.zeros_like(norms[0])
 
     def _fill_vector(
         self, into: np.ndarray, channel: int, components: Sequence[int], squares: list[np.ndarray], size: int
@@ -133,11 +133,10 @@ class MemberScoring:
         """Fill the CRPS of pooled fields in [statistic, lead, channel, region]."""
         rules = MemberRules(self._rules.skipna, self._rules.nominal_size, energy=False)
         for positions, boxes in self._boxes:
+            chosen = as_slice(np.array(positions))
+            ensembles, observations = (boxes(fields[..., chosen, :, :]) for fields in (members, truth))
             for kind in POOLINGS:
-                pooled, observed = (
-                    np.require(boxes(fields[..., positions, :, :], kind), np.float32, ("C", "W"))
-                    for fields in (members, truth)
-                )
+                pooled, observed = ensembles[kind], observations[kind]
                 nothing = np.zeros((len(pooled), 0, *pooled.shape[-2:]))
                 for number, channel in enumerate(positions):
                     found = boxes.mean.of_members(pooled, observed, nothing, number, rules)
@@ -172,13 +171,13 @@ def average_gaussian(
 ) -> None:
     """Fill averages [statistic, lead, channel, region] of normal distributions.
 
-    `mean`, `deviation` and `truth` are float32 [lead, channel, lat, lon], `thresholds` float64 [lead, threshold, lat,
-    lon] by the channel's position.
+    `mean`, `deviation` and `truth` are float32 [lead, channel, lat, lon], `thresholds` are float32 or float64 [lead,
+    threshold, lat, lon] by the channel's position.
     """
     for channel in range(mean.shape[1]):
         limits, own = np.zeros((0, *truth[:, channel].shape)), tuple(quantiles)
         if channel in thresholds:
-            limits = np.moveaxis(thresholds[channel], 1, 0)
+            limits = np.moveaxis(thresholds[channel].astype(np.float64), 1, 0)
         else:
             own = ()
         fields = gaussian_fields(mean[:, channel], deviation[:, channel], truth[:, channel], limits, own)

@@ -153,6 +153,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "evaluation.derived": ("data.targets=[pressfc, tmp, ugrd10m, vgrd10m]", "evaluation.derived=[10m_wind_speed]"),
     "evaluation.vectors": ("evaluation.vectors=true",),
     "evaluation.map_leads": ("evaluation.map_leads=[]",),
+    "evaluation.plume_points": ("evaluation.plume_points=[[52.5, 13.4]]",),
     "evaluation.dask": ("evaluation.dask=tcp://host:8786",),
     "nightly.at_most": ("nightly.at_most=2",),
     "nightly.until": ("nightly.until=1994-02-28T18",),

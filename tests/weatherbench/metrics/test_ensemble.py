@@ -23,7 +23,7 @@ from graphufs.weatherbench.metrics.ensemble import (
     MemberRules,
     fields_at,
 )
-from graphufs.weatherbench.metrics.ensemble_kernel import sorting_network
+from graphufs.weatherbench.metrics.ensemble_kernel import _as_single, sorting_network
 from graphufs.weatherbench.metrics.gaussian import gaussian_crps
 from graphufs.weatherbench.metrics.spatial_mean import SpatialMean
 
@@ -129,12 +129,20 @@ def test_missing_members_and_truth() -> None:
     kept = of(x, y, MemberRules(skipna=True, nominal_size=False, energy=False))
     np.testing.assert_allclose(kept[:6, 1], of([[3.0], [5.0]], [1.0])[:6, 0])
     assert np.isnan(of(x, [np.nan, 1.0], MemberRules(skipna=True, energy=False))[:6, 0]).all()
+    without_truth = of(x, [np.nan, 1.0])[:6, 0]  # as in WeatherBench2, spread and variance do not ask for it
+    of_members = [SPREAD, SPREAD_BIASED, VARIANCE]
+    np.testing.assert_array_equal(without_truth[of_members], of(x, y)[of_members, 0])
+    assert np.isnan(without_truth[[SKILL, SQUARED, UNBIASED]]).all()
 
 
 def test_a_single_member_has_no_spread_and_no_unbiased_error() -> None:
     found = of([[3.0]], [1.0])[:, 0]
     assert found[[SKILL, SPREAD, SPREAD_BIASED, VARIANCE, SQUARED]].tolist() == [2, 0, 0, 0, 4]
     assert np.isnan(found[UNBIASED])
+    missing = of([[np.nan]], [1.0])[:, 0]
+    assert (
+        missing[[SPREAD, SPREAD_BIASED, VARIANCE]].tolist() == [0, 0, 0] and np.isnan(missing[[SKILL, SQUARED]]).all()
+    )
 
 
 @pytest.mark.parametrize("size", range(1, 20))
@@ -143,6 +151,15 @@ def test_the_network_sorts(size: int) -> None:
     for low, high in sorting_network(size):
         values[[low, high]] = np.minimum(values[low], values[high]), np.maximum(values[low], values[high])
     assert (np.diff(values, axis=0) >= 0).all()
+
+
+def test_thresholds_between_float32_values_are_compared_as_they_are() -> None:
+    limits = np.array([0.1, 0.3, 280.7, -5.2, 1.0, np.nan])
+    near = limits.astype(np.float32)
+    lower, upper = _as_single(limits)
+    for value in (np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))):
+        np.testing.assert_array_equal(value > lower, value.astype(np.float64) > limits)
+        np.testing.assert_array_equal(value < upper, value.astype(np.float64) < limits)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])

@@ -17,7 +17,7 @@ AREA = cell_weights(GRID.latitude, 30, None, "WeatherBench2")
 def test_boxes_hold_the_weighted_mean_and_the_largest_value() -> None:
     fields = np.random.default_rng(0).normal(size=(3, 15, 30)).astype(np.float32)
     boxes = Boxes(GRID, AREA, AREA[None])
-    mean, largest = boxes(fields, "mean"), boxes(fields, "max")
+    mean, largest = (boxes(fields)[how] for how in POOLINGS)
     assert mean.shape == largest.shape == (3, 8, 15)
     np.testing.assert_allclose(mean[1, 2, 3], np.average(fields[1, 4:6, 6:8], weights=AREA[4:6, 6:8]), rtol=1e-5)
     assert largest[1, 2, 3] == fields[1, 4:6, 6:8].max()
@@ -33,7 +33,14 @@ def test_points_of_no_box_do_not_matter() -> None:
     fields[:4], fields[4, 5] = np.nan, 9
     boxes = Boxes(GRID, area, area[None])
     for how in POOLINGS:
-        np.testing.assert_allclose(boxes.mean(boxes(fields, how).astype(np.float64)), 1, rtol=1e-6)
+        np.testing.assert_allclose(boxes.mean(boxes(fields)[how].astype(np.float64)), 1, rtol=1e-6)
+
+
+def test_a_missing_point_makes_its_box_missing() -> None:
+    fields = np.ones((15, 30), np.float32)
+    fields[4, 5] = np.nan
+    for how, pooled in Boxes(GRID, AREA, AREA[None])(fields).items():
+        assert np.argwhere(np.isnan(pooled)).tolist() == [[2, 2]], how
 
 
 def test_members_without_connection_in_space_score_worse() -> None:
@@ -45,10 +52,10 @@ def test_members_without_connection_in_space_score_worse() -> None:
         return np.repeat(np.repeat(coarse, 2, axis=2), 2, axis=3)[:, :, :15]
 
     boxes, nothing = Boxes(GRID, AREA, AREA[None]), np.zeros((leads, 0, 8, 15))
-    truth = np.require(boxes(smooth(1), "mean"), np.float32, ("C", "W"))
+    truth = boxes(smooth(1))["mean"]
     found = []
     for members in (smooth(8), rng.normal(size=(leads, 8, 15, 30)).astype(np.float32)):
-        pooled = np.require(boxes(members, "mean")[:, :, None], np.float32, ("C", "W"))
+        pooled = boxes(members[:, :, None])["mean"]
         fields = boxes.mean.of_members(pooled, truth, nothing, 0, MemberRules(energy=False)).fields
         found.append(float((fields[SKILL] - fields[SPREAD] / 2).mean()))
     # sqrt(1/pi) against sqrt(2 (1 + 1/4) / pi) - sqrt(1/4 / pi), where four points make a box

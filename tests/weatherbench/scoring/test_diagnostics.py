@@ -50,6 +50,43 @@ def test_halves_kept_restored_and_merged_are_the_whole(skipna: bool) -> None:
     xr.testing.assert_allclose(merged.dataset(), whole.dataset(), rtol=1e-12)
 
 
+MEMBERS = RNG.normal(size=(10, 4, 3, 2, 3, 8)).astype(np.float32)
+
+
+def seen_members(part: slice) -> Diagnostics:
+    """The same with three members, of which the forecasts are the mean."""
+    diagnostics = Diagnostics(CHANNELS, GRID, LEADS[1::2], LEADS, convention="WeatherBench2")
+    for time, members, truth in zip(TIMES[part], MEMBERS[part], TRUTH[part], strict=True):
+        diagnostics.observe("emulator", time, members.mean(axis=1), truth, truth)
+        diagnostics.observe_members("emulator", time, members, truth)
+        diagnostics.observe_members("persistence", time, truth[:, None], truth)
+    return diagnostics
+
+
+def test_members_have_maps_of_spread_and_error_and_a_spectrum_each() -> None:
+    found = seen_members(slice(None))
+    assert found.ensemble and not seen(slice(None)).ensemble and set(found.member_maps.sums) == {"emulator"}
+    x, y = MEMBERS[:, 1::2].astype(np.float64), TRUTH[:, 1::2].astype(np.float64)
+    maps = found.member_maps.scores("emulator")
+    np.testing.assert_allclose(maps["ensemble_variance"], x.var(axis=2, ddof=1).mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(maps["ensemble_mean_mse"], ((x.mean(axis=2) - y) ** 2).mean(axis=0), rtol=1e-5)
+    assert found.member_spectra is not None
+    spectra = zonal_energy_spectrum(MEMBERS[:, 1::2], GRID.latitude).mean(axis=(0, -2))
+    np.testing.assert_allclose(found.member_spectra.mean(), spectra, rtol=1e-12)
+
+
+def test_members_kept_restored_and_merged_are_the_whole_and_fit_no_single_forecasts() -> None:
+    halves = [Diagnostics.restore(seen_members(part).dataset()) for part in (slice(6, None), slice(None, 6))]
+    merged, whole = halves[0].merge(halves[1]), seen_members(slice(None))
+    xr.testing.assert_allclose(merged.dataset(), whole.dataset(), rtol=1e-12)
+    damaged = whole.dataset()
+    damaged["member_maps"][0, 0, 0, 0, 0] += 1
+    with pytest.raises(UserError, match="stored member maps are damaged"):
+        Diagnostics.restore(damaged)
+    with pytest.raises(UserError, match="can only be merged where"):
+        seen_members(slice(6, None)).merge(seen(slice(None, 6)))
+
+
 def test_what_does_not_fit_or_counts_twice_is_refused() -> None:
     half = seen(slice(None, 6))
     with pytest.raises(UserError, match="must not count twice"):

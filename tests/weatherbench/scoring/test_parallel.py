@@ -25,6 +25,7 @@ from graphufs.weatherbench.score_stores import evaluate_stores
 from graphufs.weatherbench.scoring.parallel import SMALLEST, merged, score_in_shares, split
 from graphufs.weatherbench.scoring.score_state import ScoreState
 from tests.cli.test_score import STAMPS, stores
+from tests.cli.test_score_ensembles import ensemble, with_quantiles
 from tests.support import idealised
 from tests.weatherbench.conftest import Made
 from tests.weatherbench.scoring.test_score_state import AXES
@@ -86,6 +87,23 @@ def test_threads_make_what_one_makes(written: StorePaths, monkeypatch: pytest.Mo
     assert_same(shared.states, alone.states)
     assert len(seen) > 1 and threading.get_ident() in seen
     assert sorted(told) == [(done, 30) for done in range(1, 31)]
+
+
+def test_dask_workers_score_members_as_one_process_does(tmp_path: Path, client: Client) -> None:
+    made = stores("poles", STAMPS[4:28])
+    made["forecast"], made["climatology"] = ensemble(made), with_quantiles(made["climatology"])
+    for name, dataset in made.items():
+        write_zarr(tmp_path / name, {None: dataset})
+    paths = StorePaths(*(str(tmp_path / name) for name in ("forecast", "truth", "climatology")))
+    wanted = ScoreRequest(levels=(500,), regions=("global",), map_leads=(24.0,))
+    alone = evaluate_stores(paths, wanted)
+    with parallel.over(client):
+        shared = evaluate_stores(paths, wanted)
+    assert_same(shared.states, alone.states)
+    assert alone.histograms and shared.histograms and alone.diagnostics and shared.diagnostics
+    assert shared.diagnostics.ensemble
+    xr.testing.assert_allclose(shared.histograms.dataset(), alone.histograms.dataset(), rtol=1e-12)
+    xr.testing.assert_allclose(shared.diagnostics.dataset(), alone.diagnostics.dataset(), rtol=1e-12)
 
 
 @pytest.mark.long  # the command takes workers below
