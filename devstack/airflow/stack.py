@@ -211,7 +211,8 @@ class Stack(Keeper):
             self.down(jobs=False)
             raise
 
-    def _up(self) -> None:
+    def _up_database(self) -> None:
+        """Write the configuration, start the database and prepare its tables."""
         began = time.monotonic()
         self.secrets = make_secrets(self.secrets)
         write_private(self.base / "passwords.json", json.dumps(self.passwords))
@@ -230,6 +231,10 @@ class Stack(Keeper):
             self.say(f"PostgreSQL runs; preparing its tables ({time.monotonic() - began:.0f} s)")
         self._start("db-migrate", "db", "migrate")
         self.finish("db-migrate", self.settings.seconds)
+
+    def _up(self) -> None:
+        began = time.monotonic()
+        self._up_database()
         self.say(f"the tables are there; starting Airflow ({time.monotonic() - began:.0f} s)")
         since, healthy = time.time(), set[str]()
 

@@ -6,134 +6,22 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.text import Text
 
 from graphufs import reading
-from graphufs.cli.ending import DONE, FAILED, Told, finish
-from graphufs.config import moved_keys
-from graphufs.config.request import Request as RunRequest
+from graphufs.cli.ending import DONE, Told, finish
 from graphufs.errors import UserError
-from graphufs.steps import CHAINS, STEPS
 from jobs.cli import serve_ssh as serve_ssh  # its commands are this one's, as are those of
 from jobs.cli import site_commands as site_commands
-from jobs.cli.app import (
-    UNREACHABLE,
-    Asked,
-    Place,
-    app,
-    err,
-    labels_of,
-    out,
-    print_json,
-    request_of,
-)
+from jobs.cli import submit_commands as submit_commands
+from jobs.cli.app import UNREACHABLE, Place, app, err, labels_of, out, print_json
 from jobs.job.reading import Broken
 from jobs.job.status import Status, read_statuses
 from jobs.scheduler import slurm
-from jobs.site import load
-from jobs.submission import submit
 from jobs.submission import tend as tending
-
-
-@app.command(name="submit")
-def submit_(
-    step: str,
-    experiment: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    *,
-    key: str | None = None,
-    needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    request: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    place: Place = Place(),
-    asked: Asked = Asked(),
-) -> int:
-    """Submit a step of an experiment, once.
-
-    Parameters
-    ----------
-    step
-        Such as train; `graphufs --help` tells them all, here they are written with underscores.
-    experiment
-        A YAML file, the name of one that is shipped, or - for standard input.
-    key
-        The job's key. [default: made of step, experiment and site]
-    needs
-        Key of a job that must complete first. May be repeated.
-    request
-        What is asked of this run, as in answer=promote, for steps that read it: night, model, champion, answer,
-        decided_by, why, rollback_to, cost. May be repeated.
-    """
-    told = request_of(request)
-    if step in STEPS:
-        STEPS[step].require_read(told)
-    common, former = _common(experiment, place, asked)
-    return submit_all([submit.Request(step, key=key, needs=needs, asked=former | told, **common)], place, asked)
-
-
-@app.command
-def run(experiment: str, *, place: Place = Place(), asked: Asked = Asked()) -> int:
-    """Submit all steps of an experiment, from data to report, each after the one it needs."""
-    return submit_chain(CHAINS["run"], experiment, place, asked)
-
-
-def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
-    """Submit steps of an experiment, each after the one before, and return the exit code."""
-    return submit_all(submit.chain(steps, **_common(experiment, place, asked)[0]), place, asked)
-
-
-def _common(experiment: str, place: Place, asked: Asked) -> tuple[dict[str, Any], RunRequest]:
-    """What requests for all steps of an experiment have in common, and what former keys of it ask of the run."""
-    from graphufs.config.loading import run_of
-
-    loaded, former = run_of(experiment, list(asked.set_))
-    for hint in moved_keys.hints(former):
-        err().print(Text(hint, "yellow"), soft_wrap=True)
-    site = load(place.site)
-    common = {
-        "experiment": loaded,
-        "site_name": place.site,
-        "site": site,
-        "root": site.folder(place.root),
-        "force": asked.force,
-        "resources": asked.resource,
-        "labels": labels_of(asked.label),
-    }
-    return common, former
-
-
-def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:
-    """Submit jobs in this order, wait for them if asked to, and return the exit code."""
-    console, answers = err(), []
-    for request in requests:
-        submit.check(request)
-    for request in requests:
-        what, status = submit.submit(request)
-        if request.site.executor == "debug" and what == "submitted":
-            from jobs.submission import launch
-
-            assert status.attempt is not None
-            launch.here(status.job, status.attempt)
-            status = read_statuses([status.job])[0]
-        answers.append((what, status))
-        if not place.json_:
-            console.print(f"{what}: {status.job.key}  {status.state}  {status.id or ''}")
-        if status.ending == "refused":
-            break
-    statuses = [status for _, status in answers]
-    if asked.wait:
-        from jobs.cli.wait import wait
-
-        statuses = wait([status.job for status in statuses], requests[0].site, None if place.json_ else console)
-    if place.json_:
-        print_json(jobs=[{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)])
-    from jobs.cli.tables import ended
-
-    bad = [one for one in statuses if one.state == "LOST" or (one.over and one.state != "COMPLETED")]
-    for status in () if place.json_ else bad:
-        console.print(ended(status), soft_wrap=True, markup=False)
-    return FAILED if bad else DONE
 
 
 @app.command

@@ -12,6 +12,7 @@ from graphufs.config.loading import experiment_of
 from graphufs.errors import UserError
 from jobs.cli import main as jobs_cli
 from jobs.cli.app import Asked, Place
+from jobs.cli.submit_commands import submit_chain
 
 
 def run(description: str, steps: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def run(description: str, steps: Sequence[str]) -> None:
             Submit the steps as jobs of a site; `graphufs-jobs sites` lists them.
         """
         if site is not None:
-            return jobs_cli.submit_chain(steps, experiment, Place(root=root, site=site), asked)
+            return submit_chain(steps, experiment, Place(root=root, site=site), asked)
         if asked != Asked(set_=asked.set_):
             raise UserError(
                 "--wait, --resource, --label and --force go with --site; without it the steps run here, one by one"

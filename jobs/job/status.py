@@ -8,19 +8,18 @@ since when and who was asked, and neither is ever taken for success or for permi
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graphufs import reading
 from graphufs.storage.atomic import write_json
+from jobs.job.answers import Answers
 from jobs.job.folder import JobFolder
+from jobs.job.last_words import last_words
 from jobs.job.reading import Broken, NoJob, read_json, unreadable
-from jobs.job.records import Attempt, Intent, Snapshot, moment, now, seconds_since
+from jobs.job.records import Attempt, Intent, Snapshot, now, seconds_since
 from jobs.scheduler import processes, slurm
 from jobs.site import as_noted
 
@@ -35,13 +34,6 @@ ENDINGS = {
     "PREEMPTED": "preempted",
     "CANCELLED": "cancelled",
 }
-SIGNS = (
-    ("exceeded memory limit|oom_kill|Out Of Memory", "out_of_memory"),
-    ("No space left on device|Disk quota exceeded", "disk_full"),
-    ("timed-out too many times", "time_limit"),
-    (r"Traceback \(most recent call last\)", "error"),
-)
-"""What the end of a log has in it, and how the attempt ended then."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ def read_statuses(jobs: Sequence[JobFolder]) -> list[Status]:
 
 def statuses_of(snapshots: Sequence[Snapshot]) -> list[Status]:
     """As `read_statuses`, of folders read just now; the result of a job that is not live is read once more."""
-    answers = _Answers.of(snapshots)
+    answers = Answers.of(snapshots)
     return [_status_or_broken(seen, answers) for seen in snapshots]
 
 
@@ -140,7 +132,7 @@ def survey(
         except NoJob:  # gone since
             continue
     snapshots = [seen for seen in snapshots if wanted(seen)]
-    answers = _Answers.of(snapshots)
+    answers = Answers.of(snapshots)
     for seen in snapshots:
         try:
             statuses.append(_status_or_broken(seen, answers))
@@ -159,53 +151,12 @@ def survey_root(
     return statuses, odd + broken
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """What squeue and sacct said, and which of them did not answer."""
-
-    queued: dict[str, slurm.Row]
-    accounted: dict[str, slurm.Row]
-    silent: tuple[str, ...]
-
-    @staticmethod
-    def of(snapshots: Sequence[Snapshot]) -> _Answers:
-        """Slurm's answers about those that it was given and that are not known to be done."""
-        asked = [
-            (seen.id, seen.attempt)
-            for seen in snapshots
-            if seen.intent.executor == "slurm" and seen.attempt is not None and seen.id and seen.result is None
-        ]
-        queued: dict[str, slurm.Row] = {}
-        accounted: dict[str, slurm.Row] = {}
-        silent = []
-        if asked:
-            try:
-                queued = slurm.squeue()
-            except slurm.Silent as trouble:
-                silent.append(str(trouble))
-            begun = min(moment(attempt.begun) for _, attempt in asked)
-            try:
-                accounted = slurm.sacct({number for number, _ in asked}, begun)
-            except slurm.Silent as trouble:
-                silent.append(str(trouble))
-        return _Answers(queued, accounted, tuple(silent))
-
-    def rows(self, number: str) -> dict[str, slurm.Row]:
-        """The freshest word on a job, by element."""
-        found: dict[str, slurm.Row] = {}
-        for rows in (self.accounted, self.queued):  # the controller's word goes before the accounting's
-            for key, row in rows.items():
-                if key.split("_")[0] == number:
-                    found[key.partition("_")[2] or "0"] = row
-        return found
-
-
-def _status_or_broken(seen: Snapshot, answers: _Answers) -> Status:
+def _status_or_broken(seen: Snapshot, answers: Answers) -> Status:
     with unreadable(seen.job.path):
         return _status(seen, answers)
 
 
-def _status(seen: Snapshot, answers: _Answers) -> Status:
+def _status(seen: Snapshot, answers: Answers) -> Status:
     job, attempt, number = seen.job, seen.attempt, seen.id
     status = partial(Status, seen, id=number)
     if seen.result is not None:
@@ -343,10 +294,8 @@ def _over(seen: Snapshot, attempt: Attempt, ending: str, message: str, status: A
         return status("CANCELLED", "cancelled", message)
     if own is not None:
         return status("FAILED", own["ending"], own["message"], own["at"])
-    tail = _tail(job, attempt)
-    ending = ending or next((name for words, name in SIGNS if re.search(words, tail)), "killed")
-    last = [line for line in tail.splitlines() if line.strip()]
-    return status("FAILED", ending, f"{message}: {last[-1]}" if last else message)
+    shown, last = last_words(job, attempt)
+    return status("FAILED", ending or shown, f"{message}: {last}" if last else message)
 
 
 def _succeeded(job: JobFolder) -> bool:
@@ -354,13 +303,3 @@ def _succeeded(job: JobFolder) -> bool:
         return job.result() is not None
     except Broken:
         return False
-
-
-def _tail(job: JobFolder, attempt: Attempt) -> str:
-    """The end of the attempt's error logs."""
-    texts, folder = [], job.submitit(attempt.number)
-    for path in (job.folder(attempt.number) / "controller.log", *folder.glob("*.err"), *folder.glob("slurm-*")):
-        with unreadable(path), contextlib.suppress(FileNotFoundError), reading.open_file(path) as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - 8000, 0))
-            texts.append(file.read(8000).decode(errors="replace"))
-    return re.sub(r"submitit INFO.*", "", "\n".join(texts))

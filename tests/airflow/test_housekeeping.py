@@ -130,6 +130,7 @@ def test_a_site_is_cleaned_and_pruned(dry_run, capsys):
 @pytest.mark.timeout(900)
 def test_a_run_cleans_a_real_airflow(bench: AirflowBench) -> None:
     """Through a real task, whose environment has no database: rows are counted, and the live run stays."""
+    bench.api.unpause("housekeeping")
     run = bench.trigger("housekeeping", {"dry_run": False, "airflow_days": 7})
     assert bench.api.wait("housekeeping", run, 600) == "success"
     said = bench.log(bench.task("housekeeping", run, "clean_airflow"))

@@ -217,7 +217,28 @@ def test_a_job_of_which_no_process_ever_told_is_started_again_when_that_is_sure(
     tending.cancel(job)
 
 
-def test_of_two_processes_of_one_attempt_one_does_the_work(bench):
+NO_LINKS = """
+import errno, os
+
+def link(*_, **__):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+os.link = link
+"""
+
+
+@pytest.fixture(params=["hard links", "no hard links"])
+def file_system(request, tmp_path, monkeypatch):
+    """Whether all processes that are started now find a file system with hard links, as its name."""
+    if request.param == "no hard links":
+        (tmp_path / "python").mkdir()
+        (tmp_path / "python" / "sitecustomize.py").write_text(NO_LINKS)
+        paths = [str(tmp_path / "python"), os.environ.get("PYTHONPATH", "")]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    return request.param
+
+
+def test_of_two_processes_of_one_attempt_one_does_the_work(file_system, bench):
     job = bench.waiting()
     first = job.attempt()
     number, process = launch.as_process(job, first, LOCAL)
@@ -225,6 +246,8 @@ def test_of_two_processes_of_one_attempt_one_does_the_work(bench):
     assert len(job.segments(1)) == 1 and look(job).state == "RUNNING" and look(job).id == first.id
     assert any("does the work" in path.read_text() for path in job.logs(1))
     assert not (job.folder(1) / "ending.json").exists()
+    locked = (job.folder(1) / ".create.lock").exists()  # what a claim takes where it cannot be a link
+    assert locked == (file_system == "no hard links")
     tending.cancel(job)
 
 

@@ -115,18 +115,24 @@ def test_the_certificate_is_its_owners_alone_and_valid_where_the_clock_is_behind
 @pytest.mark.long
 def test_the_coordinator_of_a_training_listens_on_the_jobs_network_alone(tmp_path):
     code = f"""
-import json, psutil
+import json, psutil, socket
 from pathlib import Path
 from jobs.worker import multi_process
 multi_process.address = lambda interface: {NETWORK!r}
 with multi_process._distributed_jax(multi_process.Member(Path({str(tmp_path)!r}), "7", 0, 1, None)):
-    found = [c.laddr.ip for c in psutil.Process().net_connections("inet") if c.status == "LISTEN"]
-    print(json.dumps([one.removeprefix("::ffff:") for one in found]))
+    found = [c.laddr for c in psutil.Process().net_connections("inet") if c.status == "LISTEN"]
+    for place in found:
+        try:
+            socket.create_connection(("127.0.0.1", place.port), 3)
+            print("a stranger of another network gets in")
+        except ConnectionRefusedError:
+            pass
+    print(json.dumps([one.ip.removeprefix("::ffff:") for one in found]))
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=surroundings())
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout.splitlines()[-1])) == {NETWORK}
+    assert set(json.loads(done.stdout.splitlines()[-1])) == {NETWORK} and "stranger" not in done.stdout
 
 
 @pytest.mark.long
