@@ -61,8 +61,13 @@ def test_layers_and_their_derivatives_are_those_of_the_formula(
         (gpu_layers.add_to_each, lambda x, y: x + y[None], (numbers(3, 4, 5), numbers(4, 5))),
         (lambda rows: gpu_layers.take(4, rows, jnp.asarray(NODES)), *TAKEN),
         (lambda rows: gpu_layers.take_by_table(rows, jnp.asarray(NODES), jnp.asarray(EDGES)), *TAKEN),
+        (
+            lambda rows: gpu_layers.sum_rows(4, rows, jnp.sort(NODES)),
+            lambda rows: jnp.zeros((4, 6)).at[jnp.sort(NODES)].add(rows),
+            (numbers(5, 6),),
+        ),
     ],
-    ids=["add_static", "add_to_each", "take", "take_by_table"],
+    ids=["add_static", "add_to_each", "take", "take_by_table", "sum_rows"],
 )
 def test_sums_and_gathers_and_their_derivatives_are_those_of_the_formula(
     function: Callable[..., Any], plain: Callable[..., Any], arguments: tuple[jax.Array, ...]

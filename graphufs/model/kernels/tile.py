@@ -93,14 +93,14 @@ def take(array: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def store(array: Any, rows: jax.Array, start: int, values: jax.Array, there: jax.Array) -> None:
-    """Store some columns of those rows that are there."""
+    """Store values [row, column], from a column on, to those rows [row] of an array that are there."""
     columns = start + jnp.arange(values.shape[1], dtype=jnp.int32)
     where = array.at[past_the_end(rows, there, array.shape[0])[:, None], columns[None, :]]
     triton.store(where, values.astype(array.dtype), mask=jnp.broadcast_to(there[:, None], values.shape))
 
 
 def past_the_end(rows: jax.Array, there: jax.Array, length: int) -> jax.Array:
-    """Rows so that those that are not there are none: interpreted, a store writes back what stands in a masked one."""
+    """Rows [row], none where there is none: interpreted, a store writes back what stands in a masked one."""
     return jnp.where(there, rows, length)
 
 
