@@ -1,9 +1,10 @@
 """The fused kernels alone, compiled for a card on a machine without one: registers, spills, what they move and load.
 
 Each edge set's sums of messages and their way back are compiled for P0's grid (65,160 points, 162 nodes), with some
-latent size and number of samples. For each kernel: what CUDA's assembler says of a thread's registers and of the bytes
-of them that are spilled to memory; the bytes of operands and results; the bytes that are loaded again, from a cache
-where they still are; FLOP. No kernel runs, so nothing here is a time.
+latent size and number of samples; so is what goes row by row through the points' MLPs (`points`). For each kernel:
+what CUDA's assembler says of a thread's registers and of the bytes of them that are spilled to memory; the bytes of
+operands and results; the bytes that are loaded again, from a cache where they still are; FLOP. No kernel runs, so
+nothing here is a time.
 
     make setup-cuda
     .venv-cuda/bin/python benchmarks/kernels.py --latent-size 256 --samples 16 --precision bfloat16 --device h100
@@ -35,6 +36,8 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs.model.arrangement import GPU
+from graphufs.model.kernels.branches import branches
+from graphufs.model.kernels.by_row import finish
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP
@@ -45,7 +48,11 @@ POINTS, NODES, PLACES = 65_160, 162, 3
 EDGES = {"grid2mesh": 100_655, "mesh2grid": 195_480}
 """Of P0, and the most edges of a point in both."""
 DUMP = Path(os.environ["XLA_FLAGS"].rpartition("--xla_dump_to=")[2])
-KERNELS = ("sums_at_points", "sums_at_nodes", "gradients_at_points", "gradients_at_nodes", "gradients_of_weights")
+ROWS = "points"
+KERNELS = (
+    *("sums_at_points", "sums_at_nodes", "gradients_at_points", "gradients_at_nodes", "gradients_of_weights"),
+    *("layers_of_rows", "gradients_of_rows", "gradients_of_layers", "branches", "gradient_of_branches"),
+)
 FUSED = replace(GPU, kernels="fused")
 
 
@@ -73,11 +80,30 @@ def program(edge_set: str, width: int, samples: int, dtype: Any) -> tuple[Any, t
     return jax.jit(function), (mlp, terms, lists, gradient)
 
 
+def program_of_rows(width: int, samples: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Two products of each point's row, and an MLP's other layers of one of them."""
+    rows = jax.ShapeDtypeStruct((POINTS * samples, width), dtype)
+    mlp = jax.eval_shape(lambda: MLP.zeros(width, width, width, 1))
+
+    def layers(mlp: MLP, rows: jax.Array) -> Any:
+        same, product, other = branches(rows, (mlp.first.weight, mlp.first.weight), FUSED)
+        return finish(mlp, product, mlp.first.bias, FUSED, other=other, residual=same)
+
+    def function(mlp: MLP, rows: jax.Array, gradient: jax.Array) -> Any:
+        result, back = jax.vjp(layers, mlp, rows)
+        return result, back(gradient)
+
+    return jax.jit(function), (mlp, rows, rows)
+
+
 def compiled_kernels(edge_set: str, width: int, samples: int, dtype: Any, machine: Machine) -> list[dict[str, Any]]:
     """What is known of each fused kernel of an edge set."""
     for old in DUMP.iterdir():
         old.unlink()
-    function, arguments = program(edge_set, width, samples, dtype)
+    if edge_set == ROWS:
+        function, arguments = program_of_rows(width, samples, dtype)
+    else:
+        function, arguments = program(edge_set, width, samples, dtype)
     text = function.trace(*machine.replicated(arguments)).lower(lowering_platforms=("cuda",)).compile().as_text()
     known, found = assembled(machine.target), []
     for kernel in (one for one in kernels_of(text)[0] if one.operation == "custom-call" and one.flop):
@@ -120,7 +146,7 @@ def main() -> int:
     parser.add_argument("--latent-size", type=int, default=256)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
-    parser.add_argument("--edges", nargs="+", choices=list(EDGES), default=list(EDGES))
+    parser.add_argument("--edges", nargs="+", choices=[*EDGES, ROWS], default=[*EDGES, ROWS])
     parser.add_argument("--device", choices=names(), default="h100")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

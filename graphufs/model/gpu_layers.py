@@ -3,13 +3,14 @@
 What XLA (jaxlib 0.10.2, for an H100) makes of a formula was found by compiling single formulas ahead of time:
 
 - A matrix product reads its factors from memory, whatever made them: nothing is fused in front of it. Behind it, a
-  float32 sum with a bias before rounding is, and in bfloat16 the sum or product with an array of its own shape. Such an
-  array in float32 is not: then the product is stored in float32.
-- So `activate` keeps swish and its derivative, rounded, instead of what they are of: its gradient is one product.
+  sum with a bias or with an array of its shape is, but only one that the program is given as an argument: a parameter,
+  and nothing that was computed. Else the product is stored, in float32 if that is what is added to.
+- So the bias of a layer before a normalization is added in the normalization.
+- A normalization by the plain formula, its row read once, is one kernel, its bias, scale, offset and residual
+  included; so is its gradient, if that computes mean and deviation again, and XLA does not see that it does.
 - A sum over rows or columns is one kernel with what is summed, if it is written as a sum. All sums are float32.
 - Products over very many rows (gradients of weights) are split by XLA, which first copies both factors to a length
   that it can split; here they are given in parts of equal length, summed afterwards.
-- The gradient of a normalization whose mean and deviation are kept, a number a row each, is one kernel.
 - Adding up in the order of a table (`take_by_table`) is as fast as adding up where it comes, and always gives the same.
 
 Tests compare values and gradients with those of the other arrangement.
@@ -25,6 +26,8 @@ import jax.numpy as jnp
 
 MOST_PARTS, SHORTEST_PART = 64, 128
 """A gradient's product over rows has at most so many parts, of at least so many rows: enough to fill a card."""
+EVEN = 128, 32, 16, 1
+"""XLA copies factors to a length that it can split again, most often a multiple of the first of these."""
 
 
 _stored = jax.lax.optimization_barrier
@@ -32,17 +35,26 @@ _stored = jax.lax.optimization_barrier
 
 
 def _column_sums(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float32).sum(axis=0)
+    return _stored(x.astype(jnp.float32).sum(axis=0))  # XLA would make a second pass over x for the sum of the sums
 
 
-def _weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+def weight_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     """The float32 product [in, out] of the transpose of x [row, in] with g [row, out]."""
-    most = min(MOST_PARTS, x.shape[0] // SHORTEST_PART)
-    parts = next((count for count in range(most, 1, -1) if x.shape[0] % count == 0), 1)
+    parts = _parts(x.shape[0])
     if parts == 1:
         return jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
     x, g = (array.reshape(parts, -1, array.shape[1]) for array in (x, g))
     return jax.lax.dot_general(x, g, (((1,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32).sum(axis=0)
+
+
+def _parts(rows: int) -> int:
+    """How many parts of equal length; of a multiple of EVEN rows where they can be."""
+    most = min(MOST_PARTS, rows // SHORTEST_PART)
+    for even in EVEN:
+        for count in range(most, max(1, most // 2), -1):
+            if rows % (count * even) == 0:
+                return count
+    return next((count for count in range(most, 1, -1) if rows % count == 0), 1)
 
 
 @jax.custom_vjp
@@ -53,7 +65,7 @@ def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 matmul.defvjp(
     lambda x, weight: (matmul(x, weight), (x, weight)),
-    lambda saved, g: (g @ saved[1].astype(g.dtype).T, _weight_gradient(saved[0], g)),
+    lambda saved, g: (g @ saved[1].astype(g.dtype).T, weight_gradient(saved[0], g)),
 )
 
 
@@ -79,65 +91,83 @@ scale_columns.defvjp(
 
 
 @jax.custom_vjp
-def activate(z: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+def activate(z: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """swish(z) @ weight + bias, [row, out], of z [row, in], weight [in, out] and bias [out]."""
     return _activate_forward(z, weight, bias)[0]
 
 
-def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
+def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array | None) -> tuple[jax.Array, Any]:
+    wide = z.astype(jnp.float32)
+    swish = _stored((wide * jax.nn.sigmoid(wide)).astype(z.dtype))
+    product = jnp.dot(swish, weight.astype(z.dtype), preferred_element_type=jnp.float32)
+    product = product if bias is None else product + bias
+    return _stored(product.astype(z.dtype)), (z, swish, weight, bias is not None)
+
+
+def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    z, swish, weight, has_bias = saved
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide)
-    swish = (wide * s).astype(z.dtype)
-    derivative = (s + wide * s * (1 - s)).astype(z.dtype)
-    swish, derivative = _stored((swish, derivative))
-    product = jnp.dot(swish, weight.astype(z.dtype), preferred_element_type=jnp.float32)
-    return _stored((product + bias).astype(z.dtype)), (swish, derivative, weight)
-
-
-def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    swish, derivative, weight = saved
-    return (g @ weight.astype(g.dtype).T) * derivative, _weight_gradient(swish, g), _column_sums(g)
+    derivative = s + wide * s * (1 - s)
+    by_z = ((g @ weight.astype(g.dtype).T).astype(jnp.float32) * derivative).astype(g.dtype)
+    return by_z, weight_gradient(swish, g), _column_sums(g) if has_bias else None
 
 
 activate.defvjp(_activate_forward, _activate_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def normalize(
-    x: jax.Array, epsilon: float, scale: jax.Array | None = None, offset: jax.Array | None = None
+    product: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    scale: jax.Array | None = None,
+    offset: jax.Array | None = None,
 ) -> jax.Array:
-    """The product xh = (x - mean) r with r = 1/sqrt(var + epsilon) by row of x [row, L], or xh * scale + offset.
+    """By row of x = product + bias [row, L], xh = (x - mean) r with r = 1/sqrt(var + epsilon); or xh * scale + offset.
 
-    Inside all is float32, the result is as precise as x. The variance is mean(x^2) - mean^2, so that x is read once:
-    give it rows whose mean is small. With g' = g * scale, or g, the derivative of x is
+    Inside all is float32, the result is as precise as the product. With g' = g * scale, or g, the derivative of x is
     r (g' - mean(g') - xh mean(g' xh)).
     """
-    return _normalize_forward(x, epsilon, scale, offset)[0]
+    return _normalize_forward(product, bias, epsilon, scale, offset)[0]
+
+
+def _statistics(product: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
+    """The mean and r of each row, [row, 1]."""
+    x = product.astype(jnp.float32) + bias
+    mean = x.mean(axis=-1, keepdims=True)
+    centred = x - mean
+    return mean, jax.lax.rsqrt((centred * centred).mean(axis=-1, keepdims=True) + epsilon)
 
 
 def _normalize_forward(
-    x: jax.Array, epsilon: float, scale: jax.Array | None, offset: jax.Array | None
+    product: jax.Array, bias: jax.Array, epsilon: float, scale: jax.Array | None, offset: jax.Array | None
 ) -> tuple[jax.Array, Any]:
-    wide = x.astype(jnp.float32)
-    mean = wide.mean(axis=-1, keepdims=True)
-    variance = jnp.maximum((wide * wide).mean(axis=-1, keepdims=True) - mean * mean, 0)
-    reciprocal = jax.lax.rsqrt(variance + epsilon)
-    normal = (wide - mean) * reciprocal
+    mean, reciprocal = _statistics(product, bias, epsilon)
+    normal = (product.astype(jnp.float32) + bias - mean) * reciprocal
     result = normal if scale is None or offset is None else normal * scale + offset
-    return result.astype(x.dtype), (x, mean, reciprocal, scale)
+    return result.astype(product.dtype), (product, bias, scale)
 
 
 def _normalize_backward(
     epsilon: float, saved: Any, g: jax.Array
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    x, mean, reciprocal, scale = saved
-    g = _stored(g)
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    product, bias, scale = saved
+    bias = _stored(bias)  # or XLA would find that the statistics are those of the way there, and store them
+    if scale is None:
+        mean, reciprocal = _statistics(product, bias, epsilon)
+    else:  # sums over rows need them too; in one pass
+        x = product.astype(jnp.float32) + bias
+        mean, square = x.mean(axis=-1, keepdims=True), (x * x).mean(axis=-1, keepdims=True)
+        mean, reciprocal = _stored((mean, jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)))
+    normal = (product.astype(jnp.float32) + bias - mean) * reciprocal
     wide = g.astype(jnp.float32)
-    normal = (x.astype(jnp.float32) - mean) * reciprocal
     scaled = wide if scale is None else wide * scale
     means = scaled.mean(axis=-1, keepdims=True), (scaled * normal).mean(axis=-1, keepdims=True)
-    by_x = _stored((reciprocal * (scaled - means[0] - normal * means[1])).astype(x.dtype))
-    return (by_x, None, None) if scale is None else (by_x, _column_sums(wide * normal), _column_sums(wide))
+    by_x = _stored((reciprocal * (scaled - means[0] - normal * means[1])).astype(product.dtype))
+    if scale is None:
+        return by_x, _column_sums(by_x), None, None
+    return by_x, _column_sums(by_x), _column_sums(wide * normal), _column_sums(wide)
 
 
 normalize.defvjp(_normalize_forward, _normalize_backward)
@@ -152,6 +182,20 @@ def add_static(rows: jax.Array, static: jax.Array) -> jax.Array:
 add_static.defvjp(
     lambda rows, static: (add_static(rows, static), None),
     lambda saved, g: (g, g.astype(jnp.float32).sum(axis=1).astype(g.dtype)),
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def sum_rows(count: int, rows: jax.Array, nodes: jax.Array) -> jax.Array:
+    """The float32 sums [node, L] of rows [n, L] by their `nodes` [n, ascending]; gradients are as precise as rows."""
+    total = jnp.zeros((count, rows.shape[1]), jnp.float32)
+    return total.at[nodes].add(rows.astype(jnp.float32), indices_are_sorted=True, mode="promise_in_bounds")
+
+
+sum_rows.defvjp(
+    lambda count, rows, nodes: (sum_rows(count, rows, nodes), (nodes, jnp.zeros((), rows.dtype))),
+    # rounded before they are gathered, of which XLA would store the outcome in float32
+    lambda count, saved, g: (_stored(g.astype(saved[1].dtype)).at[saved[0]].get(mode="promise_in_bounds"), None),
 )
 
 

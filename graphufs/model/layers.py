@@ -287,22 +287,26 @@ class MLP(eqx.Module):
             scale, offset = scale_and_offset
             return with_bias(with_scale(self._normalize(z, arrangement), scale, arrangement), offset, arrangement)
         last = self.linears[-1]
-        fused = for_fusion(arrangement)
-        if z.dtype == jnp.float32 or fused:
+        if for_fusion(arrangement):
+            product = gpu_layers.activate(self._hidden(z, arrangement), last.weight)
+            return gpu_layers.normalize(product, last.bias, EPSILON, *scale_and_offset)
+        if z.dtype == jnp.float32:
             # The last layer's weight and bias give up their mean over the output channels. The output has none then,
             # nor has the gradient that goes back through them, which saves two passes over all rows.
             weight = last.weight - last.weight.mean(axis=1, keepdims=True)
             centred = self._layers(z, weight, last.bias - last.bias.mean(), arrangement)
-            if fused:
-                return gpu_layers.normalize(centred, EPSILON, *scale_and_offset)
             return normalize_rows(centred, *scale_and_offset)
         return _normalize_rounded(self._layers(z, last.weight, last.bias, arrangement), *scale_and_offset)
 
     def _layers(self, z: jax.Array, weight: jax.Array, bias: jax.Array, arrangement: Arrangement | None) -> jax.Array:
         layer = gpu_layers.activate if for_fusion(arrangement) else activate
+        return layer(self._hidden(z, arrangement), weight, bias)
+
+    def _hidden(self, z: jax.Array, arrangement: Arrangement | None) -> jax.Array:
+        layer = gpu_layers.activate if for_fusion(arrangement) else activate
         for linear in self.linears[1:-1]:
             z = layer(z, linear.weight, linear.bias)
-        return layer(z, weight, bias)
+        return z
 
     def __call__(self, x: jax.Array, arrangement: Arrangement | None = None) -> jax.Array:
         return self.finish(self.part(x, 0, arrangement=arrangement), arrangement)

@@ -28,6 +28,8 @@ import jax.numpy as jnp
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.by_sample import shift_sums
+from graphufs.model.kernels.branches import branches
+from graphufs.model.kernels.by_row import finish as finish_rows
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
@@ -256,15 +258,18 @@ class GraphCast(eqx.Module):
 
         def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             x, at_grid, at_edges, senders, taken = block
-            finish = encoder.embed_grid.finish_with_bias if for_fusion(how) else encoder.embed_grid.finish
-            grid = finish(add_static(encoder.embed_grid.part(x, 0, arrangement=how), at_grid, how), how)
-            at_points = encoder.edges.part(grid, size, arrangement=how)
+            z, static = encoder.embed_grid.part(x, 0, arrangement=how), at_grid
+            if not for_fusion(how):
+                z, static = add_static(z, at_grid, how), encoder.embed_grid.first.bias
+            grid = _finish(encoder.embed_grid, z, static, how)
+            grid, at_points, z = _parts(grid, how, (encoder.edges, size), (encoder.grid_nodes, 0))
             if isinstance(senders, EdgeLists):
                 message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
             else:
                 at_senders = take(at_points, senders, samples, how, taken)
                 message = encoder.edges.normal(add_static(at_senders, at_edges, how), how)
-            return grid + encoder.grid_nodes(grid, how), message
+            update = encoder.grid_nodes
+            return _finish(update, z, update.first.bias, how, residual=grid), message
 
         of_block = _remat(messages, graph.blocks, remat)
 
@@ -272,7 +277,7 @@ class GraphCast(eqx.Module):
             grid, message = of_block(block[0])
             if graph.lists is not None:
                 return total.at[:-samples].add(message), grid
-            return add_rows(total, block[1], message, samples), grid
+            return add_rows(total, block[1], message, samples, how), grid
 
         senders: Any = graph.grid2mesh.senders if graph.lists is None else graph.lists[0]
         taken = graph.grid2mesh_of_senders
@@ -305,11 +310,11 @@ class GraphCast(eqx.Module):
             at_senders = take(at_nodes, senders, samples, how)
             at_receivers = take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
             at_ends = at_senders + at_receivers
-            message = step.edges.normal(add_static(at_ends, step.edges.part(edge, 0, arrangement=how), how), how)
-            total = add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples)
+            message = _finish(step.edges, at_ends, step.edges.part(edge, 0, arrangement=how), how, affine=False)
+            total = add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples, how)
             total = _scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
             parts = step.nodes.part(mesh, 0, arrangement=how), step.nodes.part(total, size, arrangement=how)
-            mesh = mesh + step.nodes.finish(parts[0] + parts[1], how)
+            mesh = _finish(step.nodes, parts[0], step.nodes.first.bias, how, other=parts[1], residual=mesh)
             # after the last step the edges are not read, and the compiler drops them
             edge = add_static(with_scale(message, step.edges.scale, how), edge, how)
             return mesh, edge, offset + step.edges.offset
@@ -336,18 +341,19 @@ class GraphCast(eqx.Module):
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
+            grid, at_grid, z = _parts(grid, how, (decoder.edges, 2 * size), (update, 0))
             if isinstance(senders, EdgeLists):
-                at_points = decoder.edges.part(grid, 2 * size, arrangement=how)
-                total = sums_of_messages(decoder.edges, at_points, at_mesh, at_edges, senders, samples, how)
+                total = sums_of_messages(decoder.edges, at_grid, at_mesh, at_edges, senders, samples, how)
             else:
                 at_corners = take(at_mesh, senders.reshape(-1), samples, how)
-                z = add_static(at_corners, at_edges, how).reshape(3, *grid.shape)
-                at_grid = decoder.edges.part(grid, 2 * size, arrangement=how)
-                z = add_to_each(z, at_grid, how)
-                total = decoder.edges.normal(z.reshape(-1, size), how).reshape(z.shape).sum(0)
-            z = update.part(grid, 0, arrangement=how)
-            z = z + update.part(total, size, decoder.edges.scale, arrangement=how)
-            grid = grid + update.finish(z, how, bias=bias)
+                at_ends = add_to_each(add_static(at_corners, at_edges, how).reshape(3, *grid.shape), at_grid, how)
+                total = decoder.edges.normal(at_ends.reshape(-1, size), how).reshape(at_ends.shape).sum(0)
+            total = update.part(total, size, decoder.edges.scale, arrangement=how)
+            if bias.ndim == 2:  # each sample's own
+                z, static = with_bias(z, bias, how), jnp.zeros_like(update.first.bias)
+            else:
+                static = bias
+            grid = _finish(update, z, static, how, other=total, residual=grid)
             return decoder.output(grid, how)
 
         senders = graph.mesh2grid_senders if graph.lists is None else graph.lists[1]
@@ -356,8 +362,43 @@ class GraphCast(eqx.Module):
 
 def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
     """Embedded features of edges, without scale and offset."""
-    z = with_bias(mlp.part(features, 0, arrangement=arrangement), mlp.first.bias, arrangement)
-    return mlp.normal(z, arrangement)
+    z = mlp.part(features, 0, arrangement=arrangement)
+    return _finish(mlp, z, mlp.first.bias, arrangement, affine=False)
+
+
+def _parts(x: jax.Array, arrangement: Arrangement, *parts: tuple[MLP, int]) -> tuple[jax.Array, ...]:
+    """What x [row, L] is, for all further use, and its shares of the first layers of MLPs, each from a column on."""
+    if arrangement.kernels != "xla":
+        weights = tuple(mlp.first.weight[start : start + x.shape[1]] for mlp, start in parts)
+        return branches(x, weights, arrangement)
+    return x, *(mlp.part(x, start, arrangement=arrangement) for mlp, start in parts)
+
+
+def _finish(
+    mlp: MLP,
+    z: jax.Array,
+    static: jax.Array,
+    arrangement: Arrangement,
+    *,
+    other: jax.Array | None = None,
+    affine: bool = True,
+    residual: jax.Array | None = None,
+) -> jax.Array:
+    """What follows the products z (+ other) [row, L] of the first layer, and `residual` added to it.
+
+    `static` [L], or [n, L] for rows [n * sample], is added to z and has the layer's bias. The LayerNorm's scale and
+    offset are applied if `affine`.
+    """
+    if arrangement.kernels != "xla" and affine and mlp.scale.ndim == 2:  # each sample's own, which no kernel knows
+        result = finish_rows(mlp, z, static, arrangement, other=other, affine=False)
+        result = with_bias(with_scale(result, mlp.scale, arrangement), mlp.offset, arrangement)
+        return result if residual is None else residual + result
+    if arrangement.kernels != "xla":
+        return finish_rows(mlp, z, static, arrangement, other=other, affine=affine, residual=residual)
+    z = z if other is None else z + other
+    z = with_bias(z, static, arrangement) if static.ndim == 1 else add_static(z, static, arrangement)
+    result = mlp.finish_with_bias(z, arrangement) if affine else mlp.normal(z, arrangement)
+    return result if residual is None else residual + result
 
 
 def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:

@@ -40,8 +40,11 @@ def take(
     return wide.at[nodes].get(mode="promise_in_bounds").reshape(-1, rows.shape[1]).astype(rows.dtype)
 
 
-def add_rows(total: jax.Array, nodes: jax.Array, rows: jax.Array, samples: int) -> jax.Array:
-    """Add rows [n * sample, L] to those of `nodes` [n, ascending] in total [node * sample, L]."""
+def add_rows(total: jax.Array, nodes: jax.Array, rows: jax.Array, samples: int, arrangement: Arrangement) -> jax.Array:
+    """Add rows [n * sample, L] to those of `nodes` [n, ascending] in total, float32 [node * sample, L]."""
+    if for_fusion(arrangement):
+        by_node = rows.reshape(rows.shape[0] // samples, -1)
+        return total + gpu_layers.sum_rows(total.shape[0] // samples, by_node, nodes).reshape(total.shape)
     wide = total.reshape(total.shape[0] // samples, -1)
     added = rows.reshape(rows.shape[0] // samples, -1).astype(total.dtype)
     return wide.at[nodes].add(added, indices_are_sorted=True, mode="promise_in_bounds").reshape(total.shape)

@@ -108,10 +108,18 @@ def mean_over_devices(found: Any) -> Any:
 def as_vectors(tree: Any) -> Any:
     """A pytree whose networks (parameters, or moments and gradients in their form) are each one vector.
 
-    What an optimizer does to each of some hundred parameters is then one operation: the program is traced, compiled and
-    started faster.
+    What an optimizer does to each of some hundred parameters is then one operation: on CPUs the program is traced,
+    compiled and started faster. On GPUs it would be slower: to take a vector apart again is a kernel for each array.
     """
     return jax.tree.map(lambda part: ravel_pytree(part)[0] if is_network(part) else part, tree, is_leaf=is_network)
+
+
+def as_networks(vectors: Any, tree: Any) -> Any:
+    """What `as_vectors` made of a pytree like `tree` (float32 [parameter] each), as networks again."""
+    unravel = ravel_pytree(next(filter(is_network, jax.tree.leaves(tree, is_leaf=is_network))))[1]
+    return jax.tree.map(
+        lambda before, after: unravel(after) if is_network(before) else after, tree, vectors, is_leaf=is_network
+    )
 
 
 def is_network(part: Any) -> bool:
@@ -236,27 +244,24 @@ class Objective:
             with_noise = batch, self._noise(loss, controls.seed, TRAINING, controls.done, batch)
             (value, diagnostics), gradient = shared(state.network, stepper, weights, with_noise)
             transformation = optimizer(settings, lambda _: controls.learning_rate)
-            old, gradient = as_vectors(state), as_vectors(gradient)
+            apart = stepper.graph.arrangement.for_fusion
+            old, gradient = (state, gradient) if apart else (as_vectors(state), as_vectors(gradient))
             updates, moments = transformation.update(gradient, old.optimizer, old.network)
-            network = optax.apply_updates(old.network, controls.rate_factor * updates)
+            updates = jax.tree.map(lambda update: controls.rate_factor * update, updates)
+            network = optax.apply_updates(old.network, updates)
             average = self._averaged(old.average, network, controls.done)
-            unravel = ravel_pytree(state.network)[1]
-            new = jax.tree.map(
-                lambda before, after: unravel(after) if is_network(before) else after,
-                state,
-                State(network, moments, average),
-                is_leaf=is_network,
-            )
-            return new, UpdateResult(value, diagnostics, optax.tree.norm(gradient))
+            new = State(network, moments, average)
+            result = UpdateResult(value, diagnostics, optax.tree.norm(gradient))
+            return (new if apart else as_networks(new, state)), result
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 
-    def _averaged(self, average: Any, network: jax.Array, done: Any) -> Any:
+    def _averaged(self, average: Any, network: Any, done: Any) -> Any:
         """The exponential moving average, with a decay that grows from 0.1 so that the first updates do not linger."""
         if average is None or self._average is None:
             return None
         decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
-        return decay * average + (1 - decay) * network
+        return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
 
     def _on_devices(self, function: Any, out: PartitionSpec) -> Any:
         """A function of (network, stepper, weights, batch) that each device runs with its part of the batch."""

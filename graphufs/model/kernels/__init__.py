@@ -1,3 +1,3 @@
-"""Fused kernels: messages between grid and mesh without an array over edges and samples in a GPU's memory."""
+"""Fused kernels: messages between grid and mesh, and MLPs, without their hidden arrays in a GPU's memory."""
 
-__all__ = ["by_node", "by_point", "choice", "lists", "messages", "tile", "weights"]
+__all__ = ["branches", "by_node", "by_point", "by_row", "choice", "lists", "messages", "tile", "weights"]

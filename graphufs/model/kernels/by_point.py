@@ -23,8 +23,10 @@ from graphufs.model.kernels.tile import (
     divided,
     loads_of_message,
     message,
+    past_the_end,
     remainder,
     samples_together,
+    store,
     take,
     unpacked,
 )
@@ -56,7 +58,7 @@ def sums_at_points(terms: Terms, of_point: jax.Array, node: jax.Array, sizes: Si
 
         zeros = jnp.zeros((sizes.rows, sizes.width), jnp.float32)
         total = jax.lax.fori_loop(0, most_edges(of_point, points, sizes), add, zeros)
-        _store(out, _rows(points, sizes), 0, total, points.there)
+        store(out, _rows(points, sizes), 0, total, points.there)
 
     rows = jax.ShapeDtypeStruct((sizes.points * sizes.samples, sizes.width), terms.at_point.dtype)
     edges, loads = sizes.points * sizes.places, loads_of_message(terms, sizes)
@@ -98,7 +100,7 @@ def gradients_at_points(
             by_x = jnp.where(tile.there[:, None], by_x, 0).astype(terms.weight.dtype)
             slope = -reciprocal * reciprocal * of_product
             for index, value in enumerate((reciprocal, slope, -reciprocal * of_g - slope * middle)):
-                where = of_x.at[index, place, _past_the_end(_rows(points, sizes), points.there, of_x.shape[2])]
+                where = of_x.at[index, place, past_the_end(_rows(points, sizes), points.there, of_x.shape[2])]
                 triton.store(where, value.sum(1), mask=points.there)
             # the samples of a point lie side by side and have the same edge, which gets the sum over them
             edges, there = _one_for_all(tile.edge, together), _one_for_all(tile.there.astype(jnp.int32), together) > 0
@@ -106,7 +108,7 @@ def gradients_at_points(
             for start, total in zip(sizes.chunks, totals, strict=True):
                 by_z = back_to_z(by_x, terms, tile, start, sizes)
                 of_edge = by_z.reshape(-1, together, sizes.columns).sum(1)
-                _store(static, part * sizes.edges + edges, start, of_edge, there)
+                store(static, part * sizes.edges + edges, start, of_edge, there)
                 sums.append(total + by_z)
             return tuple(sums)
 
@@ -114,7 +116,7 @@ def gradients_at_points(
         longest = most_edges(of_point, points, sizes)
         totals = jax.lax.fori_loop(0, longest, add, tuple(zeros for _ in sizes.chunks))
         for start, total in zip(sizes.chunks, totals, strict=True):
-            _store(at_point, _rows(points, sizes), start, total, points.there)
+            store(at_point, _rows(points, sizes), start, total, points.there)
 
     rows = sizes.points * sizes.samples
     found = call(
@@ -174,15 +176,3 @@ def most_edges(of_point: Any, points: Points, sizes: Sizes) -> Any:
 def _one_for_all(rows: jax.Array, together: int) -> jax.Array:
     """The greatest of each group of rows, [row / together]."""
     return rows.reshape(-1, together).max(1)
-
-
-def _store(array: Any, rows: jax.Array, start: int, values: jax.Array, there: jax.Array) -> None:
-    """Store some columns of those rows that are there."""
-    columns = start + jnp.arange(values.shape[1], dtype=jnp.int32)
-    where = array.at[_past_the_end(rows, there, array.shape[0])[:, None], columns[None, :]]
-    triton.store(where, values.astype(array.dtype), mask=jnp.broadcast_to(there[:, None], values.shape))
-
-
-def _past_the_end(rows: jax.Array, there: jax.Array, length: int) -> jax.Array:
-    """Rows so that those that are not there are none: interpreted, a store writes back what stands in a masked one."""
-    return jnp.where(there, rows, length)

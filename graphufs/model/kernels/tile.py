@@ -61,7 +61,7 @@ class Terms(NamedTuple):
     at_node: Any | None
     """[node * sample, L]"""
     static: Any
-    """[edge, L], the same for all samples."""
+    """[edge, L], the same for all samples; float32 or as the others."""
     weight: Any
     """[L, L]"""
     bias: Any
@@ -90,6 +90,18 @@ def before(terms: Terms, tile: Tile, columns: jax.Array) -> jax.Array:
 def take(array: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """Some columns of some rows, [row, column]."""
     return triton.load(array.at[rows[:, None], columns[None, :]])
+
+
+def store(array: Any, rows: jax.Array, start: int, values: jax.Array, there: jax.Array) -> None:
+    """Store values [row, column], from a column on, to those rows [row] of an array that are there."""
+    columns = start + jnp.arange(values.shape[1], dtype=jnp.int32)
+    where = array.at[past_the_end(rows, there, array.shape[0])[:, None], columns[None, :]]
+    triton.store(where, values.astype(array.dtype), mask=jnp.broadcast_to(there[:, None], values.shape))
+
+
+def past_the_end(rows: jax.Array, there: jax.Array, length: int) -> jax.Array:
+    """Rows [row], none where there is none: interpreted, a store writes back what stands in a masked one."""
+    return jnp.where(there, rows, length)
 
 
 def message(terms: Terms, tile: Tile, sizes: Sizes) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -147,7 +159,9 @@ def remainder(number: jax.Array, by: int) -> jax.Array:
     return jax.lax.rem(number, np.int32(by))
 
 
-def unpacked(terms: Terms, *others: jax.Array) -> tuple[list[jax.Array], Callable[[tuple[Any, ...]], tuple[Any, ...]]]:
+def unpacked(
+    terms: Terms, *others: jax.Array | None
+) -> tuple[list[jax.Array], Callable[[tuple[Any, ...]], tuple[Any, ...]]]:
     """The arrays [...] there are, and what makes of a kernel's references terms, the others, and all that follows."""
     arrays = [*terms, *others]
     there = [array is not None for array in arrays]

@@ -23,6 +23,11 @@ SHARES = 64
 WARPS = 16
 
 
+def columns_kept(width: int) -> int:
+    """How many columns of W's gradient a program keeps."""
+    return min(width, KEPT // width) if KEPT % width == 0 else width
+
+
 def gradients_of_weights(
     terms: Terms, of_point: jax.Array, node: jax.Array, gradient: jax.Array, of_x: jax.Array, sizes: Sizes
 ) -> tuple[jax.Array, jax.Array]:
@@ -32,7 +37,7 @@ def gradients_of_weights(
     """
     operands, unpack = unpacked(terms, of_point, node)
     width, rows = sizes.width, sizes.points * sizes.samples
-    kept = min(width, KEPT // width) if KEPT % width == 0 else width
+    kept = columns_kept(width)
     groups, tiles = width // kept, pl.cdiv(rows, sizes.rows)
     shares = min(SHARES, tiles)
 
