@@ -101,7 +101,9 @@ def test_with_maps_of_zeros_any_noise_gives_the_bits_of_the_deterministic_networ
     np.testing.assert_allclose(together, APPLY(deterministic(), where, X, None), atol=1e-6 * np.abs(together).max())
 
 
-@pytest.mark.parametrize("name", ["CPU", "GPU", pytest.param("kernels", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", [pytest.param("CPU", marks=pytest.mark.long), "GPU", pytest.param("kernels", marks=pytest.mark.long)]
+)
 def test_values_and_all_gradients_are_those_of_the_formulas_for_samples_side_by_side(name: str) -> None:
     net, where, direction = random_maps(), arrays(ARRANGEMENTS[name]), draw(3, 72, CHANNELS.output_size, seed=3)
 

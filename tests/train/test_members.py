@@ -110,6 +110,7 @@ def conditioned_case(members: int = 2, batch: int = 2, steps: int = 2) -> tuple[
     return random_maps(), stepper(), samples(batch, steps), noise
 
 
+@pytest.mark.long
 def test_members_side_by_side_and_in_turn_have_the_same_scores_and_gradients() -> None:
     net, step, arrays, noise = conditioned_case(members=3)
     ways: list[dict[str, Any]] = [
