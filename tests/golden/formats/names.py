@@ -74,6 +74,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "model.hidden_layers": ("model.hidden_layers=2",),
     "model.radius_fraction": ("model.radius_fraction=0.7",),
     "model.mesh2grid_normalization": ("model.mesh2grid_normalization=null",),
+    "model.mesh2grid_ties": ("model.mesh2grid_ties=reference",),
     "model.kernels": ("model.kernels=xla",),
     "training.seed": ("training.seed=3",),
     "training.batch_size": ("training.batch_size=4",),
