@@ -28,7 +28,7 @@ LEFT_OUT = {
         "normalization.storage",
         "normalization.storage_options",
     ),
-    "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region"),
+    "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region", "training.init_partial"),
     "how something is computed, which changes results by rounding at most": (
         "evaluation.dask",
         "model.kernels",

@@ -38,7 +38,8 @@ ASKED = {
 ADDED = {
     "data": ("region", "accept_implausible"),
     "data.source": ("storage",),
-    "model": ("kernels",),
+    "model": ("kernels", "mesh2grid_ties"),
+    "training": ("init_partial",),
     "normalization": ("storage",),
     "evaluation.era5": ("storage",),
 }

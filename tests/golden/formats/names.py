@@ -102,6 +102,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "training.loss.variable_weights": ("training.loss.variable_weights={tmp: 2.0}",),
     "training.loss.channel_weights": ("training.loss.channel_weights={tmp: {500: 2.0}}",),
     "training.average": ("training.average=0.99",),
+    "training.init_partial": ("training.init_partial=true",),
     "training.init_from": ("training.init_from=weights/00000016",),
     "training.divergence.factor": ("training.divergence.factor=5.0",),
     "training.divergence.window": ("training.divergence.window=50",),
