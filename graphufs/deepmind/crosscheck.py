@@ -42,8 +42,9 @@ TOLERANCE = 1e-4
 
 INSTALL = (
     "install DeepMind's own source into this environment with "
-    '`pip install --no-deps "git+https://github.com/google-deepmind/graphcast@v0.2"`, and what it imports with '
-    "`pip install chex dm-haiku dm-tree pandas rtree scipy trimesh` and `pip install --pre jraph`. "
+    '`pip install --no-deps "git+https://github.com/google-deepmind/graphcast@v0.2"`, and what it imports, with '
+    "nothing of the lock moved, with `.tools/bin/uv pip install --python .venv/bin/python --constraint "
+    "requirements/dev.lock chex dm-haiku dm-tree 'jraph>=0.0.6.dev0'` in a checkout. "
     "The package called graphcast on PyPI is unrelated; do not install it"
 )
 
