@@ -50,6 +50,8 @@ class Options:
     init_from: Annotated[Path | None, Parameter(name="--init-from")] = None
     """Start the training from these weights: a checkpoint folder, or a file in DeepMind's npz format. Another training
     than without: name it to `forecast`, `evaluate` and `report` too, or write it as training.init_from in the file."""
+    partial: Annotated[bool, Parameter(name="--partial", negative=())] = False
+    """With --init-from: leave the inputs and outputs of those weights behind that the experiment has not."""
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False
     """Print the result as JSON and nothing else on standard output."""
 
@@ -72,6 +74,8 @@ class Options:
         overrides = list(self.set_)
         if self.init_from is not None:  # JSON is YAML: any path survives
             overrides.append(f"training.init_from={json.dumps(str(self.init_from.expanduser().absolute()))}")
+        if self.partial:
+            overrides.append("training.init_partial=true")
         return loading.run_of(str(experiment), overrides)
 
 

@@ -23,6 +23,7 @@ from graphufs.cli.compare import compare
 from graphufs.cli.ending import DONE, FAILED, finish
 from graphufs.cli.migrate import migrate
 from graphufs.cli.models import app as models_app
+from graphufs.cli.released import FromAnalysis, import_deepmind
 from graphufs.cli.score import Engine, pressure_levels, score
 from graphufs.cli.terminal import console
 from graphufs.config import loading
@@ -36,6 +37,7 @@ app.command(migrate)
 app.command(pressure_levels)
 app.command(compare)
 app.command(clean)
+app.command(import_deepmind)
 
 
 @app.command
@@ -69,11 +71,14 @@ def train(experiment: Path, *, options: Options = Options()) -> int:
 
 
 @app.command
-def forecast(experiment: Path, *, options: Options = Options()) -> int:
+def forecast(experiment: Path, *, from_analysis: FromAnalysis = FromAnalysis(), options: Options = Options()) -> int:
     """Roll the trained emulator out from every initial time.
 
-    Writes a zarr store in the layout WeatherBench2's own tools read. Needs `train`.
+    Writes a zarr store in the layout WeatherBench2's own tools read. Needs `train`. With --analysis, EXPERIMENT is a
+    checkpoint folder, such as `import-deepmind` makes, and nothing else is needed.
     """
+    if from_analysis.asked:
+        return from_analysis.run(experiment, as_json=options.json_)
     return _steps(experiment, options, "forecast")
 
 
@@ -266,7 +271,7 @@ GROUPS = {
     "Scores of any forecasts": "score compare pressure-levels",
     "Models and nights": "models nightly plan-nightly record-nightly extend-world",
     "Retraining": "retrain plan-retraining compare-models decide rollback",
-    "Exchange with DeepMind's code": "export crosscheck",
+    "Exchange with DeepMind's code": "import-deepmind export crosscheck",
     "Tools": "clean migrate schema",
 }
 """How `graphufs --help` shows the commands: by what they are for, in the order in which they are met."""

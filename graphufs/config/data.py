@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_NAMES, MOST_SEEDS, Hours, Period, Section
 from graphufs.config.credentials import Address, Name, Options
-from graphufs.config.identity import HashedOtherwise, Later, NotIdentity
+from graphufs.config.identity import PERMISSION, HashedOtherwise, Later, NotIdentity
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 EMBEDDED = "embedded"
@@ -75,12 +75,12 @@ class Data(Section):
     validation: Period
     evaluation: Annotated[Period, HashedOtherwise("as the initial times of forecasts")]
     allow_overlap: Annotated[
-        tuple[Literal["training", "validation", "normalization"], ...], NotIdentity("permission to go on")
+        tuple[Literal["training", "validation", "normalization"], ...], NotIdentity(PERMISSION)
     ] = ()
     """Periods that may overlap the evaluation period. Scores are then not independent."""
-    region: Annotated[Literal["global", "limited"], NotIdentity("permission to go on"), Later()] = "global"
+    region: Annotated[Literal["global", "limited"], NotIdentity(PERMISSION), Later()] = "global"
     """`limited` says that the source is meant to cover a part of the globe, which is refused otherwise."""
-    accept_implausible: Annotated[tuple[str, ...], NotIdentity("permission to go on"), Later()] = ()
+    accept_implausible: Annotated[tuple[str, ...], NotIdentity(PERMISSION), Later()] = ()
     """Variables of the source whose values may leave what is physically believed, and whose units may be unreadable."""
 
     @model_validator(mode="after")

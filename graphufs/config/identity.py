@@ -17,6 +17,7 @@ from graphufs import masking
 from graphufs.config.base import Section
 
 WORDS = "words; a name is that of a folder, though, and of models"
+PERMISSION = "permission to go on"
 HOW_TO_REACH = "how to reach what is read"
 ROUNDING = "how something is computed, which changes results by rounding at most"
 KEPT_AND_TOLD = "what is kept and told of a training"

@@ -28,6 +28,9 @@ class Model(Section):
     """Radius of the grid2mesh query as a fraction of the finest mesh's longest edge."""
     mesh2grid_normalization: float | None = Field(0.6180338738074472, gt=0)
     """Length that scales the mesh2grid edge features; null takes the longest such edge."""
+    mesh2grid_ties: Annotated[Literal["own", "reference"], Later()] = "own"
+    """Which mesh triangle a grid point on the side of some receives from: `reference` the one that DeepMind's code
+    takes, so that its weights make what they make there; `own` that of networks trained here from the start."""
     kernels: Annotated[Literal["auto", "xla", "fused"], NotIdentity(ROUNDING), Later()] = "auto"
     """What computes messages between grid and mesh on a GPU: what XLA makes of them, or fused kernels, which keep no
     array over edges and samples. `auto` takes those only on cards where they were measured to be right and faster."""

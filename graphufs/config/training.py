@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES, Hours, Section
 from graphufs.config.credentials import Address
-from graphufs.config.identity import KEPT_AND_TOLD, ROUNDING, Later, NotIdentity
+from graphufs.config.identity import KEPT_AND_TOLD, PERMISSION, ROUNDING, Later, NotIdentity
 
 
 class LearningRate(Section):
@@ -168,6 +168,8 @@ class Training(Section):
     init_from: Address | None = None
     """Weights to start from: a checkpoint folder, or a file in DeepMind's npz format. A path that begins with `runs`
     lies below the root."""
+    init_partial: Annotated[bool, NotIdentity(PERMISSION), Later()] = False
+    """Inputs and outputs of init_from that this experiment has not may be left behind."""
     divergence: Divergence = Divergence()
     compute: Compute = Compute()
     tracking: Annotated[Tracking, NotIdentity(KEPT_AND_TOLD)] = Tracking()

@@ -2,8 +2,9 @@
 
 Needs DeepMind's packages, which are on no package index: graphcast from its source at tag v0.2, and what that imports.
 The emulator is exported, the file is read by their reader, the input goes through their stacking of variables, their
-graph and their network; ours computes with its own order of channels and its own graph. So the difference covers
-names, channel order, permutation of weights, file, graph and network, all but the normalization.
+graph and their network; ours computes with its own order of channels and its own graph, by the reference's rule for
+points on a side of the mesh. So the difference covers names, channel order, permutation of weights, file, graph and
+network, all but the normalization, at every grid point.
 
 What is used of their interface: graphcast.graphcast.{GraphCast, CheckPoint}, graphcast.checkpoint.load,
 graphcast.xarray_jax.{Dataset, unwrap_data}, graphcast.icosahedral_mesh.get_hierarchy_of_triangular_meshes_for_sphere,
@@ -41,8 +42,9 @@ TOLERANCE = 1e-4
 
 INSTALL = (
     "install DeepMind's own source into this environment with "
-    '`pip install --no-deps "git+https://github.com/google-deepmind/graphcast@v0.2"`, and what it imports with '
-    "`pip install chex dm-haiku dm-tree pandas rtree scipy trimesh` and `pip install --pre jraph`. "
+    '`pip install --no-deps "git+https://github.com/google-deepmind/graphcast@v0.2"`, and what it imports, with '
+    "nothing of the lock moved, with `.tools/bin/uv pip install --python .venv/bin/python --constraint "
+    "requirements/dev.lock chex dm-haiku dm-tree 'jraph>=0.0.6.dev0'` in a checkout. "
     "The package called graphcast on PyPI is unrelated; do not install it"
 )
 
@@ -60,10 +62,11 @@ class ChannelDifference:
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """What a crosscheck found: over so many grid points the largest difference, and that over the largest value.
+    """What a crosscheck found: over all grid points the largest difference, and that over the largest value.
 
-    `tied` points are left out: they lie on a side of a mesh triangle, and the two graphs take another of the triangles
-    that are equally near, so their outputs differ rightly.
+    At `tied` points, which lie on a side of a mesh triangle, the checkpoint's own rule (model.mesh2grid_ties) takes
+    another of the triangles that are equally near than DeepMind's code. The comparison is made by their rule; the
+    checkpoint's own forecasts differ from theirs there.
     """
 
     points: int
@@ -79,7 +82,7 @@ class Crosscheck:
 
     def table(self) -> Table:
         """As a table for the terminal."""
-        ties = f", {self.tied} tied left out" if self.tied else ""
+        ties = f", {self.tied} tied otherwise" if self.tied else ""
         title = f"Against DeepMind's network: {self.points} points{ties}"
         table = Table("output", "max difference", "relative", title=title, title_justify="left")
         for row in (*self.channels, ChannelDifference("all", self.absolute, self.relative)):
@@ -142,16 +145,18 @@ def crosscheck(path: Path | str, seed: int = 0) -> Crosscheck:
         exported, names = _neutral(exported, there)
     theirs = official_outputs(official, exported, names, x, latitude, longitude)
     apply = jit(lambda network, x, graph: network(x, graph))
-    ours = np.asarray(apply(emulator.network, x[..., order(there.rows, here.rows)], emulator.stepper.graph))
-    tied = tied_points(official, emulator)
+    tied = int(tied_points(official, emulator).sum())
+    model = emulator.experiment.model.model_copy(update={"mesh2grid_ties": "reference"})
+    by_their_rule = replace(emulator, experiment=emulator.experiment.model_copy(update={"model": model}))
+    ours = np.asarray(apply(emulator.network, x[..., order(there.rows, here.rows)], by_their_rule.stepper.graph))
     return compare(ours[..., order(here.outputs, there.outputs)], theirs, there.outputs, tied)
 
 
 def compare(
-    ours: NDArray[np.float32], theirs: NDArray[np.float32], outputs: Sequence[Label], tied: NDArray[np.bool_]
+    ours: NDArray[np.float32], theirs: NDArray[np.float32], outputs: Sequence[Label], tied: int = 0
 ) -> Crosscheck:
-    """The differences of outputs [batch, grid, channel], leaving out the grid points that are `tied`."""
-    ours, theirs = ours[:, ~tied].astype(np.float64), theirs[:, ~tied].astype(np.float64)
+    """The differences of outputs [batch, grid, channel]; `tied` is told with them."""
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     # the maximum of |.| over batch and points; NaN stays NaN and agrees with nothing
     difference, size = np.abs(ours - theirs).max((0, 1)), np.abs(theirs).max((0, 1))
     tiny = np.finfo(np.float64).tiny
@@ -161,7 +166,7 @@ def compare(
     )
     absolute = float(difference.max())
     relative = absolute / max(float(size.max()), tiny)
-    return Crosscheck(int((~tied).sum()), int(tied.sum()), absolute, relative, channels)
+    return Crosscheck(ours.shape[1], tied, absolute, relative, channels)
 
 
 def official_outputs(

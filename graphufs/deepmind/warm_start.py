@@ -96,7 +96,8 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
     Raises
     ------
     UserError
-        If there is no such source, its channels are unknown, or nothing of it fits.
+        If there is no such source, its channels are unknown, nothing of it fits, or training.init_partial is false and
+        some of its inputs or outputs have no place here.
     """
     source = Path(source)
     other, ours = _Source.read(source), labels_of(emulator)
@@ -117,7 +118,20 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
             f"nothing of {source} fits this network: here {_sizes(here)}; there {_sizes(there)}. Set the experiment's "
             "model section to the sizes there, or train without init_from"
         )
+    if not emulator.experiment.training.init_partial:
+        _require_all(source, {"inputs": (rows, theirs.rows), "outputs": (columns, theirs.outputs)})
     return from_deepmind(parameters), InitialReport(str(source), tuple(report), tuple(_remarks(emulator, other)))
+
+
+def _require_all(source: Path, kinds: Mapping[str, tuple[_Match, Sequence[Label]]]) -> None:
+    for kind, (match, labels) in kinds.items():
+        taken = {place for place in match.places if place is not None}
+        if left := [label for place, label in enumerate(labels) if place not in taken]:
+            raise UserError(
+                f"this experiment has {len(taken)} of the {len(labels)} {kind} of {source}, not "
+                f"{_grouped(left, labels)}. Give the experiment those too; or go on without them by "
+                "--partial (training.init_partial)"
+            )
 
 
 def require_weights(path: Path) -> None:

@@ -77,13 +77,18 @@ def place(folder: Path, update: int) -> Path:
 def save(folder: Path, update: int, emulator: Arrays, training: Arrays, meta: dict[str, Any]) -> Path:
     """Write the checkpoint after `update` updates and return its path."""
     path = place(folder, update)
+    write(path, update, emulator, training, meta)
+    return path
+
+
+def write(path: Path, update: int, emulator: Arrays, training: Arrays, meta: dict[str, Any]) -> None:
+    """Write a checkpoint as the folder `path`."""
     with new_folder(path) as temporary:
         digests = {}
         for name, arrays in zip(FILES, (emulator, training), strict=True):
             np.savez(temporary / name, **dict(arrays))  # type: ignore[arg-type]
             digests[name] = _sha256(temporary / name)
         write_checked(temporary / "meta.json", {"format": FORMAT, "update": update, **meta, "sha256": digests})
-    return path
 
 
 def updates(folder: Path) -> list[int]:

@@ -187,6 +187,7 @@ class ReplayEmulator:
             mesh_size=model.mesh_size,
             radius_fraction=model.radius_fraction,
             mesh2grid_normalization=model.mesh2grid_normalization,
+            ties=model.mesh2grid_ties,
         )
         return Stepper.build(
             self.channels,

@@ -13,7 +13,7 @@ from graphufs.errors import UserError
 from graphufs.graph import features
 from graphufs.graph.grid2mesh import grid2mesh_edges, query_radius
 from graphufs.graph.icosphere import icosphere
-from graphufs.graph.mesh2grid import mesh2grid_edges
+from graphufs.graph.mesh2grid import Ties, mesh2grid_edges
 from graphufs.graph.multimesh import multimesh_edges
 
 Connections = tuple[np.ndarray, np.ndarray]
@@ -58,12 +58,13 @@ def build_graph(
     mesh_size: int,
     radius_fraction: float = 0.6,
     mesh2grid_normalization: float | None = 0.6180338738074472,
+    ties: Ties = "own",
 ) -> Graph:
     """Build the graph of a latitude-longitude grid, whose coordinates are 1-D, in degrees, in the data's order.
 
     `mesh_size` counts refinements of the icosahedron; `radius_fraction` is the radius of the grid2mesh edges over the
     finest mesh's longest edge, `mesh2grid_normalization` the scale of the mesh2grid edge features (None: their longest
-    edge).
+    edge), `ties` the rule for grid points on a side of the mesh (`containing_faces`).
 
     Raises
     ------
@@ -83,7 +84,7 @@ def build_graph(
         finest.vertices,
         grid2mesh=grid2mesh_edges(grid_xyz, finest.vertices, float(query_radius(finest, radius_fraction))),
         mesh=multimesh_edges(meshes),
-        mesh2grid=mesh2grid_edges(grid_xyz, finest),
+        mesh2grid=mesh2grid_edges(grid_xyz, finest, ties),
         mesh2grid_normalization=mesh2grid_normalization,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -14,17 +16,19 @@ TIE = 1e-6
 # Squared distances closer than this count as equal (the tolerance of the reference's nearest-face search).
 _EQUAL = 1e-8
 
+Ties = Literal["own", "reference"]
 
-def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh) -> np.ndarray:
+
+def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh, ties: Ties = "own") -> np.ndarray:
     """The face nearest to each grid point: the one that contains its radial projection.
 
     Points are float32 [grid, 3] on the unit sphere, what is returned int32 [grid], indices into `mesh.faces`.
 
     A point lies in the face (a, b, c) where its distances to the planes through the origin and each side,
     (a x b).p, (b x c).p and (c x a).p, are all positive; the face with the largest minimum is taken. On a side or a
-    vertex of the mesh several faces do equally well: there the reference's rule (nearest flat triangle in float64, of
-    the two nearest that whose normal points best to the grid point) is followed. Where rounding
-    decides it, the outcome can differ from the reference by the choice among equidistant faces.
+    vertex of the mesh several faces do equally well. `ties` says which is taken there: `reference` that of DeepMind's
+    code, down to its rounding, since it is found by the same library; `own` what a rule much like it says in numpy,
+    which takes another of these faces at one in several hundred points.
     """
     points = np.asarray(grid_xyz, np.float64)
     corners = mesh.vertices.astype(np.float64)[mesh.faces]
@@ -40,16 +44,43 @@ def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh) -> np.ndarray:
         margins[lost] = _margins(points[lost], planes, candidates[lost])
     best = margins.max(axis=1)
     chosen = np.take_along_axis(candidates, margins.argmax(axis=1)[:, None], axis=1)[:, 0]
+    if ties == "reference":
+        near = (margins > best[:, None] - _doubt(mesh)).sum(axis=1) > 1
+        chosen[near] = _reference_faces(points[near], mesh)
+        return chosen.astype(np.int32)
     for index in np.flatnonzero((margins > best[:, None] - TIE).sum(axis=1) > 1):
         tied = np.sort(candidates[index, margins[index] > best[index] - TIE])
         chosen[index] = tied[_break_tie(points[index], corners[tied])]
     return chosen.astype(np.int32)
 
 
-def mesh2grid_edges(grid_xyz: np.ndarray, mesh: TriangularMesh) -> tuple[np.ndarray, np.ndarray]:
+def mesh2grid_edges(grid_xyz: np.ndarray, mesh: TriangularMesh, ties: Ties = "own") -> tuple[np.ndarray, np.ndarray]:
     """Senders (mesh) and receivers (grid) int32 [3 * grid]: by grid point, in the order of the face's vertices."""
-    faces = containing_faces(grid_xyz, mesh)
+    faces = containing_faces(grid_xyz, mesh, ties)
     return mesh.faces[faces].ravel(), np.repeat(np.arange(len(faces), dtype=np.int32), 3)
+
+
+def _doubt(mesh: TriangularMesh) -> float:
+    """The difference of margins below which the nearest flat face may be another than the one with the best margin.
+
+    A point on the sphere is as much as edge^2/8 above a side, and the planes that bound what is nearest to a face lean
+    by less than edge/2 from those through the origin: edge^3/16 along the sphere, and margins are that times the edge.
+    """
+    return max(TIE, float(mesh.edge_lengths().max()) ** 4 / 16)
+
+
+def _reference_faces(points: np.ndarray, mesh: TriangularMesh) -> np.ndarray:
+    """The face [point] of the flat mesh nearest to each point [point, 3], as DeepMind's code finds it.
+
+    On a tie the answer depends on the order in which an R-tree lists the faces, and on how trimesh rounds, so it is
+    asked. Each point's answer is its own: the reference asks about all points at once and gets the same.
+    """
+    import trimesh  # only here: it takes longer to load than most graphs take to build
+
+    if not len(points):
+        return np.zeros(0, np.int64)
+    flat = trimesh.Trimesh(vertices=mesh.vertices, faces=mesh.faces)
+    return trimesh.proximity.closest_point(flat, points)[2]
 
 
 def _margins(points: np.ndarray, planes: np.ndarray, candidates: np.ndarray) -> np.ndarray:

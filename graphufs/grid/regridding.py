@@ -46,6 +46,12 @@ class Regridder:
 
     The method `conservative` keeps area means (for coarser grids), `bilinear` interpolates (for finer ones), `nearest`
     takes the nearest point on the sphere (for categories).
+
+    Raises
+    ------
+    UserError
+        If there is no such method, a grid is too small, or one covers a part of the globe that the method would take
+        for all of it: the source in longitude, and but for `bilinear` in latitude; the target of `conservative`.
     """
 
     def __init__(self, source: Grid, target: Grid, method: Method = "conservative") -> None:
@@ -53,6 +59,9 @@ class Regridder:
             raise UserError(f"there is no regridding method {method}; there are {', '.join(get_args(Method))}")
         if min(source.shape) < 3 or min(target.shape) < 3:
             raise UserError("regridding needs at least three latitudes and longitudes on both grids")
+        _require_global("source", source, latitude=method != "bilinear")
+        if method == "conservative":
+            _require_global("target", target, latitude=True)
         self.source, self.method = source, method
         self.target = replace(target, origin=f"regridded from {source.shape[1]}x{source.shape[0]}, {method}")
         build: dict[Method, Callable[[Grid, Grid], Callable[[np.ndarray], np.ndarray]]] = {
@@ -72,6 +81,22 @@ class Regridder:
         for index, field in enumerate(flat):  # one by one, so that the temporaries stay small
             out[index] = self._apply(field[self._rows_in])[self._rows_out]
         return out.reshape(*leading, *self.target.shape)
+
+
+def _require_global(what: str, grid: Grid, *, latitude: bool) -> None:
+    """Refuse a grid whose outermost cells would have to be much wider than its others to go round the globe."""
+    steps = np.diff(grid.longitude)
+    if grid.longitude[0] + 360 - grid.longitude[-1] > 1.5 * steps.max():
+        raise UserError(
+            f"the {what} grid covers longitudes {grid.longitude[0]:g} to {grid.longitude[-1]:g} alone; regridding "
+            "takes grids around the globe. Score it on its own grid"
+        )
+    rows = np.sort(grid.latitude)
+    if latitude and (rows[0] + 90 > rows[1] - rows[0] + 1e-6 or 90 - rows[-1] > rows[-1] - rows[-2] + 1e-6):
+        raise UserError(
+            f"the {what} grid covers latitudes {rows[0]:g} to {rows[-1]:g} alone, which this regridding would stretch "
+            "to the poles. Score it on its own grid, or take evaluation.regridding: bilinear"
+        )
 
 
 def _ascending(grid: Grid) -> tuple[Grid, slice]:
@@ -146,16 +171,18 @@ class _Bilinear:
 
     Between the outermost row and the pole the row's values hold, where the source reaches to within a row of the
     pole; a source that ends earlier gives NaN beyond its end. NaN at either neighbour makes NaN, even at a neighbour
-    of weight 0, as in WeatherBench2.
+    of weight 0, as in WeatherBench2; beyond the outermost row there is no other neighbour.
     """
 
     def __init__(self, source: Grid, target: Grid) -> None:
         latitude, wanted = source.latitude, target.latitude
-        rows = _neighbours(latitude, np.clip(wanted, latitude[0], latitude[-1]))
+        lower, upper, weight = _neighbours(latitude, np.clip(wanted, latitude[0], latitude[-1]))
+        lower = np.where(wanted > latitude[-1], upper, lower)
+        upper = np.where(wanted < latitude[0], lower, upper)
         south = latitude[0] + 90 <= latitude[1] - latitude[0] + 1e-6
         north = 90 - latitude[-1] <= latitude[-1] - latitude[-2] + 1e-6
         outside = ((wanted < latitude[0]) & ~south) | ((wanted > latitude[-1]) & ~north)
-        self._rows = *rows[:2], np.where(outside, np.nan, rows[2])
+        self._rows = lower, upper, np.where(outside, np.nan, weight)
         wrapped = np.concatenate([source.longitude, [source.longitude[0] + 360]])
         beyond = np.where(target.longitude < source.longitude[0], target.longitude + 360, target.longitude)
         left, right, share = _neighbours(wrapped, beyond)

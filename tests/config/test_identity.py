@@ -29,7 +29,7 @@ LEFT_OUT = {
         "normalization.storage_options",
     ),
     "what a page shows; the page is made anew": ("evaluation.plume_points",),
-    "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region"),
+    "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region", "training.init_partial"),
     "how something is computed, which changes results by rounding at most": (
         "evaluation.dask",
         "model.kernels",

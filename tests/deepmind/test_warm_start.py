@@ -30,6 +30,8 @@ OFFICIAL_FORCINGS = ("toa_incident_solar_radiation", *PROGRESS)
 
 def start(mine: ReplayEmulator, source: Path) -> tuple[dict[str, np.ndarray], InitialReport]:
     """The parameters it begins with, by name; every tensor is reported once, with its own shape."""
+    training = mine.experiment.training.model_copy(update={"init_partial": True})
+    mine = replace(mine, experiment=mine.experiment.model_copy(update={"training": training}))
     network, report = initial_network(mine, source)
     parameters = to_deepmind(network)
     assert [kept.tensor for kept in report.tensors if kept.how != "left out"] == list(parameters)
@@ -197,6 +199,19 @@ def test_a_part_of_another_shape_is_new_with_both_shapes(tmp_path: Path) -> None
     assert entry(report, f"{part}_layer_norm:scale").why == "belongs to layers of another shape"
     assert entry(report, ROWS[1]).why == "other shape: [27+3, 16] here, [29+3, 20] there"
     assert entry(report, ROWS[0]).how == "permuted"
+
+
+def test_what_the_source_has_and_this_experiment_has_not_is_left_behind_only_on_demand(tmp_path: Path) -> None:
+    source = save(emulator(targets=["tmp", "pressfc"], seed=1), tmp_path)
+    message = r"has 23 of the 25 inputs of .*, not pressfc \(all 2\)\. .* --partial"
+    with pytest.raises(UserError, match=message):
+        initial_network(emulator(targets=["tmp"]), source)
+    fewer = emulator(targets=["tmp"], inputs=["land_static", "hgtsfc_static", "pressfc"])
+    with pytest.raises(UserError, match="has 3 of the 4 outputs of .*, not pressfc at t\\+1"):
+        initial_network(fewer, source)
+    # what is new here takes nothing away from what the source knows
+    initial_network(emulator(targets=["tmp", "pressfc", "ugrd10m"]), source)
+    assert start(emulator(targets=["tmp"]), source)[1].count("new") == 0
 
 
 def test_another_time_step_is_remarked(tmp_path: Path) -> None:

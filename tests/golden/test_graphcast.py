@@ -16,7 +16,7 @@ import pytest
 
 from graphufs.deepmind.npz import from_deepmind, read_checkpoint, to_deepmind, write_checkpoint
 from graphufs.emulator.rollout import rollout
-from graphufs.graph import assemble_graph, build_graph
+from graphufs.graph import build_graph
 from graphufs.graph.icosphere import icosphere
 from graphufs.grid.areas import quadrature_weights
 from graphufs.model.channels import ChannelMap
@@ -74,18 +74,13 @@ class Case:
 
     @cached_property
     def graph(self) -> Any:
-        """Our features on the reference's connections (mesh2grid is ambiguous at ties)."""
-        arrays = self.file("graph")
-        connections = {
-            name: (arrays[f"{name}/senders"].astype(np.int32), arrays[f"{name}/receivers"].astype(np.int32))
-            for name in ("grid2mesh", "mesh", "mesh2grid")
-        }
-        return assemble_graph(
+        return build_graph(
             self.latitude,
             self.longitude,
-            icosphere(self.config["mesh_size"])[-1].vertices,
+            mesh_size=self.config["mesh_size"],
+            radius_fraction=self.config["radius_query_fraction_edge_length"],
             mesh2grid_normalization=self.factor,
-            **connections,
+            ties="reference",
         )
 
     @cached_property
@@ -201,30 +196,11 @@ def test_vertices_and_faces_of_all_meshes_are_the_references(case: Case) -> None
         np.testing.assert_allclose(mesh.vertices, expected[f"mesh{level}/vertices"], rtol=0, atol=1.2e-7)
 
 
-def test_connections_are_the_references_but_for_ties(case: Case) -> None:
+def test_connections_are_the_references_at_ties_too(case: Case) -> None:
     expected = case.file("graph")
-    graph = build_graph(
-        case.latitude,
-        case.longitude,
-        mesh_size=case.config["mesh_size"],
-        radius_fraction=case.config["radius_query_fraction_edge_length"],
-        mesh2grid_normalization=case.factor,
-    )
-    for name, edges in (("grid2mesh", graph.grid2mesh), ("mesh", graph.mesh)):
-        np.testing.assert_array_equal(edges.senders, expected[f"{name}/senders"])
-        np.testing.assert_array_equal(edges.receivers, expected[f"{name}/receivers"])
-    np.testing.assert_array_equal(graph.mesh2grid.receivers, expected["mesh2grid/receivers"])
-    ours, theirs = (senders.reshape(-1, 3) for senders in (graph.mesh2grid.senders, expected["mesh2grid/senders"]))
-    other = np.flatnonzero((ours != theirs).any(axis=1))
-    # another face only where both contain the point equally well: each has it within 1e-6 of its sides' planes
-    vertices = expected[f"mesh{case.config['mesh_size']}/vertices"].astype(np.float64)
-    theta, phi = np.deg2rad(90.0 - case.latitude), np.deg2rad(case.longitude.astype(np.float64))
-    theta, phi = (a.ravel() for a in np.meshgrid(theta, phi, indexing="ij"))
-    points = np.stack([np.cos(phi) * np.sin(theta), np.sin(phi) * np.sin(theta), np.cos(theta)], axis=1)
-    for faces in (ours, theirs):
-        a, b, c = (vertices[faces[other, corner]] for corner in range(3))
-        margins = [(np.cross(u, v) * points[other]).sum(axis=1) for u, v in ((a, b), (b, c), (c, a))]
-        assert np.abs(np.min(margins, axis=0)).max(initial=0.0) < 1e-6
+    for name in ("grid2mesh", "mesh", "mesh2grid"):
+        np.testing.assert_array_equal(getattr(case.graph, name).senders, expected[f"{name}/senders"])
+        np.testing.assert_array_equal(getattr(case.graph, name).receivers, expected[f"{name}/receivers"])
 
 
 def test_structural_features_are_the_references(case: Case) -> None:

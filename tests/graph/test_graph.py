@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
 from graphufs.errors import UserError
 from graphufs.graph import build_graph
 from graphufs.graph.features import grid_points, node_features, positions, relative_positions, spherical
 from graphufs.graph.grid2mesh import grid2mesh_edges, query_radius
 from graphufs.graph.icosphere import icosphere
-from graphufs.graph.mesh2grid import containing_faces
+from graphufs.graph.mesh2grid import Ties, containing_faces
 from graphufs.graph.multimesh import multimesh_edges
 
 
@@ -57,15 +58,32 @@ def test_grid2mesh_edges_are_all_pairs_within_the_radius() -> None:
     np.testing.assert_array_equal(np.stack([senders, receivers], axis=1), np.argwhere(distance <= radius))
 
 
+@pytest.mark.parametrize("ties", ["own", "reference"])
 @pytest.mark.parametrize("size", [0, 1, 3])
-def test_each_grid_point_lies_in_its_face(size: int) -> None:
+def test_each_grid_point_lies_in_its_face(size: int, ties: Ties) -> None:
     mesh = icosphere(size)[-1]
     random = np.random.default_rng(size)
     points = random.normal(size=(500, 3))
     points = np.concatenate([points / np.linalg.norm(points, axis=1, keepdims=True), mesh.vertices])
-    faces = mesh.vertices[mesh.faces[containing_faces(points.astype(np.float32), mesh)]].astype(np.float64)
+    faces = mesh.vertices[mesh.faces[containing_faces(points.astype(np.float32), mesh, ties)]].astype(np.float64)
     sides = np.cross(faces, np.roll(faces, -1, axis=1))
     assert np.einsum("psx,px->ps", sides, points).min() > -1e-6
+
+
+@pytest.mark.parametrize("size", [0, 2, 4])
+def test_the_references_rule_takes_the_face_that_trimesh_finds_nearest_of_the_whole_mesh(size: int) -> None:
+    mesh, random = icosphere(size)[-1], np.random.default_rng(size)
+    # on the grid's own points, which meet sides and vertices often, and at all small distances from sides
+    corners = mesh.vertices[mesh.faces[random.integers(len(mesh.faces), size=400)]].astype(np.float64)
+    share = random.random((400, 1))
+    beside = corners[:, 0] * share + corners[:, 1] * (1 - share)
+    beside += random.normal(size=beside.shape) * 10.0 ** random.uniform(-9, -2, size=share.shape)
+    beside /= np.linalg.norm(beside, axis=1, keepdims=True)
+    points = np.concatenate([unit_points(np.linspace(-90, 90, 19), np.arange(36) * 10.0), beside.astype(np.float32)])
+    flat = trimesh.Trimesh(vertices=mesh.vertices, faces=mesh.faces)
+    _, _, expected = trimesh.proximity.closest_point(flat, points)
+    np.testing.assert_array_equal(containing_faces(points, mesh, "reference"), expected)
+    assert (containing_faces(points, mesh, "own") != expected).any()
 
 
 def test_edge_features_do_not_depend_on_the_longitude_they_are_seen_at() -> None:

@@ -84,6 +84,34 @@ def test_bilinear_interpolation_gives_nan_where_the_source_ends_before_the_pole(
     np.testing.assert_array_equal(np.isnan(found), np.broadcast_to(np.abs(FINE.latitude)[:, None] > 30, FINE.shape))
 
 
+def test_beyond_the_outermost_row_the_next_row_has_no_say() -> None:
+    field = np.ones(COARSE.shape)
+    field[[1, -2]] = np.nan
+    made = Regridder(COARSE, FINE, "bilinear")(field)
+    beyond = np.abs(FINE.latitude) > np.abs(COARSE.latitude[0])
+    assert (made[beyond] == 1).all() and beyond.sum() == 6
+    assert np.isnan(made[4]).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_limited_area_is_refused_where_it_would_be_stretched(method: Method) -> None:
+    sector = Grid(FINE.latitude, FINE.longitude[:48])
+    belt = Grid(FINE.latitude[8:-8], FINE.longitude)
+    with pytest.raises(UserError, match="source grid covers longitudes 0 to 176.25 alone"):
+        Regridder(sector, COARSE, method)
+    if method == "bilinear":
+        assert np.isnan(Regridder(belt, FINE, method)(np.ones(belt.shape))[[0, -1]]).all()
+    else:
+        with pytest.raises(UserError, match="source grid covers latitudes -60 to 60 alone"):
+            Regridder(belt, COARSE, method)
+    for target in (sector, belt):
+        if method == "conservative":
+            with pytest.raises(UserError, match="target grid covers"):
+                Regridder(FINE, target, method)
+        else:
+            np.testing.assert_allclose(Regridder(FINE, target, method)(np.ones(FINE.shape)), 1)
+
+
 def test_conservative_means_are_over_the_valid_part_of_a_cell() -> None:
     source, target = named_grid("16x8"), named_grid("8x4")
     field = RNG.normal(size=source.shape)
