@@ -54,9 +54,19 @@ def test_a_whole_root_is_told_by_kind_with_its_size(tiny: Experiment, finished_r
     result = graphufs("check", TINY, "--root", finished_root, "--thorough")
     assert result.returncode == 0, result.stdout + result.stderr
     kinds = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    assert kinds == ["world", "data", "checkpoints", "statistics", "climatology", "forecasts", "scores", "damaged"]
+    assert kinds == [
+        "world",
+        "data",
+        "run",
+        "checkpoints",
+        "statistics",
+        "climatology",
+        "forecasts",
+        "scores",
+        "damaged",
+    ]
     assert result.stdout.endswith("damaged: nothing\n")
-    assert "checkpoints: 2 read, " in result.stdout and result.stdout.count(" MiB\n") == 7
+    assert "checkpoints: 2 read, " in result.stdout and result.stdout.count(" MiB\n") == 8
 
 
 @pytest.mark.parametrize("what", WHICH)
