@@ -50,7 +50,8 @@ def open_zarr(
     CannotOpen
         If it cannot be opened.
     """
-    from graphufs.storage import object_stores, whole_chunks  # bring zarr, which not all that import this need
+    # bring zarr, which not all that import this need
+    from graphufs.storage import object_stores, regular_files, whole_chunks
 
     whole_chunks.require()
     remote = is_remote(address)
@@ -58,6 +59,8 @@ def open_zarr(
         store = (
             object_stores.open_remote(str(address) if isinstance(address, Path) else address, storage_options or {})
             if remote
+            else regular_files.RegularFiles(address, read_only=True)
+            if Path(address).is_dir()
             else address
         )
         with warnings.catch_warnings():
