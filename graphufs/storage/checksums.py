@@ -59,7 +59,7 @@ def listed(content: Mapping[str, Any], key: str = "files") -> Files | None:
         return None
     try:
         return {name: (int(size), int(checksum)) for name, (size, checksum) in content[key].items()}
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Damaged(f"the list of files cannot be read ({error})") from None
 
 

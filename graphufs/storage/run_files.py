@@ -18,6 +18,7 @@ from graphufs.storage.atomic import write_text
 from graphufs.storage.checksums import (
     CHECKSUMS,
     Damaged,
+    Files,
     differences,
     forget_files,
     known_files,
@@ -66,12 +67,9 @@ def forget(run: Path, name: str) -> None:
 def mend_list(run: Path) -> None:
     """Where a run's list of checksums is damaged or lost, list its files as they are now."""
     with _alone(run):
-        try:
-            read_checked(run / CHECKSUMS)
-        except (OSError, Damaged):
-            if promises(run) or (run / CHECKSUMS).exists():
-                (run / CHECKSUMS).unlink(missing_ok=True)
-                note_files(run, sorted(present(run)))
+        if _read(run)[1] is not None or (promises(run) and not (run / CHECKSUMS).exists()):
+            (run / CHECKSUMS).unlink(missing_ok=True)
+            note_files(run, sorted(present(run)))
 
 
 def damage(run: Path, name: str) -> str | None:
@@ -87,16 +85,25 @@ def all_damage(run: Path) -> Iterator[str]:
 
 
 def _differences(run: Path, names: Collection[str] | None) -> Iterator[str]:
-    try:
-        files = listed(read_checked(run / CHECKSUMS)) or {}
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, Damaged) as error:
-        yield f"{error}; {REMEDIES[CHECKSUMS]}"
-        return
+    files, wrong = _read(run)
+    if wrong is not None:
+        yield f"{wrong}; {REMEDIES[CHECKSUMS]}"
     for name in files if names is None else files.keys() & names:
         for line in differences(run, {name: files[name]}, thorough=True, growing=(METRICS,)):
             yield f"{line}; {remedy(name)}"
+
+
+def _read(run: Path) -> tuple[Files, str | None]:
+    """The list, empty where there is none, and what is wrong with it."""
+    path = run / CHECKSUMS
+    try:
+        return listed(read_checked(path)) or {}, None
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, None
+    except OSError as error:
+        return {}, f"{path} cannot be read ({error.strerror})"
+    except Damaged as error:
+        return {}, str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def remedy(name: str) -> str:

@@ -62,9 +62,11 @@ def test_what_was_appended_since_the_last_checkpoint_is_no_damage(run: Path) -> 
 def test_a_list_that_is_lost_or_damaged_is_made_again_of_what_there_is(run: Path) -> None:
     path = run / "checksums.json"
     whole = path.read_text()
-    for content in (None, whole[:-9], whole.replace("ab.html", "cd.html")):
+    odd = ('{"files": {"../x": "y"}}', '{"files": {"a": [1e999, 5]}}', "[]", '{"files": 3}')
+    for content in (None, whole[:-9], whole.replace("ab.html", "cd.html"), *odd):
         path.unlink() if content is None else path.write_text(content)
-        assert list(run_files.all_damage(run))
+        (line,) = run_files.all_damage(run)
+        assert line.startswith(str(path)) and "`graphufs train`" in line
         run_files.mend_list(run)
         assert json.loads(path.read_text())["files"].keys() == json.loads(whole)["files"].keys()
     (run / run_files.EXPERIMENT).write_text("name: tiny\n")  # as version 0.1.0 wrote it
