@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ REMEDIES = {
     "run": "`graphufs train` writes again what it can",
 }
 """What repairs each kind of output."""
+FOLDERS = ("checkpoints", "forecasts", "scores", "reports", "nightly", "comparisons")
+"""Of a run."""
 
 
 @dataclass
@@ -78,7 +81,7 @@ def verify(experiment: Experiment, root: Path) -> Verified:
         else:
             files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         count, size = verified.kinds.get(kind, (0, 0))
-        verified.kinds[kind] = count + 1, size + sum(file.stat().st_size for file in files)
+        verified.kinds[kind] = count + 1, size + sum(file.lstat().st_size for file in files)
     return verified
 
 
@@ -166,6 +169,9 @@ def _run_damage(run: Path) -> Iterator[str]:
     known = known_files(run)
     if run_files.EXPERIMENT not in known and (run / "checkpoints").is_dir() and not (run / "experiment.yaml").exists():
         yield f"{run / run_files.EXPERIMENT} is missing; {run_files.remedy(run_files.EXPERIMENT)}"
+    for name in FOLDERS:
+        if os.path.lexists(run / name) and not (run / name).is_dir():
+            yield f"{run / name} is no folder; remove it, and `graphufs train` and the steps after it make it again"
     for name in run_files.present(run) - known.keys():
         if name.startswith("comparisons/") and name.endswith(".json"):  # of itself it has a checksum, too
             try:

@@ -15,6 +15,7 @@ from graphufs.cli.verify import Verified, verify
 from graphufs.config.experiment import Experiment
 from graphufs.errors import UserError
 from graphufs.steps import run_step
+from graphufs.storage import run_files
 from graphufs.storage.paths import Paths
 from tests.cli.test_main import graphufs
 from tests.conftest import TINY
@@ -150,3 +151,14 @@ def test_stores_without_checksums_are_read_said_and_must_be_complete(
 
 def test_where_nothing_is_made_there_is_nothing_to_verify(tiny: Experiment, tmp_path: Path) -> None:
     assert verify(tiny, tmp_path) == Verified()
+
+
+def test_links_to_themselves_and_files_for_folders_are_damage(tiny: Experiment, tmp_path: Path) -> None:
+    run = Paths(tiny, tmp_path).run
+    run_files.keep(run, run_files.EXPERIMENT, run_files.PROMISE)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "00000016").symlink_to("00000016")
+    (run / "scores").write_text("")
+    lines = verify(tiny, tmp_path).damaged
+    assert len(lines) == 2 and all("`graphufs train`" in line for line in lines)
+    assert f"{run / 'scores'} is no folder" in lines[0] and "00000016" in lines[1]

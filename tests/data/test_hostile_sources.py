@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,21 @@ def no_row_at_the_equator(store: Path) -> None:
     dataset.to_zarr(store, zarr_format=2, consolidated=True)
 
 
+def metadata(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    together = json.loads((store / ".zmetadata").read_text())
+    change(together["metadata"])
+    (store / ".zmetadata").write_text(json.dumps(together))
+
+
+def no_chunks(store: Path) -> None:
+    metadata(store, lambda files: files[f"{TMP}/.zarray"].update(chunks=[0, 127, 8, 16]))
+
+
+def a_dimension_twice(store: Path) -> None:
+    twice = ["time", "pfull", "time", LONGITUDE]
+    metadata(store, lambda files: files[f"{TMP}/.zattrs"].update(_ARRAY_DIMENSIONS=twice))
+
+
 def fifo(store: Path) -> None:
     chunk = next(path for path in sorted((store / TMP).iterdir()) if not path.name.startswith("."))
     chunk.unlink()
@@ -256,6 +273,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "Celsius without a word": (lambda s: rewrite(s, TMP, lambda v: v - 273.15), "tmp .* K at .*within 80 to 400 K"),
     "hPa without a word": (lambda s: rewrite(s, PRESSURE, lambda v: v / 100), "pressfc .* Pa at 1993-12-31T18"),
     "raw integers": (lambda s: rewrite(s, TMP, packed), "tmp .* K at"),
+    "a dimension twice": (a_dimension_twice, "conflicting sizes"),
+    "chunks of no length": (no_chunks, "tmp claims chunks"),
     "a FIFO for a chunk": (fifo, "tmp .* FIFO, not a file"),
     "a scale that is text": (lambda s: rewrite(s, TMP, packed, scale_factor="a hundredth"), "tmp|scale_factor"),
     "complex numbers": (lambda s: rewrite(s, TMP, lambda v: v.astype(np.complex64)), "complex64, not real numbers"),
@@ -277,7 +296,8 @@ def test_what_cannot_be_put_right_is_refused_before_anything_is_written(flaw: st
     spoil(copy)
     wanted, root = chosen(copy), tmp_path / "root"
     for step in (preflight, prepare):
-        with pytest.raises(UserError, match=told) as refusal:
+        with pytest.raises(UserError, match=told) as refusal, warnings.catch_warnings():
+            warnings.simplefilter("error")  # which would be more lines
             step(wanted, root)
         assert "\n" not in str(refusal.value)
     assert not [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]
