@@ -95,7 +95,7 @@ def run(folder: Path) -> dict[str, Any]:
     lines = metrics_file.read(folder / "metrics.jsonl")
     updates = [line["update"] for line in lines]
     losses = [line["loss"] for line in lines if line["event"] == "validation"]
-    finished = sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit())
+    finished = sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdecimal())
     return {
         "experiment": folder.parent.name,
         "run": folder.name,

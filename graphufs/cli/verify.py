@@ -65,8 +65,18 @@ class Verified:
 
 def verify(experiment: Experiment, root: Path) -> Verified:
     """Read again all that was made of an experiment below a root; a segment of data found damaged is noted as such."""
-    verified = Verified()
-    for kind, path in _outputs(Paths(experiment, root)):
+    verified, paths = Verified(), Paths(experiment, root)
+    for place, step in (
+        (paths.world, "prepare"),
+        (paths.data, "prepare"),
+        (paths.moments.parent, "normalize"),
+        *((path, "normalize") for path in sorted(paths.moments.parent.glob("[!.]*"))),
+        (paths.climatology, "evaluate"),
+        (paths.run, "train"),
+    ):
+        if os.path.lexists(place) and not place.is_dir():
+            verified.damaged.append(f"{place} is no folder; remove it, and `graphufs {step}` makes it again")
+    for kind, path in _outputs(paths):
         try:
             lines = list(_damage(kind, path))
         except Exception as error:  # codecs and parsers raise classes of their own

@@ -84,8 +84,10 @@ def remove_lost(folder: Path) -> list[str]:
     Raises
     ------
     UserError
-        If a checkpoint is of another run: a person put it there.
+        If a checkpoint is of another run: a person put it there. If there is a file in the folder's place.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is no folder, so no checkpoint could be written; remove it")
     told: list[str] = []
     kept: int | None = None
     damage = {update: checkpoint.damage(checkpoint.place(folder, update)) for update in checkpoint.updates(folder)}

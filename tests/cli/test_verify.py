@@ -13,10 +13,12 @@ import zarr
 
 from graphufs.cli.verify import Verified, verify
 from graphufs.config.experiment import Experiment
+from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.steps import run_step
 from graphufs.storage import run_files
 from graphufs.storage.paths import Paths
+from graphufs.train.resume import remove_lost
 from tests.cli.test_main import graphufs
 from tests.conftest import TINY
 from tests.support.earlier import as_before
@@ -162,3 +164,16 @@ def test_links_to_themselves_and_files_for_folders_are_damage(tiny: Experiment, 
     lines = verify(tiny, tmp_path).damaged
     assert len(lines) == 2 and all("`graphufs train`" in line for line in lines)
     assert f"{run / 'scores'} is no folder" in lines[0] and "00000016" in lines[1]
+    (run / "checkpoints" / "0²").mkdir()
+    assert checkpoint.updates(run / "checkpoints") == [16], "a superscript is a digit, and no number"
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_text("")
+    with pytest.raises(UserError, match="checkpoints is no folder"):
+        remove_lost(run / "checkpoints")
+    paths = Paths(tiny, tmp_path)
+    for place, step in ((paths.data, "prepare"), (paths.statistics(), "normalize")):
+        place.parent.mkdir(parents=True)
+        place.write_text("")
+        assert (
+            f"{place} is no folder; remove it, and `graphufs {step}` makes it again" in verify(tiny, tmp_path).damaged
+        )
