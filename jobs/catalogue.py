@@ -12,6 +12,7 @@ from graphufs import reading
 from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.registry import event_files, registry
+from graphufs.storage import run_files
 from graphufs.train import metrics_file
 from jobs.catalogue_limits import LIMITS, limited
 from jobs.job import usage
@@ -94,7 +95,7 @@ def run(folder: Path) -> dict[str, Any]:
     lines = metrics_file.read(folder / "metrics.jsonl")
     updates = [line["update"] for line in lines]
     losses = [line["loss"] for line in lines if line["event"] == "validation"]
-    finished = sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit())
+    finished = sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdecimal())
     return {
         "experiment": folder.parent.name,
         "run": folder.name,
@@ -110,6 +111,9 @@ def run(folder: Path) -> dict[str, Any]:
 
 
 def _night(path: Path) -> dict[str, Any]:
+    run = path.parents[2]
+    if wrong := run_files.damage(run, path.relative_to(run).as_posix()):
+        raise UserError(wrong)
     content = json.loads(reading.read_file(path))
     if not isinstance(content, dict):
         raise ValueError("it holds no scores of nights")

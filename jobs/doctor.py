@@ -112,7 +112,7 @@ def _instead(job: JobFolder, error: Broken) -> str:
             continue
         if attempt is None or attempt.site.get("executor") != "slurm":
             pid = str(attempt.id if attempt else "").partition(".")[0]
-            alive |= pid.isdigit() and bool(attempt and processes.alive(int(pid), attempt.process) is not False)
+            alive |= pid.isdecimal() and bool(attempt and processes.alive(int(pid), attempt.process) is not False)
             continue
         numbers |= {str(one).split("_")[0] for one in (attempt.id, *claims) if one}
     if numbers:

@@ -74,6 +74,8 @@ def _told(error: Exception, debug: bool) -> Told:
         return BAD_INPUT, "error", words + hint
     if isinstance(error, MemoryError):
         return FAILED, "error", f"the memory of this machine does not suffice ({_first_line(error)})"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's own words
+        return BAD_INPUT, "error", f"{_first_line(error)}: a link leads to itself; put what is meant in its place"
     if "Unable to initialize backend" in str(error):  # JAX's own words, a RuntimeError
         return BAD_INPUT, "error", f"{_first_line(error)}; set JAX_PLATFORMS to cpu or cuda, or leave it out"
     where = "" if debug else _kept(error)

@@ -157,8 +157,8 @@ def check(
     ----------
     thorough
         Instead of that, read again what was made of it below the root (the embedded world, data, statistics,
-        climatology, checkpoints, forecasts, scores, the registry), name what is damaged, and what repairs it. Exit
-        code 1: something is.
+        climatology, checkpoints, forecasts, scores, the run's log and reports, the registry), name what is damaged,
+        and what repairs it. Exit code 1: something is.
     """
     loaded = options.load(experiment)
     damaged: list[str] = []

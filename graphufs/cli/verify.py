@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ import zarr
 from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import STATIC, Manifest
 from graphufs.emulator import checkpoint
+from graphufs.nightly.extend_world import notes_damage
 from graphufs.normalization.statistics import PROVENANCE, STORES, moments_damage, statistics_damage
 from graphufs.registry import event_files, registry
 from graphufs.replay.synthetic.growing_zarr import GROWING
 from graphufs.replay.synthetic.store import NOTE, STORE, present, world_damage
-from graphufs.storage.checksums import Damaged, known_files, listed, read_checked
+from graphufs.storage import run_files
+from graphufs.storage.checksums import CHECKSUMS, Damaged, known_files, listed, read_checked
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import MARK, has_checksums, store_damage
 from graphufs.weatherbench.results.scores import Scores
@@ -40,8 +43,11 @@ REMEDIES = {
     "scores": "`graphufs evaluate`, with the experiment of these scores, makes them again",
     "nightly scores": "let the link scores.zarr lead to the version before; nights after it are scored again",
     "registry": "`graphufs models repair` restores it from its copy",
+    "run": "`graphufs train` writes again what it can",
 }
 """What repairs each kind of output."""
+FOLDERS = ("checkpoints", "forecasts", "scores", "reports", "nightly", "comparisons")
+"""Of a run."""
 
 
 @dataclass
@@ -59,8 +65,18 @@ class Verified:
 
 def verify(experiment: Experiment, root: Path) -> Verified:
     """Read again all that was made of an experiment below a root; a segment of data found damaged is noted as such."""
-    verified = Verified()
-    for kind, path in _outputs(Paths(experiment, root)):
+    verified, paths = Verified(), Paths(experiment, root)
+    for place, step in (
+        (paths.world, "prepare"),
+        (paths.data, "prepare"),
+        (paths.moments.parent, "normalize"),
+        *((path, "normalize") for path in sorted(paths.moments.parent.glob("[!.]*"))),
+        (paths.climatology, "evaluate"),
+        (paths.run, "train"),
+    ):
+        if os.path.lexists(place) and not place.is_dir():
+            verified.damaged.append(f"{place} is no folder; remove it, and `graphufs {step}` makes it again")
+    for kind, path in _outputs(paths):
         try:
             lines = list(_damage(kind, path))
         except Exception as error:  # codecs and parsers raise classes of their own
@@ -70,9 +86,12 @@ def verify(experiment: Experiment, root: Path) -> Verified:
             verified.damaged.append(named if "`graphufs " in named else f"{named}; {REMEDIES[kind]}")
         if not lines and not _has_checksums(kind, path):
             verified.unchecked.append(path)
-        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        if kind == "run":
+            files = [path / name for name in run_files.present(path)]
+        else:
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         count, size = verified.kinds.get(kind, (0, 0))
-        verified.kinds[kind] = count + 1, size + sum(file.stat().st_size for file in files)
+        verified.kinds[kind] = count + 1, size + sum(file.lstat().st_size for file in files)
     return verified
 
 
@@ -82,6 +101,8 @@ def _outputs(paths: Paths) -> Iterator[tuple[str, Path]]:
         yield "world", paths.world
     if paths.data.is_dir():
         yield "data", paths.data
+    if run_files.present(paths.run) or (paths.run / CHECKSUMS).exists():
+        yield "run", paths.run
     for path in sorted(paths.checkpoints.glob("[0-9]*")):
         yield "checkpoints", path
     for path in sorted(paths.moments.parent.glob("[!.]*")):
@@ -109,6 +130,9 @@ def _damage(kind: str, path: Path) -> Iterator[str]:
             read_checked(path / NOTE)
         elif present(path) is not None:
             yield f"{path / NOTE} is missing"
+        yield from notes_damage(path)
+    elif kind == "run":
+        yield from _run_damage(path)
     elif kind == "data":
         yield from _data_damage(path)
     elif kind == "checkpoints":
@@ -137,6 +161,8 @@ def _has_checksums(kind: str, path: Path) -> bool:
     if kind == "data":
         manifest = Manifest.read(path)
         return manifest is not None and manifest.static is not None
+    if kind == "run":
+        return known_files(path).keys() >= run_files.present(path)
     if kind == "checkpoints":
         return "checked" in (path / "meta.json").read_text()
     if kind == "statistics":
@@ -146,6 +172,22 @@ def _has_checksums(kind: str, path: Path) -> bool:
     if kind == "registry":
         return all("checked" in file.read_text() for file in (path / "history").glob("*.json"))
     return "checked" in path.read_text() if path.suffix == ".json" else has_checksums(path)
+
+
+def _run_damage(run: Path) -> Iterator[str]:
+    yield from run_files.all_damage(run)
+    known = known_files(run)
+    if run_files.EXPERIMENT not in known and (run / "checkpoints").is_dir() and not (run / "experiment.yaml").exists():
+        yield f"{run / run_files.EXPERIMENT} is missing; {run_files.remedy(run_files.EXPERIMENT)}"
+    for name in FOLDERS:
+        if os.path.lexists(run / name) and not (run / name).is_dir():
+            yield f"{run / name} is no folder; remove it, and `graphufs train` and the steps after it make it again"
+    for name in run_files.present(run) - known.keys():
+        if name.startswith("comparisons/") and name.endswith(".json"):  # of itself it has a checksum, too
+            try:
+                read_checked(run / name)
+            except Damaged as error:
+                yield f"{error}; {run_files.remedy(name)}"
 
 
 def _data_damage(folder: Path) -> Iterator[str]:

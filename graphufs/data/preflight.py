@@ -34,6 +34,7 @@ def preflight(experiment: Experiment, root: Path) -> dict[str, Any]:
     return facts(experiment, *look(experiment, root))
 
 
+@refused("the source")
 def look(experiment: Experiment, root: Path) -> tuple[ReplayStore, Selection]:
     """The source, opened and looked at, and what the experiment takes from it.
 

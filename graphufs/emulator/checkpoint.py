@@ -95,7 +95,7 @@ def updates(folder: Path) -> list[int]:
     """The updates after which there is a checkpoint, ascending."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def last(folder: Path) -> Path | None:
@@ -143,7 +143,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     own = meta["hashes"].get("run", run)
     if path.parent.name == "checkpoints" and RUN.fullmatch(run) and own != run:
         raise UserError(f"the checkpoint {path} belongs to the run {own}, not {run}; remove it from there")
-    if path.name.isdigit() and int(path.name) != meta["update"]:
+    if path.name.isdecimal() and int(path.name) != meta["update"]:
         raise UserError(f"the checkpoint {path} is that of update {meta['update']}; remove it from there")
     return meta
 

@@ -27,6 +27,7 @@ from graphufs.errors import Stopped, UserError
 from graphufs.housekeeping.retention import Retention
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
+from graphufs.storage import run_files
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.checksums import Damaged, read_checked
 from graphufs.storage.lock import locked
@@ -152,6 +153,8 @@ def _uses(root: Path) -> dict[Path, _Use]:
     found = {}
     for run in runs:
         try:
+            if run_files.damage(run, run_files.EXPERIMENT) is not None:
+                continue
             written = (run / "experiment.yaml").read_text() if (run / "experiment.yaml").exists() else None
             texts = filter(None, [written, *experiments[run]])
             known = [Paths(loading.parse(text, origin=str(run)), root) for text in texts]

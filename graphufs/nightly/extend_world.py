@@ -7,7 +7,6 @@ earlier night never goes back.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from graphufs.replay.synthetic.store import ensure_world, present
 from graphufs.replay.times import instant, text
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.atomic import create_json
+from graphufs.storage.checksums import Damaged, checked, is_checked, read_checked, write_checked
 from graphufs.storage.paths import Paths
 
 
@@ -70,13 +70,67 @@ def run(
     }
 
 
+def notes_damage(world: Path) -> list[str]:
+    """What is wrong with the notes of first nights beside a world; none of version 0.1.0 has a checksum or a copy."""
+    wrong = []
+    for note in sorted({_note_of(path) for path in (world / "nights").glob("*.json")}):
+        for path in (note, _copy_of(note)):
+            try:
+                _read(path)
+            except FileNotFoundError:
+                if path == note or is_checked(note):
+                    wrong.append(f"{path} is missing")
+            except ValueError as error:
+                wrong.append(str(error))
+    return [f"{line}; `graphufs extend-world` restores it from its copy" for line in wrong]
+
+
 def _first_night(note: Path, tonight: date, end: np.datetime64) -> tuple[date, np.datetime64]:
-    """The first night and where the store ended then, noted now if this is it."""
-    create_json(note, {"first_night": tonight.isoformat(), "end": text(end)})
+    """The first night and where the store ended then, noted now if this is it.
+
+    Nothing else could tell them again, so there is a copy; what is damaged is restored.
+    """
+    copy = _copy_of(note)
+    if not copy.exists():
+        create_json(note, checked({"first_night": tonight.isoformat(), "end": text(end)}))
+    whole: dict[Path, dict[str, Any]] = {}
+    wrong: list[str] = []
+    for path in (copy, note):
+        try:
+            whole[path] = _read(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            wrong.append(str(error))
+    if not whole:
+        raise UserError(f"{'; '.join(wrong)}; remove {note} and {copy}, and nights are counted anew from today")
+    content = whole.get(copy) or whole[note]
+    for path in (note, copy):
+        if whole.get(path) != content or not is_checked(path):
+            write_checked(path, content)
+    return date.fromisoformat(content["first_night"]), instant(content["end"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A note of a first night.
+
+    Raises
+    ------
+    Damaged
+        If it is none. The file that is not there raises FileNotFoundError.
+    """
+    content = read_checked(path)
     try:
-        content = json.loads(note.read_text())
-        return date.fromisoformat(content["first_night"]), instant(content["end"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{note} cannot be read ({error!r}); remove it, and nights are counted anew from today"
-        ) from None
+        date.fromisoformat(content["first_night"]), instant(content["end"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"{path} cannot be read as the note of a first night ({error!r})") from None
+    return content
+
+
+def _copy_of(note: Path) -> Path:
+    return note.with_name(f".{note.stem}.copy.json")
+
+
+def _note_of(path: Path) -> Path:
+    name = path.name
+    return path.with_name(f"{name[1:].removesuffix('.copy.json')}.json") if name.startswith(".") else path

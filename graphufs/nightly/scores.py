@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphufs import reading
 from graphufs.errors import UserError
-from graphufs.storage.atomic import fsync, remove_folder, write_json
+from graphufs.storage import run_files
+from graphufs.storage.atomic import fsync, remove_folder
 from graphufs.storage.paths import digest
 from graphufs.weatherbench.results.scores import Scores
 
@@ -91,19 +93,43 @@ class NightlyScores:
                 other.with_suffix(".csv").unlink(missing_ok=True)
 
     def holes(self) -> dict[str, str]:
-        """Why the last plan could not take some initial times, by initial time."""
-        if not self._holes.is_file():
-            return {}
-        known: dict[str, str] = json.loads(self._holes.read_text())
+        """Why the last plan could not take some initial times, by initial time.
+
+        Raises
+        ------
+        UserError
+            If the note of them is damaged or gone.
+        """
+        if wrong := run_files.damage(self._run, self._name(self._holes)):
+            raise UserError(wrong)
+        known: dict[str, str] = self._read(self._holes) or {}
         return known
 
     def note_holes(self, holes: Mapping[str, str]) -> None:
         """Keep what a plan found, for the report."""
-        if self.holes() != holes:
-            write_json(self._holes, dict(holes))
+        if holes or self._holes.exists():
+            self._note(self._holes, dict(holes))
 
     def note_latest(self, found: dict[str, Any]) -> None:
         """Keep what a night came to where it can be read without opening the store."""
-        path = self.folder / "latest.json"
-        if not path.is_file() or json.loads(path.read_text()) != json.loads(json.dumps(found)):
-            write_json(path, found)
+        self._note(self.folder / "latest.json", found)
+
+    @property
+    def _run(self) -> Path:
+        return self.folder.parents[1]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._run).as_posix()
+
+    def _note(self, path: Path, content: dict[str, Any]) -> None:
+        """Write a note unless it is there and whole."""
+        same = self._read(path) == json.loads(json.dumps(content))
+        if not same or run_files.damage(self._run, self._name(path)) is not None:
+            run_files.keep(self._run, self._name(path), json.dumps(content, indent=2) + "\n")
+
+    def _read(self, path: Path) -> Any:
+        """The content of a note; None where there is none, or it is damaged."""
+        try:
+            return json.loads(reading.read_file(path))
+        except (OSError, ValueError, RecursionError):
+            return None

@@ -6,6 +6,8 @@ they run, with the order in which the store's columns are to be taken.
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,12 @@ WIDEST = 1.9
 """How many times the common spacing two neighbouring rows of a global grid may be apart: at 2 a row is missing."""
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian", "julian")
 """Those whose dates are read as they show; `julian` since Replay's own stores are tagged so by mistake."""
+NEGATIVE = {
+    "latitude": (re.compile(r"(?i:\bdeg(rees?)?([_ ]?south|[_ ]s)\b)|\bdeg(rees?)?S\b"), "north"),
+    "longitude": (re.compile(r"(?i:\bdeg(rees?)?([_ ]?west|[_ ]w)\b)|\bdeg(rees?)?W\b"), "east"),
+}
+"""Labels of degrees that count the other way, which as mere degrees would be a mirrored globe."""
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 YEARS = (1700, 2200)
 """What stamps of nanoseconds can hold, rounded inwards."""
 
@@ -146,13 +154,19 @@ def decoded_times(variable: xr.Variable, where: str) -> np.ndarray:
         raise UserError(f"time of {where} holds {variable.dtype}, no numbers; {cure}")
     if "since" not in units:
         raise UserError(f"time of {where} has the units {units[:60]!r}, not a unit since a date; {cure}")
+    if strange := [word for word in re.findall(r"[A-Za-z]+", units.partition("since")[2]) if not _of_dates(word)]:
+        raise UserError(
+            f"time of {where} has the units {units[:60]!r}; {strange[0][:60]!r} is no part of a date that is known. "
+            "Write the difference to UTC as in +09:00, or give the date in UTC"
+        )
     if (calendar or "standard").lower() not in CALENDARS:
         raise UserError(
             f"time of {where} has the calendar {calendar[:60]!r}; only the dates of {', '.join(CALENDARS)} can be "
             "read. Convert the store to one of these"
         )
     try:
-        values = xr.decode_cf(xr.Dataset({"time": variable}), decode_timedelta=False)["time"].values
+        with warnings.catch_warnings(action="ignore"):  # of years that are refused below
+            values = xr.decode_cf(xr.Dataset({"time": variable}), decode_timedelta=False)["time"].values
         if np.issubdtype(values.dtype, np.datetime64):
             seconds = values.astype("datetime64[s]")  # nanoseconds would wrap around
             if seconds.size and not np.isnat(seconds).any():
@@ -189,6 +203,11 @@ def check_stamps(times: np.ndarray, where: str) -> None:
         raise UserError(f"the stamps of {where} must increase strictly, but {told}; sort the store by time, once each")
 
 
+def _of_dates(word: str) -> bool:
+    """Whether a word may be part of a date: xarray reads past others, such as the name of another time zone."""
+    return word.upper() in ("T", "Z", "UTC", "GMT") or word[:3].lower() in MONTHS
+
+
 def _check_years(times: np.ndarray, where: str) -> None:
     years = times.astype("datetime64[Y]").astype(int) + 1970
     if years.size and not (YEARS[0] <= years.min() and years.max() <= YEARS[1]):
@@ -202,12 +221,19 @@ def _numbers(values: Any, units: str, wanted: str, name: str, where: str) -> np.
     values = np.asarray(values)
     if values.dtype.kind not in "iuf" or values.ndim != 1:
         raise UserError(f"the {name}s of {where} are {values.dtype} {list(values.shape)}, not a list of numbers")
+    if not values.size:
+        raise UserError(f"the store {where} has no {name}s at all; it may have been cut, or its metadata are damaged")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         at = int((~np.isfinite(values)).argmax())
         raise UserError(
             f"the {name} of {where} at place {at} is {values[at]:g}, not a number; a chunk of the coordinate may be "
             "missing"
+        )
+    if name in NEGATIVE and NEGATIVE[name][0].search(units):
+        raise UserError(
+            f"the {name} of {where} is in {units[:60]!r}; here it counts positive to the {NEGATIVE[name][1]}. Turn the "
+            f"signs of its values, and give it the units degrees_{NEGATIVE[name][1]}"
         )
     return conversion(units, wanted, f"the {name} of {where}").apply(values)
 

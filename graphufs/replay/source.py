@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from graphufs import reading
 from graphufs.errors import UserError, refused
 from graphufs.masking import Secret, address
 from graphufs.replay import axes
@@ -249,12 +250,14 @@ def clean_url(url: str) -> str:
     Raises
     ------
     UserError
-        If the URL is empty.
+        If the URL is empty, or has a line break or another character that nobody sees.
     """
     if isinstance(url, Secret):
         return address(clean_url(url.true))
     if not url.strip():
         raise UserError("data.source.url is empty; give gs://..., s3://..., https://..., a path, or embedded")
+    if not url.isprintable():
+        raise UserError(f"data.source.url is {reading.shown(url)}; write it without line breaks and control characters")
     if url.startswith("gcs://"):
         return "gs://" + url.removeprefix("gcs://")
     if url.startswith("file://"):

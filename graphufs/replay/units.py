@@ -40,6 +40,8 @@ _BRACKETS = re.compile(r"\[.*?\]|\(.*?\)$")
 _WORD = re.compile(r"[A-Za-z_°%µ]+")
 # "m s-1", "m2" and "m^-3" are spelt out; the exponent of 1e-3 is none of a unit.
 _EXPONENT = re.compile(r"(?<=[A-Za-z°%])(?<![0-9][eE])\^?([+-]?\d+)")
+_NO_UNITS = re.compile(r"[{}:;=,'\"`$&|<>!?@#\\]")
+"""Signs that no units are made of, as of an attribute that is a mapping; pint reads past some of them."""
 LONGEST = 60
 """Characters of a label that is read at all."""
 # One digit, not in a tower: 10**10**10 would be computed for ever.
@@ -77,6 +79,8 @@ def conversion(given: str, wanted: str, what: str) -> Conversion:
     spelt, aim = _spelt_out(given), _spelt_out(wanted)
     if spelt == aim:
         return Conversion()
+    if _NO_UNITS.search(spelt):
+        raise UserError(_refusal(given, wanted, what, "no units"))
     if _TOWER.search(spelt):
         raise UserError(_refusal(given, wanted, what, "an exponent is one digit"))
     try:

@@ -11,7 +11,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.data.dataset import PreparedData
-from graphufs.errors import Stopped
+from graphufs.errors import Stopped, UserError
 from graphufs.grid.grid import Grid
 from graphufs.report import training_log
 from graphufs.report.maps import Case
@@ -19,7 +19,7 @@ from graphufs.report.page import Content, render
 from graphufs.report.plumes import plumes
 from graphufs.report.typical import typical_lead, typical_time
 from graphufs.steps import Event, Progress, ShouldStop
-from graphufs.storage.atomic import write_text
+from graphufs.storage import run_files
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.zarr_io import require_whole
 from graphufs.vocabulary.variables import weatherbench_name
@@ -47,14 +47,14 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     paths = Paths(experiment, root)
     scores = Scores.open(paths.scores)
     key = _key(experiment, paths, scores)
-    if _is_of(paths.report, key):
+    if _is_of(paths, paths.report, key):
         return {"status": "unchanged", "report": str(paths.report)}
     progress(Event("report", 0, 2, "parts"))
     content = _content(experiment, paths, scores)
     if should_stop():
         raise Stopped("stopped before drawing; nothing was written")
     progress(Event("report", 1, 2, "parts"))
-    write_text(paths.report, render(content, key))
+    run_files.keep(paths.run, _name(paths, paths.report), render(content, key))
     progress(Event("report", 2, 2, "parts"))
     return {"status": "completed", "report": str(paths.report), "bytes": paths.report.stat().st_size}
 
@@ -65,22 +65,30 @@ def write_nightly(path: Path, experiment: Experiment, paths: Paths, scores: Scor
     The experiment is tonight's, the scores are those of all nights.
     """
     key = digest({"format": FORMAT, "scores": scores.checksums, "holes": scores.dataset.attrs["holes"]})
-    if _is_of(path, key):
+    if _is_of(paths, path, key):
         return False
     times = tuple(scores.initial_times.astype("datetime64[s]").tolist())
     forecast = experiment.forecast.model_copy(update={"period": None, "initial_times": times})
     whole = experiment.model_copy(update={"forecast": forecast})
-    write_text(path, render(_content(whole, paths, scores), key))
+    run_files.keep(paths.run, _name(paths, path), render(_content(whole, paths, scores), key))
     return True
 
 
-def _is_of(path: Path, key: str) -> bool:
-    """Whether the page at `path` was made from what `key` stands for."""
-    return path.is_file() and f'content="{key}"' in path.read_text("utf-8")[:2000]
+def _is_of(paths: Paths, path: Path, key: str) -> bool:
+    """Whether the page at `path` was made from what `key` stands for, and is whole."""
+    if not path.is_file() or f'content="{key}"' not in path.read_text("utf-8", errors="replace")[:2000]:
+        return False
+    return run_files.damage(paths.run, _name(paths, path)) is None
+
+
+def _name(paths: Paths, path: Path) -> str:
+    return path.relative_to(paths.run).as_posix()
 
 
 def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
     """What a page on the scores is made of; its maps are of a typical one of the layout's forecasts."""
+    if wrong := run_files.damage(paths.run, run_files.METRICS):
+        raise UserError(wrong)
     prepared = PreparedData.open(paths.data)
     grid = Grid(prepared.latitude, prepared.longitude)
     lead = typical_lead(scores)

@@ -29,8 +29,8 @@ from graphufs.retraining.long_rollout import instabilities
 from graphufs.retraining.rule import ComparedScore, judge
 from graphufs.retraining.scorecard import scorecard
 from graphufs.steps import STEPS, Progress, ShouldStop, run_step
-from graphufs.storage.atomic import write_text
-from graphufs.storage.checksums import write_checked
+from graphufs.storage import run_files
+from graphufs.storage.checksums import checked_text
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.variables import weatherbench_name
@@ -97,8 +97,8 @@ def run(
     path = evidence_file(paths, champion.id)
     sides = Side(challenger, scores[0]), Side(champion.id, scores[1])
     page = render(compare(*sides, experiment.retraining.metric, level=experiment.retraining.level), scores[0])
-    write_text(path.with_suffix(".html"), page)
-    write_checked(path, evidence)
+    for file, text in ((path.with_suffix(".html"), page), (path, checked_text(evidence))):
+        run_files.keep(paths.run, file.relative_to(paths.run).as_posix(), text)
     return {
         "status": "completed",
         "model": challenger,

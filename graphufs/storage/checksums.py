@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,12 @@ class Damaged(ValueError):
     """What was read is not what was written. The message names the file and what is wrong with it."""
 
 
-def crc32(path: Path) -> int:
-    """The CRC-32 of a file."""
-    checksum = 0
+def crc32(path: Path, size: int | None = None) -> int:
+    """The CRC-32 of a file, or of its first `size` bytes."""
+    checksum, left = 0, path.stat().st_size if size is None else size
     with reading.open_file(path) as file:
-        while block := file.read(BLOCK):
-            checksum = zlib.crc32(block, checksum)
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
     return checksum
 
 
@@ -59,7 +59,7 @@ def listed(content: Mapping[str, Any], key: str = "files") -> Files | None:
         return None
     try:
         return {name: (int(size), int(checksum)) for name, (size, checksum) in content[key].items()}
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Damaged(f"the list of files cannot be read ({error})") from None
 
 
@@ -102,15 +102,20 @@ def known_files(folder: Path) -> Files:
         return {}
 
 
-def differences(folder: Path, files: Mapping[str, tuple[int, int]], *, thorough: bool) -> Iterator[str]:
-    """What is wrong with each file below a folder that is not as listed. Checksums are compared if `thorough`."""
+def differences(
+    folder: Path, files: Mapping[str, tuple[int, int]], *, thorough: bool, growing: Collection[str] = ()
+) -> Iterator[str]:
+    """What is wrong with each file below a folder that is not as listed. Checksums are compared if `thorough`.
+
+    To files that are `growing` something may have been appended since they were listed.
+    """
     for name, (size, checksum) in files.items():
         path = folder / name
         try:
             found = path.stat().st_size
-            if found != size:
+            if found != size and not (name in growing and found > size):
                 yield f"{path} has {found} bytes instead of {size}"
-            elif thorough and crc32(path) != checksum:
+            elif thorough and crc32(path, size) != checksum:
                 yield f"{path} has changed since it was written"
         except (FileNotFoundError, NotADirectoryError):
             yield f"{path} is missing"

@@ -233,7 +233,7 @@ def lasting(error: BaseException) -> bool:
     if type(error) is OSError and str(error).startswith("Forbidden"):  # gcsfs for status 403
         return True
     status = str(getattr(error, "status", getattr(error, "code", "")))  # of aiohttp, of gcsfs
-    return status.isdigit() and 400 <= int(status) < 500 and int(status) not in TEMPORARY_STATUS
+    return status.isdecimal() and 400 <= int(status) < 500 and int(status) not in TEMPORARY_STATUS
 
 
 def reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from graphufs import reading
 from graphufs.errors import CannotOpen, UserError
 from graphufs.storage.atomic import new_folder
 from graphufs.storage.checksums import Damaged, differences, files_of, listed, read_checked, write_checked
@@ -50,7 +51,8 @@ def open_zarr(
     CannotOpen
         If it cannot be opened.
     """
-    from graphufs.storage import object_stores, whole_chunks  # bring zarr, which not all that import this need
+    # bring zarr, which not all that import this need
+    from graphufs.storage import object_stores, regular_files, whole_chunks
 
     whole_chunks.require()
     remote = is_remote(address)
@@ -58,10 +60,12 @@ def open_zarr(
         store = (
             object_stores.open_remote(str(address) if isinstance(address, Path) else address, storage_options or {})
             if remote
+            else regular_files.RegularFiles(address, read_only=True)
+            if Path(address).is_dir()
             else address
         )
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+            warnings.simplefilter("ignore")  # of odd metadata, in several lines: what matters is looked at later
             found = xr.open_zarr(store, group=group, chunks=None, create_default_indexes=False, **decoding)
             return _indexed(found)
     except UserError as error:
@@ -76,7 +80,8 @@ def open_zarr(
             else "check the path, or make the store first"
         )
         reason = object_stores.reason(error)
-        raise CannotOpen(f"cannot open {what} at {address} ({reason}); {hint}") from error
+        told = f"cannot open {what} at {reading.in_one_line(str(address))} ({reading.in_one_line(reason)}); {hint}"
+        raise CannotOpen(told) from error
 
 
 def _indexed(dataset: xr.Dataset) -> xr.Dataset:
@@ -85,9 +90,13 @@ def _indexed(dataset: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If metadata of a few bytes claim a coordinate, or a chunk of one, that would fill the memory.
+        If metadata of a few bytes claim a coordinate, or a chunk of one, that would fill the memory, or chunks of no
+        length, by which nothing can be divided.
     """
     made = {}
+    for name, variable in dataset.variables.items():
+        if variable.size and 0 in (variable.encoding.get("chunks") or ()):
+            raise ValueError(f"{name} claims chunks of the lengths {list(variable.encoding['chunks'])}")
     for name, coordinate in dataset.coords.items():
         if coordinate.dims == (name,):
             size = max(coordinate.size, *coordinate.encoding.get("chunks") or (0,))

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from graphufs.config import loading
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.storage import run_files
 from graphufs.storage.paths import Paths
+from graphufs.train import metrics_file
 from graphufs.train.stages import Plan
 
 
@@ -81,8 +84,10 @@ def remove_lost(folder: Path) -> list[str]:
     Raises
     ------
     UserError
-        If a checkpoint is of another run: a person put it there.
+        If a checkpoint is of another run: a person put it there. If there is a file in the folder's place.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is no folder, so no checkpoint could be written; remove it")
     told: list[str] = []
     kept: int | None = None
     damage = {update: checkpoint.damage(checkpoint.place(folder, update)) for update in checkpoint.updates(folder)}
@@ -100,6 +105,29 @@ def remove_lost(folder: Path) -> list[str]:
     if told:
         told.append(f"the training goes on from {f'update {kept}' if kept else 'the start'}")
     return told
+
+
+def note_experiment(paths: Paths) -> None:
+    """Write the run's experiment.yaml, whose first line promises that the run folder has a list of checksums."""
+    run_files.keep(paths.run, run_files.EXPERIMENT, run_files.PROMISE + loading.dump(paths.experiment))
+
+
+def mend_files(paths: Paths) -> list[str]:
+    """Mend what is damaged of a run's single files that trainings write, and say what is lost.
+
+    Call with the run's lock held.
+    """
+    if not checkpoint.updates(paths.checkpoints):
+        return []  # all of it is written at the start
+    written = paths.run / run_files.EXPERIMENT
+    run_files.mend_list(paths.run)
+    if not written.is_file() or run_files.damage(paths.run, run_files.EXPERIMENT) is not None:
+        note_experiment(paths)
+    if run_files.damage(paths.run, "initial.json") is not None:
+        (paths.run / "initial.json").unlink(missing_ok=True)
+        run_files.forget(paths.run, "initial.json")
+    lost = metrics_file.mend(paths.metrics)
+    return [] if lost is None else [lost]
 
 
 def require_own(path: Path, paths: Paths, plan: Plan, emulator: ReplayEmulator) -> dict[str, Any]:

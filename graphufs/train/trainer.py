@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import WindowReader
@@ -17,7 +17,7 @@ from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.steps import Event, Progress, ShouldStop
-from graphufs.storage.atomic import write_json, write_text
+from graphufs.storage import run_files
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
@@ -26,7 +26,7 @@ from graphufs.train.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
 from graphufs.train.divergence import Guard, LossDiverged
 from graphufs.train.reporting import Logbook, Sink
-from graphufs.train.resume import Best, Position, remove_lost, require_own
+from graphufs.train.resume import Best, Position, mend_files, note_experiment, remove_lost, require_own
 from graphufs.train.stages import Plan, PlannedStage
 from graphufs.train.tracking.tracking import send_rest, tracked
 from graphufs.train.train_step import Objective, State
@@ -55,7 +55,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     with contextlib.ExitStack() as stack:
         if devices.primary:
             stack.enter_context(locked(paths.run, should_stop=should_stop, waiting=lambda: None))
-            lost = remove_lost(paths.checkpoints)
+            lost = remove_lost(paths.checkpoints) + mend_files(paths)
         devices.wait("the run folder is locked, and no checkpoint in it is damaged")
         data = PreparedData.open(paths.data)
         plan = Plan.of(experiment, data, devices.shard)
@@ -69,6 +69,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         with contextlib.ExitStack() as tracking:
             if devices.primary:
                 untold = tracking.enter_context(tracked(paths))
+                tracking.callback(run_files.note, paths.run, run_files.METRICS)
             training.run()
         return {"status": "completed", **_result(paths, plan.total, training.warnings + untold)}
 
@@ -136,13 +137,13 @@ class _Training:
         """The state before the first update."""
         network = self.objective.emulator.network
         if self.devices.primary:
-            write_text(self.paths.run / "experiment.yaml", loading.dump(self.experiment))
+            note_experiment(self.paths)
         if (source := self.paths.initial_weights) is not None:
             from graphufs.deepmind.warm_start import initial_network
 
             network, report = initial_network(self.objective.emulator, source)
             if self.devices.primary:
-                write_json(self.paths.run / "initial.json", report.to_json())
+                run_files.keep(self.paths.run, "initial.json", json.dumps(report.to_json(), indent=2) + "\n")
             self.warnings += report.lines()
         return self.objective.start(network), Position()
 
@@ -250,6 +251,7 @@ class _Training:
                 training |= checkpoint.flatten(self.state.network, "network")
             folder = self.paths.checkpoints
             checkpoint.save(folder, self.position.done, emulator.arrays(), training, meta)
+            run_files.note(self.paths.run, run_files.METRICS)
             keep = {*checkpoint.updates(folder)[-self.settings.keep_checkpoints :]}
             keep |= {stage.end for stage in self.plan.stages}
             if self.position.best is not None:

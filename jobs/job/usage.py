@@ -81,7 +81,7 @@ def _of_steps(row: dict[str, str], accounted: list[dict[str, str]]) -> dict[str,
 def _joules(row: dict[str, str]) -> int:
     """The energy of a row; 0 where nothing measures it, or where the number is Slurm's for not knowing."""
     text = row["ConsumedEnergyRaw"]
-    return int(text) if text.isdigit() and int(text) < UNKNOWN_ENERGY else 0
+    return int(text) if text.isdecimal() and int(text) < UNKNOWN_ENERGY else 0
 
 
 def _segment(attempt: int, own: dict[str, Any], row: dict[str, str] | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from graphufs.config import loading
 from graphufs.config.base import MOST_DAYS
 from graphufs.errors import UserError
+from graphufs.storage import run_files
 from graphufs.storage.atomic import set_aside
 from graphufs.storage.paths import Paths
 from jobs.job.folder import JobFolder
@@ -73,9 +74,11 @@ def find(
     used: set[Path] = set()
     for path in [*kept, *(root / "runs").glob("*/*/experiment.yaml")]:
         try:
+            if (wrong := run_files.damage(path.parent, path.name)) is not None:
+                raise UserError(wrong)
             paths = Paths(loading.load(path), root)
         except UserError:
-            # written by another version: what it leads to cannot be told, so nothing shared may go
+            # damaged, or written by another version: what it leads to cannot be told, so nothing shared may go
             return waste
         used |= {paths.world, paths.data, paths.moments.parent, paths.climatology}
     for kind in SHARED:

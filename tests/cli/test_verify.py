@@ -13,9 +13,12 @@ import zarr
 
 from graphufs.cli.verify import Verified, verify
 from graphufs.config.experiment import Experiment
+from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
 from graphufs.steps import run_step
+from graphufs.storage import run_files
 from graphufs.storage.paths import Paths
+from graphufs.train.resume import remove_lost
 from tests.cli.test_main import graphufs
 from tests.conftest import TINY
 from tests.support.earlier import as_before
@@ -54,9 +57,19 @@ def test_a_whole_root_is_told_by_kind_with_its_size(tiny: Experiment, finished_r
     result = graphufs("check", TINY, "--root", finished_root, "--thorough")
     assert result.returncode == 0, result.stdout + result.stderr
     kinds = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    assert kinds == ["world", "data", "checkpoints", "statistics", "climatology", "forecasts", "scores", "damaged"]
+    assert kinds == [
+        "world",
+        "data",
+        "run",
+        "checkpoints",
+        "statistics",
+        "climatology",
+        "forecasts",
+        "scores",
+        "damaged",
+    ]
     assert result.stdout.endswith("damaged: nothing\n")
-    assert "checkpoints: 2 read, " in result.stdout and result.stdout.count(" MiB\n") == 7
+    assert "checkpoints: 2 read, " in result.stdout and result.stdout.count(" MiB\n") == 8
 
 
 @pytest.mark.parametrize("what", WHICH)
@@ -140,3 +153,27 @@ def test_stores_without_checksums_are_read_said_and_must_be_complete(
 
 def test_where_nothing_is_made_there_is_nothing_to_verify(tiny: Experiment, tmp_path: Path) -> None:
     assert verify(tiny, tmp_path) == Verified()
+
+
+def test_links_to_themselves_and_files_for_folders_are_damage(tiny: Experiment, tmp_path: Path) -> None:
+    run = Paths(tiny, tmp_path).run
+    run_files.keep(run, run_files.EXPERIMENT, run_files.PROMISE)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "00000016").symlink_to("00000016")
+    (run / "scores").write_text("")
+    lines = verify(tiny, tmp_path).damaged
+    assert len(lines) == 2 and all("`graphufs train`" in line for line in lines)
+    assert f"{run / 'scores'} is no folder" in lines[0] and "00000016" in lines[1]
+    (run / "checkpoints" / "0²").mkdir()
+    assert checkpoint.updates(run / "checkpoints") == [16], "a superscript is a digit, and no number"
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_text("")
+    with pytest.raises(UserError, match="checkpoints is no folder"):
+        remove_lost(run / "checkpoints")
+    paths = Paths(tiny, tmp_path)
+    for place, step in ((paths.data, "prepare"), (paths.statistics(), "normalize")):
+        place.parent.mkdir(parents=True)
+        place.write_text("")
+        assert (
+            f"{place} is no folder; remove it, and `graphufs {step}` makes it again" in verify(tiny, tmp_path).damaged
+        )

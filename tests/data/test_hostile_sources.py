@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +188,27 @@ def no_row_at_the_equator(store: Path) -> None:
     dataset.to_zarr(store, zarr_format=2, consolidated=True)
 
 
+def metadata(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    together = json.loads((store / ".zmetadata").read_text())
+    change(together["metadata"])
+    (store / ".zmetadata").write_text(json.dumps(together))
+
+
+def no_chunks(store: Path) -> None:
+    metadata(store, lambda files: files[f"{TMP}/.zarray"].update(chunks=[0, 127, 8, 16]))
+
+
+def a_dimension_twice(store: Path) -> None:
+    twice = ["time", "pfull", "time", LONGITUDE]
+    metadata(store, lambda files: files[f"{TMP}/.zattrs"].update(_ARRAY_DIMENSIONS=twice))
+
+
+def fifo(store: Path) -> None:
+    chunk = next(path for path in sorted((store / TMP).iterdir()) if not path.name.startswith("."))
+    chunk.unlink()
+    os.mkfifo(chunk)
+
+
 def text_in_time(store: Path) -> None:
     rewrite(store, "time", lambda values: np.array([f"day {n}" for n in range(20)], "S8"), _FillValue=None)
 
@@ -209,12 +233,16 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "radians without a word": (lambda s: rewrite(s, LATITUDE, np.deg2rad), "look like radians"),
     "a row is missing": (no_row_at_the_equator, "leave out"),
     "one hemisphere": (lambda s: cut(s, rows=slice(0, 4)), "data.region to limited"),
+    "latitudes counted to the south": (lambda s: rewrite(s, LATITUDE, units="degrees_south"), "positive to the north"),
     "latitudes in kelvin": (lambda s: rewrite(s, LATITUDE, units="K"), "latitude .* 'K'"),
     # longitudes
     "all longitudes zero": (lambda s: rewrite(s, LONGITUDE, lambda v: v * 0), "different places"),
     "0 and 360": (lambda s: rewrite(s, LONGITUDE, lambda v: np.linspace(0, 360, 16)), "different places"),
     "longitudes shuffled": (lambda s: rewrite(s, LONGITUDE, lambda v: v[np.r_[3, 0:3, 4:16]]), "rise or fall"),
     "longitudes in radians without a word": (lambda s: rewrite(s, LONGITUDE, np.deg2rad), "look like radians"),
+    "longitudes that count to the west": (lambda s: rewrite(s, LONGITUDE, units="degree_W"), "positive to the east"),
+    "no longitudes": (lambda s: cut(s, columns=slice(0, 0)), "no longitudes at all"),
+    "no latitudes": (lambda s: cut(s, rows=slice(0, 0)), "no latitudes at all"),
     "half of the globe": (lambda s: cut(s, columns=slice(0, 8)), "data.region to limited"),
     "unevenly around the globe": (lambda s: rewrite(s, LONGITUDE, at(3, 70.0)), "data.region to limited"),
     # stamps
@@ -227,6 +255,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no leap days": (time_attributes(units="hours since 1993-12-31", calendar="noleap"), "calendar 'noleap'"),
     "a calendar of one's own": (time_attributes(units="hours since 1993-12-31", calendar="mayan"), "calendar 'mayan'"),
     "fortnights": (time_attributes(units="fortnights since yesterday"), "fortnights since yesterday"),
+    "another time zone by its name": (time_attributes(units="hours since 1993-12-31 18:00 JST"), "'JST' is no part"),
+    "the year 0": (time_attributes(units="hours since 0000-01-01"), "in the years 0 to 0"),
     "a date that is none": (time_attributes(units="hours since 1993-13-45"), "cannot be read"),
     "no unit of time": (time_attributes(units=None), "not a unit since a date"),
     "text for times": (text_in_time, "no numbers"),
@@ -238,10 +268,14 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     # values
     "unknown units": (lambda s: rewrite(s, TMP, units="bananas"), "tmp .* 'bananas'.*accept_implausible"),
     "units of something else": (lambda s: rewrite(s, PRESSURE, units="m"), "pressfc .* 'm', .*accept_implausible"),
+    "units that are a mapping": (lambda s: rewrite(s, LATITUDE, units={"a": 1}), "latitude .*'a': 1.*no units"),
     "units that take for ever": (lambda s: rewrite(s, TMP, units="K" + "**9" * 9), "tmp .* one digit"),
     "Celsius without a word": (lambda s: rewrite(s, TMP, lambda v: v - 273.15), "tmp .* K at .*within 80 to 400 K"),
     "hPa without a word": (lambda s: rewrite(s, PRESSURE, lambda v: v / 100), "pressfc .* Pa at 1993-12-31T18"),
     "raw integers": (lambda s: rewrite(s, TMP, packed), "tmp .* K at"),
+    "a dimension twice": (a_dimension_twice, "conflicting sizes"),
+    "chunks of no length": (no_chunks, "tmp claims chunks"),
+    "a FIFO for a chunk": (fifo, "tmp .* FIFO, not a file"),
     "a scale that is text": (lambda s: rewrite(s, TMP, packed, scale_factor="a hundredth"), "tmp|scale_factor"),
     "complex numbers": (lambda s: rewrite(s, TMP, lambda v: v.astype(np.complex64)), "complex64, not real numbers"),
     "truth values": (lambda s: rewrite(s, TMP, lambda v: v > 250), "holds bool, not real numbers"),
@@ -262,7 +296,8 @@ def test_what_cannot_be_put_right_is_refused_before_anything_is_written(flaw: st
     spoil(copy)
     wanted, root = chosen(copy), tmp_path / "root"
     for step in (preflight, prepare):
-        with pytest.raises(UserError, match=told) as refusal:
+        with pytest.raises(UserError, match=told) as refusal, warnings.catch_warnings():
+            warnings.simplefilter("error")  # which would be more lines
             step(wanted, root)
         assert "\n" not in str(refusal.value)
     assert not [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]

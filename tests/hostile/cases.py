@@ -176,6 +176,12 @@ CLI = [
         ("http://127.0.0.1:9/a",),
         ("score", "http://127.0.0.1:9/a", "http://127.0.0.1:9/b", "http://127.0.0.1:9/c", "out"),
     ),
+    Case("cli: score a line break", ("a\\nb",), ("score", "a\nb", "c", "d", "out")),
+    Case(
+        "cli: a line break in an address",
+        ("data.source.url", "line breaks"),
+        ("check", str(TINY), "--set", 'data.source.url="a\\nb"', "--root", "r"),
+    ),
     Case("cli: score years beyond nanoseconds", ("9999", "2200"), ("score", "a", "b", "c", "out", "--stop", "9999")),
     Case("cli: score a time of nonsense", ("noon",), ("score", "a", "b", "c", "out", "--start", "noon")),
     Case("cli: score 10^9 threads", ("--threads",), ("score", "a", "b", "c", "out", "--threads", "1000000000")),
@@ -224,6 +230,20 @@ JOBS = [
     Case("jobs: site not utf8", ("s.yaml", "UTF-8"), ("sites", "s.yaml"), written(b"\xff", "s.yaml"), command="jobs"),
     Case(
         "jobs: site of laughs", ("s.yaml", "references"), ("sites", "s.yaml"), written(LAUGHS, "s.yaml"), command="jobs"
+    ),
+    Case(
+        "jobs: root is a link to itself",
+        ("Symlink loop",),
+        ("submit", "train", str(TINY), "--root", "loop"),
+        lambda folder: (folder / "loop").symlink_to("loop"),
+        command="jobs",
+    ),
+    Case(
+        "jobs: fetch a link to itself",
+        ("Symlink loop",),
+        ("fetch", "loop", "--root", "."),
+        lambda folder: (folder / "loop").symlink_to("loop"),
+        command="jobs",
     ),
     Case("jobs: site missing", ("s.yaml", "No such"), ("sites", "s.yaml"), command="jobs"),
     Case("jobs: site with markup", ("[/b]",), ("list", "--site", "[/b]"), command="jobs"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
+import numpy as np
 import pytest
 
 from graphufs.config import loading
 from graphufs.errors import UserError
+from graphufs.nightly.extend_world import _first_night, notes_damage
 from graphufs.replay.synthetic.store import present
 from graphufs.replay.times import text
 from graphufs.steps import run_step
@@ -82,3 +84,33 @@ def test_a_damaged_note_of_the_first_night_is_an_error(finished_root, copy_of_ro
     note.write_text('{"first_night": "yesterday"}')
     with pytest.raises(UserError, match=r"tiny\.json cannot be read"):
         extend(root, "2026-03-01")
+
+
+def test_what_is_done_to_the_note_of_the_first_night_or_its_copy_is_found_and_restored(tmp_path):
+    note, copy = (tmp_path / "nights" / name for name in ("tiny.json", ".tiny.copy.json"))
+    first = (date(2026, 3, 1), np.datetime64("1994-01-11T12"))
+
+    def again():
+        return _first_night(note, date(2026, 4, 1), np.datetime64("1995-01-01T00"))
+
+    assert _first_night(note, *first) == first and notes_damage(tmp_path) == []
+    whole = note.read_bytes()
+    assert copy.read_bytes() == whole
+    for path in (note, copy):
+        changed = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
+        for content in (*changed, *(whole[:end] for end in range(len(whole))), None):
+            path.unlink() if content is None else path.write_bytes(content)
+            (line,) = notes_damage(tmp_path)
+            assert str(path) in line and "`graphufs extend-world`" in line
+            if content is None or len(content) < len(whole) or content == changed[len(changed) // 2]:
+                assert again() == first, "no night is counted anew"
+                assert note.read_bytes() == copy.read_bytes() == whole
+        path.write_bytes(whole)
+    for path in (note, copy):
+        path.write_bytes(whole[:-9])
+    with pytest.raises(UserError, match="remove .*, and nights are counted anew"):
+        again()
+    copy.unlink()  # as version 0.1.0 left it
+    note.write_text('{"first_night": "2026-03-01", "end": "1994-01-11T12"}')
+    assert notes_damage(tmp_path) == [] and again() == first
+    assert note.read_bytes() == copy.read_bytes() == whole

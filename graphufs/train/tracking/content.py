@@ -11,6 +11,7 @@ from typing import Any
 from graphufs.masking import place
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
+from graphufs.train.metrics_file import CHECKSUM
 
 LONGEST_VALUE = 500
 """Characters of a parameter that every server takes."""
@@ -29,6 +30,7 @@ def metrics_of(line: bytes | str) -> dict[str, float]:
         content = json.loads(line)
         event = content.pop("event")
         content.pop("update")
+        content.pop(CHECKSUM, None)
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # no line of ours
     numbers: dict[str, float] = {}

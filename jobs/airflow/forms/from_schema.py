@@ -67,7 +67,7 @@ def _field(schema: dict[str, Any], key: str, title: str, section: str | None, em
 def _find(schema: dict[str, Any], key: str) -> Mapping[str, Any]:
     place = schema
     for part in key.split("."):
-        place = _plain(place["items"] if part.isdigit() else place["properties"][part], schema.get("$defs", {}))
+        place = _plain(place["items"] if part.isdecimal() else place["properties"][part], schema.get("$defs", {}))
     return place
 
 
