@@ -1,6 +1,6 @@
 """The command line `graphufs`."""
 
 __all__ = [
-    "app", "clean", "compare", "ending", "later_steps", "main", "migrate", "models", "nightly", "plan", "retraining",
-    "score", "terminal", "verify",
+    "app", "clean", "compare", "convert", "ending", "later_steps", "main", "migrate", "models", "nightly", "plan",
+    "retraining", "score", "terminal", "verify",
 ]  # fmt: skip
