@@ -60,7 +60,7 @@ def convert(
     regridding
         How fields are brought to another grid.
     bits
-        Of a value in GRIB2: 16 keep a field to 1/131072 of its range.
+        Of a value in GRIB2: 16 keep a field to 1/65536 of its range.
     storage_options
         Options for fsspec as JSON.
     storage
