@@ -20,6 +20,7 @@ from graphufs.cli import retraining as retraining
 from graphufs.cli.app import Json, Options, app, run_one, run_steps
 from graphufs.cli.clean import clean
 from graphufs.cli.compare import compare
+from graphufs.cli.convert import convert
 from graphufs.cli.ending import DONE, FAILED, finish
 from graphufs.cli.migrate import migrate
 from graphufs.cli.models import app as models_app
@@ -36,6 +37,7 @@ app.command(score)
 app.command(migrate)
 app.command(pressure_levels)
 app.command(compare)
+app.command(convert)
 app.command(clean)
 app.command(import_deepmind)
 
@@ -271,7 +273,7 @@ GROUPS = {
     "Scores of any forecasts": "score compare pressure-levels",
     "Models and nights": "models nightly plan-nightly record-nightly extend-world",
     "Retraining": "retrain plan-retraining compare-models decide rollback",
-    "Exchange with DeepMind's code": "import-deepmind export crosscheck",
+    "Exchange": "convert import-deepmind export crosscheck",
     "Tools": "clean migrate schema",
 }
 """How `graphufs --help` shows the commands: by what they are for, in the order in which they are met."""

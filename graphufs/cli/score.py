@@ -165,7 +165,7 @@ def score(
         parse_renames(rename) if rename else {},
         pressure_level_suffixes,
         analyses,
-        _options(storage_options, storage),
+        storage_of(storage_options, storage),
     )
     wanted = ScoreRequest(
         variables or None,
@@ -175,7 +175,7 @@ def score(
         baselines,
         convention,
         skipna,
-        _period(start, stop),
+        period_of(start, stop),
         grid,
         regridding,
         by_valid,
@@ -296,8 +296,8 @@ def pressure_levels(
     from graphufs.replay.pressure_level_store import write_pressure_levels
     from graphufs.replay.source import open_store
 
-    store = open_store(address(source), "fv3", _options(storage_options, storage))
-    period = _period(start, stop)
+    store = open_store(address(source), "fv3", storage_of(storage_options, storage))
+    period = period_of(start, stop)
     stamps = store.times
     if period is not None:
         stamps = stamps[(stamps >= period[0]) & (stamps <= period[1])]
@@ -331,8 +331,14 @@ def _point(text: str) -> tuple[float, float]:
     return latitude, longitude
 
 
-def _options(text: str, name: str | None) -> dict[str, Any]:
-    """Options of storage from JSON, and those of a name."""
+def storage_of(text: str, name: str | None) -> dict[str, Any]:
+    """Options of storage from JSON, and those of a name.
+
+    Raises
+    ------
+    UserError
+        If the text is no JSON object, or there is nothing of that name.
+    """
     from graphufs.storage.credentials import named
 
     try:
@@ -347,8 +353,14 @@ def _options(text: str, name: str | None) -> dict[str, Any]:
     return options if name is None else {**named(name), **options}
 
 
-def _period(start: str | None, stop: str | None) -> tuple[np.datetime64, np.datetime64] | None:
-    """The wanted initial times; a `stop` that names a day, month or year counts whole, as in WeatherBench2."""
+def period_of(start: str | None, stop: str | None) -> tuple[np.datetime64, np.datetime64] | None:
+    """The wanted initial times; a `stop` that names a day, month or year counts whole, as in WeatherBench2.
+
+    Raises
+    ------
+    UserError
+        If one is no time.
+    """
     import numpy as np
 
     if start is None and stop is None:

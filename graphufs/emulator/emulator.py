@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -42,7 +42,12 @@ from graphufs.model.one_step import Stepper
 from graphufs.normalization.statistics import Statistics, statistics_damage
 from graphufs.normalization.transforms import apply, inverse, statistics_names
 from graphufs.storage.paths import Paths
+from graphufs.vocabulary import cf
+from graphufs.vocabulary.physical_bounds import QUANTITIES
 from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STATISTICS = ("mean", "std", "diffs_std")
 LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
@@ -262,7 +267,9 @@ class ReplayEmulator:
     def forecast(
         self, data: PreparedData, initial_times: Sequence[np.datetime64], steps: int, members: int = 1
     ) -> xr.Dataset:
-        """Forecasts from prepared data as a dataset in WeatherBench2's layout; with several members, along `number`.
+        """Forecasts from prepared data as a dataset in WeatherBench2's layout, described as CF has it.
+
+        Several members lie along `number`.
 
         Raises
         ------
@@ -278,7 +285,29 @@ class ReplayEmulator:
         for name in parts[0]:
             values = np.stack([part[name] for part in parts], axis=1)
             dataset[name] = dataset[name].copy(data=values.reshape(dataset[name].shape))
+        dataset["time"].encoding = {"units": cf.TIMES_SINCE, "calendar": cf.CALENDAR}
         return dataset
+
+    def plot_map(
+        self,
+        forecast: xr.Dataset,
+        variable: str,
+        level: float | None = None,
+        hours: float | None = None,
+        initial_time: np.datetime64 | str | None = None,
+    ) -> Figure:
+        """A map of one of its forecasts; see `graphufs.emulator.plots.plot_map`."""
+        from graphufs.emulator.plots import plot_map  # brings matplotlib, which no step needs
+
+        return plot_map(forecast, variable, level, hours, initial_time)
+
+    def plot_scores(
+        self, scores: Path | str, variable: str, level: float | None = None, metric: str = "rmse"
+    ) -> Figure:
+        """Its scores by lead time, from a store of scores; see `graphufs.emulator.plots.plot_scores`."""
+        from graphufs.emulator.plots import plot_scores
+
+        return plot_scores(scores, variable, level, metric)
 
     def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int, members: int = 1) -> xr.Dataset:
         """The empty dataset, in WeatherBench2's layout, of forecasts from initial times [time].
@@ -290,19 +319,27 @@ class ReplayEmulator:
         pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
         leads = np.arange(1, steps + 1) * np.timedelta64(data.time_step, "h")
         coordinates: dict[str, Any] = {
-            "time": initial_times.astype("datetime64[ns]"),
-            "prediction_timedelta": leads.astype("timedelta64[ns]"),
-            "latitude": ("latitude", grid[0], {"units": "degrees_north"}),
-            "longitude": ("longitude", grid[1], {"units": "degrees_east"}),
+            "time": ("time", initial_times.astype("datetime64[ns]"), cf.INITIAL_TIME),
+            "prediction_timedelta": ("prediction_timedelta", leads.astype("timedelta64[ns]"), cf.LEAD_TIME),
+            "latitude": ("latitude", grid[0], cf.LATITUDE),
+            "longitude": ("longitude", grid[1], cf.LONGITUDE),
         }
+        vertical = cf.LAYERS if data.source.component == "fv3" else cf.DEPTH
         if members > 1:
-            coordinates["number"] = np.arange(members)
+            coordinates["number"] = ("number", np.arange(members), cf.MEMBER)
         if pairs:
             wanted = np.array([wanted for wanted, _ in pairs])
             whole = wanted.astype(np.int64)  # as WeatherBench2 has them, where nothing is lost
-            coordinates["level"] = ("level", whole if (whole == wanted).all() else wanted, {"units": "hPa"})
-            coordinates["native_level"] = ("level", np.array([native for _, native in pairs]), {"units": "hPa"})
-        attributes = {"layout": LAYOUT_SOURCE, "experiment": self.experiment.name, "source": data.source.url}
+            about = cf.of_levels(vertical)
+            coordinates["level"] = ("level", whole if (whole == wanted).all() else wanted, about)
+            own = {"long_name": "the level's own value in the source", "units": about["units"]}
+            coordinates["native_level"] = ("level", np.array([native for _, native in pairs]), own)
+        attributes = {
+            "Conventions": cf.CONVENTIONS,
+            "layout": LAYOUT_SOURCE,
+            "experiment": self.experiment.name,
+            "source": data.source.url,
+        }
         dataset = xr.Dataset(coords=coordinates, attrs=attributes)
         for variable, of_variable in levels.items():
             known = BY_REPLAY.get(variable)
@@ -312,9 +349,13 @@ class ReplayEmulator:
             dims = ("time", *of_members, *fields)
             sizes = (members,) if members > 1 else ()
             shape = (len(initial_times), *sizes, steps, *level, len(grid[0]), len(grid[1]))
-            notes = {"long_name": known.long_name, "units": known.units} if known else {"long_name": variable}
+            notes = {"long_name": variable}
+            if known:
+                notes = {"long_name": known.long_name, "units": known.units, **cf.of_variable(known.weatherbench)}
+            elif variable in QUANTITIES:
+                notes["units"] = QUANTITIES[variable].units
             if level:
-                notes["vertical"] = "native model layers"
+                notes["vertical"] = vertical
             dataset[weatherbench_name(variable)] = (dims, np.broadcast_to(np.float32(np.nan), shape), notes)
         return dataset
 

@@ -44,6 +44,17 @@ def test_the_store_holds_what_the_emulator_predicts(tiny, finished_root):
     with xr.open_zarr(paths.forecasts, chunks=None) as stored:
         for name in ("temperature", "surface_pressure"):
             np.testing.assert_allclose(stored[name].isel(time=slice(3)).values, again[name].values, rtol=1e-6)
+    assert again.attrs["Conventions"] == "CF-1.11"
+    standard = {name: again[name].attrs["standard_name"] for name in ("time", "prediction_timedelta", "temperature")}
+    assert standard == {
+        "time": "forecast_reference_time",
+        "prediction_timedelta": "forecast_period",
+        "temperature": "air_temperature",
+    }
+    axes = {name: again[name].attrs["axis"] for name in ("time", "level", "latitude", "longitude")}
+    assert axes == {"time": "T", "level": "Z", "latitude": "Y", "longitude": "X"}
+    assert all(again[name].attrs["units"] for name in ("level", "latitude", "longitude", *again))
+    assert again["time"].encoding["calendar"] == "proleptic_gregorian"
 
 
 @pytest.mark.parametrize("block", [1, pytest.param(3, marks=pytest.mark.long)])
