@@ -95,7 +95,7 @@ lint: .venv/.dev           ## Check style, types, the order of imports, and the 
 	@.venv/bin/python scripts/architecture.py --check
 
 docs: .venv/.dev           ## Build the documentation site, site/index.html; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
 
 benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what else lies under benchmarks/
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT) --seeds 0 1 2

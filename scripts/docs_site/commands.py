@@ -23,12 +23,13 @@ def page(program: str) -> str:
     str
         Markdown; a command's heading is its full name.
     """
-    import graphufs.cli.main  # with it, or the next, come all commands
+    import graphufs.cli.main  # noqa: F401  all commands come with it, or with the next
     import jobs.cli.main  # noqa: F401
     from graphufs.cli.app import app as graphufs_app
     from jobs.cli.app import app as jobs_app
 
-    text = {"graphufs": graphufs_app, "graphufs-jobs": jobs_app}[program].generate_docs(output_format="markdown", recursive=True)
+    app = {"graphufs": graphufs_app, "graphufs-jobs": jobs_app}[program]
+    text = app.generate_docs(output_format="markdown", recursive=True)
     text = TABLE_OF_CONTENTS.sub("", text)
     text = BOTH_NAMES.sub(r"\1`", text)
     text = re.sub(r"(?m)^ {8,}(?=\S)", "    ", text)  # the second line of a help text, which would be code

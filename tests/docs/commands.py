@@ -20,7 +20,7 @@ NOT_RUN = {
     "a cluster, or a site file of the reader's": r"hpc|testcluster|--site debug|--site SITE|serve-ssh",
     "a job that is there": r"\b(KEY|big|in-two)\b",
     "a network, or the source itself": r"gs://|https?://|MLFLOW_|graphcast_curriculum",
-    "files of the reader's": r"\b(FORECAST|ENSEMBLE|FILE|CHECKPOINT)\b|\.npz|\.ckpt|\bA B\b|demo-ebc5e75725d0",
+    "files of the reader's": r"\b(FORECAST|ENSEMBLE|FILE|CHECKPOINT|ERA5)\b|/shared/|\.npz|\.ckpt|\bA B\b|demo-\w{12}",
     "a champion, and a challenger that a round made": r"\bMODEL\b|rollback|retrain|compare-models|\bdecide\b",
     "CUDA's compiler": r"graphufs plan",
 }
@@ -85,10 +85,10 @@ def commands_of(page: Path) -> list[Command]:
 
 
 def _words(part: str) -> list[str]:
-    """The words of a shell command without comment, assignments and what is around a command substitution."""
+    """The words of a shell command without assignments and what is around a command substitution."""
     part = re.sub(r'^\s*eval "\$\((.*)\)"', r"\1", part)
     try:
-        words = shlex.split(part, comments=True)
+        words = shlex.split(part)
     except ValueError:  # an apostrophe in what a program printed
         return []
     while words and ASSIGNMENT.match(words[0]):
