@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.docs_site import experiments, hooks, packages
-from tests.docs.commands import REPOSITORY
+from tests.docs.commands import PAGES, REPOSITORY
 from tests.support.airflow.browser import skip_without_browser
 
 
@@ -50,6 +51,19 @@ def test_every_key_of_an_experiment_is_in_the_reference():
         assert f"| `{key}` |" in page
     assert "| `training.batch_size` | whole number, at least 1, at most 1000000 | `16` |" in page
     assert "| `data.training` | period: `{start, end}` | required |" in page
+
+
+def test_every_key_that_a_page_names_exists():
+    known = experiments.keys_page()
+    sections = "data|normalization|model|training|forecast|evaluation|nightly|retraining"
+    named = re.compile(rf"`((?:{sections})\.(?!py\b|md\b|zarr\b)[a-z0-9_.]*[a-z0-9_])(?=[`:= ])")
+    unknown = [
+        f"{page.relative_to(REPOSITORY)}: {key}"
+        for page in PAGES
+        for key in named.findall(page.read_text(encoding="utf-8"))
+        if not re.search(rf"(\| `|^### ){re.escape(re.sub(r'[.][0-9]+', '', key))}\b", known, re.MULTILINE)
+    ]
+    assert not unknown, "\n".join(unknown)
 
 
 def test_every_dag_and_package_is_in_the_site():
