@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
-    test-isa test-long gpu-wheels up down logs shell-hpc lint benchmark lock clean
+    test-isa test-long gpu-wheels up down logs shell-hpc lint docs benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
@@ -93,6 +93,9 @@ lint: .venv/.dev           ## Check style, types, the order of imports, and the 
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
 	@.venv/bin/python scripts/architecture.py --check
+
+docs: .venv/.dev           ## Build the documentation site, site/index.html; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
 
 benchmark: .venv/.dev      ## Measure: the demo's bar with three seeds, and what else lies under benchmarks/
 	@.venv/bin/python benchmarks/demo.py --root $(ROOT) --seeds 0 1 2

@@ -12,6 +12,7 @@ compile "${@}" --extra job --extra tracking pyproject.toml -o requirements/job-c
 # The sides agree on every package they share.
 same=(-c requirements/job-cpu.lock)
 compile "${@}" "${same[@]}" --extra job --extra tracking --extra cuda pyproject.toml -o requirements/job-cuda.lock
-compile "${@}" "${same[@]}" --extra job --extra tracking --extra grib --extra dev pyproject.toml -o requirements/dev.lock
+compile "${@}" "${same[@]}" --extra job --extra tracking --extra grib --extra dev --extra docs pyproject.toml \
+    -o requirements/dev.lock
 compile "${@}" --extra airflow pyproject.toml -o requirements/airflow.lock
 compile "${@}" -c requirements/airflow.lock --extra airflow-dev pyproject.toml -o requirements/airflow-dev.lock

@@ -48,6 +48,14 @@ PARSING = 120.0
 """Seconds for Airflow to read the DAGs."""
 
 
+AHEAD = """The demo takes experiments/{name}.yaml from data to scores, through an Airflow of its own on this machine:
+  normalization       makes the data of an idealised world, and their statistics
+  training            trains an emulator on them, scores it, and makes it a candidate
+  nightly_evaluation  forecasts and scores what the emulator has not seen
+  At the end: a table, whether the emulator meets its bar, and a report to open.
+About a quarter of an hour on two cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run of a DAG that the demo asks for."""
@@ -112,6 +120,7 @@ class Demo:
         if results is not None and noted.get("runs") == ids:
             self.say("All of it is done already; `make airflow` shows its runs.")
             return self.show(results)
+        self.say(AHEAD.format(name=self.name, root=self.root))
         with running(self.root, self.say, borrow=True) as (stack, own):
             self.say(f"Airflow: {stack.url}, user admin, password in {stack.base / 'passwords.json'}")
             wanted: list[Run] = []

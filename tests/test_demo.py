@@ -122,6 +122,21 @@ def test_what_is_done_already_is_shown_without_an_airflow(demo, heard, monkeypat
     assert demo.run() == 0 and api.asked, "another experiment is not done yet"
 
 
+def test_what_will_happen_is_said_before_airflow_starts(demo, heard, monkeypatch):
+    results(monkeypatch, False)
+
+    @contextmanager
+    def running(root, say, borrow):
+        said = heard.getvalue()
+        assert str(root) in said and all(run.dag in said for run in run_demo.runs(demo.experiment, root, "tiny", []))
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(run_demo, "running", running)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run()
+
+
 def test_the_runs_follow_each_other_and_their_dags_are_left_paused_as_they_were(demo, monkeypatch):
     results(monkeypatch, False, True)
     api = PlayedAirflow({dag: ["running", "success"] for dag in ("normalization", "training", "nightly_evaluation")})
