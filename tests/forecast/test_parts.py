@@ -124,7 +124,7 @@ def test_surplus_parts_return_at_once_and_what_no_part_did_the_whole_does(tiny, 
             assert run_step("forecast", tiny, root, part=Part(index, 6))["status"] == "unchanged"
     assert run_step("forecast", tiny, root, part=Part(5, 6))["status"] == "completed"
     predict, calls = ReplayEmulator.predict, []
-    monkeypatch.setattr(ReplayEmulator, "predict", lambda self, batch: calls.append(1) or predict(self, batch))
+    monkeypatch.setattr(ReplayEmulator, "predict", lambda self, *given: calls.append(1) or predict(self, *given))
     assert run_step("forecast", tiny, root)["status"] == "completed"
     assert len(calls) == BLOCKS - 1
     check_finished(paths, undivided)
