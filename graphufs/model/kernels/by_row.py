@@ -239,6 +239,7 @@ def _gradients_of_weights(
         products=2,
         loads=groups * (2 + (terms.at_node is not None)) + 1,
         warps=WARPS,
+        stages=1,  # two of what it loads would not fit a processor's shared memory
     )
     return [one.sum(0) for one in found]
 

@@ -196,6 +196,7 @@ def call(
     products: int,
     loads: float,
     warps: int = 8,
+    stages: int = 2,
 ) -> list[jax.Array]:
     """Run `programs` instances of a kernel over arrays [...] in device memory, kernel(*operands, *results).
 
@@ -213,5 +214,5 @@ def call(
             out_shape=list(out),
             grid=(programs,),
             interpret=sizes.interpret,
-            compiler_params=triton.CompilerParams(num_warps=warps, num_stages=2),
+            compiler_params=triton.CompilerParams(num_warps=warps, num_stages=stages),
         )(*operands)
