@@ -116,7 +116,7 @@ def _outputs(paths: Paths) -> Iterator[tuple[str, Path]]:
     ):
         for path in sorted((*folder.rglob("*.zarr"), *folder.glob("lag-correlation-*.json"))):
             begun = any(part.startswith(".") or part.endswith(".part") for part in path.relative_to(folder).parts)
-            if not begun and not path.is_symlink():
+            if not begun and (not path.is_symlink() or not path.exists()):
                 yield kind, path
     if event_files.numbers(paths.root):
         yield "registry", paths.root / "registry"

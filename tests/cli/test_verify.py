@@ -177,3 +177,6 @@ def test_links_to_themselves_and_files_for_folders_are_damage(tiny: Experiment, 
         assert (
             f"{place} is no folder; remove it, and `graphufs {step}` makes it again" in verify(tiny, tmp_path).damaged
         )
+    (run / "forecasts").mkdir()
+    (run / "forecasts" / "ab.zarr").symlink_to("ab.zarr")
+    assert any("ab.zarr" in line and "`graphufs forecast`" in line for line in verify(tiny, tmp_path).damaged)
