@@ -2,5 +2,5 @@
 
 __all__ = [
     "arrangement", "arrays", "by_sample", "channels", "compilation_cache", "compile", "gpu_layers",
-    "keep_freed_memory", "kernels", "layers", "network", "noise", "one_step", "rows",
+    "keep_freed_memory", "kernels", "layers", "mlp_parts", "network", "noise", "one_step", "rows",
 ]  # fmt: skip

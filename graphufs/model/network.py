@@ -25,14 +25,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
-from graphufs.model.by_sample import shift_sums
-from graphufs.model.kernels.branches import branches
-from graphufs.model.kernels.by_row import finish as finish_rows
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
+from graphufs.model.mlp_parts import bias_with_offset, embed_features, finish, parts_of, scale_sums
 from graphufs.model.noise import conditioned, with_maps
 from graphufs.model.rows import add_rows, add_static, add_to_each, take
 
@@ -173,7 +170,7 @@ class GraphCast(eqx.Module):
             encoder.embed_mesh.part(mesh_features, self.inputs, arrangement=how), how
         )
         at_receivers = encoder.edges.part(mesh_nodes, 2 * size, arrangement=how)
-        at_receivers = with_bias(at_receivers, _bias_with_offset(encoder.edges, encoder.embed_edges.offset), how)
+        at_receivers = with_bias(at_receivers, bias_with_offset(encoder.edges, encoder.embed_edges.offset), how)
         # float32, as in rows.take; edges that only pad a block have a receiver past the last
         at_receivers = at_receivers.astype(jnp.float32)
 
@@ -185,9 +182,9 @@ class GraphCast(eqx.Module):
                 at_grid = with_bias(at_grid, encoder.embed_grid.first.bias, how)
             return (
                 at_grid,
-                encoder.edges.part(_embed(to_mesh, grid2mesh, how), 0, to_mesh.scale, arrangement=how)
+                encoder.edges.part(embed_features(to_mesh, grid2mesh, how), 0, to_mesh.scale, arrangement=how)
                 + at_receivers.at[receivers].get(mode="clip").astype(dtype),
-                decoder.edges.part(_embed(to_grid, mesh2grid, how), 0, to_grid.scale, arrangement=how),
+                decoder.edges.part(embed_features(to_grid, mesh2grid, how), 0, to_grid.scale, arrangement=how),
             )
 
         mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
@@ -202,7 +199,9 @@ class GraphCast(eqx.Module):
             mesh_nodes=mesh_nodes,
             grid2mesh=grid2mesh,
             mesh=with_scale(
-                _embed(self.processor.embed_edges, mesh_edge_features, how), self.processor.embed_edges.scale, how
+                embed_features(self.processor.embed_edges, mesh_edge_features, how),
+                self.processor.embed_edges.scale,
+                how,
             ),
             mesh2grid=mesh2grid,
         )
@@ -261,15 +260,15 @@ class GraphCast(eqx.Module):
             z, static = encoder.embed_grid.part(x, 0, arrangement=how), at_grid
             if not for_fusion(how):
                 z, static = add_static(z, at_grid, how), encoder.embed_grid.first.bias
-            grid = _finish(encoder.embed_grid, z, static, how)
-            grid, at_points, z = _parts(grid, how, (encoder.edges, size), (encoder.grid_nodes, 0))
+            grid = finish(encoder.embed_grid, z, static, how)
+            grid, at_points, z = parts_of(grid, how, (encoder.edges, size), (encoder.grid_nodes, 0))
             if isinstance(senders, EdgeLists):
                 message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
             else:
                 at_senders = take(at_points, senders, samples, how, taken)
                 message = encoder.edges.normal(add_static(at_senders, at_edges, how), how)
             update = encoder.grid_nodes
-            return _finish(update, z, update.first.bias, how, residual=grid), message
+            return finish(update, z, update.first.bias, how, residual=grid), message
 
         of_block = _remat(messages, graph.blocks, remat)
 
@@ -290,7 +289,7 @@ class GraphCast(eqx.Module):
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        total = _scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
+        total = scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
         at_total, at_mesh = update.part(total, size, arrangement=how), update.part(mesh, 0, arrangement=how)
         mesh_update = update.finish(add_static(at_total, at_mesh, how), how)
         return grid, add_static(mesh_update, mesh, how)
@@ -306,15 +305,15 @@ class GraphCast(eqx.Module):
             step: MessageStep, mesh: jax.Array, edge: jax.Array, offset: jax.Array
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
             at_nodes = step.edges.part(mesh, size, arrangement=how)
-            at_nodes = with_bias(at_nodes, _bias_with_offset(step.edges, offset), how)
+            at_nodes = with_bias(at_nodes, bias_with_offset(step.edges, offset), how)
             at_senders = take(at_nodes, senders, samples, how)
             at_receivers = take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
             at_ends = at_senders + at_receivers
-            message = _finish(step.edges, at_ends, step.edges.part(edge, 0, arrangement=how), how, affine=False)
+            message = finish(step.edges, at_ends, step.edges.part(edge, 0, arrangement=how), how, affine=False)
             total = add_rows(jnp.zeros(mesh.shape, jnp.float32), receivers, message, samples, how)
-            total = _scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
+            total = scale_sums(step.edges, total, graph.mesh_degrees, how).astype(mesh.dtype)
             parts = step.nodes.part(mesh, 0, arrangement=how), step.nodes.part(total, size, arrangement=how)
-            mesh = _finish(step.nodes, parts[0], step.nodes.first.bias, how, other=parts[1], residual=mesh)
+            mesh = finish(step.nodes, parts[0], step.nodes.first.bias, how, other=parts[1], residual=mesh)
             # after the last step the edges are not read, and the compiler drops them
             edge = add_static(with_scale(message, step.edges.scale, how), edge, how)
             return mesh, edge, offset + step.edges.offset
@@ -336,12 +335,12 @@ class GraphCast(eqx.Module):
         """m_e = MLP([embedded edge, mesh_sender, g]);  g += MLP([g, sum of its three m_e]);  y = MLP(g)."""
         size, decoder, update, how = self.latent_size, self.decoder, self.decoder.grid_nodes, graph.arrangement
         at_mesh = decoder.edges.part(mesh, size, arrangement=how)
-        at_mesh = with_bias(at_mesh, _bias_with_offset(decoder.edges, decoder.embed_edges.offset), how)
-        bias = _bias_with_offset(update, 3 * decoder.edges.offset, size)
+        at_mesh = with_bias(at_mesh, bias_with_offset(decoder.edges, decoder.embed_edges.offset), how)
+        bias = bias_with_offset(update, 3 * decoder.edges.offset, size)
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:
             grid, at_edges, senders = block
-            grid, at_grid, z = _parts(grid, how, (decoder.edges, 2 * size), (update, 0))
+            grid, at_grid, z = parts_of(grid, how, (decoder.edges, 2 * size), (update, 0))
             if isinstance(senders, EdgeLists):
                 total = sums_of_messages(decoder.edges, at_grid, at_mesh, at_edges, senders, samples, how)
             else:
@@ -349,72 +348,14 @@ class GraphCast(eqx.Module):
                 at_ends = add_to_each(add_static(at_corners, at_edges, how).reshape(3, *grid.shape), at_grid, how)
                 total = decoder.edges.normal(at_ends.reshape(-1, size), how).reshape(at_ends.shape).sum(0)
             total = update.part(total, size, decoder.edges.scale, arrangement=how)
+            static = bias
             if bias.ndim == 2:  # each sample's own
-                z, static = with_bias(z, bias, how), jnp.zeros_like(update.first.bias)
-            else:
-                static = bias
-            grid = _finish(update, z, static, how, other=total, residual=grid)
+                z, static = with_bias(z, bias, how), jnp.zeros_like(bias[0])
+            grid = finish(update, z, static, how, other=total, residual=grid)
             return decoder.output(grid, how)
 
         senders = graph.mesh2grid_senders if graph.lists is None else graph.lists[1]
         return _map_blocks(decode, (grid, edges.mesh2grid, senders), remat)
-
-
-def _embed(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
-    """Embedded features of edges, without scale and offset."""
-    z = mlp.part(features, 0, arrangement=arrangement)
-    return _finish(mlp, z, mlp.first.bias, arrangement, affine=False)
-
-
-def _parts(x: jax.Array, arrangement: Arrangement, *parts: tuple[MLP, int]) -> tuple[jax.Array, ...]:
-    """What x [row, L] is, for all further use, and its shares of the first layers of MLPs, each from a column on."""
-    if arrangement.kernels != "xla":
-        weights = tuple(mlp.first.weight[start : start + x.shape[1]] for mlp, start in parts)
-        return branches(x, weights, arrangement)
-    return x, *(mlp.part(x, start, arrangement=arrangement) for mlp, start in parts)
-
-
-def _finish(
-    mlp: MLP,
-    z: jax.Array,
-    static: jax.Array,
-    arrangement: Arrangement,
-    *,
-    other: jax.Array | None = None,
-    affine: bool = True,
-    residual: jax.Array | None = None,
-) -> jax.Array:
-    """What follows the products z (+ other) [row, L] of the first layer, and `residual` added to it.
-
-    `static` [L], or [n, L] for rows [n * sample], is added to z and has the layer's bias. The LayerNorm's scale and
-    offset are applied if `affine`.
-    """
-    if arrangement.kernels != "xla" and affine and mlp.scale.ndim == 2:  # each sample's own, which no kernel knows
-        result = finish_rows(mlp, z, static, arrangement, other=other, affine=False)
-        result = with_bias(with_scale(result, mlp.scale, arrangement), mlp.offset, arrangement)
-        return result if residual is None else residual + result
-    if arrangement.kernels != "xla":
-        return finish_rows(mlp, z, static, arrangement, other=other, affine=affine, residual=residual)
-    z = z if other is None else z + other
-    z = with_bias(z, static, arrangement) if static.ndim == 1 else add_static(z, static, arrangement)
-    result = mlp.finish_with_bias(z, arrangement) if affine else mlp.normal(z, arrangement)
-    return result if residual is None else residual + result
-
-
-def _bias_with_offset(mlp: MLP, offset: jax.Array, start: int = 0) -> jax.Array:
-    """The first layer's bias and the share of an offset of the part of the input that begins at column `start`.
-
-    [out]; for the offsets of each sample, [sample, L], [sample, out].
-    """
-    return mlp.first.bias + offset @ mlp.first.weight[start : start + offset.shape[-1]]
-
-
-def _scale_sums(mlp: MLP, sums: jax.Array, counts: jax.Array, arrangement: Arrangement) -> jax.Array:
-    """Sums of messages, with scale and offset, from sums [node * sample, L] of `counts` [node] messages without."""
-    scaled = with_scale(sums, mlp.scale, arrangement)
-    if mlp.offset.ndim == 2:  # each sample's own
-        return shift_sums(scaled, counts, mlp.offset)
-    return add_static(scaled, counts[:, None] * mlp.offset, arrangement)
 
 
 def _remat(function: Callable[[Any], Any], blocks: int, remat: bool | None) -> Callable[[Any], Any]:
