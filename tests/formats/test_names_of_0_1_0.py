@@ -40,6 +40,7 @@ ADDED = {
     "data.source": ("storage",),
     "model": ("kernels",),
     "normalization": ("storage",),
+    "evaluation": ("plume_points",),
     "evaluation.era5": ("storage",),
 }
 """Keys that came later, by section; what they are by default changes nothing."""
