@@ -44,6 +44,7 @@ ADDED = {
     "training.compute": ("members_in_turn",),
     "training.stages": ("loss",),
     "normalization": ("storage",),
+    "evaluation": ("plume_points",),
     "evaluation.era5": ("storage",),
 }
 """Keys that came later, by section; what they are by default changes nothing."""
