@@ -1,3 +1,3 @@
 """What people start from the checkout."""
 
-__all__ = ["airflow_here", "architecture", "run_demo"]
+__all__ = ["airflow_here", "architecture", "docs_site", "run_demo"]

@@ -41,6 +41,7 @@ def test_p0_is_the_published_prototype():
         "mesh2grid_normalization": 0.6180338738074472,
         "kernels": "auto",
         "noise": 0,
+        "mesh2grid_ties": "own",
     }
     assert p0.training.batch_size == 16
     assert p0.training.optimizer.model_dump() == {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip": 32.0}
