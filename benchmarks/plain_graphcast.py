@@ -99,8 +99,10 @@ class PlainStepper(Stepper):
         values = {field.name: getattr(stepper, field.name) for field in fields(stepper)}
         return PlainStepper(**values, plain=PlainGraph.of(graph))
 
-    def apply(self, network: GraphCast, inputs: Arrays, forcings: Arrays, edges: Any = None) -> dict[str, jax.Array]:
-        assert self.plain is not None
+    def apply(
+        self, network: GraphCast, inputs: Arrays, forcings: Arrays, edges: Any = None, noise: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        assert self.plain is not None and noise is None
         y = plain_graphcast(network, self.plain, self.stack(inputs, forcings).astype(self.precision))
         return self.channels.unstack(y.astype(jnp.float32), self.grid_shape)
 
