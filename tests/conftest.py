@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3  # noqa: F401  before a test imports ecCodes, whose wheel brings an SQLite of 2018
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -18,7 +18,7 @@ from graphufs.model.rows import add_static
 
 
 def embed_features(mlp: MLP, features: jax.Array, arrangement: Arrangement) -> jax.Array:
-    """Embedded features of edges, without scale and offset."""
+    """Features [edge, feature] of edges embedded, [edge, L], without scale and offset."""
     z = mlp.part(features, 0, arrangement=arrangement)
     return finish(mlp, z, mlp.first.bias, arrangement, affine=False)
 

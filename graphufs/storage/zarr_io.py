@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3  # noqa: F401  before xarray loads cfgrib where that is installed: see docs/decisions.md
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
