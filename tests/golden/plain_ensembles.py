@@ -6,14 +6,15 @@ missing, a single member. All values are eighths, so that float32 holds them and
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from scipy import stats
 
 LATITUDE, LONGITUDE = np.linspace(-90, 90, 9), np.arange(12) * 30.0
@@ -221,5 +222,6 @@ def at_threshold(x: np.ndarray, y: np.ndarray, limit: np.ndarray) -> Scores:
 
 def write(folder: Path, name: str, dataset: xr.Dataset) -> None:
     """Write a dataset as float32 into a zipped store."""
-    with zarr.storage.ZipStore(folder / f"{name}.zarr.zip", mode="w") as store:
+    with TemporaryDirectory() as store:
         dataset.astype(np.float32).to_zarr(store, zarr_format=2, consolidated=False)
+        shutil.make_archive(str(folder / f"{name}.zarr"), "zip", store)
