@@ -66,16 +66,7 @@ class Verified:
 def verify(experiment: Experiment, root: Path) -> Verified:
     """Read again all that was made of an experiment below a root; a segment of data found damaged is noted as such."""
     verified, paths = Verified(), Paths(experiment, root)
-    for place, step in (
-        (paths.world, "prepare"),
-        (paths.data, "prepare"),
-        (paths.moments.parent, "normalize"),
-        *((path, "normalize") for path in sorted(paths.moments.parent.glob("[!.]*"))),
-        (paths.climatology, "evaluate"),
-        (paths.run, "train"),
-    ):
-        if os.path.lexists(place) and not place.is_dir():
-            verified.damaged.append(f"{place} is no folder; remove it, and `graphufs {step}` makes it again")
+    verified.damaged += _no_folders(paths)
     for kind, path in _outputs(paths):
         try:
             lines = list(_damage(kind, path))
@@ -93,6 +84,27 @@ def verify(experiment: Experiment, root: Path) -> Verified:
         count, size = verified.kinds.get(kind, (0, 0))
         verified.kinds[kind] = count + 1, size + sum(file.lstat().st_size for file in files)
     return verified
+
+
+def _no_folders(paths: Paths) -> Iterator[str]:
+    """A line on each place where a folder belongs and something else is: a file, say, or a link that leads nowhere."""
+    told: set[Path] = set()
+    for place, step in (
+        (paths.world, "prepare"),
+        (paths.data, "prepare"),
+        (paths.moments.parent, "normalize"),
+        *((path, "normalize") for path in sorted(paths.moments.parent.glob("[!.]*"))),
+        (paths.climatology, "evaluate"),
+        (paths.run, "train"),
+        (paths.root / "registry", "register"),
+    ):
+        above = place.relative_to(paths.root).parents if place.is_relative_to(paths.root) else ()
+        for folder in (*(paths.root / path for path in reversed(above)), place):
+            if os.path.lexists(folder) and not folder.is_dir():
+                if folder not in told:
+                    yield f"{folder} is no folder; remove it, and `graphufs {step}` makes it again"
+                told.add(folder)
+                break
 
 
 def _outputs(paths: Paths) -> Iterator[tuple[str, Path]]:

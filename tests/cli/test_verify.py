@@ -155,6 +155,23 @@ def test_where_nothing_is_made_there_is_nothing_to_verify(tiny: Experiment, tmp_
     assert verify(tiny, tmp_path) == Verified()
 
 
+def test_what_stands_in_the_place_of_a_folder_above_is_named_once(tiny: Experiment, tmp_path: Path) -> None:
+    for name in ("runs", "worlds"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "data").symlink_to("gone")
+    (tmp_path / "registry").symlink_to("registry")
+    lines = verify(tiny, tmp_path).damaged
+    steps = {"worlds": "prepare", "data": "prepare", "runs": "train", "registry": "register"}
+    made = [
+        f"{tmp_path / name} is no folder; remove it, and `graphufs {step}` makes it again"
+        for name, step in steps.items()
+    ]
+    assert lines == made
+    (tmp_path / "file").write_text("")
+    (line,) = verify(tiny, tmp_path / "file").damaged
+    assert line.startswith(f"{tmp_path / 'file'} is no folder")
+
+
 def test_links_to_themselves_and_files_for_folders_are_damage(tiny: Experiment, tmp_path: Path) -> None:
     run = Paths(tiny, tmp_path).run
     run_files.keep(run, run_files.EXPERIMENT, run_files.PROMISE)
