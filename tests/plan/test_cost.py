@@ -41,6 +41,7 @@ def test_without_the_compiler_the_matrix_products_are_counted(no_compiler, tmp_p
     assert 2 * one < two < 4 * one  # two steps, each computed again for the gradient
 
 
+@pytest.mark.long  # it counts the operations of two updates
 def test_an_update_of_an_ensemble_costs_what_its_members_cost(no_compiler, tmp_path, capsys):
     ensemble = ("--set", "model.noise=32", "--set", "training.stages.0.loss={kind: crps, members: 3}")
     found = []

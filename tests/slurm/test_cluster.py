@@ -84,6 +84,7 @@ def test_a_job_is_given_a_gpu_and_is_in_the_accounting(cluster: Cluster, tmp_pat
     assert "gres/gpu=1" in cluster.command(*states)
 
 
+@pytest.mark.long  # the faults requeue jobs and see what comes of it
 def test_a_requeued_job_keeps_its_id_and_starts_again_soon(cluster: Cluster, tmp_path: Path) -> None:
     again = submit(cluster, tmp_path, "echo restart $SLURM_RESTART_COUNT; sleep 60", "--open-mode=append")
     wait_for(lambda: (tmp_path / "out").exists())

@@ -158,6 +158,7 @@ def test_checkpoints_come_at_least_so_often(tiny, normalized_root, copy_of_root,
     assert_equal_arrays(final_arrays(paths), final_arrays(Paths(tiny, finished_root)))
 
 
+@pytest.mark.long  # test_loss has the same of gradients alone
 def test_samples_computed_together_give_the_same_gradient_to_rounding(normalized_root, copy_of_root):
     finals, root = [], copy_of_root(normalized_root)
     for size in (1, 4):
