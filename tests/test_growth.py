@@ -26,7 +26,7 @@ def test_2000_nights_open_in_a_second(tmp_path):
 
     found = growth_segments.segments(tmp_path / "data", 2000)
     assert found["missed"] == []
-    assert found["merged"]["open_cpu_s"] < growth_segments.OPEN_SECONDS < found["as_written"]["open_cpu_s"]
+    assert found["merged"]["open_cpu_s"] < min(growth_segments.OPEN_SECONDS, found["as_written"]["open_cpu_s"])
 
 
 @pytest.mark.long
