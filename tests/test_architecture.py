@@ -108,3 +108,9 @@ def test_all_of_a_package_names_its_modules(package: Path) -> None:
         path.parent.name for path in package.glob("*/__init__.py")
     }
     assert ast.literal_eval(statement.value) == sorted(name for name in modules if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_no_folder_has_more_than_fifteen_modules(package: Path) -> None:
+    modules = [path.name for path in package.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= 15, "divide it: what belongs together becomes a package of its own"

@@ -1,7 +1,6 @@
 """The command line `graphufs`."""
 
 __all__ = [
-    "app", "clean", "compare", "convert", "ending", "later_steps", "main", "migrate", "models", "nightly", "plan",
-    "released",
-    "retraining", "score", "terminal", "verify",
+    "app", "clean", "ending", "exchange", "later_steps", "main", "migrate", "models", "nightly", "plan", "retraining",
+    "scores", "terminal", "verify",
 ]  # fmt: skip

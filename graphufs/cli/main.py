@@ -19,13 +19,14 @@ from graphufs.cli import plan as plan
 from graphufs.cli import retraining as retraining
 from graphufs.cli.app import Json, Options, app, run_one, run_steps
 from graphufs.cli.clean import clean
-from graphufs.cli.compare import compare
-from graphufs.cli.convert import convert
 from graphufs.cli.ending import DONE, FAILED, finish
+from graphufs.cli.exchange.convert import convert
+from graphufs.cli.exchange.released import FromAnalysis, import_deepmind
 from graphufs.cli.migrate import migrate
 from graphufs.cli.models import app as models_app
-from graphufs.cli.released import FromAnalysis, import_deepmind
-from graphufs.cli.score import Engine, pressure_levels, score
+from graphufs.cli.scores.compare import compare
+from graphufs.cli.scores.pressure_levels import pressure_levels
+from graphufs.cli.scores.score import Engine, score
 from graphufs.cli.terminal import console
 from graphufs.config import loading
 from graphufs.config.base import MOST_SEEDS

@@ -86,7 +86,7 @@ def compare(model: str, other: str | None = None, *, where: Where = Where()) -> 
     root = root_folder(where.root)
     found = registry.get(root, model)
     if other is not None:
-        from graphufs.cli.compare import compare as compared
+        from graphufs.cli.scores.compare import compare as compared
 
         return compared(found.id, registry.get(root, other).id, root=root, json_=where.json_)
     past = comparisons(registry.history(root), found.id)

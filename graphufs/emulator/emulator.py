@@ -30,6 +30,7 @@ from graphufs.data.loader import Batch, BatchLoader, WindowReader
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
 from graphufs.emulator.draws import member_noise
+from graphufs.emulator.forecast_layout import forecast_template, in_weatherbench_units
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
 from graphufs.graph.build import build_graph
@@ -43,14 +44,11 @@ from graphufs.normalization.statistics import Statistics, statistics_damage
 from graphufs.normalization.transforms import apply, inverse, statistics_names
 from graphufs.storage.paths import Paths
 from graphufs.vocabulary import cf
-from graphufs.vocabulary.physical_bounds import QUANTITIES
-from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STATISTICS = ("mean", "std", "diffs_std")
-LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
 
 Fields = dict[str, Any]
 """Arrays [batch, time, level, lat, lon] by variable, where an axis of length 1 stands for all."""
@@ -278,7 +276,7 @@ class ReplayEmulator:
         """
         times = np.array(initial_times, dtype="datetime64[ns]")
         samples = WindowReader.of(self.experiment, data, times, steps)
-        dataset, batch = self.forecast_template(times, steps, members), samples.read(times)
+        dataset, batch = forecast_template(self.experiment, self.domain, times, steps, members), samples.read(times)
         parts = [
             in_weatherbench_units(self.predict(batch, self.noise_of(member, times, steps))) for member in range(members)
         ]
@@ -288,88 +286,22 @@ class ReplayEmulator:
         dataset["time"].encoding = {"units": cf.TIMES_SINCE, "calendar": cf.CALENDAR}
         return dataset
 
-    def plot_map(
-        self,
-        forecast: xr.Dataset,
-        variable: str,
-        level: float | None = None,
-        hours: float | None = None,
-        initial_time: np.datetime64 | str | None = None,
-    ) -> Figure:
-        """A map of one of its forecasts; see `graphufs.emulator.plots.plot_map`."""
+    def plot_map(self, forecast: xr.Dataset, variable: str, **at: Any) -> Figure:
+        """A map of one of its forecasts, `at` a level, hours and initial time: `graphufs.emulator.plots.plot_map`."""
         from graphufs.emulator.plots import plot_map  # brings matplotlib, which no step needs
 
-        return plot_map(forecast, variable, level, hours, initial_time)
+        return plot_map(forecast, variable, **at)
 
-    def plot_scores(
-        self, scores: Path | str, variable: str, level: float | None = None, metric: str = "rmse"
-    ) -> Figure:
-        """Its scores by lead time, from a store of scores; see `graphufs.emulator.plots.plot_scores`."""
+    def plot_scores(self, scores: Path | str, variable: str, **which: Any) -> Figure:
+        """Its scores by lead time, of a level and by a metric: `graphufs.emulator.plots.plot_scores`."""
         from graphufs.emulator.plots import plot_scores
 
-        return plot_scores(scores, variable, level, metric)
-
-    def forecast_template(self, initial_times: NDArray[np.datetime64], steps: int, members: int = 1) -> xr.Dataset:
-        """The empty dataset, in WeatherBench2's layout, of forecasts from initial times [time].
-
-        Several members lie along `number`, after the time.
-        """
-        data, grid = self.experiment.data, (self.domain.latitude, self.domain.longitude)
-        levels = {name: self.domain.levels(name) for name in data.targets}
-        pairs = sorted({pair for of_variable in levels.values() for pair in of_variable})
-        leads = np.arange(1, steps + 1) * np.timedelta64(data.time_step, "h")
-        coordinates: dict[str, Any] = {
-            "time": ("time", initial_times.astype("datetime64[ns]"), cf.INITIAL_TIME),
-            "prediction_timedelta": ("prediction_timedelta", leads.astype("timedelta64[ns]"), cf.LEAD_TIME),
-            "latitude": ("latitude", grid[0], cf.LATITUDE),
-            "longitude": ("longitude", grid[1], cf.LONGITUDE),
-        }
-        vertical = cf.LAYERS if data.source.component == "fv3" else cf.DEPTH
-        if members > 1:
-            coordinates["number"] = ("number", np.arange(members), cf.MEMBER)
-        if pairs:
-            wanted = np.array([wanted for wanted, _ in pairs])
-            whole = wanted.astype(np.int64)  # as WeatherBench2 has them, where nothing is lost
-            about = cf.of_levels(vertical)
-            coordinates["level"] = ("level", whole if (whole == wanted).all() else wanted, about)
-            own = {"long_name": "the level's own value in the source", "units": about["units"]}
-            coordinates["native_level"] = ("level", np.array([native for _, native in pairs]), own)
-        attributes = {
-            "Conventions": cf.CONVENTIONS,
-            "layout": LAYOUT_SOURCE,
-            "experiment": self.experiment.name,
-            "source": data.source.url,
-        }
-        dataset = xr.Dataset(coords=coordinates, attrs=attributes)
-        for variable, of_variable in levels.items():
-            known = BY_REPLAY.get(variable)
-            level = (len(of_variable),) if of_variable else ()
-            of_members = ("number",) if members > 1 else ()
-            fields = ("prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")
-            dims = ("time", *of_members, *fields)
-            sizes = (members,) if members > 1 else ()
-            shape = (len(initial_times), *sizes, steps, *level, len(grid[0]), len(grid[1]))
-            notes = {"long_name": variable}
-            if known:
-                notes = {"long_name": known.long_name, "units": known.units, **cf.of_variable(known.weatherbench)}
-            elif variable in QUANTITIES:
-                notes["units"] = QUANTITIES[variable].units
-            if level:
-                notes["vertical"] = vertical
-            dataset[weatherbench_name(variable)] = (dims, np.broadcast_to(np.float32(np.nan), shape), notes)
-        return dataset
+        return plot_scores(scores, variable, **which)
 
     def _normalized(self) -> Statistics:
         if self.statistics is None:
             raise UserError("the emulator has no statistics yet: call load_normalization() first")
         return self.statistics
-
-
-def in_weatherbench_units(predictions: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Predictions, of any shape, under WeatherBench2's names and in its units."""
-    return {
-        weatherbench_name(name): values * np.float32(weatherbench_scale(name)) for name, values in predictions.items()
-    }
 
 
 def training_samples(experiment: Experiment, data: PreparedData, stage: int) -> WindowReader:

@@ -17,7 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from graphufs.data.loader import Batch
-from graphufs.emulator.emulator import ReplayEmulator, in_weatherbench_units
+from graphufs.emulator.emulator import ReplayEmulator
+from graphufs.emulator.forecast_layout import forecast_template, in_weatherbench_units
 from graphufs.errors import UserError
 from graphufs.forcings import derived_forcing
 from graphufs.storage.zarr_io import open_zarr
@@ -145,7 +146,7 @@ def forecast_from_analysis(
     # static fields and forecasts are of one grid: an emulator for this analysis
     static = {name: store.field(name, (), needed[0])[0] for name in domain.static}
     ready = replace(emulator, domain=replace(domain, static=static))
-    dataset = ready.forecast_template(times, steps)
+    dataset = forecast_template(ready.experiment, ready.domain, times, steps)
     results: dict[str, list[NDArray[np.float32]]] = {}
     for window in stamps:
         for name, values in in_weatherbench_units(ready.predict(_batch(ready, store, window))).items():

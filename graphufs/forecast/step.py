@@ -19,7 +19,8 @@ from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import Batch, WindowReader
 from graphufs.emulator import checkpoint
-from graphufs.emulator.emulator import ReplayEmulator, in_weatherbench_units
+from graphufs.emulator.emulator import ReplayEmulator
+from graphufs.emulator.forecast_layout import forecast_template, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
 from graphufs.forecast.store import Block, ForecastWriter, sweep
 from graphufs.model.keep_freed_memory import keep_freed_memory
@@ -211,7 +212,7 @@ def _fields_of(emulator: ReplayEmulator) -> dict[str, Any]:
 
 
 def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths) -> xr.Dataset:
-    dataset = emulator.forecast_template(times, steps, paths.experiment.forecast.members)
+    dataset = forecast_template(emulator.experiment, emulator.domain, times, steps, paths.experiment.forecast.members)
     dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": paths.hashes})
     return dataset
 

@@ -1,6 +1,6 @@
 """The report: what an experiment achieved, on one HTML page that needs nothing else."""
 
 __all__ = [
-    "charts", "comparison_page", "ensemble", "ensemble_charts", "maps", "nights", "page", "plumes", "scorecard",
-    "spectra", "step", "store_page", "summary", "svg", "training_log", "typical", "uncertainty",
+    "charts", "comparison_page", "ensemble", "maps", "nights", "page", "scorecard", "spectra", "step", "store_page",
+    "summary", "svg", "templates", "training_log", "typical", "uncertainty",
 ]  # fmt: skip

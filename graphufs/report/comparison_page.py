@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from graphufs.report import charts
 from graphufs.report.scorecard import scorecard
 from graphufs.report.svg import page_style
+from graphufs.report.templates import filled
 from graphufs.vocabulary.labels import truth_name
 from graphufs.weatherbench.compare.comparison import Comparison
 from graphufs.weatherbench.results.scores import Scores
@@ -26,11 +24,10 @@ METHODS = {
 
 def render(comparison: Comparison, scores: Scores) -> str:
     """The page as HTML; A's scores give names and units."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files("graphufs.report") / "comparison_page.html.j2").read_text("utf-8"))
     leads, attributes = shown_leads(scores), scores.dataset.attrs
     times = comparison.initial_times
-    return template.render(
+    return filled(
+        "comparison_page",
         style=page_style(),
         a=comparison.a,
         b=comparison.b,

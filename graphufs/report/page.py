@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -19,12 +17,13 @@ from graphufs.data.dataset import PreparedData
 from graphufs.grid.grid import Grid
 from graphufs.replay.times import listing, wanted_stamps
 from graphufs.report import charts, summary
-from graphufs.report.ensemble import ensemble_part
+from graphufs.report.ensemble.part import ensemble_part
+from graphufs.report.ensemble.plumes import Plumes
 from graphufs.report.maps import Case, case_map, error_maps
 from graphufs.report.nights import nights
-from graphufs.report.plumes import Plumes
 from graphufs.report.spectra import spectra_chart
 from graphufs.report.svg import page_style
+from graphufs.report.templates import filled
 from graphufs.report.training_log import TrainingLog
 from graphufs.report.uncertainty import evidence
 from graphufs.vocabulary.labels import number, truth_name
@@ -53,8 +52,6 @@ class Content:
 
 def render(content: Content, key: str) -> str:
     """The page as HTML; `key` is put into its head and says what it was made from."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files("graphufs.report") / "page.html.j2").read_text("utf-8"))
     experiment, scores = content.experiment, content.scores
     attributes = scores.dataset.attrs
     maps: list[tuple[str, Markup]] = []
@@ -66,7 +63,8 @@ def render(content: Content, key: str) -> str:
     no_maps = "The forecasts are no longer there" if from_replay else "Maps are drawn against Replay alone"
     sure = evidence(scores)
     diagnostics = None if scores.diagnostics is None else Diagnostics.restore(scores.diagnostics)
-    return template.render(
+    return filled(
+        "page",
         key=key,
         style=page_style(),
         name=experiment.name,

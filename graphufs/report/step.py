@@ -14,9 +14,9 @@ from graphufs.data.dataset import PreparedData
 from graphufs.errors import Stopped, UserError
 from graphufs.grid.grid import Grid
 from graphufs.report import training_log
+from graphufs.report.ensemble.plumes import plumes
 from graphufs.report.maps import Case
 from graphufs.report.page import Content, render
-from graphufs.report.plumes import plumes
 from graphufs.report.typical import typical_lead, typical_time
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage import run_files

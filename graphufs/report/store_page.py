@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from graphufs.report import charts
-from graphufs.report.ensemble import ensemble_part
+from graphufs.report.ensemble.part import ensemble_part
+from graphufs.report.ensemble.plumes import Point, plumes
 from graphufs.report.maps import error_maps
-from graphufs.report.plumes import Point, plumes
 from graphufs.report.spectra import spectra_chart
 from graphufs.report.svg import page_style
+from graphufs.report.templates import filled
 from graphufs.report.typical import typical_lead, typical_time
 from graphufs.weatherbench.inputs.channels import VECTORS
 from graphufs.weatherbench.results.scores import Scores
@@ -47,10 +46,9 @@ def render(stores: StorePaths, wanted: ScoreRequest, outcome: ScoringResult, poi
     diagnostics = outcome.diagnostics
     channels = [] if diagnostics is None else list(enumerate(diagnostics.channels))
     ensemble = ensemble_part(scores, lead, ready.land, found, NAMES)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files("graphufs.report") / "store_page.html.j2").read_text("utf-8"))
     first, last = (str(scores.initial_times[at].astype("datetime64[h]")).replace("T", " ") for at in (0, -1))
-    return template.render(
+    return filled(
+        "store_page",
         style=page_style(),
         name=stores.forecast.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr"),
         initial_times=len(scores.initial_times),

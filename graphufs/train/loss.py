@@ -13,7 +13,7 @@ c_vk = w_lev_k f_vk / K, where f_vk is a factor for this channel, 1 unless given
 number of target times decides the length of the rollout.
 
 In the place of the squared error stands its size where a stage's loss is `mae`, and the score of an ensemble's members
-(graphufs.train.members) where it is `crps`.
+(graphufs.train.ensemble.members) where it is `crps`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from graphufs.grid.areas import quadrature_weights
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
 from graphufs.model.one_step import Stepper
+from graphufs.train.ensemble.members import Spread, crps, member_errors, spread
 from graphufs.train.loss_weights import level_weights
-from graphufs.train.members import Spread, crps, member_errors, spread
 
 SQUARED = StageLoss()
 

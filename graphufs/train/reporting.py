@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from graphufs.steps import Event, Progress
-from graphufs.train.collapse import described, require_spread
 from graphufs.train.divergence import Guard
+from graphufs.train.ensemble.collapse import described, require_spread
 from graphufs.train.stages import Plan, PlannedStage
 from graphufs.train.train_step import UpdateResult
 

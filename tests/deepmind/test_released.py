@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.cli.released import FromAnalysis
+from graphufs.cli.exchange.released import FromAnalysis
 from graphufs.deepmind.npz import read_checkpoint, write_checkpoint
 from graphufs.deepmind.released import STATISTICS_FILES, import_checkpoint, released_emulator
 from graphufs.emulator.emulator import ReplayEmulator

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from graphufs.cli.released import FromAnalysis, import_deepmind
+from graphufs.cli.exchange.released import FromAnalysis, import_deepmind
 from graphufs.deepmind.export import official_checkpoint
 from graphufs.deepmind.npz import read_checkpoint
 from graphufs.emulator.emulator import ReplayEmulator

@@ -12,7 +12,7 @@ import pytest
 from graphufs.cli.main import app
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
-from graphufs.report.plumes import nearest, place
+from graphufs.report.ensemble.plumes import nearest, place
 from tests.cli.test_score import stores
 from tests.cli.test_score_ensembles import MEMBERS, ensemble, read, run, with_quantiles
 

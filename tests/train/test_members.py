@@ -14,9 +14,9 @@ from graphufs.config.training import Optimizer, StageLoss
 from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise, member_noise
 from graphufs.errors import UserError
 from graphufs.model.compile import jit
-from graphufs.train.collapse import FIRST_UPDATES, described, require_spread
+from graphufs.train.ensemble.collapse import FIRST_UPDATES, described, require_spread
+from graphufs.train.ensemble.members import Spread, crps, spread
 from graphufs.train.loss import SQUARED, LossWeights, batch_loss_and_grads, sample_losses
-from graphufs.train.members import Spread, crps, spread
 from graphufs.train.stages import PlannedStage
 from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, random_maps, samples, stepper
 

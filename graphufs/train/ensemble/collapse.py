@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.train.members import Spread
+from graphufs.train.ensemble.members import Spread
 from graphufs.train.stages import PlannedStage
 
 FIRST_UPDATES = 20

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from graphufs.report import charts
-from graphufs.report.ensemble_charts import member_spectra_chart, rank_chart, reliability_chart, spread_skill_chart
+from graphufs.report.ensemble.ensemble_charts import (
+    member_spectra_chart,
+    rank_chart,
+    reliability_chart,
+    spread_skill_chart,
+)
+from graphufs.report.ensemble.plumes import Plumes, place, plume_chart
 from graphufs.report.maps import spread_maps
-from graphufs.report.plumes import Plumes, place, plume_chart
+from graphufs.report.templates import filled
 from graphufs.report.uncertainty import LEVEL
 from graphufs.vocabulary.labels import forecast_name
 from graphufs.weatherbench.compare.significance import AT_LEAST, Inference, score_uncertainty
@@ -51,9 +55,9 @@ def ensemble_part(
     leads = shown_leads(scores)
     chosen = [leads[at] for at in sorted(set(np.linspace(0, len(leads) - 1, RANK_LEADS).astype(int)))]
     positions = range(len(histograms.channels))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files("graphufs.report") / "ensemble.html.j2").read_text("utf-8"))
-    html = template.render(
+    html = filled(
+        "part",
+        package="graphufs.report.ensemble",
         members=histograms.ranks(FORECAST).shape[-1] - 1,
         singles=[
             (names or {}).get(name, forecast_name(name)).lower()

@@ -11,7 +11,7 @@ from cyclopts import Parameter, validators
 
 from graphufs.cli.app import Json
 from graphufs.cli.ending import DONE, STOPPED
-from graphufs.cli.score import Names, period_of, storage_of
+from graphufs.cli.scores.options import Names, period_of, storage_of
 from graphufs.cli.terminal import Bars, console, polite_stop
 from graphufs.config import loading
 from graphufs.errors import Stopped

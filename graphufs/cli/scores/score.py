@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from graphufs import masking, parallel, reading
+from graphufs import parallel
 from graphufs.cli.ending import DONE, STOPPED
+from graphufs.cli.scores.options import Names, period_of, point_of, storage_of
 from graphufs.cli.terminal import Bars, console, polite_stop
-from graphufs.config.base import LONGEST_HOURS, YEARS
 from graphufs.errors import Stopped, UserError
 from graphufs.masking import address
 from graphufs.steps import Event
 from graphufs.vocabulary.conventions import Convention
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 Engine = Literal["graphufs", "weatherbench2"]
 MAP_LEADS = (24.0, 72.0, 120.0, 240.0)
 """Lead hours of the report's maps and spectra, as an experiment's are unless it says otherwise."""
-Names = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
 
 
 def score(
@@ -186,7 +185,7 @@ def score(
         thresholds,
         () if report is None else MAP_LEADS,
     )
-    places = [_point(text) for text in points]
+    places = [point_of(text) for text in points]
     if places and report is None:
         raise UserError("points are shown on the report: say where to write it with --report FILE.html")
     if engine == "weatherbench2":
@@ -250,127 +249,3 @@ def score(
 
         console().print(compare_stores(stores, stores.open(), wanted, outcome, output))
     return DONE
-
-
-def pressure_levels(
-    source: str,
-    output: Path,
-    *,
-    variables: Names,
-    levels: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (),
-    start: str | None = None,
-    stop: str | None = None,
-    every: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=LONGEST_HOURS))] = 6,
-    sigma: Annotated[bool, Parameter(negative="")] = False,
-    storage_options: str = "",
-    storage: str | None = None,
-) -> int:
-    """Write Replay on pressure levels from a store with all its layers, to be scored or scored against.
-
-    Layers are interpolated linearly in the logarithm of pressure; below the lowest one (and so below the ground) and
-    above the uppermost there is NaN: score with --skipna.
-
-    Parameters
-    ----------
-    source
-        A Replay store.
-    output
-        A zarr store to write, in WeatherBench2's layout for observations.
-    variables
-        By WeatherBench2's names, such as temperature and 2m_temperature.
-    levels
-        Pressure levels in hPa.
-    start, stop
-        The first and last stamp.
-    every
-        Hours between stamps.
-    sigma
-        The store's layers are fractions of the surface pressure, as the embedded world's.
-    storage_options
-        Options for fsspec as JSON.
-    storage
-        The name of credentials, as data.source.storage in experiments.
-    """
-    import numpy as np
-
-    from graphufs.replay.pressure_level_store import write_pressure_levels
-    from graphufs.replay.source import open_store
-
-    store = open_store(address(source), "fv3", storage_of(storage_options, storage))
-    period = period_of(start, stop)
-    stamps = store.times
-    if period is not None:
-        stamps = stamps[(stamps >= period[0]) & (stamps <= period[1])]
-    if stamps.size:
-        stamps = stamps[(stamps - stamps[0]) % np.timedelta64(every, "h") == np.timedelta64(0)]
-    with Bars(console(stderr=True), "pressure levels") as bars:
-        write_pressure_levels(
-            store,
-            output,
-            variables,
-            levels,
-            stamps,
-            sigma=sigma,
-            progress=lambda done, total: bars(Event("stamps", done, total)),
-        )
-    print(f"{len(stamps)} stamps in {output}")
-    return DONE
-
-
-def _point(text: str) -> tuple[float, float]:
-    """A point of the report, latitude and longitude."""
-    try:
-        latitude, longitude = map(float, text.split(","))
-    except ValueError:
-        latitude = longitude = float("nan")
-    if not (-90 <= latitude <= 90 and -180 <= longitude <= 360):
-        raise UserError(
-            f"cannot read the point {reading.cut(text)}; write latitude,longitude in degrees without a space, -90 "
-            "to 90 and -180 to 360: 52.5,13.4"
-        )
-    return latitude, longitude
-
-
-def storage_of(text: str, name: str | None) -> dict[str, Any]:
-    """Options of storage from JSON, and those of a name.
-
-    Raises
-    ------
-    UserError
-        If the text is no JSON object, or there is nothing of that name.
-    """
-    from graphufs.storage.credentials import named
-
-    try:
-        options = reading.parse_json(text or "{}")
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise UserError(
-            'the storage options given are no JSON object; write a JSON object such as \'{"token": "anon"}\''
-        )
-    masking.options(options)  # remembered, to be kept out of messages
-    return options if name is None else {**named(name), **options}
-
-
-def period_of(start: str | None, stop: str | None) -> tuple[np.datetime64, np.datetime64] | None:
-    """The wanted initial times; a `stop` that names a day, month or year counts whole, as in WeatherBench2.
-
-    Raises
-    ------
-    UserError
-        If one is no time.
-    """
-    import numpy as np
-
-    if start is None and stop is None:
-        return None
-    try:
-        first, last = np.datetime64(start or f"{YEARS[0]}"), np.datetime64(stop or f"{YEARS[1]}")
-        years = [int(time.astype("datetime64[Y]").astype(int)) + 1970 for time in (first, last)]
-    except (ValueError, OverflowError):
-        years = [0]
-    if not all(YEARS[0] <= year <= YEARS[1] for year in years):
-        times = " to ".join(reading.cut(time) for time in (start, stop) if time is not None)
-        raise UserError(f"cannot read the times {times}; write them as 2020-01-31T18, from {YEARS[0]} to {YEARS[1]}")
-    return first.astype("datetime64[ns]"), (last + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")
