@@ -45,7 +45,7 @@ from graphufs.normalization.statistics import Statistics
 from graphufs.replay.times import stamps_in, text
 from graphufs.storage import checksums
 from graphufs.storage.paths import Paths
-from graphufs.train.compiled_steps import Programs
+from graphufs.train.compiling.compiled_steps import Programs
 from graphufs.train.devices import Devices
 from graphufs.train.stages import Plan
 from graphufs.train.train_step import Objective, Program, State

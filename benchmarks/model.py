@@ -37,8 +37,8 @@ from graphufs.model.compile import COMPILER_OPTIONS
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.model.one_step import Stepper
 from graphufs.plan.flops import count_flops
+from graphufs.train.compiling.memory_check import available_bytes
 from graphufs.train.loss import batch_loss_and_grads, loss_and_diagnostics
-from graphufs.train.memory_check import available_bytes
 
 GIB, MIB = 2**30, 2**20
 OURS, PLAIN, DEFAULT = "graphufs", "plain", "plain, default compiler"

@@ -120,6 +120,16 @@ class ValidationForecasts(Section):
     lead_time: Hours = 72
 
 
+class DeviceMesh(Section):
+    """How devices, all of them, are arranged: some share the samples of a batch, and some each sample."""
+
+    batch: int | None = Field(None, ge=1, le=1_000_000)
+    """Groups of devices that share a batch; where not given, as many as there are."""
+    space: int = Field(1, ge=1, le=4096)
+    """Devices of each group, which share every sample: each has a part of the grid and of the mesh, and tells the
+    others about the mesh nodes that they need."""
+
+
 class Compute(Section):
     """How an update is computed. But for the precision, nothing here changes what is learnt beyond rounding."""
 
@@ -136,6 +146,8 @@ class Compute(Section):
     CPU, elsewhere the most that fit the memory."""
     devices: Annotated[int | None, NotIdentity(ROUNDING)] = Field(None, ge=1, le=1_000_000)
     """Devices of this machine that share a batch; where not given, as many as divide it."""
+    mesh: Annotated[DeviceMesh, NotIdentity(ROUNDING), Later()] = DeviceMesh()
+    """What the devices of all processes share: batch x space is their number."""
     members_in_turn: Annotated[bool, NotIdentity(ROUNDING), Later()] = False
     """Whether the members of an ensemble follow each other, each computed again for the gradient: the memory is that of
     one, for a third more time. Else they are computed together, as so many more samples."""

@@ -33,7 +33,8 @@ from graphufs.emulator.draws import member_noise
 from graphufs.emulator.forecast_layout import forecast_template, in_weatherbench_units
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
-from graphufs.graph.build import build_graph
+from graphufs.graph.build import Graph, build_graph
+from graphufs.graph.partition import Partition
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.channels import ChannelMap
 from graphufs.model.compile import jit
@@ -174,6 +175,18 @@ class ReplayEmulator:
         """The network's channels."""
         return _channels(self.experiment, self.domain)
 
+    def build_graph(self) -> Graph:
+        """The graph of its grid and mesh."""
+        model = self.experiment.model
+        return build_graph(
+            self.domain.latitude,
+            self.domain.longitude,
+            mesh_size=model.mesh_size,
+            radius_fraction=model.radius_fraction,
+            mesh2grid_normalization=model.mesh2grid_normalization,
+            ties=model.mesh2grid_ties,
+        )
+
     @cached_property
     def stepper(self) -> Stepper:
         """Graph, statistics and masks on the device.
@@ -183,15 +196,11 @@ class ReplayEmulator:
         UserError
             If the statistics are not loaded.
         """
+        return self.stepper_on(self.build_graph())
+
+    def stepper_on(self, graph: Graph | Partition) -> Stepper:
+        """As `stepper`, on a graph or the parts of one."""
         statistics, model, compute = self._normalized(), self.experiment.model, self.experiment.training.compute
-        graph = build_graph(
-            self.domain.latitude,
-            self.domain.longitude,
-            mesh_size=model.mesh_size,
-            radius_fraction=model.radius_fraction,
-            mesh2grid_normalization=model.mesh2grid_normalization,
-            ties=model.mesh2grid_ties,
-        )
         return Stepper.build(
             self.channels,
             graph,
@@ -212,18 +221,19 @@ class ReplayEmulator:
             other.__dict__[name] = getattr(self, name)
         return other
 
-    def fields(self, batch: Batch) -> tuple[Fields, Fields, Fields]:
+    def fields(self, batch: Batch, static: Mapping[str, Any] | None = None) -> tuple[Fields, Fields, Fields]:
         """Inputs, targets and forcings of a batch; works on host arrays and inside jit.
 
         Inputs have `input_frames` times (static ones a single one), targets and forcings the times after them. They are
         what network, rollout and loss are about: variables named in data.transforms transformed, all others in
-        physical units.
+        physical units. `static` [lat, lon] by name are the domain's, unless the batch's fields are on other points.
         """
         data = self.experiment.data
         frames, now = data.input_frames, slice(0, data.input_frames)
         stored = {name: batch.frames[:, :, part] for name, part in self.domain.slices.items()}
         everything = {**stored, **batch.derived}
-        static = {name: field[None, None, None] for name, field in self.domain.static.items()}
+        fields = self.domain.static if static is None else static
+        static = {name: field[None, None, None] for name, field in fields.items()}
         everything, static = apply(data.transforms, everything), apply(data.transforms, static)
         inputs = {name: static[name] if name in static else everything[name][:, now] for name in data.inputs}
         targets = {name: everything[name][:, frames:] for name in data.targets}

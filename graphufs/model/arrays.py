@@ -6,14 +6,19 @@ its memory. The network therefore goes through the grid in blocks of equal size;
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from graphufs.errors import UserError
-from graphufs.graph.build import Edges, Graph
+from graphufs.graph.build import Graph
+from graphufs.graph.partition import Partition
 from graphufs.model.arrangement import CPU, Arrangement, arrangement_for
+from graphufs.model.exchange import Exchange
 from graphufs.model.kernels.lists import EdgeLists
 
 
@@ -51,6 +56,11 @@ class GraphArrays(eqx.Module):
     arrangement: Arrangement = eqx.field(static=True)
     lists: tuple[EdgeLists, EdgeLists] | None = None
     """Of the edges of grid2mesh and mesh2grid, where kernels go through them."""
+    to_grid: Exchange | None = None
+    """Where devices share a sample, what edges between grid and mesh need of other parts' nodes: they have its numbers
+    of mesh nodes. Mesh features and degrees are those of the part."""
+    to_mesh: Exchange | None = None
+    """The same for the edges of the mesh, whose senders have its numbers."""
 
     @staticmethod
     def from_graph(
@@ -67,52 +77,39 @@ class GraphArrays(eqx.Module):
             If `blocks` does not divide the number of grid points.
         """
         arrangement = arrangement or arrangement_for()
-        points, nodes = len(graph.grid_features), len(graph.mesh_features)
-        if blocks is None:
-            blocks = _choose_blocks(points, latent_size, arrangement.block_bytes)
-        if points % blocks:
-            raise UserError(f"blocks is {blocks}, which does not divide the {points} grid points")
-        size = points // blocks
-        grid2mesh = graph.grid2mesh
-        starts = np.searchsorted(grid2mesh.senders, np.arange(0, points + 1, size))
-        longest = int(np.diff(starts).max())
-        senders = np.zeros((blocks, longest), np.int32)
-        receivers = np.full((blocks, longest), nodes, np.int32)
-        features = np.zeros((blocks, longest, 4), np.float32)
-        for block, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
-            order = start + np.argsort(grid2mesh.receivers[start:stop], kind="stable")
-            senders[block, : stop - start] = grid2mesh.senders[order] - block * size
-            receivers[block, : stop - start] = grid2mesh.receivers[order]
-            features[block, : stop - start] = grid2mesh.features[order]
-        order = np.argsort(graph.mesh.receivers, kind="stable")
-        mesh = EdgeArrays(
-            jnp.asarray(graph.mesh.senders[order]),
-            jnp.asarray(graph.mesh.receivers[order]),
-            jnp.asarray(graph.mesh.features[order]),
-        )
-        corners = graph.mesh2grid.senders.reshape(blocks, size, 3)
-        corner_features = graph.mesh2grid.features.reshape(blocks, size, 3, 4)
-        lists = None
-        if arrangement.kernels != "xla":
-            points_of_corners = np.tile(np.arange(size, dtype=np.int32), (blocks, 3))
-            pairs = (senders, receivers), (points_of_corners, corners.transpose(0, 2, 1).reshape(blocks, -1))
-            to_mesh, to_grid = (EdgeLists.build(point, node, size, nodes) for point, node in pairs)
-            lists = to_mesh, to_grid
-        return GraphArrays(
-            grid_features=jnp.asarray(graph.grid_features.reshape(blocks, size, 3)),
-            mesh_features=jnp.asarray(graph.mesh_features),
-            grid2mesh=EdgeArrays(jnp.asarray(senders), jnp.asarray(receivers), jnp.asarray(features)),
-            mesh=mesh,
-            grid2mesh_of_senders=jnp.asarray(_places(senders, starts, size)) if arrangement.for_fusion else None,
-            mesh2grid_senders=jnp.asarray(np.ascontiguousarray(corners.transpose(0, 2, 1))),
-            mesh2grid_features=jnp.asarray(np.ascontiguousarray(corner_features.transpose(0, 2, 1, 3))),
-            grid2mesh_degrees=_degrees(graph.grid2mesh, nodes),
-            mesh_degrees=_degrees(graph.mesh, nodes),
-            fills_cache=arrangement.samples_in_turn
-            and (blocks > 1 or len(graph.mesh) * latent_size * 4 > CPU.block_bytes),
-            arrangement=arrangement,
-            lists=lists,
-        )
+        blocks = _blocks(graph, blocks, latent_size, arrangement)
+        nodes = len(graph.mesh_features)
+        degrees = tuple(np.bincount(edges.receivers, minlength=nodes) for edges in (graph.grid2mesh, graph.mesh))
+        return _arranged(graph, blocks, _longest(graph, blocks), nodes, degrees, latent_size, arrangement)
+
+    @staticmethod
+    def of_parts(
+        partition: Partition, *, latent_size: int, blocks: int | None = None, arrangement: Arrangement | None = None
+    ) -> GraphArrays:
+        """Arrange the graphs of all parts: each array [part, ...]. `blocks` are those of a part.
+
+        Raises
+        ------
+        UserError
+            If `blocks` does not divide the number of a part's grid points.
+        """
+        arrangement = arrangement or arrangement_for()
+        graphs, nodes = partition.graphs, partition.grid.reached
+        blocks = _blocks(graphs[0], blocks, latent_size, arrangement)
+        longest = max(_longest(graph, blocks) for graph in graphs)
+        parts = [
+            _arranged(graph, blocks, longest, nodes, degrees, latent_size, arrangement)
+            for graph, degrees in zip(graphs, partition.degrees, strict=True)
+        ]
+        for table, axis, nothing in (
+            (lambda part: part.grid2mesh_of_senders, 2, longest),
+            (lambda part: part.lists and part.lists[0].of_point, 1, -1),
+        ):
+            if table(parts[0]) is not None:
+                same = _same_length([table(part) for part in parts], axis, nothing)
+                parts = [eqx.tree_at(table, part, new) for part, new in zip(parts, same, strict=True)]
+        stacked: GraphArrays = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+        return dataclasses.replace(stacked, to_grid=Exchange.of(partition.grid), to_mesh=Exchange.of(partition.mesh))
 
     @property
     def blocks(self) -> int:
@@ -120,13 +117,87 @@ class GraphArrays(eqx.Module):
         return self.grid_features.shape[0]
 
     @property
-    def mesh_nodes(self) -> int:
-        """The number of mesh nodes."""
-        return self.mesh_features.shape[0]
+    def reached_nodes(self) -> int:
+        """The number of mesh nodes that edges from and to the grid end at, those of other devices included."""
+        return self.mesh_features.shape[0] if self.to_grid is None else self.to_grid.reached
 
 
-def _degrees(edges: Edges, nodes: int) -> jax.Array:
-    return jnp.asarray(np.bincount(edges.receivers, minlength=nodes), jnp.float32)
+def _arranged(
+    graph: Graph,
+    blocks: int,
+    longest: int,
+    nodes: int,
+    degrees: tuple[np.ndarray, ...],
+    latent_size: int,
+    arrangement: Arrangement,
+) -> GraphArrays:
+    """A graph whose grid is joined to `nodes` mesh nodes, in blocks of at most `longest` edges to the mesh."""
+    points = len(graph.grid_features)
+    size = points // blocks
+    grid2mesh = graph.grid2mesh
+    starts = np.searchsorted(grid2mesh.senders, np.arange(0, points + 1, size))
+    senders = np.zeros((blocks, longest), np.int32)
+    receivers = np.full((blocks, longest), nodes, np.int32)
+    features = np.zeros((blocks, longest, 4), np.float32)
+    for block, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        order = start + np.argsort(grid2mesh.receivers[start:stop], kind="stable")
+        senders[block, : stop - start] = grid2mesh.senders[order] - block * size
+        receivers[block, : stop - start] = grid2mesh.receivers[order]
+        features[block, : stop - start] = grid2mesh.features[order]
+    order = np.argsort(graph.mesh.receivers, kind="stable")
+    mesh = EdgeArrays(
+        jnp.asarray(graph.mesh.senders[order]),
+        jnp.asarray(graph.mesh.receivers[order]),
+        jnp.asarray(graph.mesh.features[order]),
+    )
+    corners = graph.mesh2grid.senders.reshape(blocks, size, 3)
+    corner_features = graph.mesh2grid.features.reshape(blocks, size, 3, 4)
+    lists = None
+    if arrangement.kernels != "xla":
+        points_of_corners = np.tile(np.arange(size, dtype=np.int32), (blocks, 3))
+        pairs = (senders, receivers), (points_of_corners, corners.transpose(0, 2, 1).reshape(blocks, -1))
+        to_mesh, to_grid = (EdgeLists.build(point, node, size, nodes) for point, node in pairs)
+        lists = to_mesh, to_grid
+    return GraphArrays(
+        grid_features=jnp.asarray(graph.grid_features.reshape(blocks, size, 3)),
+        mesh_features=jnp.asarray(graph.mesh_features),
+        grid2mesh=EdgeArrays(jnp.asarray(senders), jnp.asarray(receivers), jnp.asarray(features)),
+        mesh=mesh,
+        grid2mesh_of_senders=jnp.asarray(_places(senders, starts, size)) if arrangement.for_fusion else None,
+        mesh2grid_senders=jnp.asarray(np.ascontiguousarray(corners.transpose(0, 2, 1))),
+        mesh2grid_features=jnp.asarray(np.ascontiguousarray(corner_features.transpose(0, 2, 1, 3))),
+        grid2mesh_degrees=jnp.asarray(degrees[0], jnp.float32),
+        mesh_degrees=jnp.asarray(degrees[1], jnp.float32),
+        fills_cache=arrangement.samples_in_turn and (blocks > 1 or len(graph.mesh) * latent_size * 4 > CPU.block_bytes),
+        arrangement=arrangement,
+        lists=lists,
+    )
+
+
+def _blocks(graph: Graph, blocks: int | None, latent_size: int, arrangement: Arrangement) -> int:
+    points = len(graph.grid_features)
+    if blocks is None:
+        return _choose_blocks(points, latent_size, arrangement.block_bytes)
+    if points % blocks:
+        raise UserError(f"blocks is {blocks}, which does not divide the {points} grid points")
+    return blocks
+
+
+def _longest(graph: Graph, blocks: int) -> int:
+    """The most edges to the mesh that a block of grid points has."""
+    points = len(graph.grid_features)
+    return int(np.diff(np.searchsorted(graph.grid2mesh.senders, np.arange(0, points + 1, points // blocks))).max())
+
+
+def _same_length(tables: Sequence[jax.Array], axis: int, fill: int) -> list[jax.Array]:
+    """Tables that differ in the length of an axis, all as long as the longest."""
+    most = max(table.shape[axis] for table in tables)
+
+    def longer(table: jax.Array) -> jax.Array:
+        missing = [(0, most - length if place == axis else 0) for place, length in enumerate(table.shape)]
+        return jnp.pad(table, missing, constant_values=fill)
+
+    return [longer(table) for table in tables]
 
 
 def _places(senders: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:

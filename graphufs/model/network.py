@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from graphufs.model.arrays import GraphArrays
+from graphufs.model.exchange import added_up, reached
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
@@ -171,6 +172,7 @@ class GraphCast(eqx.Module):
         )
         at_receivers = encoder.edges.part(mesh_nodes, 2 * size, arrangement=how)
         at_receivers = with_bias(at_receivers, bias_with_offset(encoder.edges, encoder.embed_edges.offset), how)
+        at_receivers = reached(at_receivers, graph.to_grid)
         # float32, as in rows.take; edges that only pad a block have a receiver past the last
         at_receivers = at_receivers.astype(jnp.float32)
 
@@ -282,14 +284,15 @@ class GraphCast(eqx.Module):
         taken = graph.grid2mesh_of_senders
         blocks: Any = ((x, edges.grid, edges.grid2mesh, senders, taken), graph.grid2mesh.receivers)
         # one more node takes the messages of the edges that only pad a block
-        total = jnp.zeros(((graph.mesh_nodes + 1) * samples, size), jnp.float32)
+        total = jnp.zeros(((graph.reached_nodes + 1) * samples, size), jnp.float32)
         if graph.blocks == 1:
             total, grid = body(total, jax.tree.map(lambda a: a[0], blocks))
             grid = grid[None]
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
-        total = scale_sums(encoder.edges, total[:-samples], graph.grid2mesh_degrees, how).astype(x.dtype)
+        total = added_up(total[:-samples], graph.to_grid)
+        total = scale_sums(encoder.edges, total, graph.grid2mesh_degrees, how).astype(x.dtype)
         at_total, at_mesh = update.part(total, size, arrangement=how), update.part(mesh, 0, arrangement=how)
         mesh_update = update.finish(add_static(at_total, at_mesh, how), how)
         return grid, add_static(mesh_update, mesh, how)
@@ -306,7 +309,7 @@ class GraphCast(eqx.Module):
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
             at_nodes = step.edges.part(mesh, size, arrangement=how)
             at_nodes = with_bias(at_nodes, bias_with_offset(step.edges, offset), how)
-            at_senders = take(at_nodes, senders, samples, how)
+            at_senders = take(reached(at_nodes, graph.to_mesh), senders, samples, how)
             at_receivers = take(step.edges.part(mesh, 2 * size, arrangement=how), receivers, samples, how)
             at_ends = at_senders + at_receivers
             message = finish(step.edges, at_ends, step.edges.part(edge, 0, arrangement=how), how, affine=False)
@@ -336,6 +339,7 @@ class GraphCast(eqx.Module):
         size, decoder, update, how = self.latent_size, self.decoder, self.decoder.grid_nodes, graph.arrangement
         at_mesh = decoder.edges.part(mesh, size, arrangement=how)
         at_mesh = with_bias(at_mesh, bias_with_offset(decoder.edges, decoder.embed_edges.offset), how)
+        at_mesh = reached(at_mesh, graph.to_grid)
         bias = bias_with_offset(update, 3 * decoder.edges.offset, size)
 
         def decode(block: tuple[jax.Array, ...]) -> jax.Array:

@@ -25,6 +25,7 @@ import numpy as np
 
 from graphufs.errors import UserError
 from graphufs.graph.build import Graph
+from graphufs.graph.partition import Partition
 from graphufs.model.arrangement import Arrangement
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.channels import Arrays, ChannelMap
@@ -61,7 +62,7 @@ class Stepper(eqx.Module):
     @staticmethod
     def build(
         channels: ChannelMap,
-        graph: Graph,
+        graph: Graph | Partition,
         *,
         mean: Mapping[str, np.ndarray],
         std: Mapping[str, np.ndarray],
@@ -77,6 +78,7 @@ class Stepper(eqx.Module):
 
         Statistics are [level] (or a scalar) by variable, such as those of a Statistics; masks are bool [level, lat,
         lon], for variables that do not exist everywhere; `blocks` and `arrangement` are as in GraphArrays.from_graph.
+        Of a partition, the arrays of graph and masks have an axis of parts before the others.
 
         Raises
         ------
@@ -100,11 +102,19 @@ class Stepper(eqx.Module):
         for name, mask in chosen.items():
             if mask.shape != (wanted := (channels.levels(name), *graph.grid_shape)):
                 raise UserError(f"the mask of {name} has the shape {mask.shape}; wanted is {wanted}")
+        chosen = {name: mask for name, mask in chosen.items() if not mask.all()}
+        if isinstance(graph, Partition):
+            shape = graph.graphs[0].grid_shape
+            arrays = GraphArrays.of_parts(graph, latent_size=latent_size, blocks=blocks, arrangement=arrangement)
+            chosen = {name: graph.stacked(mask) for name, mask in chosen.items()}
+        else:
+            shape = graph.grid_shape
+            arrays = GraphArrays.from_graph(graph, latent_size=latent_size, blocks=blocks, arrangement=arrangement)
         return Stepper(
             channels=channels,
-            grid_shape=graph.grid_shape,
-            graph=GraphArrays.from_graph(graph, latent_size=latent_size, blocks=blocks, arrangement=arrangement),
-            masks={name: jnp.asarray(mask) for name, mask in chosen.items() if not mask.all()},
+            grid_shape=shape,
+            graph=arrays,
+            masks={name: jnp.asarray(mask) for name, mask in chosen.items()},
             precision=precision,
             remat_blocks=remat_blocks,
             **scales,

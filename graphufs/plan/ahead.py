@@ -32,12 +32,12 @@ class Machine:
     devices: Devices
 
     @staticmethod
-    def of(target: Target, devices: int = 1, nodes: int = 1) -> Machine:
-        """`devices` cards on each of `nodes` nodes."""
+    def of(target: Target, devices: int = 1, nodes: int = 1, space: int = 1) -> Machine:
+        """`devices` cards on each of `nodes` nodes, `space` of which share each sample."""
         topology = topologies.get_topology_desc(
             target.name, "cuda", target_config=target.xla, topology=f"{nodes}x1x{devices}"
         )
-        return Machine(target, devices, nodes, Devices(tuple(topology.devices)))
+        return Machine(target, devices, nodes, Devices(tuple(topology.devices), space))
 
     @property
     def first(self) -> Machine:
@@ -52,9 +52,16 @@ class Machine:
         """The shapes of a pytree of arrays [sample, ...] whose samples are divided among the cards."""
         return self._shapes(tree, PartitionSpec(AXIS))
 
+    def divided(self, tree: Any, specs: Any) -> Any:
+        """The shapes of a pytree that is divided as `specs`, of the same structure, say."""
+
+        def shape(leaf: Any, spec: PartitionSpec) -> Any:
+            return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=NamedSharding(self.devices.mesh, spec))
+
+        return jax.tree.map(shape, tree, specs)
+
     def _shapes(self, tree: Any, spec: PartitionSpec) -> Any:
-        sharding = NamedSharding(self.devices.mesh, spec)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding), tree)
+        return self.divided(tree, jax.tree.map(lambda _: spec, tree))
 
     def figures(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, Any]:
         """What a jitted function does with arguments that have a place: memory of a card in bytes, and an estimate."""

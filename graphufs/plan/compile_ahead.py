@@ -29,7 +29,8 @@ def main(folder: Path) -> None:
     experiment = loading.parse(request["experiment"], origin="the request")
     with np.load(folder / "domain.npz") as arrays:
         domain = Domain.from_arrays(dict(arrays))
-    machine = Machine.of(Target.named(request["device"]), request["devices"], request["nodes"])
+    space = experiment.training.compute.mesh.space
+    machine = Machine.of(Target.named(request["device"]), request["devices"], request["nodes"], space)
     _tell({"result": compile_all(experiment, domain, machine, request["usable"], request["initial_times"])})
 
 
@@ -39,7 +40,7 @@ def compile_all(
     """Figures of each stage's update, of validation and of a forecast, and what fits `usable` bytes of a card."""
     settings = experiment.training
     programs, alone = TrainingPrograms(experiment, domain, machine), TrainingPrograms(experiment, domain, machine.first)
-    share = settings.batch_size // machine.devices.count
+    share = settings.batch_size // machine.devices.groups
     known: dict[tuple[int, str, str, int], dict[str, Any]] = {}
 
     def update(rollout: int, optimizer: Optimizer, loss: StageLoss, size: int) -> dict[str, Any]:

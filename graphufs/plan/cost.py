@@ -49,7 +49,7 @@ def plan_training(
         If the devices cannot share a batch, or the grid is not known.
     """
     settings = experiment.training
-    _check_devices(settings.batch_size, devices, nodes)
+    _check_devices(settings.batch_size, devices, nodes, settings.compute.mesh.space)
     usable = int(_share_of_memory() * target.memory)
     domain, origin, data = domain_of(experiment, root, grid)
     work = work_of(experiment, data)
@@ -84,14 +84,20 @@ def plan_training(
     return result
 
 
-def _check_devices(batch_size: int, devices: int, nodes: int) -> None:
+def _check_devices(batch_size: int, devices: int, nodes: int, space: int) -> None:
     for name, count, most in (("devices", devices, MOST_DEVICES), ("nodes", nodes, MOST_NODES)):
         if not 1 <= count <= most:
             raise UserError(f"--{name} is {count}; it must be from 1 to {most}")
-    if batch_size % (devices * nodes):
+    if space == 1 and batch_size % (devices * nodes):
         raise UserError(
             f"a batch of {batch_size} cannot be shared evenly by {nodes} x {devices} devices; change "
             "training.batch_size with --set, --devices or --nodes"
+        )
+    if devices * nodes % space or max(devices, space) % min(devices, space) or batch_size * space % (devices * nodes):
+        raise UserError(
+            f"training.compute.mesh.space is {space}: a batch of {batch_size} cannot be shared evenly by {nodes} x "
+            f"{devices} devices, {space} to a sample; change training.compute.mesh or training.batch_size with --set, "
+            "--devices or --nodes"
         )
 
 
@@ -146,13 +152,14 @@ def _traced(
 ) -> dict[str, Any]:
     """The FLOP of matrix products of each stage's update on one device, and the time these alone would take."""
     settings = experiment.training
-    share = settings.batch_size // devices
+    space = settings.compute.mesh.space
+    share = settings.batch_size * space // devices
     kind = "bf16" if settings.compute.precision == "bfloat16" else "f32"
     found = {}
     for stage in settings.stages:
         settings_of = stage.optimizer or settings.optimizer
         function, arguments = programs.update(stage.rollout, settings_of, share, share, stage.loss)
-        flop = count_flops(function, *arguments)
+        flop = count_flops(function, *arguments) // space
         seconds = flop / (REACHED_FLOP * target.rates[kind])
         hours = work.updates[stage.name] * seconds / 3600
         found[stage.name] = {"flop": flop, "seconds_at_least": seconds, "hours_at_least": hours}

@@ -56,13 +56,14 @@ class TrainingPrograms:
         controls = Controls(number(np.int32), number(np.float32), number(np.float32), number(np.uint32))  # type: ignore[arg-type]
         batch = self._batch(batch_size, rollout)
         return self.objective.update(settings, device_batch_size, loss), (
-            *self._everywhere((state, controls, *self._alone.constants)),
+            *self._everywhere((state, controls)),
+            *self._constants,
             batch,
         )
 
     def validation(self, batch_size: int) -> Jitted:
         """The losses of a batch, one step ahead: the network forward."""
-        constants = self._everywhere((self.objective.emulator.network, *self._alone.constants))
+        constants = self._everywhere(self.objective.emulator.network), *self._constants
         numbers = self._everywhere((jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.int32)))
         last = self.experiment.training.stages[-1].loss
         return self.objective.loss_program(last), (*constants, self._batch(batch_size, 1), *numbers)
@@ -78,6 +79,11 @@ class TrainingPrograms:
     def _alone(self) -> Objective:
         """The objective on one device, whose arrays need no place."""
         return replace(self.objective, devices=Devices(self.objective.devices.devices[:1]))
+
+    @cached_property
+    def _constants(self) -> Any:
+        host = self.objective.constants_on_host
+        return host if self.machine is None else self.machine.divided(host, self.objective.specs)
 
     def _everywhere(self, tree: Any) -> Any:
         return tree if self.machine is None else self.machine.replicated(tree)
@@ -96,4 +102,7 @@ class TrainingPrograms:
             return jax.ShapeDtypeStruct((samples, times, *dims), np.float32)
 
         batch = Batch(shape(len(domain.channels), *grid), {name: shape(*dims) for name, dims in derived.items()})
-        return batch if self.machine is None else self.machine.shared(batch)
+        if self.machine is None:
+            return batch
+        division = self.objective.division
+        return self.machine.shared(batch) if division is None else self.machine.divided(*division.outline(batch))

@@ -1,7 +1,7 @@
 """Training: the loss, its gradients, and the trainer."""
 
 __all__ = [
-    "compiled_steps", "devices", "divergence", "ensemble", "loss", "loss_weights", "memory_check", "metrics_file",
+    "compiling", "devices", "divergence", "division", "ensemble", "loss", "loss_weights", "metrics_file",
     "mlflow_sender", "optimizer", "reporting", "resume", "stages", "tracking", "train_step", "trainer",
     "validation_forecasts",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ In the place of the squared error stands its size where a stage's loss is `mae`,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -29,6 +30,7 @@ import numpy as np
 from graphufs.config.training import StageLoss
 from graphufs.emulator.rollout import scan_steps
 from graphufs.errors import UserError
+from graphufs.graph.partition import Partition
 from graphufs.grid.areas import quadrature_weights
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
@@ -126,6 +128,21 @@ class LossWeights(eqx.Module):
             variables={name: jnp.float32((variable_weights or {}).get(name, 1.0)) for name in targets},
             masks=chosen,
         )
+
+    def divided(self, partition: Partition) -> LossWeights:
+        """Those of each part of the grid, `areas` and `masks` [part, level or 1, 1, point]; sums over parts are whole.
+
+        Points that only pad a part count nothing.
+        """
+
+        def of_parts(field: jax.Array) -> Any:
+            whole = np.broadcast_to(field, (*field.shape[:-2], *partition.grid_shape))
+            return partition.stacked(whole)
+
+        real = partition.real[:, None, None]
+        areas = {name: jnp.asarray(of_parts(share) * real, jnp.float32) for name, share in self.areas.items()}
+        masks = {name: jnp.asarray(of_parts(mask)) for name, mask in self.masks.items()}
+        return replace(self, areas=areas, masks=masks)
 
     def errors(self, outputs: Arrays, targets: Arrays, kind: str = "mse") -> dict[str, jax.Array]:
         """e_vk of each sample, [batch, level], of normalised outputs and targets [batch, 1, level, lat, lon].

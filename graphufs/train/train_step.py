@@ -19,9 +19,12 @@ from graphufs.data.loader import Batch, DerivedCache, WindowReader
 from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
+from graphufs.model.exchange import SPACE
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
+from graphufs.train.compiling.vectors import as_networks, as_vectors
 from graphufs.train.devices import AXIS, Devices
+from graphufs.train.division import Division
 from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import channel_factors
 from graphufs.train.optimizer import optimizer
@@ -30,6 +33,10 @@ from graphufs.train.stages import Plan, PlannedStage
 # Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
 # points see ReplayEmulator.stepper.
 _REMAT_STEPS = {"auto": None, "nothing": False, "steps": True, "blocks": False, "everything": True}
+
+
+Constants = tuple[Stepper, LossWeights, Any]
+"""Of an update: static fields by name, where they are divided, else None."""
 
 
 class State(NamedTuple):
@@ -78,7 +85,7 @@ class Program:
         """Take one step with this process's part of a batch."""
         objective = self.objective
         result: tuple[State, UpdateResult] = self.compiled(
-            state, controls, *objective.constants, objective.devices.scatter(batch)
+            state, controls, *objective.constants, objective.scatter(batch)
         )
         return result
 
@@ -96,35 +103,15 @@ class Program:
         )
 
 
-def mean_over_devices(found: Any) -> Any:
-    """The mean over all devices of a pytree of float32 arrays, by one exchange.
+def mean_over_devices(found: Any, devices: Devices) -> Any:
+    """The mean over all devices of a pytree of float32 arrays, by one exchange; of those that share samples, the sum.
 
     An exchange waits for the slowest device, and a network has a hundred parameters. What it saves was not measured.
     """
     vector, unravel = ravel_pytree(found)
-    return unravel(jax.lax.pmean(vector, AXIS))
-
-
-def as_vectors(tree: Any) -> Any:
-    """A pytree whose networks (parameters, or moments and gradients in their form) are each one vector.
-
-    What an optimizer does to each of some hundred parameters is then one operation: on CPUs the program is traced,
-    compiled and started faster. On GPUs it would be slower: to take a vector apart again is a kernel for each array.
-    """
-    return jax.tree.map(lambda part: ravel_pytree(part)[0] if is_network(part) else part, tree, is_leaf=is_network)
-
-
-def as_networks(vectors: Any, tree: Any) -> Any:
-    """What `as_vectors` made of a pytree like `tree` (float32 [parameter] each), as networks again."""
-    unravel = ravel_pytree(next(filter(is_network, jax.tree.leaves(tree, is_leaf=is_network))))[1]
-    return jax.tree.map(
-        lambda before, after: unravel(after) if is_network(before) else after, tree, vectors, is_leaf=is_network
-    )
-
-
-def is_network(part: Any) -> bool:
-    """Whether a part of a pytree is a whole network."""
-    return isinstance(part, GraphCast)
+    if devices.space == 1:
+        return unravel(jax.lax.pmean(vector, AXIS))
+    return unravel(jax.lax.psum(vector, (AXIS, SPACE)) / devices.groups)
 
 
 @dataclass(frozen=True)
@@ -158,10 +145,36 @@ class Objective:
         )
 
     @cached_property
-    def constants(self) -> tuple[Stepper, LossWeights]:
-        """What every program takes and none changes, on all devices."""
-        constants: tuple[Stepper, LossWeights] = self.devices.replicate((self.emulator.stepper, self.weights))
+    def division(self) -> Division | None:
+        """How devices share each sample; None where they do not."""
+        return Division.of(self.emulator, self.devices)
+
+    @cached_property
+    def constants_on_host(self) -> Constants:
+        """`constants`, as every process has them."""
+        if self.division is not None:
+            return self.division.constants(self.emulator, self.weights)
+        return self.emulator.stepper, self.weights, None
+
+    @cached_property
+    def specs(self) -> Any:
+        """How the constants are divided over the devices."""
+        if self.division is not None:
+            return self.division.specs(self.constants_on_host)
+        return jax.tree.map(lambda _: PartitionSpec(), self.constants_on_host)
+
+    @cached_property
+    def constants(self) -> Constants:
+        """What every program takes and none changes, on all devices: stepper, weights, and divided static fields."""
+        constants: Constants = self.devices.place(self.constants_on_host, self.specs)
         return constants
+
+    def scatter(self, batch: Batch) -> Batch:
+        """This process's part of a batch, over the devices."""
+        if self.division is None:
+            return self.devices.scatter(batch)
+        batch = self.division.batch(batch)
+        return self.devices.scatter(batch, self.division.batch_specs(batch))
 
     @cached_property
     def _rates(self) -> NDArray[np.float32]:
@@ -192,9 +205,9 @@ class Objective:
         if state is None:
             state = self.start(self.emulator.network)
         sample = stage.loader.samples.read(stage.loader.initial_times(0)[:1])
-        share = stage.loader.batch_size // self.devices.processes
+        share = stage.loader.batch_size // self.devices.shard[1]
         widened = jax.tree.map(lambda part: np.broadcast_to(part, (share, *part.shape[1:])), sample)
-        batch = self.devices.scatter(widened)
+        batch = self.scatter(widened)
         if self.devices.single:
             batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
         function = self.update(stage.optimizer, device_batch_size, stage.loss)
@@ -218,10 +231,9 @@ class Objective:
         """The jitted update (state, controls, *constants, batch) -> (state, UpdateResult)."""
         compute = self.emulator.experiment.training.compute
 
-        def gradients(
-            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: tuple[Batch, jax.Array | None]
-        ) -> Any:
-            inputs, targets, forcings = self.emulator.fields(batch[0])
+        def gradients(network: GraphCast, constants: Constants, batch: tuple[Batch, jax.Array | None]) -> Any:
+            stepper, weights, static = constants
+            inputs, targets, forcings = self.emulator.fields(batch[0], static)
             found = batch_loss_and_grads(
                 network,
                 stepper,
@@ -235,14 +247,15 @@ class Objective:
                 device_batch_size=device_batch_size,
                 remat=_REMAT_STEPS[compute.rematerialize],
             )
-            return found if self.devices.single else mean_over_devices(found)
+            return found if self.devices.single else mean_over_devices(found, self.devices)
 
         def update(
-            state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
+            state: State, controls: Controls, stepper: Stepper, weights: LossWeights, static: Any, batch: Batch
         ) -> tuple[State, UpdateResult]:
-            shared = self._on_devices(gradients, PartitionSpec())
-            with_noise = batch, self._noise(loss, controls.seed, TRAINING, controls.done, batch)
-            (value, diagnostics), gradient = shared(state.network, stepper, weights, with_noise)
+            constants: Constants = stepper, weights, static
+            noise = self._noise(loss, controls.seed, TRAINING, controls.done, batch)
+            shared = self._on_devices(gradients, batch, PartitionSpec())
+            (value, diagnostics), gradient = shared(state.network, constants, (batch, noise))
             transformation = optimizer(settings, lambda _: controls.learning_rate)
             apart = stepper.graph.arrangement.for_fusion
             old, gradient = (state, gradient) if apart else (as_vectors(state), as_vectors(gradient))
@@ -263,15 +276,23 @@ class Objective:
         decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
         return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
 
-    def _on_devices(self, function: Any, out: PartitionSpec) -> Any:
-        """A function of (network, stepper, weights, batch) that each device runs with its part of the batch."""
+    def _on_devices(self, function: Any, batch: Batch, out: PartitionSpec) -> Any:
+        """A function of (network, constants, (batch, noise)) that each device runs with its part of the batch."""
         if self.devices.single:
             return function
-        same = PartitionSpec()
+        samples = PartitionSpec(AXIS)
+        fields: Any = samples
+        shared = function
+        if self.division is not None:
+            fields = self.division.batch_specs(batch)
+
+            def shared(network: GraphCast, constants: Any, batch: Any) -> Any:
+                return function(network, Division.own(constants, self.specs), batch)
+
         return jax.shard_map(
-            function,
+            shared,
             mesh=self.devices.mesh,
-            in_specs=(same, same, same, PartitionSpec(AXIS)),
+            in_specs=(PartitionSpec(), self.specs, (fields, samples)),
             out_specs=out,
             check_vma=False,
         )
@@ -281,18 +302,25 @@ class Objective:
         if loss in self._loss_programs:
             return self._loss_programs[loss]
 
-        def losses(
-            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: tuple[Batch, jax.Array | None]
-        ) -> jax.Array:
-            fields = self.emulator.fields(batch[0])
+        def losses(network: GraphCast, constants: Constants, batch: tuple[Batch, jax.Array | None]) -> jax.Array:
+            stepper, weights, static = constants
+            fields = self.emulator.fields(batch[0], static)
             found = sample_losses(network, stepper, weights, *fields, loss=loss, noise=batch[1])[0]
+            found = jax.lax.psum(found, SPACE) if self.devices.space > 1 else found
             return found if self.devices.single else jax.lax.all_gather(found, AXIS, tiled=True)
 
         def of_batch(
-            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: Batch, seed: Any, number: Any
+            network: GraphCast,
+            stepper: Stepper,
+            weights: LossWeights,
+            static: Any,
+            batch: Batch,
+            seed: Any,
+            number: Any,
         ) -> jax.Array:
             noise = self._noise(loss, seed, VALIDATION, number, batch)
-            found: jax.Array = self._on_devices(losses, PartitionSpec())(network, stepper, weights, (batch, noise))
+            shared = self._on_devices(losses, batch, PartitionSpec())
+            found: jax.Array = shared(network, (stepper, weights, static), (batch, noise))
             return found
 
         return self._loss_programs.setdefault(loss, jit(of_batch))
@@ -305,7 +333,7 @@ class Objective:
         `number` is that of the batch, which its noise depends on, the same at each validation.
         """
         program = self.loss_program(loss)
-        return np.asarray(program(network, *self.constants, self.devices.scatter(batch), self._seed, np.int32(number)))
+        return np.asarray(program(network, *self.constants, self.scatter(batch), self._seed, np.int32(number)))
 
     def mean_loss(self, network: GraphCast, samples: WindowReader, loss: StageLoss = SQUARED) -> float:
         """The mean loss over all samples. The last batch is filled up with repeats, which do not count."""

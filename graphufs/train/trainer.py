@@ -22,7 +22,7 @@ from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 from graphufs.train import metrics_file
-from graphufs.train.compiled_steps import Programs
+from graphufs.train.compiling.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
 from graphufs.train.divergence import Guard, LossDiverged
 from graphufs.train.reporting import Logbook, Sink
@@ -50,7 +50,7 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     """
     keep_freed_memory()
     paths = Paths(experiment, root)
-    devices = Devices.choose(experiment.training.batch_size, experiment.training.compute.devices)
+    devices = _devices(experiment)
     lost: list[str] = []
     with contextlib.ExitStack() as stack:
         if devices.primary:
@@ -72,6 +72,11 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
                 tracking.callback(run_files.note, paths.run, run_files.METRICS)
             training.run()
         return {"status": "completed", **_result(paths, plan.total, training.warnings + untold)}
+
+
+def _devices(experiment: Experiment) -> Devices:
+    settings = experiment.training
+    return Devices.choose(settings.batch_size, settings.compute.devices, settings.compute.mesh)
 
 
 def _result(paths: Paths, total: int, warnings: list[str]) -> dict[str, Any]:

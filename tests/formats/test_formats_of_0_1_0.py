@@ -32,7 +32,7 @@ from graphufs.replay.times import stamps_in, text
 from graphufs.retraining.decide import evidence_file
 from graphufs.steps import CHAINS, STEPS, run_step
 from graphufs.storage.paths import Paths
-from graphufs.train.compiled_steps import Programs
+from graphufs.train.compiling.compiled_steps import Programs
 from graphufs.weatherbench.results.scores import Scores
 from jobs import site
 from jobs.airflow.keys import job_key

@@ -41,7 +41,7 @@ ADDED = {
     "forecast": ("members", "checkpoints"),
     "model": ("kernels", "mesh2grid_ties", "noise"),
     "training": ("init_partial",),
-    "training.compute": ("members_in_turn",),
+    "training.compute": ("members_in_turn", "mesh"),
     "training.stages": ("loss",),
     "normalization": ("storage",),
     "evaluation": ("plume_points",),

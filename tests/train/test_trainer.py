@@ -18,7 +18,7 @@ from graphufs.errors import Diverged, UserError
 from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
-from graphufs.train.compiled_steps import Programs
+from graphufs.train.compiling.compiled_steps import Programs
 from graphufs.train.devices import Devices
 from graphufs.train.stages import Plan
 from graphufs.train.train_step import Objective
@@ -180,7 +180,7 @@ def test_a_rollout_too_large_for_the_memory_is_refused_before_training(
     tiny, normalized_root, copy_of_root, monkeypatch
 ):
     root = copy_of_root(normalized_root)
-    monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("graphufs.train.compiling.compiled_steps.available_bytes", lambda device: 2**20)
     with pytest.raises(UserError, match=r"stage 'rollout' with its rollout of 2 steps needs .* GiB .*, and 0\.0"):
         run_step("train", tiny, root)
     lines = metrics_file.read(Paths(tiny, root).metrics) if Paths(tiny, root).metrics.exists() else []
@@ -205,7 +205,7 @@ def test_the_first_stage_does_not_wait_for_the_longest_to_be_compiled(tiny, norm
         return compile_one(self, stage, device_batch_size)
 
     monkeypatch.setattr(Objective, "program", slowly)
-    monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("graphufs.train.compiling.compiled_steps.available_bytes", lambda device: 2**20)
     programs.prepare(plan.stages, lambda event: None)
     assert compiled == ["one-step"] and programs[plan.stages[0]]
     programs.require_fit()  # nothing is known yet
@@ -223,7 +223,9 @@ def test_the_device_batch_size_falls_where_more_does_not_fit(tiny, normalized_ro
     objective = Objective(emulator, plan, Devices.choose(2))
     needed = {size: objective.program(plan.stages[1], size).needed_bytes for size in (1, 2)}
     assert needed[1] < needed[2]
-    monkeypatch.setattr("graphufs.train.compiled_steps.available_bytes", lambda device: sum(needed.values()) // 2)
+    monkeypatch.setattr(
+        "graphufs.train.compiling.compiled_steps.available_bytes", lambda device: sum(needed.values()) // 2
+    )
     programs = Programs(objective)
     programs.prefer(2)
     programs.prepare(plan.stages, lambda event: None)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from graphufs.errors import UserError
 from graphufs.model.arrangement import arrangement_for
 from graphufs.steps import Event, Progress
-from graphufs.train.memory_check import available_bytes, gibibytes
+from graphufs.train.compiling.memory_check import available_bytes, gibibytes
 from graphufs.train.stages import PlannedStage
 from graphufs.train.train_step import Objective, Program
 
@@ -28,7 +28,7 @@ class Programs:
         self._programs: dict[tuple[int, str, str], Future[Program]] = {}
         self._beside = ThreadPoolExecutor(1, "compiling")
         compute = objective.emulator.experiment.training.compute
-        self._share = objective.emulator.experiment.training.batch_size // objective.devices.count
+        self._share = objective.emulator.experiment.training.batch_size // objective.devices.groups
         self._fixed = compute.device_batch_size
         # One sample fills a CPU's cache; other devices are the faster the more they have at once.
         arrangement = arrangement_for(objective.devices.devices[0].platform)
@@ -36,7 +36,8 @@ class Programs:
         if self._share % self.device_batch_size:
             raise UserError(
                 f"training.compute.device_batch_size is {self.device_batch_size}, but each of "
-                f"{objective.devices.count} devices has {self._share} samples of a batch, which is not a multiple of it"
+                f"{objective.devices.groups} devices (or groups that share samples) has {self._share} samples of a "
+                "batch, which is not a multiple of it"
             )
 
     def prefer(self, device_batch_size: int | None) -> None:

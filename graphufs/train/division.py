@@ -1,0 +1,97 @@
+"""How what an update takes is divided over devices that share each sample: the grid's points, and all that lies there.
+
+On the host, points are put in the order of the parts (`PartitionSpec` names the axis they are on); on a device there is
+one part, as a grid of one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from graphufs.data.loader import Batch
+from graphufs.emulator.emulator import ReplayEmulator
+from graphufs.graph.partition import Partition
+from graphufs.model.exchange import SPACE
+from graphufs.model.one_step import Stepper
+from graphufs.train.devices import AXIS, Devices
+from graphufs.train.loss import LossWeights
+
+SAME, PARTS = PartitionSpec(), PartitionSpec(SPACE)
+
+
+@dataclass(frozen=True)
+class Division:
+    """The parts of an emulator's grid, one for each device of a group that shares samples."""
+
+    partition: Partition
+
+    @staticmethod
+    def of(emulator: ReplayEmulator, devices: Devices) -> Division | None:
+        """None where each device has whole samples."""
+        return Division(Partition.of(emulator.build_graph(), devices.space)) if devices.space > 1 else None
+
+    def constants(self, emulator: ReplayEmulator, weights: LossWeights) -> tuple[Stepper, LossWeights, Any]:
+        """Stepper, weights and static fields [part, 1, point], each array that differs with an axis of parts first."""
+        static = {name: self.partition.stacked(field) for name, field in emulator.domain.static.items()}
+        return emulator.stepper_on(self.partition), weights.divided(self.partition), static
+
+    @staticmethod
+    def specs(constants: tuple[Stepper, LossWeights, Any]) -> tuple[Stepper, LossWeights, Any]:
+        """How `constants` are divided."""
+        stepper, weights, static = constants
+        same, parts = (lambda _: SAME), (lambda _: PARTS)
+        return (
+            replace(
+                jax.tree.map(same, stepper),
+                graph=jax.tree.map(parts, stepper.graph),
+                masks=jax.tree.map(parts, stepper.masks),
+            ),
+            replace(
+                jax.tree.map(same, weights),
+                areas=jax.tree.map(parts, weights.areas),
+                masks=jax.tree.map(parts, weights.masks),
+            ),
+            jax.tree.map(parts, static),
+        )
+
+    @staticmethod
+    def own(constants: Any, specs: Any) -> Any:
+        """On a device: the constants without the axis of parts."""
+        return jax.tree.map(lambda leaf, spec: leaf[0] if spec == PARTS else leaf, constants, specs)
+
+    def batch(self, batch: Batch) -> Batch:
+        """A batch with its points in the order of the parts."""
+        rows, columns = self.partition.grid_shape
+
+        def ordered(field: Any) -> Any:
+            if field.shape[-2:] == (1, 1):
+                return field
+            return self.partition.divided(np.broadcast_to(field, (*field.shape[:-2], rows, columns)))
+
+        found: Batch = jax.tree.map(ordered, batch)
+        return found
+
+    def outline(self, batch: Batch) -> tuple[Batch, Batch]:
+        """The shapes that `batch` would make of those of a batch, and how they are divided."""
+
+        def ordered(field: Any) -> Any:
+            shape = (*field.shape[:-2], 1, self.partition.points.size)
+            return field if field.shape[-2:] == (1, 1) else jax.ShapeDtypeStruct(shape, field.dtype)
+
+        shapes: Batch = jax.tree.map(ordered, batch)
+        return shapes, self.batch_specs(shapes)
+
+    @staticmethod
+    def batch_specs(batch: Batch) -> Batch:
+        """How a batch, with its points in the order of the parts, is divided."""
+
+        def spec(field: Any) -> PartitionSpec:
+            return PartitionSpec(AXIS, None, None, None, SPACE if field.shape[-1] > 1 else None)
+
+        specs: Batch = jax.tree.map(spec, batch)
+        return specs
