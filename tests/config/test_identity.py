@@ -38,6 +38,8 @@ LEFT_OUT = {
         "training.compute.device_batch_size",
         "training.compute.devices",
         "training.compute.members_in_turn",
+        "training.compute.mesh.batch",
+        "training.compute.mesh.space",
         "training.compute.rematerialize",
     ),
     "what is kept and told of a training": (

@@ -106,7 +106,7 @@ def test_in_bfloat16_gradients_of_parameters_are_added_up_in_float32() -> None:
 def test_the_table_of_senders_names_each_edge_once(blocks: int) -> None:
     arrays = GraphArrays.from_graph(graph(), latent_size=8, blocks=blocks, arrangement=GPU)
     table, edges = np.asarray(arrays.grid2mesh_of_senders), arrays.grid2mesh
-    real = np.asarray(edges.receivers) < arrays.mesh_nodes
+    real = np.asarray(edges.receivers) < arrays.reached_nodes
     for places, senders, counted in zip(table, np.asarray(edges.senders), real, strict=True):
         points, _ = np.nonzero(places < len(senders))
         named = places[places < len(senders)]
