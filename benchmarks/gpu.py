@@ -10,6 +10,9 @@ each says of which commit it is, and a reader makes it again with the file's `co
     make setup-cuda
     .venv-cuda/bin/python benchmarks/gpu.py --cases p0-1 p0-16 --sides graphufs plain --device h100
 
+Cases `quarter-...` are updates of experiments/quarter_degree.yaml on several cards, figures those of one of them:
+`quarter-1x8-4` on 1 node of 8, all of which share each sample, with a rollout of 4 steps; `quarter-1x1-1` on one card.
+
 On a machine with a card of that kind the programs also run and are timed (`measured`, the median of --repeats).
 """
 
@@ -43,14 +46,18 @@ from plain_graphcast import PlainStepper
 from rich.console import Console
 from rich.table import Table
 
+from graphufs.config import loading
 from graphufs.model.arrangement import GPU
 from graphufs.plan.ahead import Machine
+from graphufs.plan.domains import domain_of
+from graphufs.plan.programs import TrainingPrograms
 from graphufs.plan.target import Target, names
 from graphufs.train.loss import batch_loss_and_grads, loss_and_diagnostics
 
 OURS, FUSED, PLAIN = "graphufs", "fused", "plain"
 OPTIMIZER = optax.adamw(1e-3, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.1)
 RESULTS = Path(__file__).parent / "results"
+QUARTER = Path(__file__).parents[1] / "experiments" / "quarter_degree.yaml"
 
 
 class Wanted(NamedTuple):
@@ -61,6 +68,23 @@ class Wanted(NamedTuple):
     rollout: int = 1
     training: bool = True
 
+
+class Shared(NamedTuple):
+    """An update of experiments/quarter_degree.yaml on several cards: nodes, cards of each and to a sample, rollout."""
+
+    nodes: int
+    devices: int
+    space: int
+    rollout: int
+
+
+ACROSS = {
+    **{f"quarter-1x{devices}-1": Shared(1, devices, devices, 1) for devices in (1, 2, 4, 8)},
+    **{f"quarter-1x8-{rollout}": Shared(1, 8, 8, rollout) for rollout in (4, 12)},
+    **{f"quarter-2x8-{rollout}": Shared(2, 8, 8, rollout) for rollout in (1, 4, 12)},
+}
+GRID = "1440x721"
+"""Of ERA5, larger than Replay's."""
 
 WANTED = {
     "a-4": Wanted(CASES["a"], 4),
@@ -105,6 +129,30 @@ def row(name: str, side: str, precision: str, machine: Machine, repeats: int) ->
     return known | figures | {"measured": measured(jitted, arguments, wanted, machine.target, repeats)}
 
 
+def row_across(name: str, precision: str, target: Target) -> dict[str, Any]:
+    """The figures of an update on several cards, for one of them."""
+    wanted = ACROSS[name]
+    batch = wanted.nodes * wanted.devices // wanted.space
+    experiment = loading.load(
+        QUARTER,
+        [
+            f"training.batch_size={batch}",
+            f"training.compute={{precision: {precision}, rematerialize: everything, mesh: {{space: {wanted.space}}}}}",
+        ],
+    )
+    domain, _, _ = domain_of(experiment, RESULTS, GRID)
+    machine = Machine.of(target, wanted.devices, wanted.nodes, wanted.space)
+    programs = TrainingPrograms(experiment, domain, machine)
+    figures = machine.figures(*programs.update(wanted.rollout, experiment.training.optimizer, 1, batch))
+    known = {"case": name, "side": OURS, "precision": precision, "device": target.name}
+    crossing = {}
+    if (division := programs.objective.division) is not None:
+        crossing = {
+            "sent_of_nodes": [reach.sent / reach.nodes for reach in (division.partition.grid, division.partition.mesh)]
+        }
+    return known | figures | crossing | {"measured": None}
+
+
 def measured(jitted: Any, arguments: tuple[Any, ...], wanted: Wanted, target: Target, repeats: int) -> float | None:
     """The median seconds of a call; None where there is no card of this kind."""
     if jax.default_backend() != "gpu" or jax.devices()[0].device_kind not in target.xla:
@@ -133,9 +181,9 @@ def commit() -> str:
 
 def show(console: Console, rows: list[dict[str, Any]]) -> None:
     """The table."""
-    table = Table(title="One card, one program", title_justify="left")
+    table = Table(title="One card of each program", title_justify="left")
     left = ("case", "side", "precision", "limited by")
-    for name in ("case", "side", "precision", "GiB", "temporary", "GB moved", "GB again", "TFLOP", "kernels",
+    for name in ("case", "side", "precision", "GiB", "temporary", "GB moved", "GB sent", "GB again", "TFLOP", "kernels",
                  "predicted ms", "measured ms", "limited by"):  # fmt: skip
         table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
     for one in rows:
@@ -144,6 +192,7 @@ def show(console: Console, rows: list[dict[str, Any]]) -> None:
             memory["total"] / 2**30,
             memory["temporary"] / 2**30,
             one["bytes"] / 1e9,
+            one["exchanged"] / 1e9,
             one.get("again", 0) / 1e9,
             one["flop"] / 1e12,
         )
@@ -156,7 +205,7 @@ def show(console: Console, rows: list[dict[str, Any]]) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=list(WANTED), default=["p0-1", "p0-4", "p0-16"])
+    parser.add_argument("--cases", nargs="+", choices=[*WANTED, *ACROSS], default=["p0-1", "p0-4", "p0-16"])
     parser.add_argument("--sides", nargs="+", choices=[OURS, FUSED, PLAIN], default=[OURS, PLAIN])
     parser.add_argument("--precision", nargs="+", choices=["float32", "bfloat16"], default=["bfloat16"])
     parser.add_argument("--device", choices=names(), default="h100")
@@ -172,9 +221,12 @@ def main() -> int:
     keys, of = ("case", "side", "precision", "device"), commit()
     console.print(f"Predicted for {machine.target.title}; JAX {jax.__version__}; {shlex.join(sys.argv)}")
     for name in options.cases:
-        for side in options.sides:
+        for side in options.sides if name in WANTED else [OURS]:
             for precision in options.precision:
-                found = row(name, side, precision, machine, options.repeats) | {"commit": of}
+                if name in ACROSS:
+                    found = row_across(name, precision, machine.target) | {"commit": of}
+                else:
+                    found = row(name, side, precision, machine, options.repeats) | {"commit": of}
                 others = [one for one in content["rows"] if any(one[key] != found[key] for key in keys)]
                 content["rows"] = [*others, found]
                 options.results.mkdir(exist_ok=True)

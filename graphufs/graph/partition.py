@@ -34,6 +34,12 @@ class Reach:
     """How many nodes each part has itself."""
 
     @property
+    def sent(self) -> int:
+        """How many nodes a part sends to all others, those that only pad included."""
+        parts, _, places = self.send.shape
+        return (parts - 1) * (self.nodes if self.everything else places)
+
+    @property
     def reached(self) -> int:
         """How many nodes a part reaches, its own included."""
         parts, _, places = self.send.shape

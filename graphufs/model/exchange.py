@@ -38,12 +38,6 @@ class Exchange(eqx.Module):
         parts, places = self.send.shape[-2:]
         return self.nodes + parts * (self.nodes if self.everything else places)
 
-    @property
-    def crossing(self) -> int:
-        """How many nodes each part sends, those that only pad included."""
-        parts, places = self.send.shape[-2:]
-        return (parts - 1) * (self.nodes if self.everything else places)
-
     def reach(self, rows: jax.Array) -> jax.Array:
         """Rows of own nodes [node * sample, L] with those of the others behind them, [reached node * sample, L]."""
         by_node = rows.reshape(self.nodes, -1)

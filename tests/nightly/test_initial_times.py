@@ -66,7 +66,7 @@ def test_what_cannot_be_meant_is_refused_by_name(overrides, words):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_nightly_section_is_part_of_no_name(path):
     plain = loading.load(path)
-    other = changed(plain, "nightly={at_most: 9, until: 2020-01-01T00, days_per_night: 3}")
+    other = changed(plain, "nightly={at_most: 9, until: 2030-01-01T00, days_per_night: 3}")
     assert other.nightly.at_most == 9 and Paths(other, Path()).hashes == Paths(plain, Path()).hashes
 
 
