@@ -10,6 +10,8 @@ from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES,
 from graphufs.config.credentials import Address
 from graphufs.config.identity import KEPT_AND_TOLD, PERMISSION, ROUNDING, Later, NotIdentity
 
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+
 
 class LearningRate(Section):
     """The learning rate over the updates of a stage."""
@@ -182,6 +184,21 @@ class Training(Section):
     lies below the root."""
     init_partial: Annotated[bool, NotIdentity(PERMISSION), Later()] = False
     """Inputs and outputs of init_from that this experiment has not may be left behind."""
+    init_statistics: Annotated[Literal["new", "source", "rescaled"], Later()] = "new"
+    """What scales inputs and targets after init_from. `new` are this experiment's, with the weights as they were;
+    `source` are init_from's, of the variables it has; `rescaled` are this experiment's, with the weights of the first
+    and the last layer changed so that the first forecast is that of init_from."""
+    init_new: Annotated[Literal["random", "zero"], Later()] = "random"
+    """The weights of inputs and outputs that init_from has not. Zero ones change nothing of the first forecast."""
+    init_optimizer: Annotated[bool, Later()] = False
+    """Whether the optimizer goes on with the moments of init_from; else it begins with none."""
+    freeze: Annotated[tuple[Pattern, ...], Field(max_length=MOST_NAMES), Later()] = ()
+    """Tensors that stay as they are, such as `processor.*`: patterns of their names, where * stands for anything."""
+    learning_rate_factors: Annotated[
+        dict[Pattern, Annotated[float, Field(gt=0)]], Field(max_length=MOST_NAMES), Later()
+    ] = {}
+    """Factors to the learning rate by patterns of tensors' names, as in {encoder.*: 0.1}. The others have 1; of several
+    patterns that a name fits, the last one counts."""
     divergence: Divergence = Divergence()
     compute: Compute = Compute()
     tracking: Annotated[Tracking, NotIdentity(KEPT_AND_TOLD)] = Tracking()
@@ -194,6 +211,19 @@ class Training(Section):
     """The longest time between two checkpoints."""
     keep_checkpoints: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(2, ge=1, le=1_000_000)
     """How many of the last are kept. The best and the last of each stage are kept besides."""
+
+    @model_validator(mode="after")
+    def _initial(self) -> Self:
+        if self.init_from is None:
+            for key in ("init_statistics", "init_new", "init_optimizer"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is about what init_from has; give init_from, or leave out {key}")
+        if self.init_optimizer and self.init_statistics == "rescaled":
+            raise ValueError(
+                "init_optimizer cannot go with init_statistics: rescaled, since the moments are of other weights; "
+                "take init_statistics: source, or leave out init_optimizer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

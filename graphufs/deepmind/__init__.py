@@ -1,3 +1,3 @@
 """Exchange with DeepMind's GraphCast: files, names, weights, and a check against its code."""
 
-__all__ = ["crosscheck", "export", "names", "npz", "released", "warm_start"]
+__all__ = ["crosscheck", "export", "initial_report", "matching", "names", "npz", "released", "rescaling", "warm_start"]

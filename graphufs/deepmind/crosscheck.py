@@ -8,10 +8,10 @@ network, all but the normalization, at every grid point.
 
 What is used of their interface: graphcast.graphcast.{GraphCast, CheckPoint}, graphcast.checkpoint.load,
 graphcast.xarray_jax.{Dataset, unwrap_data}, graphcast.icosahedral_mesh.get_hierarchy_of_triangular_meshes_for_sphere,
-graphcast.grid_mesh_connectivity.in_mesh_triangle_indices, haiku.{transform, without_apply_rng}. Names and signatures
-were read in DeepMind's sources, but this module was not run against the real packages where it was written: the tests
-run it against a look-alike of that interface (tests/official), whose network reproduces the recorded outputs of the
-real one (tests/golden).
+graphcast.grid_mesh_connectivity.in_mesh_triangle_indices, haiku.{transform, without_apply_rng}. It was run
+with the real packages, GraphCast at v0.2, with which checkpoints are exchanged exactly. The tests run it against a
+look-alike of that interface (tests/official), whose network reproduces the recorded outputs of the real one
+(tests/golden).
 """
 
 from __future__ import annotations

@@ -13,11 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graphufs.deepmind.names import NAMES, Labels, deepmind_names, permute
+from graphufs import masking
+from graphufs.config.data import EMBEDDED, Data
+from graphufs.deepmind.names import ATMOSPHERIC, NAMES, STATIC, SURFACE, Labels, deepmind_names, permute
 from graphufs.deepmind.npz import Checkpoint, to_deepmind, write_checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.model.noise import has_learnt_noise, noise_channels, without_maps
+from graphufs.vocabulary.variables import BY_REPLAY, BY_WEATHERBENCH
 
 
 def labels_of(emulator: ReplayEmulator) -> Labels:
@@ -127,13 +130,25 @@ def _description(emulator: ReplayEmulator, labels: Labels) -> str:
     """What the names do not say, for a reader of the file."""
     experiment = emulator.experiment
     data = experiment.data
-    own = sorted(set(labels.variables) - set(NAMES.values()))
+    own = sorted(set(labels.variables) - set(NAMES.values()) - ATMOSPHERIC - STATIC - SURFACE)
+    words = experiment.description.rstrip(".") or "a weather emulator"
     parts = [
-        f"{experiment.name}: {experiment.description or 'an emulator of UFS Replay'}. Trained on UFS Replay.",
-        f"Its statistics are not in this file; a time step is {data.time_step} h.",
+        f"{experiment.name}: {words}. Trained on {_source(data)}, in steps of {data.time_step} h, to predict "
+        f"{', '.join(sorted({label.variable for label in labels.outputs}))}.",
+        "Its statistics are not in this file.",
     ]
     if own:
-        parts.append(f"DeepMind has no name for {', '.join(own)}, which keep Replay's.")
+        parts.append(f"DeepMind has no name for {', '.join(own)}, which keep the source's.")
     if "toa_incident_solar_radiation" in labels.variables and data.tisr_period != 1:
         parts.append(f"toa_incident_solar_radiation is summed over {data.tisr_period} h.")
     return " ".join(parts)
+
+
+def _source(data: Data) -> str:
+    """What an emulator learnt from, without credentials, and without the folders of this machine."""
+    url = data.source.url
+    if url == EMBEDDED:
+        return "the idealised world that graphufs makes itself"
+    told = masking.place(url) if "://" in url else Path(url).name
+    by_replay = [name in BY_REPLAY for name in data.stored_variables if name in BY_REPLAY or name in BY_WEATHERBENCH]
+    return f"UFS Replay ({told})" if all(by_replay) else told

@@ -64,6 +64,12 @@ ATMOSPHERIC = frozenset(
 )
 """The names DeepMind's network takes to have levels; every other has one channel a time."""
 
+SURFACE = frozenset(
+    "2m_temperature mean_sea_level_pressure 10m_u_component_of_wind 10m_v_component_of_wind "
+    "total_precipitation_6hr".split()
+)
+"""The names without levels that DeepMind's tasks predict."""
+
 STATIC = frozenset({"geopotential_at_surface", "land_sea_mask"})
 """The inputs that do not depend on time in DeepMind's tasks."""
 

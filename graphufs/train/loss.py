@@ -267,8 +267,11 @@ def batch_loss_and_grads(
     in_turn: bool = False,
     device_batch_size: int | None = None,
     remat: bool | None = None,
+    frozen: GraphCast | None = None,
 ) -> tuple[tuple[jax.Array, LossDiagnostics], GraphCast]:
     """((loss, diagnostics), gradients): means over the batch's samples; the loss is a scalar.
+
+    With `frozen`, the tensors that do not learn, `network` is the rest of them, and so are the gradients.
 
     `device_batch_size` samples are computed together; memory grows with it. The others follow one after the other,
     their gradients are summed. For `loss`, `noise` and `in_turn` see `sample_losses`. What depends on parameters only
@@ -284,14 +287,18 @@ def batch_loss_and_grads(
     size = device_batch_size or (1 if stepper.graph.arrangement.samples_in_turn else batch)
     if batch % size:
         raise UserError(f"device_batch_size is {size}, which does not divide the batch of {batch}")
-    edges, pull_edges = jax.vjp(stepper.embed_edges, network)
+
+    def whole(network: GraphCast) -> GraphCast:
+        return network if frozen is None else eqx.combine(network, frozen)
+
+    edges, pull_edges = jax.vjp(lambda network: stepper.embed_edges(whole(network)), network)
 
     def gradients(samples: tuple[Arrays, Arrays, Arrays, jax.Array | None]) -> Any:
         *arrays, noise = samples
         how: dict[str, Any] = {"loss": loss, "noise": noise, "in_turn": in_turn, "remat": remat}
 
         def mean_loss(network: GraphCast, edges: EdgeEmbeddings) -> tuple[jax.Array, LossDiagnostics]:
-            return loss_and_diagnostics(network, stepper, weights, *arrays, edges=edges, **how)
+            return loss_and_diagnostics(whole(network), stepper, weights, *arrays, edges=edges, **how)
 
         return jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)(network, edges)
 

@@ -1,10 +1,21 @@
-"""Learning rate and optimizer of a stage."""
+"""Learning rate and optimizer of a stage, and which tensors learn.
+
+Patterns of an experiment (training.freeze, training.learning_rate_factors) are of the tensors' names in our
+checkpoints, without their prefix: `processor.steps.3.edges.linears.0.weight`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import equinox as eqx
+import jax
 import optax
 
 from graphufs.config.training import LearningRate, Optimizer
+from graphufs.errors import UserError
+from graphufs.model.network import GraphCast
 
 
 def learning_rate(settings: LearningRate, updates: int) -> optax.Schedule:
@@ -35,3 +46,63 @@ def optimizer(settings: Optimizer, rate: optax.Schedule) -> optax.GradientTransf
     clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
     adamw = optax.adamw(rate, b1=settings.b1, b2=settings.b2, eps=settings.eps, weight_decay=settings.weight_decay)
     return optax.chain(clip, adamw)
+
+
+def split(network: GraphCast, freeze: Sequence[str]) -> tuple[GraphCast, GraphCast | None]:
+    """The tensors that learn and those that patterns freeze, each with None in the other's places.
+
+    The second is None where nothing is frozen; equinox.combine puts both together.
+
+    Raises
+    ------
+    UserError
+        If a pattern fits no tensor, or all are frozen.
+    """
+    if not freeze:
+        return network, None
+    names = tensor_names(network)
+    _require_matches("training.freeze", freeze, names)
+    learns = [not any(fnmatchcase(name, pattern) for pattern in freeze) for name in names]
+    if not any(learns):
+        raise UserError(f"training.freeze, {', '.join(freeze)}, freezes all {len(names)} tensors; leave some to learn")
+    learning, frozen = eqx.partition(network, jax.tree.unflatten(jax.tree.structure(network), learns))
+    return learning, frozen
+
+
+def rate_factors(network: GraphCast, factors: Mapping[str, float]) -> dict[str, float]:
+    """The factor to the learning rate of each tensor, by its name.
+
+    Raises
+    ------
+    UserError
+        If a pattern fits no tensor.
+    """
+    names = tensor_names(network)
+    _require_matches("training.learning_rate_factors", factors, names)
+    found = dict.fromkeys(names, 1.0)
+    for pattern, factor in factors.items():
+        found |= {name: factor for name in names if fnmatchcase(name, pattern)}
+    return found
+
+
+def by_tensor(updates: GraphCast, factors: Mapping[str, float]) -> GraphCast:
+    """The update of each tensor times its factor, by its name."""
+    leaves, structure = jax.tree.flatten(updates)
+    names = tensor_names(updates)
+    return jax.tree.unflatten(structure, [factors[name] * leaf for name, leaf in zip(names, leaves, strict=True)])
+
+
+def tensor_names(tree: GraphCast) -> list[str]:
+    """The names of a network's tensors, in the order of its leaves."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+
+
+def _require_matches(key: str, patterns: Iterable[str], names: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            groups = dict.fromkeys(name.split(".linears.")[0].split(".norm.")[0] for name in names)
+            raise UserError(
+                f"{key} has the pattern {pattern}, which fits no tensor of the network; its groups are "
+                f"{', '.join(f'{group}.*' for group in groups)}"
+            )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,7 @@ from graphufs.train.devices import AXIS, Devices
 from graphufs.train.division import Division
 from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import channel_factors
-from graphufs.train.optimizer import optimizer
+from graphufs.train.optimizer import by_tensor, optimizer, rate_factors, split
 from graphufs.train.stages import Plan, PlannedStage
 
 # Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
@@ -114,6 +115,14 @@ def mean_over_devices(found: Any, devices: Devices) -> Any:
     return unravel(jax.lax.psum(vector, (AXIS, SPACE)) / devices.groups)
 
 
+def _with_frozen(state: State, frozen: GraphCast | None) -> State:
+    """The state with the tensors that do not learn, bit for bit as they were."""
+    if frozen is None:
+        return state
+    average = None if state.average is None else eqx.combine(state.average, frozen)
+    return State(eqx.combine(state.network, frozen), state.optimizer, average)
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss of an experiment: an emulator's step with the weights of its errors, on some devices."""
@@ -194,8 +203,9 @@ class Objective:
         """The state before the first update, from given parameters."""
         network = jax.tree.map(jnp.array, network)  # copies, as updates use up what they are given
         average = None if self._average is None else jax.tree.map(jnp.array, network)
-        # the structure of its state does not depend on the settings
-        moments = optimizer(self.emulator.experiment.training.optimizer, self.plan.rate).init(network)
+        # the structure of its state does not depend on the settings; what is frozen has none
+        settings = self.emulator.experiment.training
+        moments = optimizer(settings.optimizer, self.plan.rate).init(split(network, settings.freeze)[0])
         state: State = self.devices.replicate(State(network, moments, average))
         return state
 
@@ -229,13 +239,17 @@ class Objective:
 
     def update(self, settings: Optimizer, device_batch_size: int, loss: StageLoss = SQUARED) -> Any:
         """The jitted update (state, controls, *constants, batch) -> (state, UpdateResult)."""
-        compute = self.emulator.experiment.training.compute
+        training = self.emulator.experiment.training
+        compute, factors = training.compute, training.learning_rate_factors
 
-        def gradients(network: GraphCast, constants: Constants, batch: tuple[Batch, jax.Array | None]) -> Any:
+        def gradients(
+            network: tuple[GraphCast, GraphCast | None], constants: Constants, batch: tuple[Batch, jax.Array | None]
+        ) -> Any:
             stepper, weights, static = constants
             inputs, targets, forcings = self.emulator.fields(batch[0], static)
+            learning, frozen = network
             found = batch_loss_and_grads(
-                network,
+                learning,
                 stepper,
                 weights,
                 inputs,
@@ -246,8 +260,11 @@ class Objective:
                 in_turn=compute.members_in_turn,
                 device_batch_size=device_batch_size,
                 remat=_REMAT_STEPS[compute.rematerialize],
+                frozen=frozen,
             )
             return found if self.devices.single else mean_over_devices(found, self.devices)
+
+        by_name = rate_factors(self.emulator.network, factors) if factors else {}
 
         def update(
             state: State, controls: Controls, stepper: Stepper, weights: LossWeights, static: Any, batch: Batch
@@ -255,17 +272,23 @@ class Objective:
             constants: Constants = stepper, weights, static
             noise = self._noise(loss, controls.seed, TRAINING, controls.done, batch)
             shared = self._on_devices(gradients, batch, PartitionSpec())
-            (value, diagnostics), gradient = shared(state.network, constants, (batch, noise))
+            learning, frozen = split(state.network, training.freeze)
+            average = None if state.average is None else split(state.average, training.freeze)[0]
+            state = State(learning, state.optimizer, average)
+            (value, diagnostics), gradient = shared((learning, frozen), constants, (batch, noise))
             transformation = optimizer(settings, lambda _: controls.learning_rate)
-            apart = stepper.graph.arrangement.for_fusion
+            # a factor is of a tensor, which a vector of all of them does not know
+            apart = stepper.graph.arrangement.for_fusion or bool(factors)
             old, gradient = (state, gradient) if apart else (as_vectors(state), as_vectors(gradient))
             updates, moments = transformation.update(gradient, old.optimizer, old.network)
             updates = jax.tree.map(lambda update: controls.rate_factor * update, updates)
+            if factors:
+                updates = by_tensor(updates, by_name)
             network = optax.apply_updates(old.network, updates)
             average = self._averaged(old.average, network, controls.done)
             new = State(network, moments, average)
             result = UpdateResult(value, diagnostics, optax.tree.norm(gradient))
-            return (new if apart else as_networks(new, state)), result
+            return _with_frozen(new if apart else as_networks(new, state), frozen), result
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 

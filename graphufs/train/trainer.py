@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optax
+
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import WindowReader
@@ -25,6 +27,7 @@ from graphufs.train import metrics_file
 from graphufs.train.compiling.compiled_steps import Programs
 from graphufs.train.devices import Devices, differences
 from graphufs.train.divergence import Guard, LossDiverged
+from graphufs.train.optimizer import split
 from graphufs.train.reporting import Logbook, Sink
 from graphufs.train.resume import Best, Position, mend_files, note_experiment, remove_lost, require_own
 from graphufs.train.stages import Plan, PlannedStage
@@ -110,12 +113,16 @@ class _Training:
         self.experiment, self.settings = paths.experiment, paths.experiment.training
         self.warnings: list[str] = []
         emulator = ReplayEmulator.from_experiment(self.experiment, paths.root).load_normalization()
+        there = checkpoint.last(paths.checkpoints)
+        if self.settings.init_statistics == "source" and (source := there or paths.initial_weights) is not None:
+            from graphufs.deepmind.warm_start import with_source_statistics
+
+            emulator = with_source_statistics(emulator, source)
         self.objective = Objective(emulator, plan, devices)
         self.programs = Programs(self.objective)
         validation = data.samples(self.experiment.data.validation, self.experiment.data.input_frames, 1)
         self.validation = WindowReader.of(self.experiment, data, validation.initial, 1)
         self.saved = time.monotonic()
-        there = checkpoint.last(paths.checkpoints)
         self.state, self.position = self._start() if there is None else self._restore(there)
         if there is not None:
             self._compare_environments(there)
@@ -150,7 +157,15 @@ class _Training:
             if self.devices.primary:
                 run_files.keep(self.paths.run, "initial.json", json.dumps(report.to_json(), indent=2) + "\n")
             self.warnings += report.lines()
-        return self.objective.start(network), Position()
+        state = self.objective.start(network)
+        if source is not None and self.settings.init_optimizer:
+            from graphufs.deepmind.warm_start import initial_moments
+
+            count, *moments = initial_moments(self.objective.emulator, source)
+            first, second = (split(one, self.settings.freeze)[0] for one in moments)
+            taken = optax.tree.set(state.optimizer, count=count, mu=first, nu=second)
+            state = state._replace(optimizer=self.devices.replicate(taken))
+        return state, Position()
 
     def _restore(self, path: Path) -> tuple[State, Position]:
         """The state and position of a checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from graphufs.graph.icosphere import icosphere
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.compile import jit
 from graphufs.vocabulary.variables import BY_WEATHERBENCH
-from tests.support.emulators import emulator
+from tests.support.emulators import PROGRESS, emulator
 from tests.support.rounding import assert_equal_to_rounding, of_network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "graphcast"
@@ -203,7 +204,7 @@ def test_variables_without_an_official_name_keep_theirs_and_the_file_says_so(tmp
     file = read_checkpoint(tmp_path / "small.npz")
     assert "mesh2grid_edge_normalization_factor" not in file.model_config
     assert set(file.task_config["target_variables"]) == {"delz", "surface_pressure"}
-    assert "no name for delz, dswrf_avetoa, which keep Replay's" in file.description
+    assert "no name for delz, dswrf_avetoa, which keep the source's" in file.description
     there = Labels.of_checkpoint(file)
     there = there.renamed(replay_names(there.variables))
     assert there.sorted() == labels_of(small)
@@ -214,6 +215,24 @@ def test_a_longer_solar_period_is_told() -> None:
     small = emulator(data={"tisr_period": 6})
     assert "toa_incident_solar_radiation is summed over 6 h" in official_checkpoint(small).description
     assert "summed" not in official_checkpoint(emulator()).description
+
+
+@pytest.mark.parametrize(
+    ("source", "targets", "words"),
+    [
+        ("embedded", ("tmp", "pressfc"), "the idealised world that graphufs makes itself, in"),
+        ("gs://a-bucket/ufs/fv3.zarr", ("tmp",), r"UFS Replay \(gs://a-bucket/ufs/fv3.zarr\), in"),
+        ("/some/folder/era5.zarr", ("2m_temperature",), "Trained on era5.zarr, in"),
+    ],
+)
+def test_the_description_says_what_is_predicted_and_what_it_learnt_from(
+    source: str, targets: tuple[str, ...], words: str
+) -> None:
+    small = emulator(targets, (), PROGRESS, data={"source": {"url": source}})
+    description = official_checkpoint(small).description
+    assert re.search(words, description)
+    assert f"to predict {', '.join(sorted(deepmind_names(targets).values() or targets))}." in description
+    assert "/some/folder" not in description
 
 
 def test_a_file_needs_a_folder(tmp_path: Path) -> None:

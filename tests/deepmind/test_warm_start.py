@@ -13,9 +13,10 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.deepmind.export import export, labels_of
+from graphufs.deepmind.initial_report import InitialReport, Kept
 from graphufs.deepmind.names import ROWS, Label, Labels, output_tensors, replay_names
 from graphufs.deepmind.npz import Checkpoint, read_checkpoint, to_deepmind, write_checkpoint
-from graphufs.deepmind.warm_start import InitialReport, Kept, initial_network
+from graphufs.deepmind.warm_start import initial_network
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
 from graphufs.model.noise import with_maps

@@ -43,6 +43,10 @@ class Case:
         variables = {name: (DIMS[field.ndim], field) for name, field in fields.items()}
         return DatasetTruth(xr.Dataset(variables, {**coordinates, "level": np.arange(levels)}))
 
+    def official_gaps(self, names: list[str]) -> Gaps:
+        """How days and points without a value are filled: any way is the official one where there are none."""
+        return "day365" if any(np.isnan(self.content[f"in_{name}"]).any() for name in names) else "skip"
+
     def official(self, prefix: str) -> dict[str, np.ndarray]:
         found = {name.removeprefix(prefix): x for name, x in self.content.items() if name.startswith(prefix)}
         if not found:
@@ -64,6 +68,8 @@ def test_mean_and_standard_deviation_are_the_official_ones(
 ) -> None:
     case = Case(official_climatology)
     means = case.official(f"{prefix}_mean_")
+    if gaps != case.official_gaps(list(means)) and gaps == "skip" and method == "explicit":
+        pytest.skip("the official method puts a year's day 365 where there is NaN")
     stamps = case.stamps[hour_of_day(case.stamps) % hours == 0]
     ours = in_memory(case.truth(list(means)), stamps, window=case.window, method=method, gaps=gaps, std=True)
     for name, theirs in means.items():
@@ -77,7 +83,7 @@ def test_the_climatology_of_daily_means_is_the_official_one(official_climatology
     means = case.official("daily_mean_")
     days = DailyMeans(case.truth(list(means)))
     stamps = np.intersect1d(days.stamps, case.stamps)
-    ours = in_memory(days, stamps, window=case.window).sel(hour=0)
+    ours = in_memory(days, stamps, window=case.window, gaps=case.official_gaps(list(means))).sel(hour=0)
     for name, theirs in means.items():
         np.testing.assert_allclose(ours[name].values, theirs, rtol=TOLERANCE)
 

@@ -9,7 +9,7 @@ import xarray as xr
 from graphufs.weatherbench.climatology.thresholds import ThresholdMethod
 from graphufs.weatherbench.metrics.diagrams import central_reliability, coarser
 from graphufs.weatherbench.results.official_files import parts_of, weatherbench2_results, weatherbench_x_results
-from tests.golden.weatherbench2_sets import FOLDER, Ensembles, pytest_generate_tests
+from tests.golden.weatherbench2_sets import FOLDER, Ensembles, placed, pytest_generate_tests
 
 __all__ = ["pytest_generate_tests"]
 
@@ -40,6 +40,11 @@ def assert_close(mine: np.ndarray, theirs: np.ndarray, scale: np.ndarray, what: 
     assert worst <= TOLERANCE, f"{what}: {worst:.2e}"
 
 
+def in_order_of(ours: xr.DataArray, theirs: xr.DataArray) -> xr.DataArray:
+    """Our results at the coordinates of the official ones, in their order."""
+    return ours.sel({dim: theirs[dim] for dim in theirs.dims if dim in theirs.coords}).transpose(*theirs.dims)
+
+
 def assert_official(ours: xr.Dataset, official: xr.Dataset) -> None:
     """Compare results in WeatherBench2's layout: all metrics of the official ones."""
     metrics = [str(name) for name in official["metric"].values]
@@ -47,7 +52,7 @@ def assert_official(ours: xr.Dataset, official: xr.Dataset) -> None:
     for name, array in official.items():
         for metric in metrics:
             theirs = array.sel(metric=metric)
-            mine = ours[name].transpose(*array.dims).sel(metric=metric)
+            mine = in_order_of(ours[name].sel(metric=metric), theirs)
             scale = np.abs(official[name].sel(metric=DIFFERENCES.get(metric, metric)).values)
             assert_close(mine.values, theirs.values, scale, f"{name} {metric}")
 
@@ -60,7 +65,7 @@ def test_scores_of_members_are_the_official_ones(ensembles: Ensembles) -> None:
     mean = weatherbench2_results(state)
     for name in official.data_vars:  # the mean of members is scored as a single forecast is
         theirs = official[name].sel(metric="ensemble_mean_mse")
-        assert_close(mean[name].sel(metric="mse").transpose(*theirs.dims).values, theirs.values, theirs.values, "mse")
+        assert_close(in_order_of(mean[name].sel(metric="mse"), theirs).values, theirs.values, theirs.values, "mse")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_maps_are_the_official_ones(ensembles: Ensembles) -> None:
     official, (maps, _) = ensembles.official("probabilistic_spatial"), ensembles.maps()
     ours = maps.scores("emulator")
     for at, channel in enumerate(maps.channels):
-        array = official[channel.variable]
+        array = placed(official[channel.variable], maps)
         array = array if channel.level is None else array.sel(level=channel.level)
         for metric in map(str, official["metric"].values):
             theirs = array.sel(metric=metric).transpose("lead_time", "latitude", "longitude").values
@@ -114,7 +119,7 @@ def test_rank_histograms_are_the_official_ones(ensembles: Ensembles, kind: str, 
     tied = (lowest != highest).any(axis=-1)
     ours, lowest, highest = (hist if bins is None else coarser(hist, bins) for hist in (ours, lowest, highest))
     for at, channel in enumerate(maps.channels):
-        array = official[channel.variable].isel(metric=0)
+        array = placed(official[channel.variable].isel(metric=0), maps)
         array = array if channel.level is None else array.sel(level=channel.level)
         theirs = array.transpose("lead_time", "latitude", "longitude", "bins").values
         free = ~tied[:, at]
@@ -131,7 +136,11 @@ def test_central_reliability_is_the_official_one(ensembles: Ensembles) -> None:
     tied = (possible.lowest != possible.highest).any(axis=-1).mean(axis=(2, 3))
     own, _ = central_reliability(maps.rank_histogram("emulator").mean(axis=(2, 3)))
     for at, channel in enumerate(maps.channels):
-        arrays = [official[channel.variable], histogram[channel.variable].isel(metric=0)]
+        arrays = [
+            official[channel.variable].sel(lead_time=list(maps.leads)),
+            histogram[channel.variable].isel(metric=0),
+        ]
+        arrays[1] = placed(arrays[1], maps)
         theirs, ranks = (array if channel.level is None else array.sel(level=channel.level) for array in arrays)
         wanted = theirs.transpose("lead_time", "desired_prob").values
         mean = ranks.astype(np.float64).mean(["latitude", "longitude"]).transpose("lead_time", "bins").values
@@ -158,7 +167,7 @@ def test_scores_in_weatherbench_x_convention_are_its_own(ensembles: Ensembles) -
         scale = official[
             DIFFERENCES.get(str(name).split(".")[0], str(name).split(".")[0]) + f".{str(name).split('.')[1]}"
         ]
-        mine, theirs = ours[name].transpose(*array.dims), array
+        mine, theirs = in_order_of(ours[name], array), array
         # a NaN anywhere makes all of WeatherBench-X's regions NaN ("awkward", aggregation.py), and ours where it lies
         elsewhere = theirs.isnull() & theirs.sel(region="global").isnull() & mine.sel(region="global").isnull()
         mine = mine.where(~elsewhere)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from graphufs.weatherbench.compare.significance import Method, score_difference, score_uncertainty
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.scoring.score_state import Axes, ScoreState
-from tests.golden.weatherbench2_sets import FOLDER
+from tests.golden.weatherbench2_sets import present, pytest_generate_tests
+
+__all__ = ["pytest_generate_tests"]
 
 OFFICIAL = {"iid": "ttest_iid", "ar2": "ttest_geer", "hac": "ttest_lazarus"}
 
 
-def golden() -> dict[str, np.ndarray]:
-    with np.load(FOLDER / "wbx_inference.npz") as file:
+@pytest.fixture
+def official(golden_folder: Path) -> dict[str, np.ndarray]:
+    with np.load(present(golden_folder / "wbx_inference.npz")) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -29,8 +34,7 @@ def state(errors: np.ndarray) -> ScoreState:
 
 @pytest.mark.parametrize("metric", ["mse", "rmse"])
 @pytest.mark.parametrize("method", ["iid", "ar2", "hac"])
-def test_t_tests_are_the_official_ones(method: Method, metric: str) -> None:
-    official = golden()
+def test_t_tests_are_the_official_ones(official: dict[str, np.ndarray], method: Method, metric: str) -> None:
     ours = score_uncertainty(state(official["pa"]), metric, method=method)
     pairs = {"point": ours.estimate, "se": ours.standard_error, "lo": ours.low, "hi": ours.high}
     for name, value in pairs.items():
@@ -42,8 +46,7 @@ def test_t_tests_are_the_official_ones(method: Method, metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["mse", "rmse"])
-def test_the_bootstrap_agrees_with_the_official_one_to_chance(metric: str) -> None:
-    official = golden()
+def test_the_bootstrap_agrees_with_the_official_one_to_chance(official: dict[str, np.ndarray], metric: str) -> None:
     ours = score_uncertainty(state(official["pa"]), metric, method="bootstrap", replicates=2000)
     name = f"boot_stationary.{metric}"
     assert ours.standard_error.item() == pytest.approx(float(official[f"{name}.se"]), rel=0.08)

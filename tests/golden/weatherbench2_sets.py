@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from graphufs.grid.grid import Grid
 from graphufs.vocabulary.conventions import Convention
 from graphufs.vocabulary.regions import all_regions
 from graphufs.weatherbench.climatology.seeps import SeepsClimatology
@@ -166,9 +167,28 @@ class Ensembles(Set):
         )["years"]
 
 
+def placed(array: xr.DataArray, maps: Any) -> xr.DataArray:
+    """An official field with lead times, latitudes and longitudes in the order of our maps."""
+    return on_grid(array.sel(lead_time=list(maps.leads)), maps.grid)
+
+
+def on_grid(array: xr.DataArray, grid: Grid) -> xr.DataArray:
+    """An official field with its points in the order of a grid."""
+    return array.sel(latitude=grid.latitude, longitude=grid.longitude, method="nearest", tolerance=1e-3)
+
+
+def present(path: Path) -> Path:
+    """The file of a golden folder; another folder need not have all kinds."""
+    if not path.exists():
+        pytest.skip(f"the folder has no {path.name}")
+    return path
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     root = metafunc.config.getoption("golden_root", default=None) or Path(__file__).parent
     folder = Path(root) / "weatherbench2"
+    if "golden_folder" in metafunc.fixturenames:
+        metafunc.parametrize("golden_folder", [folder], ids=["folder"])
     if "golden" in metafunc.fixturenames:
         names = sorted(path.name.removesuffix("_forecast.zarr.zip") for path in folder.glob("*_forecast.zarr.zip"))
         metafunc.parametrize("golden", [Set(folder, name) for name in names], ids=names, scope="module")

@@ -160,7 +160,8 @@ class PreparedTruth:
 class DailyMeans:
     """The means of a truth over whole days, each stamped with its day at 00 UTC, for a climatology without hours.
 
-    A day counts if it has all the hours that any day has; NaN at one hour makes the day's mean NaN there.
+    A day counts if it has all the hours that any day has. NaN is left out where it lies, as WeatherBench2's script
+    does: a point has the mean of the day's other hours.
     """
 
     def __init__(self, truth: Truth) -> None:
@@ -172,8 +173,19 @@ class DailyMeans:
         self.stamps = days[counts == counts.max()].astype("datetime64[ns]") if days.size else truth.stamps
 
     def read(self, stamps: np.ndarray) -> np.ndarray:
-        """The means of the days `stamps`, float32 [day, channel, lat, lon]."""
-        return np.stack([self._truth.read(self._whole[self._days == day]).mean(axis=0) for day in stamps])
+        """The means of the days `stamps`, float32 [day, channel, lat, lon]; NaN where a day has nothing else."""
+        return np.stack([_mean(self._truth.read(self._whole[self._days == day])) for day in stamps])
+
+
+def _mean(frames: np.ndarray) -> np.ndarray:
+    """The mean over axis 0 of what is not NaN."""
+    missing = np.isnan(frames)
+    if not missing.any():
+        found: np.ndarray = frames.mean(axis=0)
+        return found
+    counts = (~missing).sum(axis=0, dtype=frames.dtype)
+    sums = np.where(missing, 0, frames).sum(axis=0)
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
 class FrameWindow:

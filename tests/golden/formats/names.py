@@ -31,6 +31,7 @@ LATER = "{start: 1994-01-13T00, end: 1994-01-18T18}"
 AGAINST = "evaluation.era5.url=gs://bucket/era5.zarr"
 FORECASTS = "training.validation_forecasts={every: 5, lead_time: 6h}"
 OWN_OPTIMIZER = "training.stages.0.optimizer={}"
+WEIGHTS = "training.init_from=weights/00000016"
 ONE_EPOCH = "training.stages.0={name: one-step, epochs: 1}"
 ENSEMBLE = ("model.noise=32", "training.stages.0.loss={kind: crps}")
 OTHER_SEED = "runs/tiny/0123456789ab/checkpoints/00000016"
@@ -109,7 +110,12 @@ OTHER: dict[str, tuple[str, ...]] = {
     "training.loss.channel_weights": ("training.loss.channel_weights={tmp: {500: 2.0}}",),
     "training.average": ("training.average=0.99",),
     "training.init_partial": ("training.init_partial=true",),
-    "training.init_from": ("training.init_from=weights/00000016",),
+    "training.init_statistics": (WEIGHTS, "training.init_statistics=source"),
+    "training.init_new": (WEIGHTS, "training.init_new=zero"),
+    "training.init_optimizer": (WEIGHTS, "training.init_optimizer=true"),
+    "training.freeze": ("training.freeze=[processor.*]",),
+    "training.learning_rate_factors": ("training.learning_rate_factors={encoder.*: 0.1}",),
+    "training.init_from": (WEIGHTS,),
     "training.divergence.factor": ("training.divergence.factor=5.0",),
     "training.divergence.window": ("training.divergence.window=50",),
     "training.divergence.rollbacks": ("training.divergence.rollbacks=1",),

@@ -341,3 +341,17 @@ def test_daily_means_are_of_whole_days_only() -> None:
     days = DailyMeans(truth)
     np.testing.assert_array_equal(days.stamps, daily("2019-01-01", "2019-01-05", 24))
     np.testing.assert_allclose(days.read(days.stamps[2:])[0], truth.read(stamps[8:12]).mean(axis=0), rtol=1e-6)
+
+
+def test_daily_means_leave_nan_out_where_it_lies() -> None:
+    stamps = daily("2019-01-01", "2019-01-03", 6)[:-1]
+    fields = truth_of(stamps).read(stamps)
+    fields[0, 0, 0, 0] = fields[4:8, 0, 1, 1] = np.nan
+    dims = ("time", "latitude", "longitude")
+    grid = truth_of(stamps).grid
+    places = {"time": stamps, "latitude": grid.latitude, "longitude": grid.longitude}
+    dataset = xr.Dataset({"2m_temperature": (dims, fields[:, 0])}, places)
+    days = DailyMeans(DatasetTruth(dataset))
+    official = dataset["2m_temperature"].resample(time="D").mean()
+    np.testing.assert_allclose(days.read(days.stamps)[:, 0], official.sel(time=days.stamps), rtol=1e-6)
+    assert np.isnan(official).sum() == 1
