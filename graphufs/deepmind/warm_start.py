@@ -25,6 +25,7 @@ from graphufs.deepmind.initial_report import InitialReport, Kept
 from graphufs.deepmind.matching import Common, Match, Tensors, grouped, of_part
 from graphufs.deepmind.names import ROWS, Labels, channel_counts, output_tensors
 from graphufs.deepmind.npz import from_deepmind, read_checkpoint, to_deepmind
+from graphufs.deepmind.refinement import divide_sums, growth_of_sums
 from graphufs.deepmind.rescaling import Scaling, rescale_inputs, rescale_outputs, statistics_of_source
 from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
@@ -57,7 +58,11 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
         _require_all(source, {"inputs": common.rows, "outputs": common.columns})
     if settings.init_statistics == "rescaled":
         report = _rescale(parameters, report, common, emulator, _with_statistics(source, other, "rescaled"))
-    return from_deepmind(parameters), InitialReport(str(source), tuple(report), tuple(_remarks(emulator, other)))
+    network, remarks = from_deepmind(parameters), list(_remarks(emulator, other))
+    if other.emulator is not None and (growth := growth_of_sums(emulator, other.emulator)) != 1:
+        network = divide_sums(network, growth)
+        remarks.append(f"the sums of messages from the grid are divided by {growth:.4g}, by which their edges grew")
+    return network, InitialReport(str(source), tuple(report), tuple(remarks))
 
 
 def initial_moments(emulator: ReplayEmulator, source: Path | str) -> tuple[np.ndarray, GraphCast, GraphCast]:

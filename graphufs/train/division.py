@@ -6,11 +6,13 @@ one part, as a grid of one row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from graphufs.data.loader import Batch
@@ -95,3 +97,36 @@ class Division:
 
         specs: Batch = jax.tree.map(spec, batch)
         return specs
+
+
+def mean_over_devices(found: Any, devices: Devices) -> Any:
+    """The mean over all devices of a pytree of float32 arrays, by one exchange; of those that share samples, the sum.
+
+    An exchange waits for the slowest device, and a network has a hundred parameters. What it saves was not measured.
+    """
+    vector, unravel = ravel_pytree(found)
+    if devices.space == 1:
+        return unravel(jax.lax.pmean(vector, AXIS))
+    return unravel(jax.lax.psum(vector, (AXIS, SPACE)) / devices.groups)
+
+
+def on_devices(
+    function: Callable[..., Any], devices: Devices, division: Division | None, specs: Any, batch: Batch
+) -> Callable[..., Any]:
+    """A function of (network, constants, (batch, noise)) that each of several devices runs with its part of the batch.
+
+    `specs` are how the constants are divided; the result is the same on all devices.
+    """
+    samples = PartitionSpec(AXIS)
+    fields: Any = samples if division is None else division.batch_specs(batch)
+
+    def shared(network: Any, constants: Any, batch: Any) -> Any:
+        return function(network, Division.own(constants, specs), batch)
+
+    return jax.shard_map(
+        function if division is None else shared,
+        mesh=devices.mesh,
+        in_specs=(SAME, specs, (fields, samples)),
+        out_specs=SAME,
+        check_vma=False,
+    )

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from numpy.typing import NDArray
 
@@ -25,7 +24,7 @@ from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
 from graphufs.train.compiling.vectors import as_networks, as_vectors
 from graphufs.train.devices import AXIS, Devices
-from graphufs.train.division import Division
+from graphufs.train.division import Division, mean_over_devices, on_devices
 from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import channel_factors
 from graphufs.train.optimizer import by_tensor, optimizer, rate_factors, split
@@ -102,17 +101,6 @@ class Program:
             + sizes.output_size_in_bytes
             - sizes.alias_size_in_bytes
         )
-
-
-def mean_over_devices(found: Any, devices: Devices) -> Any:
-    """The mean over all devices of a pytree of float32 arrays, by one exchange; of those that share samples, the sum.
-
-    An exchange waits for the slowest device, and a network has a hundred parameters. What it saves was not measured.
-    """
-    vector, unravel = ravel_pytree(found)
-    if devices.space == 1:
-        return unravel(jax.lax.pmean(vector, AXIS))
-    return unravel(jax.lax.psum(vector, (AXIS, SPACE)) / devices.groups)
 
 
 def _with_frozen(state: State, frozen: GraphCast | None) -> State:
@@ -271,7 +259,7 @@ class Objective:
         ) -> tuple[State, UpdateResult]:
             constants: Constants = stepper, weights, static
             noise = self._noise(loss, controls.seed, TRAINING, controls.done, batch)
-            shared = self._on_devices(gradients, batch, PartitionSpec())
+            shared = self._on_devices(gradients, batch)
             learning, frozen = split(state.network, training.freeze)
             average = None if state.average is None else split(state.average, training.freeze)[0]
             state = State(learning, state.optimizer, average)
@@ -299,26 +287,9 @@ class Objective:
         decay = jnp.minimum(self._average, (1.0 + done) / (10.0 + done))
         return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
 
-    def _on_devices(self, function: Any, batch: Batch, out: PartitionSpec) -> Any:
+    def _on_devices(self, function: Any, batch: Batch) -> Any:
         """A function of (network, constants, (batch, noise)) that each device runs with its part of the batch."""
-        if self.devices.single:
-            return function
-        samples = PartitionSpec(AXIS)
-        fields: Any = samples
-        shared = function
-        if self.division is not None:
-            fields = self.division.batch_specs(batch)
-
-            def shared(network: GraphCast, constants: Any, batch: Any) -> Any:
-                return function(network, Division.own(constants, self.specs), batch)
-
-        return jax.shard_map(
-            shared,
-            mesh=self.devices.mesh,
-            in_specs=(PartitionSpec(), self.specs, (fields, samples)),
-            out_specs=out,
-            check_vma=False,
-        )
+        return function if self.devices.single else on_devices(function, self.devices, self.division, self.specs, batch)
 
     def loss_program(self, loss: StageLoss = SQUARED) -> Any:
         """The jitted losses (network, *constants, batch, seed, number of the batch) -> [batch], over all devices."""
@@ -342,7 +313,7 @@ class Objective:
             number: Any,
         ) -> jax.Array:
             noise = self._noise(loss, seed, VALIDATION, number, batch)
-            shared = self._on_devices(losses, batch, PartitionSpec())
+            shared = self._on_devices(losses, batch)
             found: jax.Array = shared(network, (stepper, weights, static), (batch, noise))
             return found
 
