@@ -11,10 +11,12 @@ import xarray as xr
 
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
+from graphufs.deepmind.refinement import divide_sums, growth_of_sums
 from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from tests.conftest import TINY
+from tests.support.emulators import emulator
 
 SETTINGS = [
     "data.training={start: 1994-01-01T00, end: 1994-03-31T18}",
@@ -60,13 +62,26 @@ def finer(world: xr.Dataset) -> xr.Dataset:
 @pytest.mark.long
 def test_a_coarse_network_is_a_better_start_than_none_at_twice_the_resolution(tmp_path: Path) -> None:
     coarse = experiment(2, 600)
-    print(validation_losses(coarse, tmp_path)[-3:])
+    validation_losses(coarse, tmp_path)
     paths = Paths(coarse, tmp_path)
     world = xr.open_zarr(next((tmp_path / "worlds").rglob("*.zarr")))
     finer(world).to_zarr(tmp_path / "fine.zarr", zarr_format=2, consolidated=True)
     fine = f"data.source.url={tmp_path / 'fine.zarr'}"
     start = f"training.init_from={max((paths.checkpoints).glob('[0-9]*'))}"
-    from_scratch = validation_losses(experiment(3, 20, fine), tmp_path)
-    from_coarse = validation_losses(experiment(3, 20, fine, start), tmp_path)
-    print(from_scratch, from_coarse)
-    assert all(here < there for here, there in zip(from_coarse, from_scratch, strict=True))
+    for mesh_size in (2, 3):  # four times as many messages at a mesh node, and as many
+        from_scratch = validation_losses(experiment(mesh_size, 15, fine), tmp_path)
+        from_coarse = validation_losses(experiment(mesh_size, 15, fine, start), tmp_path)
+        assert all(here < 0.9 * there for here, there in zip(from_coarse, from_scratch, strict=True))
+
+
+@pytest.mark.parametrize(("shape", "mesh_size", "growth"), [((24, 48), 1, 4.0), ((24, 48), 2, 1.0), ((12, 24), 1, 1.0)])
+def test_sums_from_the_grid_are_divided_by_their_growth(shape: tuple[int, int], mesh_size: int, growth: float) -> None:
+    coarse, fine = emulator(grid=(12, 24)), emulator(grid=shape, mesh_size=mesh_size)
+    found = growth_of_sums(fine, coarse)
+    assert found == pytest.approx(growth, rel=0.1) and (shape != (12, 24) or found == 1)
+    before, after = (
+        network.encoder.mesh_nodes.first.weight for network in (coarse.network, divide_sums(coarse.network, 4))
+    )
+    size = coarse.network.latent_size
+    np.testing.assert_array_equal(after[:size], before[:size])
+    np.testing.assert_array_equal(after[size:], before[size:] / 4)
