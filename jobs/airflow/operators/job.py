@@ -162,6 +162,7 @@ class JobOperator(BaseOperator):
 
     def _submit(self, context: Context, deadline: float | None, *, again: bool = False) -> Any:
         self._job = self._key(context)
+        context["ti"].xcom_push(key=JOB, value=self._job)  # before it is submitted: who watches sees it work at once
         store = context.get("task_state_store")
         try:
             content = None if again else self._failed_before(context, store)
@@ -180,7 +181,6 @@ class JobOperator(BaseOperator):
         answer = {**content["jobs"][0], "site": self.site}
         self.log.info("Job %s %s: %s", answer["key"], answer["what"], messages.state(answer))
         ti = context["ti"]
-        ti.xcom_push(key=JOB, value=answer["key"])
         if answer.get("id"):
             ti.xcom_push(key=NUMBER, value=answer["id"])
         if store is not None:
