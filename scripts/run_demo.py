@@ -16,11 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -32,24 +31,21 @@ from devstack.airflow.stack import Stack, StackError
 from graphufs.cli.ending import BAD_INPUT, DONE, FAILED, STOPPED, finish
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
-from graphufs.storage.paths import Paths, digest
+from graphufs.storage.paths import Paths
 from jobs.airflow.keys import PREFIX
 from jobs.job.status import Status
 from jobs.submission import tend as tending
 from scripts.airflow_here import interruptible, living, running
 from scripts.demo_pictures import first_map, forecasts_of, open_in_browser
+from scripts.demo_runs import Run, runs
 from scripts.demo_timings import Timings
 from scripts.world_ahead import made_ahead
 
 if TYPE_CHECKING:
     from graphufs.nightly.scores import NightlyScores
 
-SITE = "local"
-AT_ONCE = 60
-"""Initial times that the demo's one night takes at most: more than the evaluation year has."""
 PARSING = 120.0
 """Seconds for Airflow to read the DAGs."""
 
@@ -63,29 +59,8 @@ While Airflow is set up, the world begins to be made; the job `prepare` goes on 
 Some six minutes on two cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run of a DAG that the demo asks for."""
-
-    dag: str
-    id: str
-    conf: dict[str, Any]
-
-
 class DemoFailed(Exception):
     """A run did not succeed; says why."""
-
-
-def runs(experiment: Experiment, root: Path, name: str, overrides: list[str], number: int = 1) -> list[Run]:
-    """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for.
-
-    They are those that version 0.1 gave, over a root that it made.
-    """
-    common: dict[str, Any] = {"experiment": name, "site": SITE, "overrides": overrides}
-    key = digest({"experiment": loading.dump(experiment, Request()), "hashes": Paths(experiment, root).hashes})
-    again = f"-{number}" if number > 1 else ""
-    wanted = {"normalization": common, "training": common, "nightly_evaluation": common | {"at_most": AT_ONCE}}
-    return [Run(dag, f"demo-{key}{again}", conf) for dag, conf in wanted.items()]
 
 
 def nights_of(experiment: Experiment, root: Path) -> NightlyScores | None:
@@ -163,7 +138,8 @@ class Demo:
                     self.stop_jobs(stack, wanted)
                 raise
             for run in wanted:
-                self.timings.add_run(stack.api, self.root, run.dag, run.id)
+                with suppress(ApiError, OSError, UserError, ValueError):  # no timing is worth a failure
+                    self.timings.add_run(stack.api, self.root, run.dag, run.id)
             if own:
                 self.say("Stopping Airflow")
         write_json(self.note, {"runs": ids, "timings": self.timings.phases})
@@ -175,10 +151,7 @@ class Demo:
         """The Airflow, and whether it is this process' own; what it needs is made first, and the world begun beside."""
         since = time.time()
         with made_ahead(self.path, self.experiment, self.overrides, self.root) as enough:
-            processes = [subprocess.Popen(shlex.split(line), cwd=TOP) for line in self.first]
-            for line, process in zip(self.first, processes, strict=True):
-                if code := process.wait():
-                    raise DemoFailed(f"`{line}` ended with {code}, as above")
+            self.make_first()
             self.timings.add("Airflow's environment", since, time.time())
             since = time.time()
             with running(self.root, self.say, borrow=True) as found:
@@ -187,6 +160,25 @@ class Demo:
                 yield found
                 since = time.time()
         self.timings.add("stopping Airflow", since, time.time())
+
+    def make_first(self) -> None:
+        """Run the commands that make what Airflow needs, side by side.
+
+        Raises
+        ------
+        DemoFailed
+            If one fails.
+        """
+        processes = [subprocess.Popen(shlex.split(line), cwd=TOP) for line in self.first]
+        try:
+            for line, process in zip(self.first, processes, strict=True):
+                if code := process.wait():
+                    raise DemoFailed(f"`{line}` ended with {code}, as above")
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
 
     def do(self, stack: Stack, *runs: Run) -> list[bool]:
         """Trigger runs that go side by side, or find them, and follow them to their good ends.
