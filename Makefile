@@ -2,6 +2,9 @@
 ROOT ?= graphufs-root
 PORT ?= 0
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BEGAN := $(shell date +%s)
+POSTGRESQL := scripts/packages.sh postgresql
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
@@ -42,12 +45,15 @@ setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 	@scripts/setup.sh airflow-dev
 	@touch $@
 
-demo: .venv/.job .venv-airflow/.done  ## Take the demo from data to scores through a private Airflow, and check its bar
-	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
-	@.venv/bin/python scripts/run_demo.py --root $(ROOT)
+# What Airflow needs is made by the demo itself, which begins the embedded world beside it.
+demo: export PYTHONDONTWRITEBYTECODE :=
+demo: export LAZY_BYTECODE := yes
+demo: .venv/.job   ## Take the demo from data to scores through a private Airflow, and check its bar (DEMO_ARGS=--timings)
+	@.venv/bin/python scripts/run_demo.py --root $(ROOT) --began $(BEGAN) $(DEMO_ARGS) \
+	    --first "make --no-print-directory .venv-airflow/.done" $(if $(filter 0,$(shell id -u)),--first "$(POSTGRESQL)")
 
 airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it up until Ctrl-C (on a port of yours: PORT=8080)
-	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
+	@[ "$$(id -u)" != 0 ] || $(POSTGRESQL)
 	@.venv/bin/python scripts/airflow_here.py --root $(ROOT) --port $(PORT)
 
 test: .venv/.dev .venv-airflow/.dev  ## Run the tests

@@ -70,6 +70,9 @@ class Control(Section):
     """Airflow's pool for tasks that speak to the site."""
     poll_interval: int = Field(60, ge=1, le=86_400)
     """Seconds between two looks at the site's jobs."""
+    first_wait: int = Field(10, ge=0, le=240)
+    """Seconds for which a task waits for a new job before it gives its worker back: short jobs end sooner than Airflow
+    takes to put a task aside and go on with it. 0: not at all."""
 
 
 class Resources(Section):

@@ -1,3 +1,6 @@
 """What people start from the checkout."""
 
-__all__ = ["airflow_here", "architecture", "docs_site", "run_demo"]
+__all__ = [
+    "airflow_here", "architecture", "demo_pictures", "demo_runs", "demo_timings", "docs_site", "run_demo",
+    "world_ahead",
+]  # fmt: skip

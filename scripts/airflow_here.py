@@ -36,6 +36,8 @@ from jobs.site import SHIPPED
 
 POLL = 2
 """Seconds between two looks at this machine's jobs, which cost nothing here."""
+FIRST_WAIT = 30
+"""Seconds for which a task waits for a new job: all but data and training are done by then."""
 LOCK = ".airflow.lock"
 NIGHTS = {
     name: os.environ.get(name, value)
@@ -105,7 +107,7 @@ def _site(root: Path) -> str:
     """The site `local`, as this Airflow has it: jobs run in the environment of this Python, below the root."""
     site = yaml.safe_load((SHIPPED / "local.yaml").read_text("utf-8"))
     command = shlex.quote(str(Path(sys.executable).with_name("graphufs-jobs")))
-    site |= {"root": str(root), "control": {"command": command, "poll_interval": POLL}}
+    site |= {"root": str(root), "control": {"command": command, "poll_interval": POLL, "first_wait": FIRST_WAIT}}
     return yaml.safe_dump(site, sort_keys=False)
 
 

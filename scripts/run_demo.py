@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -30,20 +31,21 @@ from devstack.airflow.stack import Stack, StackError
 from graphufs.cli.ending import BAD_INPUT, DONE, FAILED, STOPPED, finish
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
-from graphufs.config.request import Request
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_json
-from graphufs.storage.paths import Paths, digest
+from graphufs.storage.paths import Paths
 from jobs.airflow.keys import PREFIX
+from jobs.job.status import Status
 from jobs.submission import tend as tending
 from scripts.airflow_here import interruptible, living, running
+from scripts.demo_pictures import first_map, forecasts_of, open_in_browser
+from scripts.demo_runs import Run, runs
+from scripts.demo_timings import Timings
+from scripts.world_ahead import made_ahead
 
 if TYPE_CHECKING:
     from graphufs.nightly.scores import NightlyScores
 
-SITE = "local"
-AT_ONCE = 60
-"""Initial times that the demo's one night takes at most: more than the evaluation year has."""
 PARSING = 120.0
 """Seconds for Airflow to read the DAGs."""
 
@@ -53,32 +55,12 @@ AHEAD = """The demo takes experiments/{name}.yaml from data to scores, through a
   training            trains an emulator on them, scores it, and makes it a candidate
   nightly_evaluation  forecasts and scores what the emulator has not seen
   At the end: a table, whether the emulator meets its bar, and a report to open.
-About a quarter of an hour on two cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of a DAG that the demo asks for."""
-
-    dag: str
-    id: str
-    conf: dict[str, Any]
+While Airflow is set up, the world begins to be made; the job `prepare` goes on with it.
+Some six minutes on two cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
 
 
 class DemoFailed(Exception):
     """A run did not succeed; says why."""
-
-
-def runs(experiment: Experiment, root: Path, name: str, overrides: list[str], number: int = 1) -> list[Run]:
-    """What the demo asks for. Ids come from the experiment: it is the same runs however often it is asked for.
-
-    They are those that version 0.1 gave, over a root that it made.
-    """
-    common: dict[str, Any] = {"experiment": name, "site": SITE, "overrides": overrides}
-    key = digest({"experiment": loading.dump(experiment, Request()), "hashes": Paths(experiment, root).hashes})
-    again = f"-{number}" if number > 1 else ""
-    wanted = {"normalization": common, "training": common, "nightly_evaluation": common | {"at_most": AT_ONCE}}
-    return [Run(dag, f"demo-{key}{again}", conf) for dag, conf in wanted.items()]
 
 
 def nights_of(experiment: Experiment, root: Path) -> NightlyScores | None:
@@ -95,12 +77,22 @@ def nights_of(experiment: Experiment, root: Path) -> NightlyScores | None:
 
 
 class Demo:
-    """The demo of an experiment below a root."""
+    """The demo of an experiment below a root; `first` are commands that make what Airflow needs."""
 
-    def __init__(self, name: str, overrides: list[str], root: Path, console: Console) -> None:
+    def __init__(
+        self,
+        name: str,
+        overrides: list[str],
+        root: Path,
+        console: Console,
+        first: Sequence[str] = (),
+        timings: Timings | None = None,
+    ) -> None:
         self.name, self.overrides, self.root, self.console = name, overrides, root, console
-        self.experiment = loading.load(TOP / "experiments" / f"{name}.yaml", overrides)
+        self.path = TOP / "experiments" / f"{name}.yaml"
+        self.experiment = loading.load(self.path, overrides)
         self.note = root / "airflow" / "demo.json"
+        self.first, self.timings = first, timings or Timings()
 
     def say(self, line: str) -> None:
         """Say something."""
@@ -121,13 +113,14 @@ class Demo:
             self.say("All of it is done already; `make airflow` shows its runs.")
             return self.show(results)
         self.say(AHEAD.format(name=self.name, root=self.root))
-        with running(self.root, self.say, borrow=True) as (stack, own):
+        with self.airflow() as (stack, own):
             self.say(f"Airflow: {stack.url}, user admin, password in {stack.base / 'passwords.json'}")
             wanted: list[Run] = []
             try:
                 for number in count(1):
                     wanted = runs(self.experiment, self.root, self.name, self.overrides, number)
-                    new = [self.do(stack, run) for run in wanted]
+                    # training waits for the data itself, and is ready when they are
+                    new = self.do(stack, *wanted[:2]) + self.do(stack, *wanted[2:])
                     results = nights_of(self.experiment, self.root)
                     if results is not None:
                         break
@@ -136,27 +129,82 @@ class Demo:
                     self.say("Airflow's runs are done, but their results are gone: doing it again")
             except KeyboardInterrupt:
                 if own:
-                    self.stop_jobs(stack, [run.id for run in wanted])
+                    self.stop_jobs(stack, wanted)
                 else:
                     self.say(f"The runs go on in the Airflow at {stack.url}; cancel them there, or follow them again")
                 return STOPPED
-            write_json(self.note, {"runs": ids})
+            except DemoFailed:
+                if own and self.jobs_of(wanted):
+                    self.stop_jobs(stack, wanted)
+                raise
+            for run in wanted:
+                with suppress(ApiError, OSError, UserError, ValueError):  # no timing is worth a failure
+                    self.timings.add_run(stack.api, self.root, run.dag, run.id)
             if own:
                 self.say("Stopping Airflow")
+        write_json(self.note, {"runs": ids, "timings": self.timings.phases})
         assert results is not None
         return self.show(results)
 
-    def do(self, stack: Stack, run: Run) -> bool:
-        """Trigger a run, or find it, and follow it to its good end; whether there was anything to do.
+    @contextmanager
+    def airflow(self) -> Iterator[tuple[Stack, bool]]:
+        """The Airflow, and whether it is this process' own; what it needs is made first, and the world begun beside."""
+        since = time.time()
+        with made_ahead(self.path, self.experiment, self.overrides, self.root) as enough:
+            self.make_first()
+            self.timings.add("Airflow's environment", since, time.time())
+            since = time.time()
+            with running(self.root, self.say, borrow=True) as found:
+                enough()
+                self.timings.add("starting Airflow", since, time.time())
+                yield found
+                since = time.time()
+        self.timings.add("stopping Airflow", since, time.time())
+
+    def make_first(self) -> None:
+        """Run the commands that make what Airflow needs, side by side.
 
         Raises
         ------
         DemoFailed
-            If it failed. One that failed in an earlier demo is tried again first.
+            If one fails.
         """
+        processes = [subprocess.Popen(shlex.split(line), cwd=TOP) for line in self.first]
+        try:
+            for line, process in zip(self.first, processes, strict=True):
+                if code := process.wait():
+                    raise DemoFailed(f"`{line}` ended with {code}, as above")
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+
+    def do(self, stack: Stack, *runs: Run) -> list[bool]:
+        """Trigger runs that go side by side, or find them, and follow them to their good ends.
+
+        Returns
+        -------
+        list of bool
+            For each whether there was anything to do.
+
+        Raises
+        ------
+        DemoFailed
+            If one failed. One that failed in an earlier demo is tried again first.
+        """
+        with ExitStack() as at_the_end:
+            begun = [self.begin(stack, run, at_the_end) for run in runs]
+            for run, how in zip(runs, begun, strict=True):
+                if how != "done":
+                    self.follow(stack, run, again=how == "earlier")
+        return [how != "done" for how in begun]
+
+    def begin(self, stack: Stack, run: Run, at_the_end: ExitStack) -> Literal["done", "earlier", "new"]:
+        """Trigger a run, or find it; its DAG is paused `at_the_end` if it was before."""
         api = stack.api
         self.wait_for(api, stack, run.dag)
-        earlier = False
+        how: Literal["earlier", "new"] = "new"
         try:
             api.trigger(run.dag, run.conf, run.id)
         except ApiError as error:
@@ -164,23 +212,25 @@ class Demo:
                 raise DemoFailed(f"Airflow refuses to run {run.dag}: {error}") from None
             if api.state(run.dag, run.id) == "success":
                 self.say(f"{run.dag}: done already")
-                return False
-            earlier = True
-        paused = api.paused(run.dag)
+                return "done"
+            how = "earlier"
+        self.say(f"{run.dag}: {stack.url}/dags/{run.dag}/runs/{run.id}")
+        if api.paused(run.dag):
+            at_the_end.callback(api.pause, run.dag)
         api.unpause(run.dag)
-        follower = Follower(api, self.root, self.console)
-        try:
+        return how
+
+    def follow(self, stack: Stack, run: Run, *, again: bool) -> None:
+        """Follow a run to its good end; one that failed is tried `again`, where it was begun by an earlier demo."""
+        api = stack.api
+        follower = Follower(api, self.root, self.console, done=self.show_map)
+        state = follower.follow(run.dag, run.id)
+        if state == "failed" and again:  # or was stopped with an earlier demo
+            self.say("  trying again what did not succeed before")
+            api.clear_failed(run.dag, run.id)
             state = follower.follow(run.dag, run.id)
-            if state == "failed" and earlier:  # or was stopped with an earlier demo
-                self.say("  trying again what did not succeed before")
-                api.clear_failed(run.dag, run.id)
-                state = follower.follow(run.dag, run.id)
-        finally:
-            if paused:
-                api.pause(run.dag)
         if state != "success":
             raise DemoFailed(self.why(stack, run))
-        return True
 
     def wait_for(self, api: Api, stack: Stack, dag: str) -> None:
         """Wait until Airflow has read a DAG.
@@ -208,15 +258,31 @@ class Demo:
             lines.append(f"  log: {log_file(stack.home / 'logs', run.dag, run.id, task)}")
         return "\n".join([*lines, "Repeat the command to try again."])
 
-    def stop_jobs(self, stack: Stack, ids: list[str]) -> None:
+    def jobs_of(self, wanted: Sequence[Run]) -> list[Status]:
+        """The jobs of runs that are not over."""
+        jobs = [status for status in living(self.root) if status.job.key.startswith(PREFIX)]
+        return [status for status in jobs if any(f".{run.id}" in status.job.key for run in wanted)]
+
+    def stop_jobs(self, stack: Stack, wanted: Sequence[Run]) -> None:
         """Have the jobs of the runs save and end."""
         self.say("Stopping: jobs save first; Ctrl-C once more to end at once")
         stack.stop("scheduler")  # that nothing new is begun
-        for status in living(self.root):
-            if status.job.key.startswith(PREFIX) and any(f".{run}" in status.job.key for run in ids):
-                what = tending.cancel(status.job)
-                self.say(f"  {status.intent.step}: {what.state.lower()}")
+        for status in self.jobs_of(wanted):
+            what = tending.cancel(status.job)
+            self.say(f"  {status.intent.step}: {what.state.lower()}")
         self.say("Repeat the command to go on.")
+
+    def show_map(self, dag: str, task: str, job: str) -> None:
+        """Draw a map of the first forecast as soon as there is one."""
+        if (dag, task) != ("training", "forecast"):
+            return
+        try:
+            picture = first_map(forecasts_of(self.root, job), self.note.with_name("first-forecast.png"))
+        except (UserError, OSError) as error:  # there are more pictures in the report
+            self.say(f"  no map of the first forecast: {error}")
+            return
+        self.say(f"  a first forecast, as a map: {picture}")
+        open_in_browser(picture.as_uri())
 
     def show(self, results: NightlyScores) -> int:
         """Print the scores, whether they meet the bar, and where the report is; the exit code."""
@@ -232,6 +298,7 @@ class Demo:
         self.say(f"Report: {results.report}")
         self.say(f"  open it in a browser: {results.report.as_uri()}")
         self.say(f"  or copy that one file from another machine: scp MACHINE:{shlex.quote(str(results.report))} .")
+        open_in_browser(results.report.as_uri())
         return DONE if passed else FAILED
 
 
@@ -241,12 +308,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", type=Path, default=Path("graphufs-root"))
     parser.add_argument("--experiment", default="demo", help="another of the folder `experiments`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    parser.add_argument("--first", action="append", default=[], metavar="COMMAND", help="what makes Airflow ready")
+    parser.add_argument("--began", type=float, metavar="TIME", help="when all began, in seconds since 1970")
+    parser.add_argument("--timings", action="store_true", help="say where the time went")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    began = time.perf_counter()
+    timings = Timings(options.began or time.time())
+    timings.add("the environment of the work", timings.began, time.time())
     try:
         with interruptible():
-            code = Demo(options.experiment, options.set, options.root.absolute(), console).run()
+            demo = Demo(options.experiment, options.set, options.root.absolute(), console, options.first, timings)
+            code = demo.run()
     except UserError as error:
         console.print(f"demo: {error}", highlight=False, soft_wrap=True, markup=False)
         return BAD_INPUT
@@ -255,7 +327,9 @@ def main(arguments: Sequence[str]) -> int:
         return FAILED
     except KeyboardInterrupt:
         return STOPPED
-    console.print(f"{time.perf_counter() - began:.0f} seconds.")
+    if options.timings:
+        console.print(timings.table())
+    console.print(f"{time.time() - timings.began:.0f} seconds.")
     return code
 
 

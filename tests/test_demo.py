@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
+import os
+import signal
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from rich.console import Console
 
 from devstack.airflow import follow
 from devstack.airflow.api import ApiError
+from graphufs.cli.ending import STOPPED
+from graphufs.cli.terminal import handled
 from graphufs.config import loading
+from graphufs.errors import Stopped
 from graphufs.nightly.scores import NightlyScores
 from graphufs.storage.atomic import write_json
 from jobs.job.folder import JobFolder
 from jobs.job.records import now
-from scripts import run_demo
+from scripts import run_demo, world_ahead
+from scripts.demo_timings import Timings
 
 
 class PlayedAirflow:
@@ -40,6 +49,9 @@ class PlayedAirflow:
 
     def pause(self, dag):
         self.asked.append(("pause", dag))
+
+    def request(self, method, path):
+        return {}
 
     def clear_failed(self, dag, run):
         self.asked.append(("clear", dag, run))
@@ -86,6 +98,7 @@ def played(monkeypatch: pytest.MonkeyPatch, demo: run_demo.Demo, api: PlayedAirf
         yield Stack(), True
 
     monkeypatch.setattr(run_demo, "running", running)
+    monkeypatch.setattr(run_demo, "made_ahead", lambda *of: nullcontext(lambda: None))
 
 
 def results(monkeypatch: pytest.MonkeyPatch, *found: bool) -> None:
@@ -143,7 +156,8 @@ def test_the_runs_follow_each_other_and_their_dags_are_left_paused_as_they_were(
     played(monkeypatch, demo, api)
     assert demo.run() == 0
     assert [word[1] for word in api.asked if word[0] == "trigger"] == list(api.states)
-    assert [word[0] for word in api.asked] == ["trigger", "unpause", "pause"] * 3
+    side_by_side = ["trigger", "unpause"] * 2 + ["pause"] * 2
+    assert [word[0] for word in api.asked] == [*side_by_side, "trigger", "unpause", "pause"]
     assert demo.note.exists()
 
 
@@ -250,3 +264,68 @@ def test_an_airflow_that_is_silent_for_a_moment_is_asked_again_and_what_it_refus
     answers = iter([ApiError(404, "no such run")])
     with pytest.raises(ApiError, match="no such run"):
         follower.follow("training", "run")
+
+
+def test_where_the_time_went_is_told_of_the_demo_and_of_each_task_and_its_job(tmp_path, heard):
+    job = JobFolder(tmp_path, "the-key")
+    job.folder(1).mkdir(parents=True)
+    write_json(job.folder(1) / "attempt.json", {})
+    job.add_segment(1, segment="a", start="2026-01-01T00:00:02Z")
+    job.add_segment(1, segment="a", end="2026-01-01T00:00:05Z")
+    at = "2026-01-01T00:00:{:02}+00:00".format
+    tasks = [task("train", "success", start_date=at(1), end_date=at(9)), task("skipped", "skipped")]
+    api = PlayedAirflow({}, tasks)
+    api.request = lambda method, path: {"queued_at": at(0), "end_date": at(10)}
+    timings = Timings(began=datetime.fromisoformat(at(0)).timestamp())
+    timings.add_run(api, tmp_path, "training", "run")
+    assert timings.phases == [
+        {"phase": "training", "since": 0.0, "seconds": 10.0},
+        {"phase": "  train", "since": 1.0, "seconds": 8.0, "job": 3.0},
+    ]
+    Console(file=heard, width=100).print(timings.table())
+    assert "train" in heard.getvalue() and "8.0" in heard.getvalue()
+
+
+def test_a_map_of_the_first_forecast_is_drawn_when_its_task_has_ended(demo, heard, tmp_path):
+    place = tmp_path / "forecasts.zarr"
+    sizes = {"time": 1, "prediction_timedelta": 2, "level": 3, "latitude": 4, "longitude": 8}
+    dims, hours = tuple(sizes), np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
+    dataset = xr.Dataset(
+        {"tmp": (dims, np.ones(tuple(sizes.values()), np.float32), {"units": "K"})},
+        {
+            "time": np.array(["1995-01-01"], "datetime64[ns]"), "prediction_timedelta": hours,
+            "level": [100.0, 500.0, 1000.0], "latitude": np.linspace(-60, 60, 4), "longitude": np.arange(8) * 45.0,
+        },
+    )  # fmt: skip
+    dataset.to_zarr(place, zarr_format=2, consolidated=True)
+    write_json(
+        JobFolder(demo.root, "the-key").path / "result.json",
+        {"finished": now(), "result": {"forecasts": str(place)}},
+    )
+    demo.show_map("training", "train", "the-key")
+    assert not heard.getvalue()
+    demo.show_map("training", "forecast", "the-key")
+    picture = demo.note.with_name("first-forecast.png")
+    assert str(picture) in heard.getvalue() and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_world_is_made_ahead_until_it_is_asked_to_stop(tmp_path, monkeypatch):
+    def ensure_world(folder, world, until, *, should_stop):
+        assert not should_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert should_stop()
+        raise Stopped("after some days, which are kept")
+
+    monkeypatch.setattr("graphufs.replay.synthetic.store.ensure_world", ensure_world)
+    monkeypatch.setattr(os, "nice", lambda more: 0)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    with handled([signal.SIGTERM], signal.SIG_DFL):
+        assert world_ahead.main([str(run_demo.TOP / "experiments" / "tiny.yaml"), str(tmp_path / "root")]) == STOPPED
+
+
+def test_what_airflow_needs_is_made_first_and_a_failure_ends_the_demo(demo, monkeypatch):
+    results(monkeypatch, False)
+    played(monkeypatch, demo, PlayedAirflow({}))
+    demo.first = ["true", "sh -c 'exit 3'"]
+    with pytest.raises(run_demo.DemoFailed, match="exit 3'` ended with 3"):
+        demo.run()

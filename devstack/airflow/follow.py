@@ -30,12 +30,16 @@ def name_of(task: dict[str, Any]) -> str:
 
 @dataclass
 class Follower:
-    """Shows a run of a DAG until it has ended. `root` is where the jobs are."""
+    """Shows a run of a DAG until it has ended. `root` is where the jobs are.
+
+    `done` is called with the DAG, a task and its job's key when one of its tasks has succeeded that had a job.
+    """
 
     api: Api
     root: Path
     console: Console
     every: float = 1.0
+    done: Callable[[str, str, str], object] | None = None
     _jobs: dict[tuple[str, str], JobFolder] = field(default_factory=dict)
 
     def follow(self, dag: str, run: str) -> str:
@@ -62,6 +66,8 @@ class Follower:
                         seen[name] = now
                         if words := told(task):
                             self.console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
+                        if self.done is not None and now[0] == "success" and (key := self._job_of(dag, run, task)):
+                            self.done(dag, task["task_id"], key)
                         if self.console.is_terminal:
                             count = sum(of in ENDED for of, _ in seen.values())
                             bars(Event("tasks done", count, len(tasks), "tasks"))
@@ -71,16 +77,23 @@ class Follower:
 
     def _progress(self, dag: str, run: str, task: dict[str, Any], bars: Bars, events: dict[str, Any]) -> None:
         name = name_of(task)
-        if (run, name) not in self._jobs:
-            key = self._patiently(lambda: self.api.xcom(dag, run, task["task_id"], "job", task.get("map_index", -1)))
-            if not key:
-                return
-            self._jobs[run, name] = JobFolder(self.root, key)
+        if self._job_of(dag, run, task) is None:
+            return
         event = self._jobs[run, name].progress()
         if event and events.get(name) != event:
             events[name] = event
             unit, numbers = event.get("unit", ""), event["metrics"]
             bars(Event(f"{name}: {event['label']}", event["done"], event["total"], unit, numbers))
+
+    def _job_of(self, dag: str, run: str, task: dict[str, Any]) -> str | None:
+        """The key of a task's job, None where there is none yet."""
+        place = (run, name_of(task))
+        if place not in self._jobs:
+            key = self._patiently(lambda: self.api.xcom(dag, run, task["task_id"], "job", task.get("map_index", -1)))
+            if not key:
+                return None
+            self._jobs[place] = JobFolder(self.root, key)
+        return self._jobs[place].key
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         until = time.monotonic() + PATIENCE

@@ -136,14 +136,19 @@ class _Training:
 
     def run(self) -> None:
         """Train to the end, going back after trouble as often as allowed."""
-        self.programs.prepare([stage for stage in self.plan.stages if stage.end > self.position.done], self.progress)
-        while self.position.done < self.plan.total:
-            try:
-                for stage in self.plan.stages:
-                    if self.position.done < stage.end:
-                        self._run_stage(stage)
-            except LossDiverged as trouble:
-                self._roll_back(trouble)
+        try:
+            self.programs.prepare(
+                [stage for stage in self.plan.stages if stage.end > self.position.done], self.progress
+            )
+            while self.position.done < self.plan.total:
+                try:
+                    for stage in self.plan.stages:
+                        if self.position.done < stage.end:
+                            self._run_stage(stage)
+                except LossDiverged as trouble:
+                    self._roll_back(trouble)
+        finally:
+            self.programs.close()
 
     def _start(self) -> tuple[State, Position]:
         """The state before the first update."""

@@ -64,6 +64,7 @@ COMMANDS = {
             "--request": r"[a-z_]+=(?s:.*)",
             "--resource": _RESOURCE,
             "--force": None,
+            "--first-wait": r"[0-9]{1,3}",
         },
     ),
     "status": Form((KEY.pattern,), several=True, options={"--history": None}),

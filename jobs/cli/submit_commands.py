@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.text import Text
 
 from graphufs.cli.ending import DONE, FAILED
@@ -13,7 +13,7 @@ from graphufs.config import moved_keys
 from graphufs.config.request import Request as RunRequest
 from graphufs.steps import CHAINS, STEPS
 from jobs.cli.app import Asked, Place, app, err, labels_of, print_json, request_of
-from jobs.job.status import read_statuses
+from jobs.job.status import Status, read_statuses
 from jobs.site import load
 from jobs.submission import submit
 
@@ -26,6 +26,7 @@ def submit_(
     key: str | None = None,
     needs: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     request: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    first_wait: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=240))] = 0,
     place: Place = Place(),
     asked: Asked = Asked(),
 ) -> int:
@@ -44,12 +45,15 @@ def submit_(
     request
         What is asked of this run, as in answer=promote, for steps that read it: night, model, champion, answer,
         decided_by, why, rollback_to, cost. May be repeated.
+    first_wait
+        Stay so many seconds at most: a job that is done by then is answered with its log and history.
     """
     told = request_of(request)
     if step in STEPS:
         STEPS[step].require_read(told)
     common, former = _common(experiment, place, asked)
-    return submit_all([submit.Request(step, key=key, needs=needs, asked=former | told, **common)], place, asked)
+    request_ = submit.Request(step, key=key, needs=needs, asked=former | told, **common)
+    return submit_all([request_], place, asked, first_wait)
 
 
 @app.command
@@ -83,8 +87,8 @@ def _common(experiment: str, place: Place, asked: Asked) -> tuple[dict[str, Any]
     return common, former
 
 
-def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> int:
-    """Submit jobs in this order, wait for them if asked to, and return the exit code."""
+def submit_all(requests: list[submit.Request], place: Place, asked: Asked, first_wait: float = 0.0) -> int:
+    """Submit jobs in this order, wait for them if asked to, or `first_wait` seconds, and return the exit code."""
     console, answers = err(), []
     for request in requests:
         submit.check(request)
@@ -106,11 +110,37 @@ def submit_all(requests: list[submit.Request], place: Place, asked: Asked) -> in
         from jobs.cli.wait import wait
 
         statuses = wait([status.job for status in statuses], requests[0].site, None if place.json_ else console)
+    elif first_wait:
+        statuses = [_soon_done(status, first_wait) for status in statuses]
     if place.json_:
-        print_json(jobs=[{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)])
+        told = [{"what": what, **s.to_json()} for (what, _), s in zip(answers, statuses, strict=True)]
+        if first_wait:
+            told = [{**one, **_ended(status)} for one, status in zip(told, statuses, strict=True)]
+        print_json(jobs=told)
     from jobs.cli.tables import ended
 
     bad = [one for one in statuses if one.state == "LOST" or (one.over and one.state != "COMPLETED")]
     for status in () if place.json_ else bad:
         console.print(ended(status), soft_wrap=True, markup=False)
     return FAILED if bad else DONE
+
+
+def _soon_done(status: Status, seconds: float) -> Status:
+    """The status of a job after a while, if it is done by then. Another end is for those who tend it."""
+    if status.over:
+        return status
+    from jobs.cli.wait import wait_at_first
+
+    wait_at_first(status.job, seconds)
+    later = read_statuses([status.job])[0] if status.job.result() is not None else status
+    return later if later.state == "COMPLETED" else status
+
+
+def _ended(status: Status) -> dict[str, Any]:
+    """What is told besides of a job that is done: its log and its history."""
+    if status.state != "COMPLETED":
+        return {}
+    from jobs.job.usage import history
+    from jobs.submission.poll import news
+
+    return {"log": news(status.job, {})[0], "history": history(status.job)}

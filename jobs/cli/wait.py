@@ -12,8 +12,19 @@ from jobs.job.status import Status, read_statuses
 from jobs.site import Site
 from jobs.submission import tend as tending
 
+LOOK = 0.2
+"""Seconds between two looks at a new job's own files."""
 WAIT = 2.0
 """Seconds between two looks at first; they grow to the site's poll interval."""
+
+
+def wait_at_first(job: JobFolder, seconds: float) -> None:
+    """Wait until a new job's own files say that it has ended, `seconds` at most. No scheduler is asked."""
+    until = time.monotonic() + seconds
+    while job.result() is None and time.monotonic() < until:
+        if any((job.folder(number) / "ending.json").exists() for number in job.attempts()[-1:]):
+            return
+        time.sleep(LOOK)
 
 
 def wait(jobs: list[JobFolder], site: Site, console: Console | None) -> list[Status]:

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,6 +215,28 @@ def test_the_first_stage_does_not_wait_for_the_longest_to_be_compiled(tiny, norm
         programs[plan.stages[1]]
     with pytest.raises(UserError, match="needs .* GiB of memory"):
         programs.require_fit()
+
+
+def test_the_stages_between_are_compiled_beside_the_training_too_and_none_after_its_end():
+    experiment = loading.load(TINY)
+    same = {"optimizer": experiment.training.optimizer, "loss": experiment.training.loss}
+    stages = [SimpleNamespace(name=f"s{n}", rollout=n, steps_at_once=n, **same) for n in (1, 2, 3, 4)]
+    go_on, begun, compiled = threading.Event(), threading.Semaphore(0), []
+
+    def program(stage, device_batch_size):
+        begun.release()
+        assert stage.name == "s1" or go_on.wait(60)
+        compiled.append(stage.name)
+        return SimpleNamespace(needed_bytes=1)
+
+    emulator = SimpleNamespace(experiment=experiment)
+    programs = Programs(SimpleNamespace(emulator=emulator, devices=Devices.choose(2), constants={}, program=program))
+    programs.prepare(stages, lambda event: None)
+    assert all(begun.acquire(timeout=60) for _ in range(3))
+    programs.close()
+    go_on.set()
+    assert programs[stages[3]] and programs[stages[1]]
+    assert sorted(compiled) == ["s1", "s2", "s4"], "two at a time"
 
 
 def test_the_device_batch_size_falls_where_more_does_not_fit(tiny, normalized_root, monkeypatch):

@@ -166,11 +166,14 @@ def _extend(folder: Path, configuration: World, stamps: int, progress: Progress,
         sizes = {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
         store = GrowingZarr(folder / STORE, ARRAYS, sizes, BLOCK, _attributes(provenance))
         days = float(BLOCK * STAMP / np.timedelta64(1, "D"))
+        ahead = None
         for block in range(done, wanted):
             if should_stop():
                 raise Stopped(f"stopped after {block * days:.0f} days of the embedded world; they are kept")
             progress(Event("embedded world", block * days, wanted * days, "simulated days"))
-            state, fields = model.run(state, START + block * BLOCK * STAMP, BLOCK)
+            state, fields = ahead or model.run(state, START + block * BLOCK * STAMP, BLOCK)
+            if block + 1 < wanted:  # JAX computes it beside, while this one is written
+                ahead = model.run(state, START + (block + 1) * BLOCK * STAMP, BLOCK)
             shown = min(stamps, (block + 1) * BLOCK)
             _write_block(folder, store, model, block, state, {name: np.asarray(x) for name, x in fields.items()}, shown)
         progress(Event("embedded world", wanted * days, wanted * days, "simulated days"))

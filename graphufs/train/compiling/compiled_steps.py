@@ -12,13 +12,16 @@ from graphufs.train.compiling.memory_check import available_bytes, gibibytes
 from graphufs.train.stages import PlannedStage
 from graphufs.train.train_step import Objective, Program
 
+AT_ONCE = 2
+"""Programs that are compiled at a time beside the training: each takes memory of its own."""
+
 
 class _TooLarge(UserError):
     """A stage's update does not fit the memory."""
 
 
 class Programs:
-    """Compiles a stage's update when it is first asked for, and that with the longest rollout beside what runs first.
+    """Compiles the first stage's update when it is asked for, and those of the others beside what runs first.
 
     XLA compiles without Python's lock: two programs are made at once, or one while another runs.
     """
@@ -26,7 +29,7 @@ class Programs:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self._programs: dict[tuple[int, str, str], Future[Program]] = {}
-        self._beside = ThreadPoolExecutor(1, "compiling")
+        self._beside = ThreadPoolExecutor(AT_ONCE, "compiling")
         compute = objective.emulator.experiment.training.compute
         self._share = objective.emulator.experiment.training.batch_size // objective.devices.groups
         self._fixed = compute.device_batch_size
@@ -78,7 +81,14 @@ class Programs:
             size = self.device_batch_size // 2
             self.device_batch_size = next(n for n in range(size, 0, -1) if self._share % n == 0)
             self._programs.clear()
+        for stage in stages if self.objective.devices.processes == 1 else ():
+            if (key := self._key(stage)) not in self._programs:
+                self._programs[key] = self._beside.submit(self.objective.program, stage, self.device_batch_size)
         progress(Event(f"compiling stage {first.name}", 1, 1))
+
+    def close(self) -> None:
+        """Begin to compile nothing more: a process that is asked to end would wait for that."""
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
     def require_fit(self) -> None:
         """See whether what was compiled beside the training so far fits the memory; costs nothing.

@@ -162,6 +162,7 @@ class JobOperator(BaseOperator):
 
     def _submit(self, context: Context, deadline: float | None, *, again: bool = False) -> Any:
         self._job = self._key(context)
+        context["ti"].xcom_push(key=JOB, value=self._job)  # before it is submitted: who watches sees it work at once
         store = context.get("task_state_store")
         try:
             content = None if again else self._failed_before(context, store)
@@ -180,7 +181,6 @@ class JobOperator(BaseOperator):
         answer = {**content["jobs"][0], "site": self.site}
         self.log.info("Job %s %s: %s", answer["key"], answer["what"], messages.state(answer))
         ti = context["ti"]
-        ti.xcom_push(key=JOB, value=answer["key"])
         if answer.get("id"):
             ti.xcom_push(key=NUMBER, value=answer["id"])
         if store is not None:
@@ -188,6 +188,8 @@ class JobOperator(BaseOperator):
             if self._forced:
                 store.set("forced", True)
         if answer["state"] == "COMPLETED" or answer["over"]:
+            for line in str(answer.get("log") or "").splitlines():
+                self.log.info("%s", line)
             return self._finish(context, answer)
         found = answer["what"] != "submitted" and not again and (ti.try_number or 1) > 1
         attached = time.time() if found else None
@@ -265,6 +267,8 @@ class JobOperator(BaseOperator):
             asked |= loading.request(one)
         arguments += [f"--request={word}" for word in words(asked.only(STEPS[self.step].asks).given)]
         arguments += [f"--resource={one}" for one in self.job_resources]
+        if seconds := self._client().site.control.first_wait:
+            arguments.append(f"--first-wait={seconds}")
         if self._forced and not (store is not None and store.get("forced")):  # once, not at each try
             arguments.append("--force")
         return arguments
@@ -290,7 +294,7 @@ class JobOperator(BaseOperator):
         ti = context["ti"]
         if answer.get("id"):
             ti.xcom_push(key=NUMBER, value=answer["id"])
-        self._tell_history(ti, answer["key"])
+        self._tell_history(ti, answer)
         if answer["state"] != "COMPLETED":
             raise AirflowFailException(messages.failure(answer))
         result = dict((answer.get("result") or {}).get("result") or {})
@@ -308,11 +312,12 @@ class JobOperator(BaseOperator):
             context["outlet_events"][asset].extra = {**result, "step": self.step, **(self.event or {})}
         return result
 
-    def _tell_history(self, ti: Any, key: str) -> None:
+    def _tell_history(self, ti: Any, answer: dict[str, Any]) -> None:
         """Write segments and GPU-hours into the log and an XCom; not getting them does not fail the task."""
         try:
-            content = self._client().run("status", key, "--history", timeout=60)
-            history = content["histories"][0]
+            history = answer.get("history")
+            if history is None:
+                history = self._client().run("status", answer["key"], "--history", timeout=60)["histories"][0]
             ti.xcom_push(key=USED, value=history.get("used"))
             for one in history["segments"]:
                 hours = f", {one['gpu_hours']:.2f} GPU-hours" if one.get("gpu_hours") else ""

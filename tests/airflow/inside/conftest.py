@@ -26,9 +26,10 @@ HERE = Path(__file__).parent
 INSIDE = importlib.util.find_spec("airflow") is not None
 LIMIT = 1700
 """Seconds for all of a group."""
+LOCAL = "executor: local\nlead: 30\ncontrol: {first_wait: 0, "  # jobs are left to the trigger at once, as long ones are
 SITES = {
-    "here": "executor: local\ncontrol: {command: COMMAND, poll_interval: 3, pool: graphufs}\nlead: 30\n",
-    "quick": "executor: local\ncontrol: {command: /nowhere/graphufs-jobs, poll_interval: 1, pool: quick-pool}\n",
+    "here": LOCAL + "command: COMMAND, poll_interval: 3, pool: graphufs}\n",
+    "quick": LOCAL + "command: /nowhere/graphufs-jobs, poll_interval: 1, pool: quick-pool}\n",
     "unfinished": "executor: slurm\nroot: /scratch/<project>\n",
 }
 RESULTS = pytest.StashKey[dict]()

@@ -98,6 +98,19 @@ def test_a_done_job_needs_no_waiting():
     assert result["loss"] == 1.5 and result["job"].startswith("af-") and result["site"] == "quick"
 
 
+def test_a_short_job_is_done_before_the_worker_is_given_back():
+    from jobs.airflow.sites.client import SiteClient
+    from jobs.site import Site
+
+    history = {"segments": [], "used": {"gpu_hours": 1.0}}
+    given, task = context(), operator()
+    task._client_ = SiteClient("quick", Site(executor="local", control={"first_wait": 7}))
+    with site({**DONE, "what": "submitted", "log": "loss 1.5\n", "history": history}) as asked:
+        assert task.execute(given)["loss"] == 1.5
+    ((arguments, _),) = asked
+    assert "--first-wait=7" in arguments and given["pushed"]["used"] == {"gpu_hours": 1.0}
+
+
 def test_the_result_goes_with_the_asset():
     from airflow.sdk import Asset
 

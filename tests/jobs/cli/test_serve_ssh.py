@@ -26,6 +26,7 @@ END = " --site=here --json"
 GOOD = [
     "submit train - --key=af-a.b --label=dag=training '--label=run=manual 12:00' --needs=af-a.c --resource=gpus=2"
     " --resource=sbatch.begin=20:00 --request=why='two\nlines; $(x)' --force",
+    "submit prepare - --key=af-a.b --first-wait=10",
     "status af-a.b --history",
     "list --label=instance=me --unfinished",
     "cancel one two three",
@@ -79,6 +80,7 @@ BAD = [
     "graphufs-jobs submit train - --set=data.source=x --site=here --json",
     "graphufs-jobs submit train - --wait --site=here --json",
     "graphufs-jobs submit train - --key=../x --site=here --json",
+    "graphufs-jobs submit train - --first-wait=86400 --site=here --json",
     "graphufs-jobs submit train - --resource=sbatch.output=/tmp/x --site=here --json",
     "graphufs-jobs submit train - --resource=sbatch.export=PYTHONPATH=/tmp --site=here --json",
     "graphufs-jobs submit train - '--resource=partition=a\ntouch FLAG #' --site=here --json",

@@ -10,14 +10,18 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from graphufs.registry import registry
 from graphufs.registry.decisions import promote
+from graphufs.storage.atomic import write_json
 from jobs import site
+from jobs.cli.wait import wait_at_first
 from jobs.job.folder import JobFolder
+from jobs.job.records import now
 from jobs.job.status import read_statuses
 from jobs.scheduler import processes
 from jobs.site import Site
@@ -123,6 +127,26 @@ def test_a_local_job_runs_to_its_proof(normalized_root, copy_of_root):
     assert any("submitit" in path.read_text() for path in job.logs(1))
     assert submit.submit(Request("prepare", EXPERIMENT, "local", LOCAL, root, "job"))[0] == "completed already"
     until(lambda: not members(job))
+
+
+def test_who_submits_may_wait_for_a_short_job_and_is_told_all_of_it(normalized_root, copy_of_root):
+    root = copy_of_root(normalized_root)
+    command = jobs_command("submit", "prepare", TINY, "--root", root, "--key", "job", "--first-wait=60", "--json")
+    for what in ("submitted", "completed already"):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=surroundings())
+        assert done.returncode == 0, done.stderr
+        (answer,) = json.loads(done.stdout)["jobs"]
+        assert (answer["what"], answer["state"]) == (what, "COMPLETED") and "submitit" in answer["log"]
+        assert [one["reason"] for one in answer["history"]["segments"]] == ["done"]
+
+
+def test_a_job_that_is_not_done_soon_is_left_to_those_who_look_after_it(tmp_path):
+    job = job_of(tmp_path, site=LOCAL, id="1", process={"host": "another", "ticks": 1})
+    began = time.monotonic()
+    wait_at_first(job, 0.3)
+    assert 0.3 <= time.monotonic() - began
+    write_json(job.folder(1) / "ending.json", {"ending": "error", "message": "no", "at": now(), "id": "1"})
+    wait_at_first(job, 3600)  # it failed: there is nothing to wait for
 
 
 def test_cancelling_ends_the_process_and_all_it_started(bench):

@@ -159,7 +159,7 @@ def bench(
         pytest.skip(f"no SSH server on this machine ({', '.join(lacks)} not found); on Debian: openssh-server")
     with ExitStack() as parts:
         command = folder / "graphufs-jobs"
-        control = {"connection": "hpc", "command": str(command), "poll_interval": INTERVAL}
+        control = {"connection": "hpc", "command": str(command), "poll_interval": INTERVAL, "first_wait": 0}
         slurm = Bench(cluster, folder / "site", prepared, root=str(folder / "site" / "root"), control=control)
         (folder / "hooks").mkdir()
         parts.callback(let_go, folder / "hooks")
