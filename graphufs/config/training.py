@@ -109,6 +109,20 @@ class Divergence(Section):
     """What all later learning rates are multiplied by at each rollback."""
 
 
+class Augmentation(Section):
+    """Symmetries of the globe that the samples of a training are moved by, at random: for data of few weeks."""
+
+    rotate_longitude: bool = False
+    """Turn each sample about the axis, by any number of grid points; forcings and static inputs turn with it."""
+    mirror: bool = False
+    """Mirror every other sample at the equator; northward components and vorticity change their sign."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is moved at all."""
+        return self.rotate_longitude or self.mirror
+
+
 class ValidationForecasts(Section):
     """Short forecasts over the validation period, made and scored while training."""
 
@@ -163,6 +177,8 @@ class Training(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MOST_NAMES)]
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
+    augmentation: Annotated[Augmentation, Later()] = Augmentation()
+    """How samples are changed before the network sees them; validation and forecasts see them as they are."""
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of the exponential moving average of the parameters, which validation and forecasts then use."""
     init_from: Address | None = None

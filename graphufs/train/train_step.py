@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from graphufs.config.training import Optimizer, StageLoss
 from graphufs.data.loader import Batch, DerivedCache, WindowReader
+from graphufs.emulator import symmetries
 from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
@@ -214,14 +215,23 @@ class Objective:
         shape = len(batch.frames), loss.members, steps, experiment.model.noise
         return batch_noise(seed, purpose, number, shape)
 
+    def _moves(self, controls: Controls, batch: Batch) -> symmetries.Moves | None:
+        """How the samples of a whole batch are moved; None where they are not."""
+        settings = self.emulator.experiment.training.augmentation
+        if not settings.asked:
+            return None
+        return symmetries.draw(settings, controls.seed, controls.done, len(batch.frames), batch.frames.shape[-1])
+
     def update(self, settings: Optimizer, device_batch_size: int, loss: StageLoss = SQUARED) -> Any:
         """The jitted update (state, controls, *constants, batch) -> (state, UpdateResult)."""
         compute = self.emulator.experiment.training.compute
 
         def gradients(
-            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: tuple[Batch, jax.Array | None]
+            network: GraphCast, stepper: Stepper, weights: LossWeights, batch: tuple[Batch, jax.Array | None, Any]
         ) -> Any:
             inputs, targets, forcings = self.emulator.fields(batch[0])
+            if (moves := batch[2]) is not None:
+                inputs, targets, forcings = (symmetries.move(part, moves) for part in (inputs, targets, forcings))
             found = batch_loss_and_grads(
                 network,
                 stepper,
@@ -241,8 +251,9 @@ class Objective:
             state: State, controls: Controls, stepper: Stepper, weights: LossWeights, batch: Batch
         ) -> tuple[State, UpdateResult]:
             shared = self._on_devices(gradients, PartitionSpec())
-            with_noise = batch, self._noise(loss, controls.seed, TRAINING, controls.done, batch)
-            (value, diagnostics), gradient = shared(state.network, stepper, weights, with_noise)
+            noise = self._noise(loss, controls.seed, TRAINING, controls.done, batch)
+            drawn = batch, noise, self._moves(controls, batch)
+            (value, diagnostics), gradient = shared(state.network, stepper, weights, drawn)
             transformation = optimizer(settings, lambda _: controls.learning_rate)
             apart = stepper.graph.arrangement.for_fusion
             old, gradient = (state, gradient) if apart else (as_vectors(state), as_vectors(gradient))

@@ -12,7 +12,7 @@ from typing import Any
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import WindowReader
-from graphufs.emulator import checkpoint
+from graphufs.emulator import checkpoint, symmetries
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped
 from graphufs.model.keep_freed_memory import keep_freed_memory
@@ -105,6 +105,8 @@ class _Training:
         self.experiment, self.settings = paths.experiment, paths.experiment.training
         self.warnings: list[str] = []
         emulator = ReplayEmulator.from_experiment(self.experiment, paths.root).load_normalization()
+        masks, grid = emulator.domain.masks(self.experiment.data), (data.latitude, data.longitude)
+        symmetries.check(self.settings.augmentation, *grid, masks)
         self.objective = Objective(emulator, plan, devices)
         self.programs = Programs(self.objective)
         validation = data.samples(self.experiment.data.validation, self.experiment.data.input_frames, 1)

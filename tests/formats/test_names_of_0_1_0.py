@@ -40,7 +40,7 @@ ADDED = {
     "data.source": ("storage",),
     "forecast": ("members", "checkpoints"),
     "model": ("kernels", "mesh2grid_ties", "noise"),
-    "training": ("init_partial",),
+    "training": ("augmentation", "init_partial"),
     "training.compute": ("members_in_turn",),
     "training.stages": ("loss",),
     "normalization": ("storage",),
