@@ -4,7 +4,7 @@ PORT ?= 0
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
+.PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo real airflow test test-faults test-hostile test-compose \
     test-isa test-long gpu-wheels up down logs shell-hpc lint docs benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
@@ -45,6 +45,14 @@ setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 demo: .venv/.job .venv-airflow/.done  ## Take the demo from data to scores through a private Airflow, and check its bar
 	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
 	@.venv/bin/python scripts/run_demo.py --root $(ROOT)
+
+# Two months of ERA5 are where a site has them; DATA names the folder, SEASON the store in it.
+DATA ?= ../shared/data
+SEASON ?= era5_2025-12_2026-01_2p5deg.zarr.zip
+real: .venv/.job           ## Train on 55 days of real ERA5 and score the week after (DATA=FOLDER: where they are)
+	@[ -e "$(DATA)/$(SEASON)" ] || { echo "make real: there is no $(DATA)/$(SEASON), two months of ERA5 in" \
+	    "WeatherBench2's layout; give the folder that holds it, make real DATA=FOLDER" >&2; exit 2; }
+	@.venv/bin/graphufs run era5_season --root $(ROOT) --set 'data.source.url=$(DATA)/$(SEASON)'
 
 airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it up until Ctrl-C (on a port of yours: PORT=8080)
 	@[ "$$(id -u)" != 0 ] || scripts/packages.sh postgresql
