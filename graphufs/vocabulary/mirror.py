@@ -8,28 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphufs.vocabulary.variables import BY_REPLAY, DERIVED_FORCINGS, replay_name
+from graphufs.vocabulary.physical_bounds import QUANTITIES
+from graphufs.vocabulary.variables import DERIVED_FORCINGS, weatherbench_name
 
 CHANGE_SIGN = frozenset(
     {
-        "vgrd",
-        "vgrd10m",
+        "v_component_of_wind",
+        "10m_v_component_of_wind",
         "100m_v_component_of_wind",
+        "vgrd_hyblev1",
+        "vflx_ave",
+        "vo",
         "vorticity",
+        "potential_vorticity",
         "year_progress_cos",
         "year_progress_sin",
     }
 )
-"""By Replay's names, or WeatherBench2's where Replay has none."""
-KEEP_SIGN = frozenset({*BY_REPLAY, *DERIVED_FORCINGS, "dswrf_avetoa", "mean_sea_level_pressure"}) - CHANGE_SIGN
-"""Scalars and eastward components. Of variables in neither set nothing is known."""
+"""By WeatherBench2's names, or Replay's where it has none."""
 
 
 def changes_sign(name: str) -> bool:
     """Whether a variable changes its sign in the mirror."""
-    return replay_name(name) in CHANGE_SIGN
+    return weatherbench_name(name) in CHANGE_SIGN
 
 
 def unknown(names: Iterable[str]) -> list[str]:
     """The variables of which it is not known what a mirror makes of them, sorted."""
-    return sorted(name for name in names if replay_name(name) not in CHANGE_SIGN | KEEP_SIGN)
+    return sorted(set(names) - set(QUANTITIES) - set(DERIVED_FORCINGS))

@@ -12,6 +12,7 @@ from graphufs.emulator import symmetries
 from graphufs.emulator.symmetries import Moves
 from graphufs.errors import UserError
 from graphufs.forcings import derived_forcing
+from graphufs.vocabulary import mirror
 from tests.conftest import TINY
 
 BOTH = Augmentation(rotate_longitude=True, mirror=True)
@@ -88,7 +89,13 @@ def test_a_grid_that_has_it_or_needs_none_is_not() -> None:
     symmetries.check(Augmentation(), LATITUDE[:-1], LONGITUDE[:-1], {"so": np.zeros(1)})
 
 
+def test_both_sides_names_change_sign_alike() -> None:
+    assert all(map(mirror.changes_sign, ("vgrd", "v_component_of_wind", "vgrd10m", "10m_v_component_of_wind")))
+    assert not any(map(mirror.changes_sign, ("ugrd", "u_component_of_wind", "tmp", "toa_incident_solar_radiation")))
+    assert mirror.unknown(mirror.CHANGE_SIGN) == []
+
+
 def test_a_variable_whose_mirror_image_is_unknown_is_refused() -> None:
-    strange = ["training.augmentation.mirror=true", "data.targets=[pressfc, tmp, dzdt]"]
-    with pytest.raises(UserError, match=r"whether dzdt changes sign .* is not known; leave mirror out"):
+    strange = ["training.augmentation.mirror=true", "data.targets=[pressfc, tmp, reflectivity]"]
+    with pytest.raises(UserError, match=r"whether reflectivity changes sign .* is not known; leave mirror out"):
         loading.load(TINY, strange)
