@@ -7,7 +7,7 @@ BEGAN := $(shell date +%s)
 POSTGRESQL := scripts/packages.sh postgresql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo airflow test test-faults test-hostile test-compose \
+.PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo real airflow test test-faults test-hostile test-compose \
     test-isa test-long gpu-wheels up down logs shell-hpc lint docs benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
@@ -51,6 +51,14 @@ demo: export LAZY_BYTECODE := yes
 demo: .venv/.job   ## Take the demo from data to scores through a private Airflow, and check its bar (DEMO_ARGS=--timings)
 	@.venv/bin/python scripts/run_demo.py --root $(ROOT) --began $(BEGAN) $(DEMO_ARGS) \
 	    --first "make --no-print-directory .venv-airflow/.done" $(if $(filter 0,$(shell id -u)),--first "$(POSTGRESQL)")
+
+# Two months of ERA5 are where a site has them; DATA names the folder, SEASON the store in it.
+DATA ?= ../shared/data
+SEASON ?= era5_2025-12_2026-01_2p5deg.zarr.zip
+real: .venv/.job           ## Train on 55 days of real ERA5 and score the week after (DATA=FOLDER: where they are)
+	@[ -e "$(DATA)/$(SEASON)" ] || { echo "make real: there is no $(DATA)/$(SEASON), two months of ERA5 in" \
+	    "WeatherBench2's layout; give the folder that holds it, make real DATA=FOLDER" >&2; exit 2; }
+	@.venv/bin/graphufs run era5_season --root $(ROOT) --set 'data.source.url=$(DATA)/$(SEASON)'
 
 airflow: .venv/.job .venv-airflow/.done  ## Start the same Airflow and leave it up until Ctrl-C (on a port of yours: PORT=8080)
 	@[ "$$(id -u)" != 0 ] || $(POSTGRESQL)

@@ -31,6 +31,7 @@ from graphufs.config.nightly import Nightly
 from graphufs.config.normalization import Normalization
 from graphufs.config.retraining import Retraining
 from graphufs.config.training import Training
+from graphufs.vocabulary import mirror
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
 from graphufs.vocabulary.variables import replay_name, weatherbench_name
 
@@ -135,6 +136,7 @@ class Experiment(Section):
         self._check_counts()
         self._check_samples()
         self._check_loss()
+        self._check_augmentation()
         self._check_ensemble()
         self._check_validation_forecasts()
         self._check_derived()
@@ -178,6 +180,14 @@ class Experiment(Section):
                     f"training.loss.channel_weights.{name} names level {', '.join(f'{level:g}' for level in strange)}; "
                     f"data.levels has {', '.join(f'{level:g}' for level in self.data.levels)}"
                 )
+
+    def _check_augmentation(self) -> None:
+        names = {*self.data.inputs, *self.data.targets, *self.data.forcings}
+        if self.training.augmentation.mirror and (unknown := mirror.unknown(names)):
+            raise ValueError(
+                f"training.augmentation.mirror is true, but whether {', '.join(unknown)} changes sign in a globe "
+                "mirrored at the equator is not known; leave mirror out, or the variable"
+            )
 
     def _check_ensemble(self) -> None:
         by_score = [stage.name for stage in self.training.stages if stage.loss.kind == "crps"]

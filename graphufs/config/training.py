@@ -111,6 +111,20 @@ class Divergence(Section):
     """What all later learning rates are multiplied by at each rollback."""
 
 
+class Augmentation(Section):
+    """Symmetries of the globe that the samples of a training are moved by, at random: for data of few weeks."""
+
+    rotate_longitude: bool = False
+    """Turn each sample about the axis, by any number of grid points; forcings and static inputs turn with it."""
+    mirror: bool = False
+    """Mirror every other sample at the equator; northward components and vorticity change their sign."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is moved at all."""
+        return self.rotate_longitude or self.mirror
+
+
 class ValidationForecasts(Section):
     """Short forecasts over the validation period, made and scored while training."""
 
@@ -177,6 +191,8 @@ class Training(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MOST_NAMES)]
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
+    augmentation: Annotated[Augmentation, Later()] = Augmentation()
+    """How samples are changed before the network sees them; validation and forecasts see them as they are."""
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of the exponential moving average of the parameters, which validation and forecasts then use."""
     init_from: Address | None = None
@@ -211,6 +227,15 @@ class Training(Section):
     """The longest time between two checkpoints."""
     keep_checkpoints: Annotated[int, NotIdentity(KEPT_AND_TOLD)] = Field(2, ge=1, le=1_000_000)
     """How many of the last are kept. The best and the last of each stage are kept besides."""
+
+    @model_validator(mode="after")
+    def _whole_fields(self) -> Self:
+        if self.augmentation.asked and self.compute.mesh.space > 1:
+            raise ValueError(
+                f"augmentation moves whole fields, and compute.mesh.space is {self.compute.mesh.space}, so that no "
+                "device has any; leave out one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _initial(self) -> Self:

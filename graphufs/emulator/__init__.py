@@ -1,3 +1,3 @@
 """What training and forecasting share: the emulator, its domain, its rollout, its checkpoints."""
 
-__all__ = ["checkpoint", "domain", "draws", "emulator", "forecast_layout", "plots", "rollout"]
+__all__ = ["checkpoint", "domain", "draws", "emulator", "forecast_layout", "plots", "rollout", "symmetries"]

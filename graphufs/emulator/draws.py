@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-TRAINING, VALIDATION, FORECAST = 1, 2, 3
-"""What noise is for: it is drawn anew for each, whatever the numbers after it."""
+TRAINING, VALIDATION, FORECAST, AUGMENTATION = 1, 2, 3, 4
+"""What is drawn, noise or how samples are moved: anew for each, whatever the numbers after it."""
 
 
 def batch_noise(

@@ -32,6 +32,9 @@ from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 
+SEASON, MOST_OF_A_YEAR = 92, 300
+"""Days of training: of one season at most, and with about all seasons at least."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -159,8 +162,16 @@ def _cautions(content: Content) -> list[str]:
     """What a reader must know before believing the scores."""
     attributes, experiment = content.scores.dataset.attrs, content.experiment
     cautions = []
-    if experiment.data.allow_overlap:
-        names = " and ".join(experiment.data.allow_overlap)
+    days = experiment.data.training.count(experiment.data.time_step) * experiment.data.time_step // 24
+    if days < MOST_OF_A_YEAR and experiment.data.source.url != EMBEDDED:
+        what = "of one season" if days <= SEASON else "and no whole year"
+        cautions.append(
+            f"Trained on {days} days {what}, {_words(experiment.data.training)}: the emulator has seen no other "
+            "weather. What it reaches near them says little of other times of the year."
+        )
+    evaluation, periods = experiment.data.evaluation, experiment.periods
+    if overlapping := [name for name in experiment.data.allow_overlap if _overlaps(periods.get(name), evaluation)]:
+        names = " and ".join(overlapping)
         cautions.append(
             f"The {names} period overlaps the evaluation period, as the experiment allows: the scores are not "
             "independent."
@@ -185,6 +196,10 @@ def _cautions(content: Content) -> list[str]:
     if any(not np.isfinite(content.scores.values("rmse", "emulator", channel)).all() for channel in channels):
         cautions.append("Some forecasts are not finite: the emulator is unstable at the leads without a score.")
     return cautions
+
+
+def _overlaps(period: Period | None, evaluation: Period) -> bool:
+    return period is not None and period.overlaps(evaluation)
 
 
 def _training(log: TrainingLog) -> str:

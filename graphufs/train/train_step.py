@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from graphufs.config.training import Optimizer, StageLoss
 from graphufs.data.loader import Batch, DerivedCache, WindowReader
+from graphufs.emulator import symmetries
 from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
@@ -225,16 +226,25 @@ class Objective:
         shape = len(batch.frames), loss.members, steps, experiment.model.noise
         return batch_noise(seed, purpose, number, shape)
 
+    def _moves(self, controls: Controls, batch: Batch) -> symmetries.Moves | None:
+        """How the samples of a whole batch are moved; None where they are not."""
+        settings = self.emulator.experiment.training.augmentation
+        if not settings.asked:
+            return None
+        return symmetries.draw(settings, controls.seed, controls.done, len(batch.frames), batch.frames.shape[-1])
+
     def update(self, settings: Optimizer, device_batch_size: int, loss: StageLoss = SQUARED) -> Any:
         """The jitted update (state, controls, *constants, batch) -> (state, UpdateResult)."""
         training = self.emulator.experiment.training
         compute, factors = training.compute, training.learning_rate_factors
 
         def gradients(
-            network: tuple[GraphCast, GraphCast | None], constants: Constants, batch: tuple[Batch, jax.Array | None]
+            network: tuple[GraphCast, GraphCast | None], constants: Constants, batch: tuple[Batch, Any]
         ) -> Any:
-            stepper, weights, static = constants
+            (stepper, weights, static), (noise, moves) = constants, batch[1]
             inputs, targets, forcings = self.emulator.fields(batch[0], static)
+            if moves is not None:
+                inputs, targets, forcings = (symmetries.move(part, moves) for part in (inputs, targets, forcings))
             learning, frozen = network
             found = batch_loss_and_grads(
                 learning,
@@ -244,7 +254,7 @@ class Objective:
                 targets,
                 forcings,
                 loss=loss,
-                noise=batch[1],
+                noise=noise,
                 in_turn=compute.members_in_turn,
                 device_batch_size=device_batch_size,
                 remat=_REMAT_STEPS[compute.rematerialize],
@@ -259,11 +269,12 @@ class Objective:
         ) -> tuple[State, UpdateResult]:
             constants: Constants = stepper, weights, static
             noise = self._noise(loss, controls.seed, TRAINING, controls.done, batch)
+            drawn = noise, self._moves(controls, batch)
             shared = self._on_devices(gradients, batch)
             learning, frozen = split(state.network, training.freeze)
             average = None if state.average is None else split(state.average, training.freeze)[0]
             state = State(learning, state.optimizer, average)
-            (value, diagnostics), gradient = shared((learning, frozen), constants, (batch, noise))
+            (value, diagnostics), gradient = shared((learning, frozen), constants, (batch, drawn))
             transformation = optimizer(settings, lambda _: controls.learning_rate)
             # a factor is of a tensor, which a vector of all of them does not know
             apart = stepper.graph.arrangement.for_fusion or bool(factors)
@@ -288,7 +299,7 @@ class Objective:
         return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
 
     def _on_devices(self, function: Any, batch: Batch) -> Any:
-        """A function of (network, constants, (batch, noise)) that each device runs with its part of the batch."""
+        """A function of (network, constants, (batch, what was drawn for its samples)) that each device runs with its part of the batch."""
         return function if self.devices.single else on_devices(function, self.devices, self.division, self.specs, batch)
 
     def loss_program(self, loss: StageLoss = SQUARED) -> Any:

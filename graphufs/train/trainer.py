@@ -14,7 +14,7 @@ import optax
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import WindowReader
-from graphufs.emulator import checkpoint
+from graphufs.emulator import checkpoint, symmetries
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped
 from graphufs.model.keep_freed_memory import keep_freed_memory
@@ -113,6 +113,8 @@ class _Training:
         self.experiment, self.settings = paths.experiment, paths.experiment.training
         self.warnings: list[str] = []
         emulator = ReplayEmulator.from_experiment(self.experiment, paths.root).load_normalization()
+        masks, grid = emulator.domain.masks(self.experiment.data), (data.latitude, data.longitude)
+        symmetries.check(self.settings.augmentation, *grid, masks)
         there = checkpoint.last(paths.checkpoints)
         if self.settings.init_statistics == "source" and (source := there or paths.initial_weights) is not None:
             from graphufs.deepmind.warm_start import with_source_statistics

@@ -199,7 +199,9 @@ def test_what_weakens_the_scores_stands_at_the_top(content: Content) -> None:
         "climatology_days_without_data": 12,
     }
     scores.dataset["surface_pressure"].loc[{"forecast": "emulator", "metric": "rmse"}][..., -1] = np.nan
-    overlapping = loading.parse(loading.dump(content.experiment), ["data.allow_overlap=[normalization]"])
+    evaluation = content.experiment.data.evaluation.model_dump_json()
+    overlaps = ["data.allow_overlap=[normalization, validation]", f"normalization.period={evaluation}"]
+    overlapping = loading.parse(loading.dump(content.experiment), overlaps)
     html = render(replace(content, scores=scores, experiment=overlapping), "key")
     top = html[: html.index("Error by lead time")]
     for text in (
@@ -212,8 +214,23 @@ def test_what_weakens_the_scores_stands_at_the_top(content: Content) -> None:
         assert text in top, text
 
 
-def test_a_clean_experiment_has_no_cautions(page: str) -> None:
-    assert 'role="note"' not in page
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [("02-24T18", "55 days of one season, 1994-01-01T00 to"), ("07-01T18", "182 days and no whole year")],
+)
+def test_a_training_on_less_than_a_year_is_told(content: Content, end: str, words: str) -> None:
+    period = f"data.training={{start: 1994-01-01T00, end: 1994-{end}}}"
+    short = loading.parse(loading.dump(content.experiment), [period])
+    [caution] = page_module._cautions(replace(content, experiment=short))
+    assert caution.startswith(f"Trained on {words}")
+    embedded = loading.parse(loading.dump(short), ["data.source.url=embedded"])
+    assert page_module._cautions(replace(content, experiment=embedded)) == []
+
+
+def test_a_clean_experiment_has_no_other_cautions(page: str) -> None:
+    assert page.count('role="note"') == 1
+    note = page[page.index('role="note"') :]
+    assert note[: note.index("</div>")].count("<p>") == 1 and "<p>Trained on 120 days and no whole year" in note
 
 
 @pytest.mark.usefixtures("fewer_figures")
