@@ -7,7 +7,9 @@ import json
 import os
 import sqlite3
 import stat
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from jobs.job.folder import CREDENTIALS, JobFolder
 from tests.conftest import TINY
 from tests.support.lookalike import build_atmosphere
 from tests.support.object_server import ObjectServer
+from tests.support.private import command_lines
 
 MARK = "MARKER83d7"
 VARIABLES = ("pressfc", "tmp", "land_static", "dswrf_avetoa")
@@ -31,6 +34,25 @@ VARIABLES = ("pressfc", "tmp", "land_static", "dswrf_avetoa")
 
 def with_marker(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and MARK.encode() in path.read_bytes()]
+
+
+@contextmanager
+def processes_watched() -> Iterator[dict[str, int]]:
+    """Look at what every user sees of all processes, again and again; how often, and how often the marker was there."""
+    over, counted = threading.Event(), {"looks": 0, "marked": 0}
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            counted["looks"] += 1
+            counted["marked"] += MARK in command_lines()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield counted
+    finally:
+        over.set()
+        watcher.join()
 
 
 @pytest.mark.long
@@ -102,7 +124,9 @@ def test_a_marker_is_found_nowhere_but_in_the_file_meant_for_it(tmp_path, monkey
         # as a job: refused with the wrong ones; with the right ones the same job goes on
         for path, ending, code in ((wrong, "bad_input", 1), (written, None, 0)):
             words = ("submit", "prepare", path, "--wait", *elsewhere)
-            command(*words, code=code, program=jobs.main)
+            with processes_watched() as counted:
+                command(*words, code=code, program=jobs.main)
+            assert counted["looks"] > 5 and counted["marked"] == 0
             (job,) = JobFolder.all(tmp_path / "other")
             note = job.folder(job.attempts()[-1]) / "ending.json"
             assert (json.loads(note.read_text())["ending"] if note.exists() else None) == ending

@@ -135,6 +135,41 @@ with multi_process._distributed_jax(multi_process.Member(Path({str(tmp_path)!r})
     assert set(json.loads(done.stdout.splitlines()[-1])) == {NETWORK} and "stranger" not in done.stdout
 
 
+SUMMING = """
+import json, psutil, sys
+from pathlib import Path
+from jobs.worker import multi_process
+multi_process.address = lambda interface: sys.argv[1]
+with multi_process._distributed_jax(multi_process.Member(Path(sys.argv[2]), "7", int(sys.argv[3]), 2, None)):
+    import jax.numpy as jnp
+    from jax.experimental.multihost_utils import process_allgather
+    total = int(process_allgather(jnp.ones(3)).sum())
+    listening = [c.laddr for c in psutil.Process().net_connections("inet") if c.status == "LISTEN"]
+    print(json.dumps([total, [one.ip.removeprefix("::ffff:") for one in listening]]))
+    process_allgather(jnp.ones(1))  # neither ends before the other has looked
+"""
+
+
+@pytest.mark.long
+def test_what_sums_over_the_processes_of_a_training_listens_on_the_jobs_network_alone(tmp_path):
+    command = [sys.executable, "-c", SUMMING, NETWORK, str(tmp_path)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings()
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        found = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (out, err) in zip(processes, found, strict=True):
+        assert process.returncode == 0, err
+        total, addresses = json.loads(out.splitlines()[-1])
+        assert total == 6 and addresses and set(addresses) == {NETWORK}
+
+
 @pytest.mark.long
 def test_nccl_is_told_the_sites_network(tmp_path, monkeypatch):
     import jax
