@@ -16,7 +16,7 @@ from graphufs.model.network import GraphCast
 
 
 def growth_of_sums(here: ReplayEmulator, there: ReplayEmulator) -> float:
-    """The messages that a mesh node gets from the grid here, over those there, a scalar; 1 on the same grid and mesh."""
+    """The messages of a mesh node from the grid here, over those there, a scalar; 1 on the same grid and mesh."""
     return _messages(here) / _messages(there)
 
 

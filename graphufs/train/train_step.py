@@ -299,7 +299,7 @@ class Objective:
         return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, network)
 
     def _on_devices(self, function: Any, batch: Batch) -> Any:
-        """A function of (network, constants, (batch, what was drawn for its samples)) that each device runs with its part of the batch."""
+        """A function of (network, constants, (batch, what was drawn for it)) that each device runs with its part."""
         return function if self.devices.single else on_devices(function, self.devices, self.division, self.specs, batch)
 
     def loss_program(self, loss: StageLoss = SQUARED) -> Any:
