@@ -29,8 +29,8 @@ FLOORS = {
 ORDER = {
     "dags": "",
     "jobs": "site scheduler job worker submission preflight experiments hand_out catalogue cli airflow",
-    "graphufs": "errors vocabulary config steps parallel storage forcings grid graph model replay data normalization "
-    "emulator weatherbench demo_bar deepmind train forecast report registry nightly retraining cli",
+    "graphufs": "errors vocabulary config steps parallel storage forcings grid graph model replay sources data "
+    "normalization emulator weatherbench demo_bar deepmind train forecast report registry nightly retraining cli",
 }
 """The layers of a floor without a contract, the lowest first."""
 PAGE = "docs/architecture.md"

@@ -8,11 +8,15 @@ from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_NAMES, MOST_SEEDS, Hours, Period, Section
 from graphufs.config.credentials import Address, Name, Options
-from graphufs.config.identity import PERMISSION, HashedOtherwise, Later, NotIdentity
-from graphufs.vocabulary.variables import DERIVED_FORCINGS
+from graphufs.config.identity import HOW_TO_REACH, PERMISSION, HashedOtherwise, Later, NotIdentity
+from graphufs.vocabulary.variables import DERIVED_FORCINGS, naming
 
 EMBEDDED = "embedded"
 """The source URL that stands for the idealised world this package makes itself."""
+
+
+Kind = Literal["auto", "replay", "weatherbench2", "cds", "anemoi"]
+"""How a source is laid out (graphufs.sources)."""
 
 
 class World(Section):
@@ -24,11 +28,14 @@ class World(Section):
 
 
 class Source(Section):
-    """Where Replay data come from."""
+    """Where the data come from."""
 
     ALWAYS_HASHED = "url component world"
     url: Address = EMBEDDED
-    """`embedded`, or the address of a Replay zarr store: gs://, s3://, https:// or a path."""
+    """`embedded`, or the address of a store: gs://, s3://, https:// or a path."""
+    kind: Annotated[Kind, NotIdentity(HOW_TO_REACH), Later()] = "auto"
+    """How the store is laid out; `auto` looks. `weatherbench2` is zarr, also zipped; `cds` files of the Copernicus data
+    store, NetCDF or GRIB; `anemoi` zarr made by anemoi-datasets or ufs2arco. All three are analyses."""
     storage_options: Options = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
 
@@ -55,15 +62,17 @@ class Data(Section):
     ALWAYS_HASHED = "forcings levels level_match time_step input_frames transforms tisr_period"
     source: Annotated[Source, HashedOtherwise("as the place it names; a world only where that is embedded")] = Source()
     inputs: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_NAMES)]
-    """Variables the network sees at the input frames (static ones once), Replay names."""
+    """Variables the network sees at the input frames (static ones once), by Replay's or WeatherBench2's names."""
     targets: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_NAMES)]
-    """Variables the network predicts, Replay names."""
+    """Variables the network predicts, named alike."""
     forcings: tuple[str, ...] = Field((), max_length=MOST_NAMES)
     """Variables known in advance, seen at the target time: from the store, or derived from time and place."""
     levels: tuple[float, ...] = Field((), max_length=MOST_NAMES)
     """Wanted levels in hPa (depth in m for the ocean) of the three-dimensional variables."""
     level_match: Literal["nearest", "exact"] = "nearest"
-    """`nearest` takes the closest native level within a tenth of its value; `exact` takes no other."""
+    """`nearest` takes the closest native level within a tenth of its value; `exact` takes no other.
+
+    Of pressure levels none but those named are taken, whatever this is."""
     time_step: Hours = 6
     input_frames: int = Field(2, ge=1, le=100)
     """How many past frames the network sees, the initial time included."""
@@ -90,6 +99,7 @@ class Data(Section):
             twice = sorted({str(value) for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"data.{name} names {', '.join(twice)} more than once")
+        naming({*self.inputs, *self.targets, *self.forcings})
         both = sorted(set(self.targets) & set(self.forcings))
         if both:
             raise ValueError(f"{', '.join(both)} cannot be both a target and a forcing")

@@ -16,6 +16,7 @@ from graphufs.data.zarr_segment import PackedFrames, new_context, start_reads
 from graphufs.errors import UserError
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.variable_facts import VariableFacts
+from graphufs.vocabulary.variables import PRESSURE_LEVEL
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,11 @@ class PreparedData:
     def frame_shape(self) -> tuple[int, int, int]:
         """(channel, lat, lon) of a frame."""
         return len(self.channels), self.latitude.size, self.longitude.size
+
+    @property
+    def on_pressure_levels(self) -> bool:
+        """Whether levels are surfaces of constant pressure."""
+        return any(facts.vertical == PRESSURE_LEVEL for facts in self.facts.values())
 
     @property
     def variables(self) -> tuple[str, ...]:

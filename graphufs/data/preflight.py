@@ -15,10 +15,10 @@ from graphufs.data.segments import costs
 from graphufs.data.selection import Selection, check
 from graphufs.data.source_identity import require_same_source
 from graphufs.errors import UserError, refused
-from graphufs.replay.experiment_source import open_at
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import listing, stamps_in, text, wanted_stamps
+from graphufs.sources.experiment_source import open_at
 from graphufs.storage.paths import Paths
 
 

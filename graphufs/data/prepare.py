@@ -31,10 +31,10 @@ from graphufs.data.source_identity import changed, require_known_source, require
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
 from graphufs.grid.areas import parent_latitudes
-from graphufs.replay.experiment_source import open_at, open_source
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import listing, text, wanted_stamps
+from graphufs.sources.experiment_source import open_at, open_source
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, remove_folder
 from graphufs.storage.checksums import files_of

@@ -27,9 +27,9 @@ from graphufs.data.selection import Selection, select
 from graphufs.data.static_fields import read_static
 from graphufs.data.zarr_segment import PackedFrames, create
 from graphufs.errors import Stopped, UserError
-from graphufs.replay.experiment_source import open_at
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import by_month, text
+from graphufs.sources.experiment_source import open_at
 from graphufs.storage.atomic import fsync, new_folder, remove_folder
 from graphufs.storage.checksums import files_of
 

@@ -66,7 +66,7 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
         For an unknown variable, a level not in the store, levels not given, or a use a variable is not fit for.
     """
     names = prepared_variables(experiment)
-    check_variables(names, store.names, store.url)
+    check_variables([name for name in names if not store.has(name)], store.names, store.url)
     if idle := sorted(set(experiment.data.accept_implausible) - set(names)):
         raise UserError(
             f"data.accept_implausible names {', '.join(idle)}, which is not read; what is read is {', '.join(names)}"
@@ -96,7 +96,11 @@ def select(store: ReplayStore, experiment: Experiment) -> Selection:
                     + ", ".join(f"{value:.7g}" for value in native)
                 )
             levels[name] = match_levels(
-                native, wanted, experiment.data.level_match, where=f"{name} of {store.url} ({vertical})"
+                native,
+                wanted,
+                experiment.data.level_match,
+                where=f"{name} of {store.url} ({vertical})",
+                on_pressure_levels=store.on_pressure_levels,
             )
             channels += [
                 PreparedChannel(name, level, float(native[index]))

@@ -18,9 +18,9 @@ from graphufs.data.manifest import SEGMENTS, Manifest
 from graphufs.data.selection import Selection, select
 from graphufs.data.zarr_segment import PackedFrames
 from graphufs.errors import CannotOpen, UserError
-from graphufs.replay.experiment_source import open_at
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
+from graphufs.sources.experiment_source import open_at
 from graphufs.storage.paths import digest
 
 logger = logging.getLogger(__name__)

@@ -195,6 +195,7 @@ def _domain(file: Path, content: Checkpoint, experiment: Experiment, labels: Lab
         channels=tuple(channels),
         mask=np.ones((len(channels), *grid), bool),
         static={name: np.full(grid, np.nan, np.float32) for name in static},
+        on_pressure_levels=True,
     )
 
 

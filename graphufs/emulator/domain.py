@@ -12,6 +12,9 @@ from graphufs.config.data import Data
 from graphufs.data.channels import PreparedChannel, variable_slices
 from graphufs.data.dataset import PreparedData
 
+_PRESSURE_LEVELS = "domain.on_pressure_levels"
+"""Only there where it is true, so that checkpoints of Replay are what they were."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -23,6 +26,8 @@ class Domain:
     channels: tuple[PreparedChannel, ...]
     mask: NDArray[np.bool_]
     static: dict[str, NDArray[np.float32]]
+    on_pressure_levels: bool = False
+    """Whether levels are surfaces of constant pressure, not layers that follow the ground."""
 
     @classmethod
     def of(cls, data: PreparedData) -> Domain:
@@ -58,6 +63,7 @@ class Domain:
             "domain.levels": np.array(missing, dtype=np.float64),  # None becomes NaN
             "domain.mask": self.mask,
             **{f"domain.static.{name}": field for name, field in self.static.items()},
+            **({_PRESSURE_LEVELS: np.array(True)} if self.on_pressure_levels else {}),
         }
 
     @classmethod
@@ -79,4 +85,5 @@ class Domain:
                 for name, field in arrays.items()
                 if name.startswith(prefix)
             },
+            on_pressure_levels=bool(arrays.get(_PRESSURE_LEVELS, False)),
         )

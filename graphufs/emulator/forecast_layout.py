@@ -12,7 +12,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.emulator.domain import Domain
 from graphufs.vocabulary import cf
 from graphufs.vocabulary.physical_bounds import QUANTITIES
-from graphufs.vocabulary.variables import BY_REPLAY, weatherbench_name, weatherbench_scale
+from graphufs.vocabulary.variables import BY_REPLAY, BY_WEATHERBENCH, weatherbench_name, weatherbench_scale
 
 LAYOUT_SOURCE = "WeatherBench2 forecast layout (time = initial time)"
 
@@ -34,7 +34,8 @@ def forecast_template(
         "latitude": ("latitude", grid[0], cf.LATITUDE),
         "longitude": ("longitude", grid[1], cf.LONGITUDE),
     }
-    vertical = cf.LAYERS if data.source.component == "fv3" else cf.DEPTH
+    layers = cf.PRESSURE if domain.on_pressure_levels else cf.LAYERS
+    vertical = layers if data.source.component == "fv3" else cf.DEPTH
     if members > 1:
         coordinates["number"] = ("number", np.arange(members), cf.MEMBER)
     if pairs:
@@ -52,7 +53,7 @@ def forecast_template(
     }
     dataset = xr.Dataset(coords=coordinates, attrs=attributes)
     for variable, of_variable in levels.items():
-        known = BY_REPLAY.get(variable)
+        known = BY_REPLAY.get(variable) or BY_WEATHERBENCH.get(variable)
         level = (len(of_variable),) if of_variable else ()
         of_members = ("number",) if members > 1 else ()
         fields = ("prediction_timedelta", *(("level",) if level else ()), "latitude", "longitude")

@@ -14,8 +14,8 @@ from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data import late
 from graphufs.data.manifest import Manifest
-from graphufs.replay.experiment_source import open_at
 from graphufs.replay.times import listing, stamps_in
+from graphufs.sources.experiment_source import open_at
 from graphufs.storage.paths import Paths
 
 

@@ -32,11 +32,13 @@ def match_levels(
     match: Literal["nearest", "exact"] = "nearest",
     *,
     where: str = "the store",
+    on_pressure_levels: bool = False,
 ) -> np.ndarray:
     """Indices into `available` of the levels that stand for the wanted ones, int64 [len(wanted)], in their order.
 
     Both are [level] in hPa, or depths in m, in any order and float type. `nearest` takes the closest within a tenth of
-    the wanted value; `exact` the same level only (see `same_level`). `where` tells messages what holds the levels.
+    the wanted value; `exact` the same level only (see `same_level`), which is the rule of pressure levels. `where`
+    tells messages what holds the levels.
 
     Raises
     ------
@@ -46,18 +48,20 @@ def match_levels(
     native = np.asarray(available, np.float64)
     if native.size == 0:
         raise UserError(f"{where} has no levels at all, but {_listing(wanted)} are wanted")
+    exact = on_pressure_levels or match == "exact"
     indices = np.array([int(np.argmin(np.abs(native - level))) for level in wanted], np.int64)
     for level, index in zip(wanted, indices, strict=True):
         close = (
             bool(same_level(native[index], level))
-            if match == "exact"
+            if exact
             else abs(native[index] - level) <= NEAREST_WITHIN * abs(level) + ROUNDING
         )
         if not close:
-            rule = "no level equal to" if match == "exact" else "no level within a tenth of"
+            rule = "no level equal to" if exact else "no level within a tenth of"
             raise UserError(
                 f"{where} has {rule} {level:g}; the closest is {native[index]:.10g}. It has {_listing(native)}. "
-                "Change data.levels" + (" or set data.level_match to nearest" if match == "exact" else "")
+                "Change data.levels"
+                + (" or set data.level_match to nearest" if exact and not on_pressure_levels else "")
             )
     for index in np.unique(indices):
         sharing = [level for level, other in zip(wanted, indices, strict=True) if other == index]

@@ -1,4 +1,4 @@
-"""A Replay store, opened: any resolution, atmosphere or ocean, by URL, with its quirks removed.
+"""A store, opened: Replay's of any resolution, atmosphere or ocean, or what is laid out alike, its quirks removed.
 
 What is put right here, and nowhere else: the extra time coordinates `cftime` (Julian, wrongly tagged) and `ftime` are
 never decoded; integers are unpacked (see `decoding`); values come in the units of `vocabulary.physical_bounds`, and
@@ -30,6 +30,7 @@ from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.object_stores import Unreachable, reason
 from graphufs.storage.zarr_io import is_remote, open_zarr
 from graphufs.vocabulary.physical_bounds import QUANTITIES
+from graphufs.vocabulary.variables import PRESSURE_LEVEL, other_names
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +42,13 @@ FIRST_PAUSE = 1.0
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The names of a component's dimensions."""
+    """The names of a component's dimensions, or of an analysis', and what is known of their order and values."""
 
     latitude: str
     longitude: str
     vertical: tuple[str, ...]
+    rising: bool = False
+    """Whether latitudes are brought to rise from south to north, whatever their order in the store."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ class ReplayStore:
     """Read access to one Replay store.
 
     Its `times` are datetime64[ns] [time], strictly increasing; latitude [lat] and longitude [lon] float64, degrees,
-    latitudes in the store's own order, longitudes ascending within [0, 360).
+    latitudes in the store's own order, longitudes ascending within [0, 360). `dimensions` are those of a dataset that
+    is laid out otherwise than Replay's of that component.
+
+    A variable that Replay and WeatherBench2 call by different names is there by both, in the units of each.
 
     Raises
     ------
@@ -74,10 +80,17 @@ class ReplayStore:
         If the dataset is not a store of that component, or its axes are not what `graphufs.replay.axes` asks for.
     """
 
-    def __init__(self, dataset: xr.Dataset, url: str, component: str, allowances: Allowances | None = None) -> None:
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        url: str,
+        component: str,
+        allowances: Allowances | None = None,
+        dimensions: Dimensions | None = None,
+    ) -> None:
         self.url = url
         self.component = component
-        self.dimensions = COMPONENTS[component]
+        self.dimensions = dimensions or COMPONENTS[component]
         self.allowances = allowances or Allowances()
         self._dataset = dataset
         for name in (self.dimensions.latitude, self.dimensions.longitude):
@@ -93,8 +106,21 @@ class ReplayStore:
         axes.check_stamps(self.times, url)
         limited = self.allowances.limited
         self.latitude = axes.latitudes(*self._axis(self.dimensions.latitude), url, limited=limited)
+        self._turned = self.dimensions.rising and bool(self.latitude[0] > self.latitude[-1])
+        if self._turned:
+            self.latitude = self.latitude[::-1].copy()
         self.longitude, self._columns = axes.longitudes(*self._axis(self.dimensions.longitude), url, limited=limited)
         self._conversions: dict[str, Conversion] = {}
+        self._others = other_names(map(str, dataset.data_vars))
+
+    def _variable(self, name: str) -> xr.Variable:
+        """A variable of the store, by Replay's or WeatherBench2's name."""
+        return self._dataset.variables[self._others[name].stored if name in self._others else name]
+
+    @property
+    def on_pressure_levels(self) -> bool:
+        """Whether its levels are surfaces of constant pressure, each called by its own value."""
+        return self.dimensions.vertical == (PRESSURE_LEVEL,)
 
     def _axis(self, name: str) -> tuple[np.ndarray, str]:
         variable = self._dataset.variables[name]
@@ -102,11 +128,15 @@ class ReplayStore:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables that lie on the horizontal grid, sorted."""
-        grid = {self.dimensions.latitude, self.dimensions.longitude}
-        return tuple(
-            sorted(str(name) for name, variable in self._dataset.data_vars.items() if grid <= set(variable.dims))
-        )
+        """The variables that lie on the horizontal grid, as the store calls them, sorted."""
+        return tuple(sorted(filter(self._on_grid, map(str, self._dataset.data_vars))))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a variable on the horizontal grid, by Replay's or WeatherBench2's name."""
+        return (name in self._dataset.data_vars or name in self._others) and self._on_grid(name)
+
+    def _on_grid(self, name: str) -> bool:
+        return {self.dimensions.latitude, self.dimensions.longitude} <= set(self._variable(name).dims)
 
     def facts(self, name: str) -> VariableFacts:
         """Dimensions and attributes of a variable.
@@ -117,7 +147,7 @@ class ReplayStore:
             If the variable has dimensions that are neither time, a vertical one, nor the horizontal grid, holds no real
             numbers, or is in units that cannot be converted.
         """
-        variable = self._dataset.variables[name]
+        variable = self._variable(name)
         given = tuple(str(dimension) for dimension in variable.dims)
         vertical = next((dimension for dimension in given if dimension in self.dimensions.vertical), None)
         lead = (*(("time",) if "time" in given else ()), *((vertical,) if vertical else ()))
@@ -138,8 +168,10 @@ class ReplayStore:
     def _conversion(self, name: str) -> Conversion:
         """How to come to the units in which the variable is prepared."""
         if name not in self._conversions:
-            given, accepted = _units(self._dataset.variables[name]), name in self.allowances.implausible
-            self._conversions[name] = variable_conversion(name, given, self.url, accepted=accepted)
+            given, accepted = _units(self._variable(name)), name in self.allowances.implausible
+            stored, factor = self._others.get(name, (name, 1.0))
+            to_stored = variable_conversion(stored, given, self.url, accepted=accepted)
+            self._conversions[name] = Conversion(to_stored.scale * factor, to_stored.offset * factor)
         return self._conversions[name]
 
     def levels(self, dimension: str) -> np.ndarray:
@@ -160,7 +192,7 @@ class ReplayStore:
         Types and attributes, and the values of the axes but time, which grows.
         """
         coordinates = (self.dimensions.latitude, self.dimensions.longitude, *self.dimensions.vertical)
-        known = {name: self._dataset.variables[name] for name in sorted(names)}
+        known = {name: self._variable(name) for name in sorted(names)}
         used = {dimension for variable in known.values() for dimension in variable.dims}
         known |= {
             name: self._dataset.variables[name] for name in coordinates if name in used & {*self._dataset.variables}
@@ -178,7 +210,7 @@ class ReplayStore:
 
     def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None) -> int:
         """Bytes to decode for the chunks that hold one stamp of a variable at some levels: chunks come whole."""
-        variable = self._dataset.variables[name]
+        variable = self._variable(name)
         chunks = variable.encoding.get("preferred_chunks", {})
         size = variable.dtype.itemsize
         for dimension, length in variable.sizes.items():
@@ -193,7 +225,7 @@ class ReplayStore:
 
     def stamps_per_chunk(self, name: str) -> int:
         """How many stamps one chunk of a variable holds."""
-        return int(self._dataset.variables[name].encoding.get("preferred_chunks", {}).get("time", 1))
+        return int(self._variable(name).encoding.get("preferred_chunks", {}).get("time", 1))
 
     def read(self, name: str, stamps: np.ndarray | None = None, levels: np.ndarray | None = None) -> np.ndarray:
         """Read a variable, float32 [time, level, lat, lon] without the dimensions it does not have.
@@ -213,7 +245,7 @@ class ReplayStore:
             selection["time"] = np.searchsorted(self.times, stamps)
         if levels is not None and facts.vertical is not None:
             selection[facts.vertical] = levels
-        variable = self._dataset.variables[name].isel(selection).transpose(*facts.dimensions)
+        variable = self._variable(name).isel(selection).transpose(*facts.dimensions)
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -239,6 +271,8 @@ class ReplayStore:
         values = self._conversion(name).apply(without_fill_values(values))
         if self._columns is not None:
             values = np.ascontiguousarray(values[..., self._columns])
+        if self._turned:
+            values = np.ascontiguousarray(values[..., ::-1, :])
         if name not in self.allowances.implausible:
             plausible(name, values, stamps, self.url)
         return values

@@ -6,6 +6,7 @@ import itertools
 import json
 import sqlite3  # noqa: F401  before xarray loads cfgrib where that is installed: see docs/decisions.md
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ def open_zarr(
 ) -> xr.Dataset:
     """Open a zarr store (format 2 or 3) at a path or any address fsspec knows, lazily and without dask.
 
-    The group is the root where none is given; `storage_options` are fsspec's, for a remote address, and those of
-    `object_stores.Patience`; `what` is what messages call the store; `decoding` is what else `xarray.open_zarr` takes,
-    such as `decode_cf`. A chunk that was cut off is an error when it is read.
+    A path may be that of a zip file with the store at its root, or in the one folder there. The group is the root where
+    none is given; `storage_options` are fsspec's, for a remote address, and those of `object_stores.Patience`; `what`
+    is what messages call the store; `decoding` is what else `xarray.open_zarr` takes, such as `decode_cf`. A chunk that
+    was cut off is an error when it is read.
 
     Raises
     ------
@@ -53,18 +55,13 @@ def open_zarr(
         If it cannot be opened.
     """
     # bring zarr, which not all that import this need
-    from graphufs.storage import object_stores, regular_files, whole_chunks
+    from graphufs.storage import object_stores, whole_chunks
 
     whole_chunks.require()
     remote = is_remote(address)
     try:
-        store = (
-            object_stores.open_remote(str(address) if isinstance(address, Path) else address, storage_options or {})
-            if remote
-            else regular_files.RegularFiles(address, read_only=True)
-            if Path(address).is_dir()
-            else address
-        )
+        store, folder = zarr_store(address, storage_options)
+        group = "/".join(filter(None, (folder, group))) or None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, in several lines: what matters is looked at later
             found = xr.open_zarr(store, group=group, chunks=None, create_default_indexes=False, **decoding)
@@ -83,6 +80,34 @@ def open_zarr(
         reason = object_stores.reason(error)
         told = f"cannot open {what} at {reading.in_one_line(str(address))} ({reading.in_one_line(reason)}); {hint}"
         raise CannotOpen(told) from error
+
+
+def zarr_store(address: Path | str, storage_options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """What zarr opens for an address, to be read, and the folder in it where the store is: "" but for a zip file's.
+
+    Raises
+    ------
+    UserError
+        If the client of a remote address cannot be set up.
+    OSError
+        If a zip file cannot be read.
+    """
+    from graphufs.storage import object_stores, regular_files
+
+    if is_remote(address):
+        return object_stores.open_remote(
+            str(address) if isinstance(address, Path) else address, storage_options or {}
+        ), ""
+    path = Path(address)
+    if path.is_dir():
+        return regular_files.RegularFiles(address, read_only=True), ""
+    if path.is_file() and zipfile.is_zipfile(path):
+        from zarr.storage import ZipStore
+
+        with zipfile.ZipFile(path) as content:
+            tops = {name.partition("/")[0] for name in content.namelist()}
+        return ZipStore(path, mode="r"), tops.pop() if len(tops) == 1 else ""
+    return address, ""
 
 
 def _indexed(dataset: xr.Dataset) -> xr.Dataset:

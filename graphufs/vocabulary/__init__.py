@@ -1,3 +1,5 @@
 """Names without arrays: variables, derived variables, regions, conventions."""
 
-__all__ = ["cf", "conventions", "derived_variables", "labels", "physical_bounds", "regions", "variables"]
+__all__ = [
+    "analysis_names", "cf", "conventions", "derived_variables", "labels", "physical_bounds", "regions", "variables",
+]  # fmt: skip

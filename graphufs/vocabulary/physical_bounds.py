@@ -1,4 +1,4 @@
-"""The units that Replay's variables are prepared in, and wide bounds that no weather or model climate leaves.
+"""The units that variables are prepared in, and wide bounds that no weather or model climate leaves.
 
 The bounds are there to find what is no weather: other units without a word (Celsius, hPa, g/kg), packed integers,
 broken chunks. So they lie well outside of what was ever observed or modelled. A variable whose label in Replay is a
@@ -11,6 +11,8 @@ This module imports no array library.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from graphufs.vocabulary.variables import TABLE
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,32 @@ _NAMES = {
     "ho": Quantity("m", -1, 7000),
 }
 
-QUANTITIES: dict[str, Quantity] = {name: quantity for names, quantity in _NAMES.items() for name in names.split()}
-"""By the variable's name in Replay."""
+_ANALYSES = {
+    "mean_sea_level_pressure": Quantity("Pa", 80_000, 115_000),
+    "2m_dewpoint_temperature sea_surface_temperature": _SURFACE_TEMPERATURE,
+    "vertical_velocity": Quantity("Pa/s", -200, 200),
+    "vorticity divergence": Quantity("1/s", -0.05, 0.05),
+    "potential_vorticity": Quantity("K*m**2/kg/s", -0.1, 0.1),
+    "specific_cloud_liquid_water_content specific_cloud_ice_water_content "
+    "specific_rain_water_content specific_snow_water_content": _HUMIDITY,
+    "fraction_of_cloud_cover total_cloud_cover": _FRACTION,
+    "100m_u_component_of_wind 100m_v_component_of_wind": _SURFACE_WIND,
+    "total_precipitation total_precipitation_6hr total_precipitation_12hr total_precipitation_24hr":
+        Quantity("m", -1e-3, 3),
+}  # fmt: skip
+"""By WeatherBench2's names, what Replay has not."""
+
+_BY_REPLAY = {name: quantity for names, quantity in _NAMES.items() for name in names.split()}
+_BY_WEATHERBENCH = {name: quantity for names, quantity in _ANALYSES.items() for name in names.split()} | {
+    variable.weatherbench: Quantity(
+        variable.units.replace(" ", "*").replace("m2", "m**2").replace("-2", "**-2").replace("-1", "**-1"),
+        _BY_REPLAY[variable.replay].low * variable.scale,
+        _BY_REPLAY[variable.replay].high * variable.scale,
+    )
+    for variable in TABLE
+}
+QUANTITIES: dict[str, Quantity] = _BY_WEATHERBENCH | _BY_REPLAY
+"""By the variable's name, Replay's and WeatherBench2's."""
 
 LEVELS: dict[str, Quantity] = {"fv3": Quantity("hPa", 0, 1200), "mom6": Quantity("m", -1, 12_000)}
 """What levels are in, by component: the pressure of the atmosphere's layers, the depth of the ocean's."""

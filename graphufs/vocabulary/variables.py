@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from graphufs.errors import UserError, did_you_mean
 
@@ -78,6 +78,52 @@ def replay_name(weatherbench: str) -> str:
 def weatherbench_scale(replay: str) -> float:
     """The factor from Replay's units to WeatherBench2's; 1 where they agree or the variable is outside the table."""
     return BY_REPLAY[replay].scale if replay in BY_REPLAY else 1.0
+
+
+PRESSURE_LEVEL = "level"
+"""What WeatherBench2 calls the dimension of pressure levels; on Replay's own layers it is called otherwise."""
+
+
+class OtherName(NamedTuple):
+    """What a name stands for: a variable that is stored by another, and the factor to the units that go with it."""
+
+    stored: str
+    factor: float
+
+
+def other_names(stored: Iterable[str]) -> dict[str, OtherName]:
+    """The other of its two names for each stored variable of the table; none where both are stored."""
+    stored, found = set(stored), {}
+    for variable in TABLE:
+        if variable.replay == variable.weatherbench or {variable.replay, variable.weatherbench} <= stored:
+            continue
+        if variable.weatherbench in stored:
+            found[variable.replay] = OtherName(variable.weatherbench, 1 / variable.scale)
+        elif variable.replay in stored:
+            found[variable.weatherbench] = OtherName(variable.replay, variable.scale)
+    return found
+
+
+Naming = Literal["Replay", "WeatherBench2"]
+
+
+def naming(names: Iterable[str]) -> Naming | None:
+    """Whose names these are; None where no name is of one side alone.
+
+    Raises
+    ------
+    ValueError
+        If some are Replay's and some WeatherBench2's.
+    """
+    names = sorted(names)
+    replay = [name for name in names if name in BY_REPLAY and name not in BY_WEATHERBENCH]
+    weatherbench = [name for name in names if name in BY_WEATHERBENCH and name not in BY_REPLAY]
+    if replay and weatherbench:
+        raise ValueError(
+            f"{replay[0]} is Replay's name and {weatherbench[0]} WeatherBench2's; name all variables alike: "
+            f"{', '.join(map(weatherbench_name, replay))}, or else {', '.join(map(replay_name, weatherbench))}"
+        )
+    return "Replay" if replay else "WeatherBench2" if weatherbench else None
 
 
 DERIVED_FORCINGS = (

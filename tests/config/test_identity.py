@@ -21,6 +21,7 @@ from tests.golden.formats import names
 LEFT_OUT = {
     "words; a name is that of a folder, though, and of models": ("name", "description"),
     "how to reach what is read": (
+        "data.source.kind",
         "data.source.storage",
         "data.source.storage_options",
         "evaluation.era5.storage",

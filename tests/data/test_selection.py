@@ -44,9 +44,14 @@ def test_an_unknown_variable_is_refused_with_the_nearest_names(store: Path) -> N
     refuse(chosen, r"no variable 'presfc' \(did you mean pressfc\?\)")
 
 
-def test_a_weatherbench_name_is_answered_with_replays(store: Path) -> None:
-    chosen = experiment(store, targets=["surface_pressure"], inputs=["surface_pressure"])
-    refuse(chosen, r"'surface_pressure' \(did you mean pressfc")
+def test_a_store_has_its_variables_by_weatherbenchs_names_too_in_the_units_of_these(store: Path) -> None:
+    replay = open_store(str(store), "fv3")
+    stamp = replay.times[:1]
+    assert np.array_equal(replay.read("surface_pressure", stamp), replay.read("pressfc", stamp))
+    height = replay.read("hgtsfc_static").astype(np.float64)
+    assert np.allclose(replay.read("geopotential_at_surface"), 9.80665 * height, rtol=1e-6)
+    assert replay.facts("geopotential_at_surface").attributes["units"] == "m**2*s**-2"
+    assert not replay.has("mean_sea_level_pressure")
 
 
 def test_a_misspelt_derived_forcing_is_answered_with_its_name(store: Path) -> None:

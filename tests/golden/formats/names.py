@@ -43,6 +43,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.source.url": ("data.source.url=gs://bucket/store.zarr",),
     "data.source.storage_options": ("data.source.storage_options={token: anon}",),
     "data.source.storage": ("data.source.storage=mine",),
+    "data.source.kind": ("data.source.kind=replay",),
     "data.source.component": ("data.source.component=mom6",),
     "data.source.world.seed": ("data.source.world.seed=4",),
     "data.inputs": ("data.inputs=[pressfc, tmp]",),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from graphufs.config.data import EMBEDDED
+from graphufs.config.data import EMBEDDED, Kind
 from graphufs.config.experiment import Experiment
-from graphufs.replay.source import Allowances, ReplayStore, open_store
+from graphufs.replay.source import Allowances, ReplayStore
+from graphufs.sources.kinds import open_source_at
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.credentials import options_of
 from graphufs.storage.paths import Paths
@@ -48,4 +49,5 @@ def open_at(experiment: Experiment, url: str | None = None) -> ReplayStore:
     """
     source, data = experiment.data.source, experiment.data
     allowances = Allowances(data.region == "limited", data.accept_implausible)
-    return open_store(url or source.url, source.component, options_of(source), allowances)
+    kind: Kind = "replay" if source.url == EMBEDDED else source.kind
+    return open_source_at(url or source.url, kind, source.component, options_of(source), allowances)
