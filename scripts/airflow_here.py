@@ -34,8 +34,8 @@ from jobs.job.folder import JobFolder
 from jobs.job.status import Status, read_statuses
 from jobs.site import SHIPPED
 
-POLL = 2
-"""Seconds between two looks at this machine's jobs, which cost nothing here."""
+POLL = 4
+"""Seconds between two looks at this machine's jobs: each costs half a second of a processor that they may need."""
 FIRST_WAIT = 30
 """Seconds for which a task waits for a new job: all but data and training are done by then."""
 LOCK = ".airflow.lock"
