@@ -36,8 +36,13 @@ KEYS = {
     "learning_rate": "training.stages.0.learning_rate.peak",
     "precision": "training.compute.precision",
     "seed": "training.seed",
+    "members": "forecast.members",
 }
-TITLES = {"updates": "Updates of the first stage", "learning_rate": "Peak learning rate of the first stage"}
+TITLES = {
+    "updates": "Updates of the first stage",
+    "learning_rate": "Peak learning rate of the first stage",
+    "members": "Members of forecasts",
+}
 RESOURCES = {"gpus": "GPUs", "nodes": "Nodes", "memory": "Memory", "time_limit": "Time limit"}
 
 

@@ -75,6 +75,8 @@ def show(model: str, *, where: Where = Where()) -> int:
     for event in events:
         shown.print(f"{event.when}  {event.kind} by {event.by}" + (f": {event.why}" if event.why else ""))
     shown.print(_scores(found))
+    if "crps" in found.scores:
+        shown.print(_scores(found, "crps"))
     return 0
 
 
@@ -161,16 +163,17 @@ def _costs(model: RegisteredModel, history: Sequence[RegistryEvent]) -> dict[str
     return lines
 
 
-def _scores(model: RegisteredModel) -> Table:
-    """RMSE by target and lead, the forecasts of the model first."""
+def _scores(model: RegisteredModel, score: str = "rmse") -> Table:
+    """A score by target and lead, the forecasts of the model first."""
     scores = model.scores
     named = ("variable", "level", "units")
-    leads = list(next((values for name, values in scores["rmse"][0].items() if name not in named), {}))
-    title = f"RMSE over {scores['initial_times']} initial times, {scores['period']}, {scores['grid']}"
+    leads = list(next((values for name, values in scores[score][0].items() if name not in named), {}))
+    of = f" of {scores['members']} members" if score == "crps" else " of their mean" if "members" in scores else ""
+    title = f"{score.upper()}{of} over {scores['initial_times']} initial times, {scores['period']}, {scores['grid']}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("target", "forecast", *leads):
         table.add_column(heading, justify="left" if heading in ("target", "forecast") else "right")
-    for entry in scores["rmse"]:
+    for entry in scores[score]:
         level = "" if entry["level"] is None else f" {entry['level']:g}"
         target = f"{entry['variable']}{level} ({entry['units']})"
         for name in (name for name in entry if name not in named):

@@ -29,7 +29,7 @@ from graphufs.weatherbench.results.table import small_table
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 from graphufs.weatherbench.scoring.histograms import Histograms
 
-SAME = ("grid", "vertical", "climatology_period", "climatology_window_days", "convention", "truth")
+SAME = ("grid", "vertical", "climatology_period", "climatology_window_days", "convention", "truth", "members")
 """What scores must share for their means to be of one kind; ScoreState looks at leads, channels and statistics."""
 LASTING = (*SAME, "truth_name", "not_scored", "level_units", "native_levels", "climatology", "climatology_frames")
 """Attributes that do not depend on the initial times."""
@@ -105,8 +105,8 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
     states = tonight.states()
     if before is not None:
         for name in SAME:
-            old, new = before.dataset.attrs[name], tonight.dataset.attrs[name]
-            if old != new:
+            old, new = (scores.dataset.attrs.get(name) for scores in (before, tonight))
+            if old != new and name in before.dataset.attrs:
                 raise UserError(
                     f"these scores do not fit those of the nights before: their {name} is {new!r} instead of {old!r}; "
                     "use the experiment that `graphufs plan-nightly` gives"
@@ -122,7 +122,8 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
     if before is not None:
         diagnostics = _together(Diagnostics, before.diagnostics, tonight.diagnostics)
         histograms = _together(Histograms, before.histograms, tonight.histograms)
-    lasting = {name: tonight.dataset.attrs[name] for name in LASTING}
+    # of single forecasts no members are told
+    lasting = {name: tonight.dataset.attrs[name] for name in LASTING if name in tonight.dataset.attrs}
     attributes = {str(name): tonight.dataset[name].attrs for name in tonight.dataset.data_vars}
     return Scores.from_states(states, lasting, attributes, diagnostics, histograms)
 

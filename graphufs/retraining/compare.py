@@ -169,4 +169,5 @@ def _long_rollout(experiment: Experiment) -> Experiment:
     content = credentials.content(experiment)
     one = {"members": 1, "checkpoints": []}
     content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h", **one}
+    content["retraining"]["metric"] = "rmse"  # one member has no score of members, and nothing is scored here
     return loading.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from graphufs.config import loading
 from graphufs.config.base import Period, format_time
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
@@ -177,11 +178,19 @@ class Paths:
         """What training.init_from names; None where it names nothing.
 
         A path that begins with `runs` lies below the root, so that one experiment may go on from another's checkpoint.
+        A run of a shipped experiment that lies under the name version 0.1.0 gave it is found by the name it has now.
         """
         given = self.experiment.training.init_from
         if given is None:
             return None
-        return self.root / given if Path(given).parts[:1] == ("runs",) else Path(given)
+        parts = Path(given).parts
+        if parts[:1] != ("runs",):
+            return Path(given)
+        if len(parts) > 3 and parts[1] in loading.shipped() and not self.root.joinpath(*parts[:3]).exists():
+            other = Paths(loading.load(loading.EXPERIMENTS / f"{parts[1]}.yaml"), self.root)
+            if digest(other._run()) == parts[2]:
+                return other.run.joinpath(*parts[3:])
+        return self.root / given
 
     @property
     def checkpoints(self) -> Path:

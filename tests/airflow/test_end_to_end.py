@@ -12,6 +12,7 @@ import pytest
 
 from graphufs.registry import registry
 from graphufs.registry.decisions import promote
+from graphufs.weatherbench.results.scores import Scores
 from tests.support.airflow.bench import AirflowBench, eventually
 from tests.support.airflow.browser import answer, look_at_models, skip_without_browser, train_by_hand
 
@@ -106,6 +107,33 @@ def test_a_checkpoint_triggers_a_night_that_scores_it(bench: AirflowBench) -> No
     assert asset_event(bench, "nightly_evaluation", night)["model"] == model.id
     seen = {task["task_id"]: task["state"] for task in bench.api.task_instances("nightly_evaluation", night)}
     assert set(seen.values()) == {"success"}, seen
+
+
+@pytest.mark.faults
+@pytest.mark.long
+def test_an_ensemble_is_trained_and_has_a_night(bench: AirflowBench) -> None:
+    bench.api.unpause("nightly_evaluation")
+    stages = "training.stages=[{name: crps, updates: 8, loss: {kind: crps}, learning_rate: {peak: 1.0e-3}}]"
+    run = trigger(bench, seed=7, members=3, overrides=["model.noise=8", stages])
+    finished(bench, "training", run)
+    model = registry.get(bench.slurm.root, result(bench, "training", run, "register")["model"])
+    assert model.scores["members"] == 3
+
+    def nights() -> list[str]:
+        """Nights of this model that are over."""
+        runs = bench.api.request("GET", "/dags/nightly_evaluation/dagRuns", limit=20)["dag_runs"]
+        over = [one["dag_run_id"] for one in runs if one["run_type"] == "asset_triggered" and one["state"] == "success"]
+        planned = {one: bench.slurm.job(bench.key("nightly_evaluation", one, "plan_nightly")).result() for one in over}
+        return [one for one, content in planned.items() if content and content["result"]["model"] == model.id]
+
+    eventually(nights, 800)
+    (night,) = nights()
+    made = {step: result(bench, "nightly_evaluation", night, step) for step in NIGHT}
+    assert made["record_nightly"]["model"] == model.id and made["record_nightly"]["added"]
+    latest = made["record_nightly"]["latest"]
+    assert latest["members"] == 3 and all(one["crps"]["24h"] > 0 for one in latest["crps"])
+    scores = Scores.open(bench.slurm.root / made["record_nightly"]["store"])
+    assert scores.histograms is not None and "spread_skill" in scores.dataset.metric
 
 
 @pytest.mark.faults

@@ -13,7 +13,7 @@ import yaml
 
 from graphufs.config import loading
 from graphufs.errors import UserError
-from graphufs.storage.paths import Paths
+from graphufs.storage.paths import Paths, digest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -213,6 +213,21 @@ def test_shipped_ensembles_go_on_from_the_last_checkpoint_of_the_experiment_they
         assert other.model.model_copy(update={"noise": 0}) == one.model and other.data == one.data
     assert Paths(tiny(), tmp_path).initial_weights is None
     assert Paths(tiny("training.init_from=weights/1"), tmp_path).initial_weights == Path("weights/1")
+
+
+def test_the_demos_checkpoint_is_found_under_the_name_that_0_1_0_gave_its_run(tmp_path):
+    demo, ensemble = (loading.load(EXPERIMENTS / f"{name}.yaml") for name in ("demo", "demo_ensemble"))
+    paths = Paths(ensemble, tmp_path)
+    assert paths.initial_weights == Paths(demo, tmp_path).checkpoints / "00003200"
+    former = digest(Paths(demo, tmp_path)._run(former=True))
+    now = Paths(ensemble, tmp_path).hashes["run"]
+    (tmp_path / "runs" / "demo" / former).mkdir(parents=True)
+    assert paths.initial_weights == tmp_path / "runs" / "demo" / former / "checkpoints" / "00003200"
+    assert Paths(ensemble, tmp_path).hashes["run"] == now
+    other = loading.load(
+        EXPERIMENTS / "demo_ensemble.yaml", ["training.init_from=runs/demo/0123456789ab/checkpoints/00000001"]
+    )
+    assert Paths(other, tmp_path).initial_weights == tmp_path / "runs/demo/0123456789ab/checkpoints/00000001"
 
 
 def test_the_control_plane_modules_import_no_array_library():

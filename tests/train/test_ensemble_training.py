@@ -17,9 +17,14 @@ from graphufs.config.experiment import Experiment
 from graphufs.emulator import checkpoint, draws
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.registry import registry
+from graphufs.registry.decisions import promote
+from graphufs.replay.synthetic.store import ensure_world
 from graphufs.steps import Part, run_step
+from graphufs.storage.checksums import read_checked
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file, train_step
+from graphufs.weatherbench.results.scores import Scores
 from tests.conftest import TINY
 from tests.support.emulators import emulator, save
 from tests.support.training import assert_equal_arrays, final_arrays
@@ -116,6 +121,59 @@ def test_checkpoints_of_several_runs_make_members_in_turn(made: Path, copied: Pa
     below = f"forecast.checkpoints=[{(place / '00000016').relative_to(copied)}]"
     with pytest.raises(UserError, match="whose grid and variables and levels differ from those of"):
         run_step("forecast", ensemble(copied, "forecast.members=4", below), copied)
+
+
+def test_it_is_registered_and_nights_join_with_their_histograms(copied: Path) -> None:
+    wanted = ensemble(copied, "nightly.at_most=2")
+    registered = run_step("register", wanted, copied)
+    assert registered["scores"]["members"] == 3
+    told = registered["scores"]["crps"][0]
+    assert told["emulator"]["24h"] > 0 and told["persistence"]["24h"] > 0
+    for number in (1, 2):
+        plan = run_step("plan_nightly", wanted, copied)
+        tonight = loading.parse(plan["experiment"])
+        assert tonight.forecast.members == 3 and len(plan["initial_times"]) == 2
+        for step in ("forecast", "evaluate"):
+            run_step(step, tonight, copied)
+        recorded = run_step("record_nightly", tonight, copied)
+        assert recorded["initial_times"] == 2 * number and recorded["latest"]["members"] == 3
+    merged = Scores.open(copied / recorded["store"])
+    times = merged.initial_times
+    assert merged.histograms is not None and list(merged.histograms["init_time"].values) == list(times)
+    whole = Scores.open(Paths(wanted, copied).scores).states()["emulator"].select(times)
+    of_nights = merged.states()["emulator"].finalize(("crps", "spread_skill"))
+    for name, values in whole.finalize(("crps", "spread_skill")).items():
+        np.testing.assert_allclose(of_nights[name], values, rtol=1e-4)  # others are forecast beside
+
+
+@pytest.mark.long
+def test_a_challenger_of_members_is_judged_by_crps(copied: Path) -> None:
+    rule = ("training_days=10", "validation_days=2", "comparison_times=8", "new_days=3", "metric=crps", "then=promote")
+    loose = ("stability.margin=100", "stability.spectrum=1e9", "worse_by_at_most=9", "level=0.49")
+    longer = STAGES.replace("updates: 10", "updates: 60")
+    wanted = ensemble(copied, *(f"retraining.{one}" for one in (*rule, *loose)))
+    first = run_step("register", wanted, copied)["model"]
+    promote(copied, first, "somebody", "the first one")
+    world = Paths(wanted, copied).world
+    ensure_world(world, wanted.data.source.world, np.datetime64("1994-02-12T18", "h"), exact=True)
+    plan = run_step(
+        "plan_retraining", ensemble(copied, *(f"retraining.{one}" for one in (*rule, *loose)), longer), copied
+    )
+    planned, request = loading.parse(plan["experiment"]), loading.request(plan["request"])
+    assert (planned.training.init_from or "").endswith("checkpoints/00000010")  # of the champion, with its maps
+    for step in ("prepare", "normalize", "train"):
+        run_step(step, planned, copied)
+    found = run_step("compare_models", planned, copied, request=request)
+    evidence = read_checked(copied / found["evidence"])
+    assert evidence["metric"] == "crps" and found["decision"] in ("promote", "hold"), found["why"]
+    scores = Scores.open(Paths(planned, copied).scores)
+    (own, *_) = [one for one in evidence["findings"] if one["variable"] == "temperature"]
+    channel = next(one for one in scores.channels if (one.variable, one.level) == ("temperature", own["level"]))
+    assert own["challenger"] == scores.at("crps", "emulator", channel, np.timedelta64(24, "h"))
+    decided = run_step("decide", planned, copied, request=request)
+    assert (
+        registry.get(copied, found["model"]).role == {"promote": "champion", "hold": "candidate"}[decided["decision"]]
+    )
 
 
 @pytest.mark.long

@@ -34,11 +34,12 @@ def small_table(scores: Scores) -> dict[str, Any]:
     """RMSE of all forecasts at the shown leads as JSON, with what it takes to compare it with another's.
 
     `rmse` has an entry for each target: variable, level, units, and by forecast and lead (such as 24h) the value, null
-    where it is not finite.
+    where it is not finite. Of an ensemble it is that of the mean; `members` says how many there are, and `crps` has
+    their fair score as `rmse` has its.
     """
     leads, attributes = shown_leads(scores), scores.dataset.attrs
     times = scores.initial_times
-    return {
+    found = {
         "truth": scores.truth_name,
         "convention": attributes["convention"],
         "grid": attributes["grid"],
@@ -47,22 +48,30 @@ def small_table(scores: Scores) -> dict[str, Any]:
         "climatology_window_days": attributes["climatology_window_days"],
         "period": f"{text(times[0])}..{text(times[-1])}",
         "initial_times": len(times),
-        "rmse": [
-            {
-                "variable": channel.variable,
-                "level": channel.level,
-                "units": scores.dataset[channel.variable].attrs.get("units", ""),
-                **{
-                    name: {
-                        f"{lead / np.timedelta64(1, 'h'):g}h": json_number(scores.at("rmse", name, channel, lead))
-                        for lead in leads
-                    }
-                    for name in scores.forecasts
-                },
-            }
-            for channel in scores.channels
-        ],
+        "rmse": _by_target(scores, "rmse", leads),
     }
+    if "members" in attributes:
+        found |= {"members": attributes["members"], "crps": _by_target(scores, "crps", leads)}
+    return found
+
+
+def _by_target(scores: Scores, metric: str, leads: Sequence[np.timedelta64]) -> list[dict[str, Any]]:
+    """A score of all forecasts at some leads, an entry for each target."""
+    return [
+        {
+            "variable": channel.variable,
+            "level": channel.level,
+            "units": scores.dataset[channel.variable].attrs.get("units", ""),
+            **{
+                name: {
+                    f"{lead / np.timedelta64(1, 'h'):g}h": json_number(scores.at(metric, name, channel, lead))
+                    for lead in leads
+                }
+                for name in scores.forecasts
+            },
+        }
+        for channel in scores.channels
+    ]
 
 
 def score_table(scores: Scores) -> RenderableType:

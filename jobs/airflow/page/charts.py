@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 26
 
 
 def chart(target: Target, title: str) -> Markup:
-    """RMSE over lead time, a line for each forecast."""
+    """A score over lead time, a line for each forecast."""
     points = {name: [(lead, value) for lead, value in line.items() if math.isfinite(value)]
               for name, line in target.lines.items()}  # fmt: skip
     values = [value for line in points.values() for _, value in line]

@@ -49,17 +49,24 @@ class Hole(Told):
 
 
 class Table(Told):
-    """RMSE by target, forecast and lead."""
+    """RMSE by target, forecast and lead; of an ensemble its mean's, and the CRPS of its members."""
 
     period: str = ""
     grid: Any = ""
     vertical: str = "pressure levels"
+    members: int | None = None
     rmse: list[dict[str, Any]] = []
+    crps: list[dict[str, Any]] = []
 
     @cached_property
     def targets(self) -> list[Target]:
-        """Its targets."""
+        """Its targets, with the RMSE."""
         return [found for one in self.rmse if (found := target(one)) is not None]
+
+    @cached_property
+    def of_members(self) -> list[Target]:
+        """Its targets, with the CRPS."""
+        return [found for one in self.crps if (found := target(one)) is not None]
 
 
 class Nights(Told):

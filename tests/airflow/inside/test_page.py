@@ -170,6 +170,16 @@ def test_the_page_shows_champion_candidates_nights_jobs_reports_and_history():
     )
 
 
+def test_nights_of_an_ensemble_show_the_score_of_its_members():
+    latest = {**table(), "members": 8, "crps": table()["rmse"]}
+    nights = [{**CATALOGUE["nightly"][0], "latest": latest}]
+    with copy(nightly=nights), somebody() as her:
+        text = her.get("/graphufs/").text
+    assert "CRPS by lead time of 8 members" in visible(text) and "RMSE of the ensemble mean" in visible(text)
+    for score in ("CRPS", "RMSE"):
+        assert f"{score} of 2m temperature by lead time" in text
+
+
 def test_five_thousand_models_and_decisions_open_in_two_seconds_and_nothing_empties_without_a_word():
     import time
 
