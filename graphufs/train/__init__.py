@@ -3,5 +3,5 @@
 __all__ = [
     "compiling", "devices", "divergence", "division", "ensemble", "loss", "loss_weights", "metrics_file",
     "mlflow_sender", "optimizer", "reporting", "resume", "stages", "tracking", "train_step", "trainer",
-    "validation_forecasts",
+    "validation_forecasts", "vectors",
 ]  # fmt: skip

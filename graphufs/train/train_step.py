@@ -23,7 +23,7 @@ from graphufs.model.compile import jit
 from graphufs.model.exchange import SPACE
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
-from graphufs.train.compiling.vectors import as_networks, as_vectors
+from graphufs.train.vectors import as_networks, as_vectors
 from graphufs.train.devices import AXIS, Devices
 from graphufs.train.division import Division, mean_over_devices, on_devices
 from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
