@@ -15,7 +15,7 @@ EMBEDDED = "embedded"
 """The source URL that stands for the idealised world this package makes itself."""
 
 
-Kind = Literal["auto", "replay", "weatherbench2", "cds", "anemoi"]
+Kind = Literal["auto", "replay", "weatherbench2"]
 """How a source is laid out (graphufs.sources)."""
 
 
@@ -34,8 +34,7 @@ class Source(Section):
     url: Address = EMBEDDED
     """`embedded`, or the address of a store: gs://, s3://, https:// or a path."""
     kind: Annotated[Kind, NotIdentity(HOW_TO_REACH), Later()] = "auto"
-    """How the store is laid out; `auto` looks. `weatherbench2` is zarr, also zipped; `cds` files of the Copernicus data
-    store, NetCDF or GRIB; `anemoi` zarr made by anemoi-datasets or ufs2arco. All three are analyses."""
+    """How the store is laid out; `auto` looks. `weatherbench2` is an analysis in zarr, also zipped, such as ERA5."""
     storage_options: Options = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
 
