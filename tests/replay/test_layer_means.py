@@ -12,6 +12,7 @@ from graphufs.data.selection import select
 from graphufs.errors import UserError
 from graphufs.replay.layer_means import LayerMeans
 from graphufs.replay.source import ReplayStore, open_store
+from graphufs.storage.paths import Paths
 from tests.conftest import TINY
 from tests.support.experiments import experiment
 from tests.support.lookalike import Weather, build_atmosphere, hybrid_levels
@@ -68,6 +69,14 @@ def test_an_experiment_takes_the_middles_as_its_levels(store: ReplayStore) -> No
     assert loading.parse(loading.dump(asked)) == asked
     chosen = select(LayerMeans(store, asked.data.interfaces), asked)
     assert [channel.level for channel in chosen.channels if channel.variable == "tmp"] == list(asked.data.levels)
+
+
+def test_means_are_other_data_than_the_nearest_layers() -> None:
+    nearest, means = (
+        Paths(loading.load(TINY, settings), "nowhere").hashes
+        for settings in (["data.levels=[500, 800]"], ["data.levels=[]", "data.interfaces=[400, 600, 1000]"])
+    )
+    assert {name for name in nearest if nearest[name] == means[name]} == {"world"}
 
 
 @pytest.mark.parametrize(
