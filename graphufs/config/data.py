@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,6 +57,10 @@ class Transform(Section):
     """Values below are taken as this before the logarithm; a smaller one would be 0 in float32."""
 
 
+def _middles(interfaces: Sequence[float]) -> list[float]:
+    return [(above + below) / 2 for above, below in pairwise(interfaces)]
+
+
 class Data(Section):
     """Which variables, levels and times."""
 
@@ -72,6 +78,9 @@ class Data(Section):
     """`nearest` takes the closest native level within a tenth of its value; `exact` takes no other.
 
     Of pressure levels none but those named are taken, whatever this is."""
+    interfaces: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=MOST_NAMES), Later()] = ()
+    """Interfaces in hPa, ascending, between which Replay's layers become one: their mean, weighted by `delz`, by the
+    nearest native interfaces. `levels` are then the middles, and may be left out."""
     time_step: Hours = 6
     input_frames: int = Field(2, ge=1, le=100)
     """How many past frames the network sees, the initial time included."""
@@ -90,6 +99,32 @@ class Data(Section):
     """`limited` says that the source is meant to cover a part of the globe, which is refused otherwise."""
     accept_implausible: Annotated[tuple[str, ...], NotIdentity(PERMISSION), Later()] = ()
     """Variables of the source whose values may leave what is physically believed, and whose units may be unreadable."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _levels_of_interfaces(cls, content: Any) -> Any:
+        """Name the levels that interfaces make, where none are named."""
+        if not isinstance(content, dict) or content.get("levels"):
+            return content
+        given = content.get("interfaces")
+        if not isinstance(given, list | tuple) or not all(isinstance(one, int | float) for one in given):
+            return content
+        return {**content, "levels": _middles(given)}
+
+    @model_validator(mode="after")
+    def _interfaces_make_sense(self) -> Self:
+        if not self.interfaces:
+            return self
+        if self.source.component != "fv3":
+            raise ValueError("data.interfaces are between layers of the atmosphere, and the source is of the ocean")
+        shown = ", ".join(f"{value:g}" for value in self.interfaces)
+        if len(self.interfaces) < 2 or any(a >= b for a, b in pairwise(self.interfaces)):
+            raise ValueError(f"data.interfaces are {shown}; give at least two, ascending")
+        if sorted(self.levels) != _middles(self.interfaces):
+            raise ValueError(
+                f"data.levels must be the middles of data.interfaces ({shown}); leave data.levels out, and they are"
+            )
+        return self
 
     @model_validator(mode="after")
     def _variables_make_sense(self) -> Self:

@@ -15,6 +15,7 @@ from graphufs.data.segments import costs
 from graphufs.data.selection import Selection, check
 from graphufs.data.source_identity import require_same_source
 from graphufs.errors import UserError, refused
+from graphufs.replay.layer_means import with_layers
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import listing, stamps_in, text, wanted_stamps
@@ -47,7 +48,8 @@ def look(experiment: Experiment, root: Path) -> tuple[ReplayStore, Selection]:
     """
     wanted = wanted_stamps(experiment)
     embedded = experiment.data.source.url == EMBEDDED
-    store = embedded_outline(wanted[-1]) if embedded else open_at(experiment)
+    outline = with_layers(embedded_outline(wanted[-1]), experiment.data.interfaces) if embedded else None
+    store = open_at(experiment) if outline is None else outline
     selection = check(store, experiment)
     if not embedded:
         folder = Paths(experiment, root).data

@@ -31,6 +31,7 @@ from graphufs.data.source_identity import changed, require_known_source, require
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
 from graphufs.errors import UserError
 from graphufs.grid.areas import parent_latitudes
+from graphufs.replay.layer_means import with_layers
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
 from graphufs.replay.times import listing, text, wanted_stamps
@@ -134,7 +135,7 @@ def _check_embedded(paths: Paths, until: np.datetime64) -> None:
     if present(paths.world) is not None:
         select(open_at(paths.experiment, str(paths.world / STORE)), paths.experiment)
     else:
-        check(embedded_outline(until), paths.experiment)
+        check(with_layers(embedded_outline(until), paths.experiment.data.interfaces), paths.experiment)
 
 
 class _Tally:

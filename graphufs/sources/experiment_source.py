@@ -8,6 +8,7 @@ import numpy as np
 
 from graphufs.config.data import EMBEDDED, Kind
 from graphufs.config.experiment import Experiment
+from graphufs.replay.layer_means import with_layers
 from graphufs.replay.source import Allowances, ReplayStore
 from graphufs.sources.kinds import open_source_at
 from graphufs.steps import Progress, ShouldStop
@@ -50,4 +51,5 @@ def open_at(experiment: Experiment, url: str | None = None) -> ReplayStore:
     source, data = experiment.data.source, experiment.data
     allowances = Allowances(data.region == "limited", data.accept_implausible)
     kind: Kind = "replay" if source.url == EMBEDDED else source.kind
-    return open_source_at(url or source.url, kind, source.component, options_of(source), allowances)
+    store = open_source_at(url or source.url, kind, source.component, options_of(source), allowances)
+    return with_layers(store, data.interfaces)

@@ -113,13 +113,12 @@ def test_an_imported_model_forecasts_the_same_with_other_statistics(tmp_path: Pa
 @pytest.mark.parametrize("statistics", ["rescaled", "source"])
 def test_a_quantity_may_have_another_name_and_unit_in_the_source(tmp_path: Path, statistics: str) -> None:
     factor = BY_REPLAY["prateb_ave"].scale
-    trained = with_statistics(emulator(("tmp", "total_precipitation_3hr"), seed=1), 1)
-    mine = with_statistics(emulator(("tmp", "prateb_ave"), seed=2), 2)
+    trained = with_statistics(emulator(("2m_temperature", "total_precipitation_3hr"), (), seed=1), 1)
+    mine = with_statistics(emulator(("tmp2m", "prateb_ave"), (), seed=2), 2)
     tuned = fine_tuned(mine, save(trained, tmp_path), init_statistics=statistics)
-    there = trained.predict(batch(trained, {"total_precipitation_3hr": ("prateb_ave", factor)}))
-    here = tuned.predict(batch(mine))
-    assert_the_same({"tmp": here["tmp"]}, {"tmp": there["tmp"]})
-    assert_the_same({"rain": factor * here["prateb_ave"]}, {"rain": there["total_precipitation_3hr"]})
+    same = {"2m_temperature": ("tmp2m", 1.0), "total_precipitation_3hr": ("prateb_ave", factor)}
+    here, there = tuned.predict(batch(mine)), trained.predict(batch(trained, same))
+    assert_the_same({name: scale * here[other] for name, (other, scale) in same.items()}, there)
 
 
 def test_what_is_a_change_on_one_side_only_is_refused(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ ASKED = {
 }
 """What the keys of `names.MOVED` made of the key and digest of tiny's `decide`, told by code that still had them."""
 ADDED = {
-    "data": ("region", "accept_implausible"),
+    "data": ("region", "accept_implausible", "interfaces"),
     "data.source": ("kind", "storage"),
     "forecast": ("members", "checkpoints"),
     "model": ("kernels", "mesh2grid_ties", "noise"),

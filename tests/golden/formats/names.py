@@ -50,6 +50,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.targets": ("data.targets=[tmp]",),
     "data.forcings": ("data.forcings=[dswrf_avetoa]",),
     "data.levels": ("data.levels=[500]",),
+    "data.interfaces": ("data.levels=[]", "data.interfaces=[400, 600, 1000]"),
     "data.level_match": ("data.level_match=exact",),
     "data.time_step": ("data.time_step=12h",),
     "data.input_frames": ("data.input_frames=1",),
