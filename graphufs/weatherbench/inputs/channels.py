@@ -81,12 +81,14 @@ def pack(
     channels: Sequence[Channel],
     leading: Sequence[str],
     at: Mapping[str, int | slice | np.ndarray] | None = None,
+    into: np.ndarray | None = None,
 ) -> np.ndarray:
     """The values of a dataset as one array, float32 [*leading, channel, lat, lon].
 
     Its variables lie on `leading`, [level], latitude and longitude, in any order of dimensions; one that has no leading
     dimension is repeated along it. `at` has positions to take along some dimensions, as for `isel`: quicker than
-    selecting from the dataset first, which takes coordinates and indexes along.
+    selecting from the dataset first, which takes coordinates and indexes along. `into` is an array to use up where it
+    has the right shape, so that two such arrays need not be there at once.
 
     Raises
     ------
@@ -109,7 +111,8 @@ def pack(
         values = variable.values.transpose([variable.dims.index(dim) for dim in order])
         if packed is None:
             sizes = [len(np.arange(dataset.sizes[dim])[(at or {}).get(dim, slice(None))]) for dim in leading]
-            packed = np.empty((*sizes, len(channels), *values.shape[-2:]), np.float32)
+            shape = (*sizes, len(channels), *values.shape[-2:])
+            packed = into if into is not None and into.shape == shape else np.empty(shape, np.float32)
         if "level" not in variable.dims:
             values = values[..., None, :, :]
         for axis, dim in enumerate(leading):

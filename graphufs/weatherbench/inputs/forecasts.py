@@ -138,15 +138,18 @@ class Forecasts:
             return single_mean(np.moveaxis(self.read_members(initial_time), 1, 0))
         return self._packed(initial_time, self.channels, ["prediction_timedelta"])
 
-    def read_members(self, initial_time: np.datetime64) -> np.ndarray:
-        """The members from one initial time, float32 [lead, member, channel, lat, lon]; a single forecast is one."""
+    def read_members(self, initial_time: np.datetime64, into: np.ndarray | None = None) -> np.ndarray:
+        """The members from one initial time, float32 [lead, member, channel, lat, lon]; a single forecast is one.
+
+        `into` is what was read before and may be used up.
+        """
         if self._lags is not None:
             source = self._lags.source
             parts = [source.read_members(initial_time - lag)[at] for lag, at in self._lags.places.items()]
             return np.concatenate(parts, axis=1)
         if self._member_dimension is None:
             return self.read(initial_time)[:, None]
-        return self._packed(initial_time, self.channels, ["prediction_timedelta", self._member_dimension])
+        return self._packed(initial_time, self.channels, ["prediction_timedelta", self._member_dimension], into)
 
     def lagged(self, count: int) -> Forecasts:
         """An ensemble of the forecasts from `count` initial times in a row, valid at the same times.
@@ -184,12 +187,18 @@ class Forecasts:
         channels = [Channel(name + STD, level) for name, level in self.channels]
         return self._packed(initial_time, channels, ["prediction_timedelta"])
 
-    def _packed(self, initial_time: np.datetime64, channels: Sequence[Channel], leading: list[str]) -> np.ndarray:
+    def _packed(
+        self,
+        initial_time: np.datetime64,
+        channels: Sequence[Channel],
+        leading: list[str],
+        into: np.ndarray | None = None,
+    ) -> np.ndarray:
         where = int(np.flatnonzero(self.initial_times == initial_time)[0])
         if self._derived:
             fields = pack(with_derived(self._source.isel(time=where), self._derived), channels, leading)
         else:
-            fields = pack(self._source, channels, leading, {"time": where})
+            fields = pack(self._source, channels, leading, {"time": where}, into)
         return fields if self._regridder is None else self._regridder(fields)
 
     def regridded(self, regridder: Regridder) -> Forecasts:

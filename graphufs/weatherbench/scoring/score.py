@@ -185,6 +185,7 @@ def score(
         vectors=vectors,
     )
     ensemble = MemberScoring(truth, axes, means, tuple(components.values()), quantiles) if of_members else None
+    held: np.ndarray | None = None  # the forecast's members, whose memory the next initial time takes over
     truths, climatology_window, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
     for done, time in enumerate(order, 1):
         valid = time + forecasts.offsets
@@ -198,7 +199,11 @@ def score(
         if baselines:
             inputs = BaselineInputs(seen[0], climatology_frames[0], climatology_at_leads, valid)
         for name in names:
-            values, members = _read(forecasts, time) if name == FORECAST else _split(baselines[name](inputs))
+            if name == FORECAST:
+                values, members = _read(forecasts, time, held)
+                held = members
+            else:
+                values, members = _split(baselines[name](inputs))
             if members is not None:
                 values = single_mean(np.moveaxis(members, 1, 0), skipna)
             averages = average(
@@ -229,11 +234,11 @@ def score(
     return states
 
 
-def _read(forecasts: Forecasts, time: np.datetime64) -> tuple[np.ndarray, np.ndarray | None]:
-    """A forecast as `_split` gives it."""
+def _read(forecasts: Forecasts, time: np.datetime64, held: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """A forecast as `_split` gives it; the members that are still `held` are used up."""
     if forecasts.members is None:
         return forecasts.read(time), None
-    return _split(forecasts.read_members(time))
+    return _split(forecasts.read_members(time, held))
 
 
 def _split(found: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
