@@ -105,9 +105,9 @@ def climatology_crps(experiment: Experiment, root: Path, times: np.ndarray) -> n
 
 def figures(seed: int, members: int, root: Path, run: bool, more: list[str]) -> tuple[Found, tuple[Channel, ...]]:
     """All figures of a seed."""
-    ours = loading.load(
-        EXPERIMENTS / "demo_ensemble.yaml", [f"training.seed={seed}", f"forecast.members={members}", *more]
-    )
+    at_leads = f"evaluation.map_leads=[{', '.join(f'{24 * day}h' for day in DAYS)}]"  # those of the spectra
+    own = [f"training.seed={seed}", f"forecast.members={members}", at_leads]
+    ours = loading.load(EXPERIMENTS / "demo_ensemble.yaml", [*own, *more])
     forecast = ours.forecast
     same = [f"forecast.every={forecast.every}h", f"forecast.lead_time={forecast.lead_time}h"]
     demo = loading.load(EXPERIMENTS / "demo.yaml", same)

@@ -88,7 +88,7 @@ def pack(
     Its variables lie on `leading`, [level], latitude and longitude, in any order of dimensions; one that has no leading
     dimension is repeated along it. `at` has positions to take along some dimensions, as for `isel`: quicker than
     selecting from the dataset first, which takes coordinates and indexes along. `into` is an array to use up where it
-    has the right shape: new memory costs more than the numbers in it.
+    has the right shape, so that two such arrays need not be there at once.
 
     Raises
     ------
