@@ -23,6 +23,7 @@ from graphufs import parallel
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data import late
+from graphufs.data.commits import Commits
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
@@ -112,15 +113,15 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
             here=write_here,
         )
-        with closing(written):
+        with Commits(folder, manifest) as commits, closing(written):
             for _, segment in written:
                 segment = put_in_place(folder, segment)
-                manifest = manifest.with_segments([*manifest.segments, segment])
-                manifest.write(folder)
+                commits.add(segment)
                 committed += 1
                 tally.invalid += len(segment.invalid)
                 if parallel.current() is not None:  # they tell nothing while they read
                     tally.advance(segment.stamps.size)
+        manifest = commits.manifest
         if parallel.current() is not None:
             remove_hidden(folder)  # of workers that died
         larger, warnings = late.read_again(experiment, folder, manifest, lambda: store, again, should_stop=should_stop)

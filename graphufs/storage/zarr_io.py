@@ -57,6 +57,10 @@ def open_zarr(
 
     whole_chunks.require()
     remote = is_remote(address)
+    if remote:
+        from graphufs.storage import partial_chunks
+
+        partial_chunks.require()
     try:
         store = (
             object_stores.open_remote(str(address) if isinstance(address, Path) else address, storage_options or {})
