@@ -20,6 +20,11 @@ from graphufs.data.manifest import JOURNALS, Manifest, Segment
 from graphufs.storage.journal import Journal
 
 
+def left(folder: Path) -> bool:
+    """Whether there is a journal: somebody commits, or was killed."""
+    return any((folder / name).exists() for name in JOURNALS.values())
+
+
 class Commits:
     """Adds segments to the manifest of a folder. Call with the folder's lock held.
 
@@ -49,11 +54,10 @@ class Commits:
         self._retired.pop(segment.name, None)
 
     def _begin(self) -> list[Journal]:
-        places = [self._folder / name for name in JOURNALS.values()]
-        if any(place.exists() for place in places):  # of one that was killed: the manifest was read with it
+        if left(self._folder):  # by one that was killed: the manifest was read with it
             self._before.write(self._folder)
         name = uuid4().hex
-        self._journals = [Journal.begin(place, name) for place in places]
+        self._journals = [Journal.begin(self._folder / place, name) for place in JOURNALS.values()]
         self._before.write(self._folder, journal=name)
         return self._journals
 

@@ -23,7 +23,7 @@ from graphufs import parallel
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data import late
-from graphufs.data.commits import Commits
+from graphufs.data.commits import Commits, left
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
@@ -151,8 +151,10 @@ class _Tally:
 
 
 def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:
-    """Whether every wanted stamp is committed and every file is there."""
+    """Whether every wanted stamp is committed, every file is there, and nobody's journal beside the manifest."""
     if manifest is None or not np.isin(wanted, manifest.stamps).all() or Manifest.damage(folder) is not None:
+        return False
+    if left(folder):
         return False
     return not any((manifest.static_damage(folder), *(segment.damage(folder) for segment in manifest.segments)))
 
@@ -162,7 +164,7 @@ def _cleaned(folder: Path) -> Manifest | None:
     manifest = Manifest.recover(folder)
     if manifest is not None:
         whole = [segment for segment in manifest.segments if segment.damage(folder) is None]
-        if len(whole) < len(manifest.segments) or Manifest.damage(folder) is not None:
+        if len(whole) < len(manifest.segments) or Manifest.damage(folder) is not None or left(folder):
             manifest.with_segments(whole).write(folder)
         for segment in manifest.segments:
             segment.trust(folder)
