@@ -3,7 +3,8 @@
 Outputs are named by what made them and are never rewritten: a format that changes gives them another name. What keeps
 its name (checkpoints' descriptions, events of the registry, intents and attempts of jobs) says its format, and is
 rewritten by `STEPS`, a file at a time, each in one step: a migration that was killed is repeated. What this version
-keeps twice and earlier ones did not gets its second copy.
+keeps twice and earlier ones did not gets its second copy. Commits that a killed `prepare` left beside a manifest are
+put into it, so that earlier versions read it, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from graphufs.cli.ending import DONE, FAILED
 from graphufs.cli.terminal import console
+from graphufs.data.manifest import COPY, JOURNALED, MANIFEST, Manifest
 from graphufs.errors import UserError
 from graphufs.registry import event_files
 from graphufs.storage import formats
@@ -117,6 +119,9 @@ def _documents(root: Path, counts: Counter[tuple[str, int]], unread: list[str]) 
             except (OSError, Damaged) as error:
                 unread.append(f"{path} cannot be read and is left as it is ({error})")
                 continue
+            if kind == "data" and found == JOURNALED:
+                changes.append(Change(path, "takes up the commits beside it", partial(_take_up, path.parent)))
+                found = formats.FORMATS[kind]
             formats.require(path, found, kind)
             counts[kind, found] += 1
             if (kind, found) in STEPS:
@@ -143,11 +148,16 @@ def _second_copies(root: Path) -> Iterator[Change]:
     for number in event_files.without_copy(root):
         path = event_files.event_file(root, number)
         yield Change(path, "gets a copy", partial(event_files.copy, root, number))
-    from graphufs.data.manifest import COPY, MANIFEST
-
     for path in sorted(root.glob(f"data/*/{MANIFEST}")):
         if not (path.parent / COPY).exists():
             yield Change(path, "gets a copy", partial(_copy_manifest, path, path.parent / COPY))
+
+
+def _take_up(folder: Path) -> None:
+    with locked(folder, should_stop=lambda: False, waiting=lambda: None):
+        manifest = Manifest.recover(folder)
+        if manifest is not None and manifest.journal[0]:
+            manifest.write(folder)
 
 
 def _copy_manifest(path: Path, copy: Path) -> None:

@@ -12,7 +12,7 @@ from graphufs.config.base import Period
 from graphufs.data.channels import PreparedChannel, slice_of, variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Manifest, Segment, places
 from graphufs.data.static_fields import read_static
-from graphufs.data.zarr_segment import PackedFrames, new_context, start_reads
+from graphufs.data.zarr_segment import PackedFrames, Unreadable, read_places
 from graphufs.errors import UserError
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.variable_facts import VariableFacts
@@ -82,7 +82,6 @@ class PreparedData:
             raise UserError(f"prepared data are damaged: {damage}; run `graphufs prepare` again, it repairs them")
         header = manifest.header
         mask, static = read_static(folder / STATIC)
-        context = new_context()
         stamps, where = places(manifest.segments)
         invalid = manifest.invalid
         flawed = np.array(list(invalid), "datetime64[ns]")
@@ -103,7 +102,7 @@ class PreparedData:
             missing=manifest.missing,
             invalid=invalid,
             _where=where,
-            _segments=tuple(PackedFrames(folder / SEGMENTS / segment.name, context) for segment in manifest.segments),
+            _segments=tuple(PackedFrames(folder / SEGMENTS / segment.name) for segment in manifest.segments),
             _committed=manifest.segments,
         )
 
@@ -149,16 +148,15 @@ class PreparedData:
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise UserError(f"read needs a C-contiguous float32 buffer of shape {shape}, got {out.dtype} {out.shape}")
-        for number, pending in start_reads(self._segments, self._where[self._indices(stamps)], out):
-            try:
-                pending.result()
-            except (ValueError, OSError) as error:  # tensorstore's for a file that is gone, cut off or changed
-                segment = self._committed[number]
-                segment.suspect(self.folder)
-                raise UserError(
-                    f"prepared data are damaged: frames of {self.folder / SEGMENTS / segment.name} cannot be read "
-                    f"({str(error).partition(' [')[0]}); run `graphufs prepare` again, it repairs them"
-                ) from error
+        try:
+            read_places(self._segments, self._where[self._indices(stamps)], out)
+        except Unreadable as error:
+            segment = self._committed[error.segment]
+            segment.suspect(self.folder)
+            raise UserError(
+                f"prepared data are damaged: frames of {self.folder / SEGMENTS / segment.name} cannot be read ({error})"
+                "; run `graphufs prepare` again, it repairs them"
+            ) from error
         return out
 
     def _indices(self, stamps: np.ndarray) -> np.ndarray:

@@ -83,10 +83,19 @@ class WindowReader:
         maps = channels + ("toa_incident_solar_radiation" in self.derived)
         return 4 * (self.input_frames + self.rollout) * maps * rows * columns
 
-    def read(self, initial_times: NDArray[np.datetime64], cache: DerivedCache | None = None) -> Batch:
-        """Read the samples of the given initial times [sample] as one batch."""
+    def buffer(self, samples: int) -> NDArray[np.float32]:
+        """Memory for the frames of so many samples."""
+        return np.empty((samples * (self.input_frames + self.rollout), *self.data.frame_shape), np.float32)
+
+    def read(
+        self,
+        initial_times: NDArray[np.datetime64],
+        cache: DerivedCache | None = None,
+        buffer: NDArray[np.float32] | None = None,
+    ) -> Batch:
+        """Read the samples of the given initial times [sample] as one batch, into a `buffer` if one is given."""
         stamps = self.window(initial_times)
-        frames = self.data.read(stamps.ravel())
+        frames = self.data.read(stamps.ravel(), buffer)
         return Batch(frames.reshape(stamps.shape + frames.shape[1:]), self.derive(stamps, cache))
 
     def derive(
@@ -217,7 +226,10 @@ class BatchLoader:
                 nonlocal following
                 while following < stop and len(pending) < self.ahead:
                     times = self.local_initial_times(following)
-                    pending.append(pool.submit(self.samples.read, times, self._cache))
+                    # taken in the consumer's thread, where what it freed is used again: others get fresh pages, to
+                    # clear which takes longer than to read into them
+                    buffer = self.samples.buffer(len(times))
+                    pending.append(pool.submit(self.samples.read, times, self._cache, buffer))
                     following += 1
 
             try:

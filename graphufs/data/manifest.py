@@ -2,6 +2,10 @@
 
 A segment counts when the manifest lists it, and is listed only after it was written, read back and forced to disk. A
 folder that is not listed is a leftover. The manifest itself is replaced in one step.
+
+While segments are committed one after the other, a journal beside the manifest takes them (`graphufs.data.commits`), so
+that the thousandth commit costs what the first did. The manifest then has format 2, which earlier versions refuse, and
+names its journal; at rest it is of format 1 again.
 """
 
 from __future__ import annotations
@@ -21,12 +25,19 @@ from graphufs.replay.times import from_runs, text, to_runs, union
 from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.checksums import Damaged, Files, differences, listed, read_checked, write_checked
 from graphufs.storage.formats import FORMATS, require
+from graphufs.storage.journal import entries
 
 MANIFEST = "manifest.json"
 SEGMENTS = "segments"
 STATIC = "static.zarr"
 COPY = ".manifest.copy.json"
 """The manifest once more: without one, all that is prepared would have to be read from the source again."""
+JOURNALS = {MANIFEST: "commits.jsonl", COPY: ".commits.copy.jsonl"}
+"""The journal of each of the two."""
+JOURNALED = 2
+"""The format of a manifest that has one."""
+ATTEMPTS = 5
+"""How often a manifest is read that is rewritten meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +64,17 @@ class Segment:
         small = {name: self.files[name] for name in self.files if name == "frames/zarr.json"}
         found = differences(place, small, thorough=True), differences(place, self.files, thorough=thorough)
         return next(itertools.chain(*found), None)
+
+    def to_json(self, time_step: int) -> dict[str, Any]:
+        """The segment as a manifest has it."""
+        stamps = to_runs(self.stamps, time_step)
+        return {"name": self.name, "stamps": stamps, "invalid": self.invalid, "files": self.files}
+
+    @classmethod
+    def of(cls, content: dict[str, Any], time_step: int) -> Segment:
+        """The segment that `to_json` made this of."""
+        files = {name: (size, checksum) for name, (size, checksum) in content["files"].items()}
+        return cls(content["name"], from_runs(content["stamps"], time_step), content["invalid"], files)
 
     def suspect(self, folder: Path) -> None:
         """Have `prepare`, and whoever opens the data, compare all checksums, which takes long for all segments."""
@@ -129,6 +151,8 @@ class Manifest:
     missing: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[ns]"))
     static: Files | None = None
     retired: dict[str, float] = field(default_factory=dict)
+    journal: tuple[str, int] = ("", 0)
+    """The name of the journal that it was read with, if any, and how many commits that has."""
 
     @property
     def stamps(self) -> np.ndarray:
@@ -159,17 +183,20 @@ class Manifest:
             return next(differences(folder / STATIC, self.static, thorough=True), None)
         return None if (folder / STATIC).is_dir() else f"{folder / STATIC} is missing"
 
-    def write(self, folder: Path) -> None:
-        """Replace the manifest on disk, and then its copy."""
-        for name in (MANIFEST, COPY):
-            self._write(folder / name)
+    def write(self, folder: Path, *, journal: str | None = None) -> None:
+        """Replace the manifest on disk, and then its copy; `journal` is the name of one that goes on from there."""
+        for name, beside in JOURNALS.items():
+            self._write(folder / name, journal)
+            if journal is None:
+                (folder / beside).unlink(missing_ok=True)
 
-    def _write(self, path: Path) -> None:
+    def _write(self, path: Path, journal: str | None) -> None:
         header, step = self.header, self.header.time_step
         write_checked(
             path,
             {
-                "format": FORMATS["data"],
+                "format": FORMATS["data"] if journal is None else JOURNALED,
+                **({} if journal is None else {"journal": journal}),
                 "time_step_hours": step,
                 "component": header.component,
                 "channels": [[channel.variable, channel.level, channel.native] for channel in header.channels],
@@ -183,15 +210,7 @@ class Manifest:
                 **({} if self.static is None else {"static_files": self.static}),
                 "missing": [text(stamp) for stamp in self.missing],
                 **({"retired": self.retired} if self.retired else {}),
-                "segments": [
-                    {
-                        "name": segment.name,
-                        "stamps": to_runs(segment.stamps, step),
-                        "invalid": segment.invalid,
-                        "files": segment.files,
-                    }
-                    for segment in self.segments
-                ],
+                "segments": [segment.to_json(step) for segment in self.segments],
             },
         )
 
@@ -214,6 +233,7 @@ class Manifest:
     @classmethod
     def damage(cls, folder: Path) -> str | None:
         """What is wrong with the manifest of a folder that has one, or with its copy; None if nothing is."""
+        read: list[tuple[str, int]] = []
         for name in (MANIFEST, COPY):
             try:
                 manifest = cls._read(folder / name)
@@ -225,7 +245,8 @@ class Manifest:
                 return f"{folder / name} is missing"
             if manifest.static is None:
                 return None  # earlier versions kept no copy
-        return None
+            read.append(manifest.journal)
+        return f"{folder / JOURNALS[MANIFEST]} has lost commits that its copy has" if _fewer(*read) else None
 
     @classmethod
     def recover(cls, folder: Path) -> Manifest | None:
@@ -236,29 +257,50 @@ class Manifest:
         UserError
             If it is of another version's format.
         """
+        found: list[Manifest] = []
         for name in (MANIFEST, COPY):
             with contextlib.suppress(Damaged):
                 if (manifest := cls._read(folder / name)) is not None:
-                    return manifest
-        return None
+                    found.append(manifest)
+        if len(found) > 1 and _fewer(found[0].journal, found[1].journal):
+            return found[1]
+        return found[0] if found else None
 
     @classmethod
     def _read(cls, path: Path) -> Manifest | None:
-        folder = path.parent
-        try:
-            content = read_checked(path)
-        except FileNotFoundError:
-            return None
-        require(path, content.get("format", 1), "data")
-        if content.get("format") != FORMATS["data"]:
-            raise UserError(
-                f"{path} has format {content.get('format')}, this version writes {FORMATS['data']}; "
-                f"remove the folder {folder} and run prepare"
-            )
-        try:
-            return cls._of(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Damaged(f"{path} is no manifest ({error!r})") from None
+        for _ in range(ATTEMPTS):
+            try:
+                content = read_checked(path)
+            except FileNotFoundError:
+                return None
+            found = content.get("format", 1)
+            if found != JOURNALED:
+                require(path, found, "data")
+            try:
+                manifest = cls._of(content)
+                if found != JOURNALED:
+                    return manifest
+                commits = entries(path.with_name(JOURNALS[path.name]), content["journal"])
+                if commits is not None:
+                    return manifest._after(content["journal"], commits)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                if isinstance(error, Damaged):
+                    raise
+                raise Damaged(f"{path} is no manifest ({error!r})") from None
+            # the journal was put into the manifest between the two reads, which is then another
+        raise Damaged(f"{path.with_name(JOURNALS[path.name])} is missing")
+
+    def _after(self, journal: str, commits: Sequence[dict[str, Any]]) -> Manifest:
+        """The manifest with what its journal has."""
+        segments, retired, step = {one.name: one for one in self.segments}, dict(self.retired), self.header.time_step
+        for commit in commits:
+            for name, since in commit.get("retire", {}).items():
+                segments.pop(name)
+                retired[name] = since
+            for content in commit["add"]:
+                segments[content["name"]] = Segment.of(content, step)
+        after = replace(self, retired=retired, journal=(journal, len(commits)))
+        return after.with_segments(segments.values())
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
@@ -275,15 +317,12 @@ class Manifest:
             content["provenance"],
             content.get("source", {}),
         )
-        segments = tuple(
-            Segment(
-                segment["name"],
-                from_runs(segment["stamps"], step),
-                segment["invalid"],
-                {name: (size, checksum) for name, (size, checksum) in segment["files"].items()},
-            )
-            for segment in content["segments"]
-        )
+        segments = tuple(Segment.of(segment, step) for segment in content["segments"])
         missing = np.array(content["missing"], "datetime64[ns]")
         retired = {str(name): float(since) for name, since in content.get("retired", {}).items()}
         return cls(header, segments, missing, listed(content, "static_files"), retired)
+
+
+def _fewer(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether of two journals, that are the same, one has fewer commits."""
+    return one[0] == other[0] and one[1] < other[1]

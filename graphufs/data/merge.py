@@ -9,7 +9,6 @@ any moment, what is committed stays, and merging is repeated.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from graphufs.data.commits import Commits
 from graphufs.data.manifest import SEGMENTS, Header, Manifest, Segment, places
 from graphufs.data.segments import DISK_FULL, free_name, verify
-from graphufs.data.zarr_segment import PackedFrames, create, new_context, start_reads
+from graphufs.data.zarr_segment import PackedFrames, create, read_places
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.times import text
 from graphufs.storage.atomic import new_folder, remove_folder
@@ -68,14 +68,11 @@ def merge(folder: Path, *, should_stop: Callable[[], bool]) -> tuple[int, int]:
     with _alone(folder):
         manifest = Manifest.read(folder)
         todo = groups(manifest) if manifest is not None else []
-        for group in todo:
-            assert manifest is not None
-            merged = _merged(folder, manifest, group, should_stop)
-            rest = [segment for segment in manifest.segments if segment not in group]
-            now = time.time()
-            manifest = replace(manifest, retired=manifest.retired | {one.name: now for one in group})
-            manifest = manifest.with_segments([*rest, merged])
-            manifest.write(folder)
+        if manifest is None or not todo:
+            return 0, 0
+        with Commits(folder, manifest) as commits:
+            for group in todo:
+                commits.add(_merged(folder, manifest, group, should_stop), instead_of=group)
     return sum(map(len, todo)), len(todo)
 
 
@@ -150,8 +147,7 @@ def _copy(
     should_stop: Callable[[], bool],
 ) -> None:
     """Copy frames at `stamps` [frame], which lie `where` [frame, 2] in the segments, a shard at a time."""
-    context = new_context()
-    sources = [PackedFrames(folder / SEGMENTS / segment.name, context) for segment in group]
+    sources = [PackedFrames(folder / SEGMENTS / segment.name) for segment in group]
     frames, block = create(into, stamps, header.channels, header.latitude, header.longitude)
     buffer = np.empty((min(block, stamps.size), *frames.shape[1:]), np.float32)
     for first in range(0, stamps.size, block):
@@ -159,7 +155,6 @@ def _copy(
             raise Stopped("stopped while merging; what is merged is kept")
         part = where[first : first + block]
         values = buffer[: len(part)]
-        for _, pending in start_reads(sources, part, values):
-            pending.result()
+        read_places(sources, part, values)
         frames[first : first + len(part)] = values
         verify(into, slice(first, first + len(part)), values)

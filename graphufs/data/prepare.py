@@ -23,6 +23,7 @@ from graphufs import parallel
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data import late
+from graphufs.data.commits import Commits, left
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
 from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
@@ -113,15 +114,15 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
             here=write_here,
         )
-        with closing(written):
+        with Commits(folder, manifest) as commits, closing(written):
             for _, segment in written:
                 segment = put_in_place(folder, segment)
-                manifest = manifest.with_segments([*manifest.segments, segment])
-                manifest.write(folder)
+                commits.add(segment)
                 committed += 1
                 tally.invalid += len(segment.invalid)
                 if parallel.current() is not None:  # they tell nothing while they read
                     tally.advance(segment.stamps.size)
+        manifest = commits.manifest
         if parallel.current() is not None:
             remove_hidden(folder)  # of workers that died
         larger, warnings = late.read_again(experiment, folder, manifest, lambda: store, again, should_stop=should_stop)
@@ -151,8 +152,10 @@ class _Tally:
 
 
 def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:
-    """Whether every wanted stamp is committed and every file is there."""
+    """Whether every wanted stamp is committed, every file is there, and nobody's journal beside the manifest."""
     if manifest is None or not np.isin(wanted, manifest.stamps).all() or Manifest.damage(folder) is not None:
+        return False
+    if left(folder):
         return False
     return not any((manifest.static_damage(folder), *(segment.damage(folder) for segment in manifest.segments)))
 
@@ -162,7 +165,7 @@ def _cleaned(folder: Path) -> Manifest | None:
     manifest = Manifest.recover(folder)
     if manifest is not None:
         whole = [segment for segment in manifest.segments if segment.damage(folder) is None]
-        if len(whole) < len(manifest.segments) or Manifest.damage(folder) is not None:
+        if len(whole) < len(manifest.segments) or Manifest.damage(folder) is not None or left(folder):
             manifest.with_segments(whole).write(folder)
         for segment in manifest.segments:
             segment.trust(folder)

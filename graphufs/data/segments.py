@@ -25,7 +25,7 @@ from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.selection import Selection, select
 from graphufs.data.static_fields import read_static
-from graphufs.data.zarr_segment import PackedFrames, create
+from graphufs.data.zarr_segment import PackedFrames, create, read_places
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import by_month, text
@@ -39,7 +39,8 @@ READING_BYTES = 1536 * 2**20
 """Decoded bytes all reads in flight may take; stores with huge chunks are read with fewer threads."""
 READERS = 4
 SEGMENT_BYTES = 16 * 2**30
-"""Decoded bytes of the source a segment may cost: a kill loses minutes, also where a month would take hours."""
+"""Bytes that a segment may hold: a kill loses minutes, also where a month would take hours. What it costs to read does
+not count: of whole columns a few levels may be wanted, and segments of a few stamps each are files without number."""
 TURNS = Semaphore(max(1, len(os.sched_getaffinity(0)) // READERS))
 """Of segments written at once by one worker: the more threads it has, the more memory they would take."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,10 +48,11 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Costs:
-    """Bytes to decode from the store: of one stamp's frame, and of the largest single chunk row."""
+    """Bytes to decode: of one stamp of the store, and of its largest single chunk row; and those a frame takes here."""
 
     per_stamp: int
     largest: int
+    frame: int
 
     @property
     def readers(self) -> int:
@@ -60,7 +62,7 @@ class Costs:
     @property
     def stamps_per_segment(self) -> int:
         """How many stamps a segment may hold at most."""
-        return max(1, SEGMENT_BYTES // max(1, self.per_stamp))
+        return max(1, SEGMENT_BYTES // max(1, self.frame))
 
     def pieces(self, stamps: np.ndarray) -> list[np.ndarray]:
         """The stamps [time] as segments take them: by month, and of each no more than one may hold."""
@@ -72,7 +74,8 @@ def costs(store: ReplayStore, selection: Selection) -> Costs:
     """What reading the selection from the store costs."""
     rows = {name: store.bytes_per_chunk_row(name, selection.levels.get(name)) for name in selection.varying}
     per_stamp = sum(size // store.stamps_per_chunk(name) for name, size in rows.items())
-    return Costs(per_stamp, max(rows.values()))
+    frame = 4 * len(selection.channels) * store.latitude.size * store.longitude.size
+    return Costs(per_stamp, max(rows.values()), frame)
 
 
 def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> list[tuple[str, slice]]:
@@ -228,7 +231,8 @@ def verify(folder: Path, rows: slice, written: np.ndarray) -> None:
         If they differ.
     """
     found = np.empty_like(written)
-    PackedFrames(folder).start_read(rows.start, found).result()
+    numbers = np.arange(rows.start, rows.start + len(found))
+    read_places([PackedFrames(folder)], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
     if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
         raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
 

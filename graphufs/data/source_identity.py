@@ -16,7 +16,7 @@ from graphufs.config.experiment import Experiment
 from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, Manifest
 from graphufs.data.selection import Selection, select
-from graphufs.data.zarr_segment import PackedFrames
+from graphufs.data.zarr_segment import PackedFrames, read_places
 from graphufs.errors import CannotOpen, UserError
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
@@ -84,7 +84,7 @@ def _differing(manifest: Manifest, folder: Path, store: ReplayStore, selection: 
             continue
         stamp = segment.stamps[usable[-1]]
         frame = np.empty((1, len(header.channels), header.latitude.size, header.longitude.size), np.float32)
-        PackedFrames(folder / SEGMENTS / segment.name).start_read(usable[-1], frame).result()
+        read_places([PackedFrames(folder / SEGMENTS / segment.name)], np.array([[0, usable[-1]]]), frame)
         for name, channels in variable_slices(header.channels).items():
             found = store.read(name, np.array([stamp]), selection.levels.get(name)).reshape(frame[0, channels].shape)
             if not np.array_equal(found, frame[0, channels], equal_nan=True):

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ import numpy as np
 from graphufs.config.data import Transform
 from graphufs.data.channels import variable_slices
 from graphufs.data.dataset import PreparedData
+from graphufs.data.manifest import MANIFEST
 from graphufs.forcings import derived_forcing
 from graphufs.grid.areas import row_areas
 from graphufs.normalization.accumulate import Accumulator
@@ -72,7 +74,7 @@ def plan_blocks(stamps: np.ndarray, time_step: int) -> list[Block]:
 def compute_block(data: PreparedData | str, block: Block, task: Task) -> State:
     """Moments of all variables over a block of prepared data, or of their folder (for workers in other processes)."""
     if isinstance(data, str):
-        data = PreparedData.open(Path(data))
+        data = _opened(data, (Path(data) / MANIFEST).stat().st_mtime_ns)
     state: State = {}
     if task.variables:
         slices = variable_slices(data.channels)
@@ -83,6 +85,12 @@ def compute_block(data: PreparedData | str, block: Block, task: Task) -> State:
         moments = accumulator.moments()
         state = {name: moments.part(slices[name]) for name in task.variables}
     return state | {name: derived_moments(data, name, block, task) for name in task.derived}
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: str, written: int) -> PreparedData:
+    """Prepared data, opened once by a worker and not for each of its blocks; again where the manifest was `written`."""
+    return PreparedData.open(Path(folder))
 
 
 def _frames(data: PreparedData, block: Block) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:

@@ -59,6 +59,10 @@ def open_zarr(
 
     whole_chunks.require()
     remote = is_remote(address)
+    if remote:
+        from graphufs.storage import partial_chunks
+
+        partial_chunks.require()
     try:
         store, folder = zarr_store(address, storage_options)
         group = "/".join(filter(None, (folder, group))) or None

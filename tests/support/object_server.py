@@ -25,6 +25,10 @@ class ObjectServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        """Bytes of answers, by name."""
+        self.ranges = True
+        """Whether it knows the header `Range`."""
         self.faults: Faults = lambda name, time: ""
         self.admits: Callable[[str, str], bool] = lambda path, authorization: True
         """Whom it lets in, by the request's path with its query and the header `Authorization`; others get a 403."""
@@ -78,7 +82,14 @@ class ObjectServer:
         status = int(fault) if fault.isdigit() else 200 if file.is_file() else 404
         bodies = {404: b"<Error><Code>NoSuchKey</Code></Error>"}
         body = file.read_bytes() if status == 200 else bodies.get(status, b"")
+        given = request.headers.get("Range", "") if status == 200 and self.ranges else ""
+        if given:
+            first, last = given.removeprefix("bytes=").split("-")
+            start, whole, status = int(first), len(body), 206
+            body = body[start : int(last) + 1]
         request.send_response(status)
+        if given:
+            request.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{whole}")
         if fault != "cut":
             request.send_header("Content-Length", str(len(body)))
         if fault in ("cut", "short"):
@@ -87,6 +98,8 @@ class ObjectServer:
             body = body[: len(body) // 2]
         request.end_headers()
         if request.command == "GET":
+            with self._lock:
+                self.sent[name] += len(body)
             request.wfile.write(body)
 
     @contextmanager
