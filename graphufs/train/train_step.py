@@ -23,13 +23,13 @@ from graphufs.model.compile import jit
 from graphufs.model.exchange import SPACE
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
-from graphufs.train.vectors import as_networks, as_vectors
 from graphufs.train.devices import AXIS, Devices
 from graphufs.train.division import Division, mean_over_devices, on_devices
 from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.loss_weights import channel_factors
 from graphufs.train.optimizer import by_tensor, optimizer, rate_factors, split
 from graphufs.train.stages import Plan, PlannedStage
+from graphufs.train.vectors import as_networks, as_vectors
 
 # Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
 # points see ReplayEmulator.stepper.
