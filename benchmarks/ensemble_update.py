@@ -36,14 +36,14 @@ BAR, CHANNELS = 1.1, 32
 def program(case: Case, batch: int, rollout: int, members: int) -> Program:
     """An update; of one member it is the deterministic one."""
     stepper, weights, sample = case.stepper(case.graph(), "float32"), case.weights(), case.sample(batch, rollout)
-    network, how = case.network(), {"loss": StageLoss()}
+    network, score = case.network(), StageLoss()
     noise = None
     if members > 1:
-        network, how = with_maps(network, CHANNELS), {"loss": StageLoss(kind="crps", members=members)}
+        network, score = with_maps(network, CHANNELS), StageLoss(kind="crps", members=members)
         noise = jax.random.normal(jax.random.key(1), (batch, members, rollout, CHANNELS), jnp.float32)
 
     def updated(state: Any, stepper: Any, weights: Any, sample: Any, noise: Any) -> Any:
-        (loss, _), found = batch_loss_and_grads(state[0], stepper, weights, *sample, noise=noise, **how)
+        (loss, _), found = batch_loss_and_grads(state[0], stepper, weights, *sample, noise=noise, loss=score)
         updates, optimizer = OPTIMIZER.update(found, state[1], state[0])
         return (optax.apply_updates(state[0], updates), optimizer), loss
 
