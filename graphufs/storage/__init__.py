@@ -2,5 +2,5 @@
 
 __all__ = [
     "atomic", "checksums", "credentials", "formats", "lock", "npz", "object_stores", "paths", "provenance",
-    "regular_files", "run_files", "whole_chunks", "zarr_io",
+    "regular_files", "run_files", "whole_chunks", "zarr_io", "zstd_frames",
 ]  # fmt: skip
