@@ -19,6 +19,7 @@ from graphufs.config import credentials, loading, moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.steps import NOTHING_ASKED, STEPS, run_step
+from graphufs.storage.lock import unless_empty
 from graphufs.storage.paths import root_folder
 
 app = App(
@@ -119,12 +120,11 @@ def take(
     It ends early with a step that is `stopped`, with a plan that has found nothing to do, and where `ends` says so of a
     result.
     """
-    root.mkdir(parents=True, exist_ok=True)
     # A restarted step finds its compiled programs again. JAX reads this when it is first imported.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache" / "jax"))
     shown = console(stderr=True)
     results: list[dict[str, Any]] = []
-    with polite_stop(shown) as should_stop:
+    with unless_empty(root), polite_stop(shown) as should_stop:
         for name in names:
             with Bars(shown, name) as bars:
                 own = request.only(STEPS[name].asks)

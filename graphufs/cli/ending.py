@@ -71,6 +71,8 @@ def _told(error: Exception, debug: bool) -> Told:
         names = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         words = error.strerror if error.strerror and not names else f"{names}: {error.strerror or error}"
         words = words if names or error.strerror else f"{type(error).__name__}: {error}"
+        if not names and error.errno == errno.ENOENT and _removed_here():
+            words = "the folder that this command was started in was removed; change to another one"
         return BAD_INPUT, "error", words + hint
     if isinstance(error, MemoryError):
         return FAILED, "error", f"the memory of this machine does not suffice ({_first_line(error)})"
@@ -80,6 +82,14 @@ def _told(error: Exception, debug: bool) -> Told:
         return BAD_INPUT, "error", f"{_first_line(error)}; set JAX_PLATFORMS to cpu or cuda, or leave it out"
     where = "" if debug else _kept(error)
     return FAILED, "error", f"a fault in the program, {type(error).__name__}: {_first_line(error)}{where}"
+
+
+def _removed_here() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _first_line(error: Exception) -> str:

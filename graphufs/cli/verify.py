@@ -29,6 +29,7 @@ from graphufs.storage import run_files
 from graphufs.storage.checksums import CHECKSUMS, Damaged, known_files, listed, read_checked
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import MARK, has_checksums, store_damage
+from graphufs.train.tracking.tracking import RECORD
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
 from graphufs.weatherbench.scoring.histograms import Histograms
@@ -41,7 +42,7 @@ REMEDIES = {
     "climatology": "`graphufs evaluate` makes it again",
     "forecasts": "`graphufs forecast`, with the experiment of these forecasts, makes them again",
     "scores": "`graphufs evaluate`, with the experiment of these scores, makes them again",
-    "nightly scores": "let the link scores.zarr lead to the version before; nights after it are scored again",
+    "nightly scores": "`graphufs nightly` goes on from the version before, and scores later nights again",
     "registry": "`graphufs models repair` restores it from its copy",
     "run": "`graphufs train` writes again what it can",
 }
@@ -188,6 +189,11 @@ def _has_checksums(kind: str, path: Path) -> bool:
 
 def _run_damage(run: Path) -> Iterator[str]:
     yield from run_files.all_damage(run)
+    if (run / RECORD).is_file():
+        try:
+            read_checked(run / RECORD)
+        except Damaged as error:
+            yield f"{error}; `graphufs track` sends the run to MLflow again, and writes it anew"
     known = known_files(run)
     if run_files.EXPERIMENT not in known and (run / "checkpoints").is_dir() and not (run / "experiment.yaml").exists():
         yield f"{run / run_files.EXPERIMENT} is missing; {run_files.remedy(run_files.EXPERIMENT)}"

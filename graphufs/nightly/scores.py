@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from graphufs.storage import run_files
 from graphufs.storage.atomic import fsync, remove_folder
 from graphufs.storage.paths import digest
 from graphufs.weatherbench.results.scores import Scores
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,13 @@ class NightlyScores:
     def open(self) -> Scores | None:
         """The scores so far, None before the first night. What is opened stays whole while the store grows.
 
+        Where the newest version is gone or damaged, it is the one before, and the loss is said: a plan finds the
+        initial times of the lost nights again.
+
         Raises
         ------
         UserError
-            If the newest version is gone or damaged, or something else is in the link's place.
+            If no version is whole, or something else is in the link's place.
         """
         if not self.store.is_symlink():
             if self.store.exists():
@@ -61,17 +68,18 @@ class NightlyScores:
                 )
             return None
         version = self.store.resolve()
-        if not version.is_dir():
-            raise UserError(
-                f"{self.store} leads to {version}, which is gone; restore it, or remove the link to score anew"
-            )
         try:
             return Scores.open(version)
         except UserError as error:
-            others = sorted(path.name for path in self.folder.glob("scores-*.zarr") if path != version)
-            way = f"`ln -sfn {others[0]} {self.store}` shows the one before" if others else f"remove {self.store}"
+            for other in sorted(self.folder.glob("scores-*.zarr")):
+                if other != version:
+                    with suppress(UserError):
+                        scores = Scores.open(other)
+                        logger.warning("%s. Those of the nights before it are used; later ones are scored again", error)
+                        return scores
             raise UserError(
-                f"{error}. These are the scores of all nights: {way}, and later ones are scored again"
+                f"{error}. These are the scores of all nights, and no others are whole: restore {version.name}, or "
+                f"remove {self.store}, and `graphufs nightly` scores all nights again"
             ) from None
 
     def write(self, scores: Scores) -> None:

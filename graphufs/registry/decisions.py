@@ -44,7 +44,8 @@ def rollback(root: Path, experiment_name: str, by: str, why: str, to: str | None
         if wanted is None or wanted not in former:
             there = ", ".join(dict.fromkeys(one for one in former if one != now)) or "none"
             raise UserError(
-                f"{to or 'no model'} was a champion of {experiment_name} before {now}; former champions: {there}"
+                f"{to or 'no model'} was a champion of {experiment_name}{f' before {now}' if now else ''}; former "
+                f"champions: {there}"
             )
         if wanted == now:
             return None

@@ -22,7 +22,7 @@ from graphufs import reading
 from graphufs.errors import UserError, refused
 from graphufs.masking import Secret, address
 from graphufs.replay import axes
-from graphufs.replay.decoding import decoded
+from graphufs.replay.decoding import VALID, decoded, without_invalid
 from graphufs.replay.plausibility import plausible, without_fill_values
 from graphufs.replay.times import text
 from graphufs.replay.units import Conversion, variable_conversion
@@ -38,6 +38,9 @@ EXTRA_COORDINATES = ("cftime", "ftime")
 ATTEMPTS = 3
 FIRST_PAUSE = 1.0
 """Seconds before the second attempt to read from a remote store; doubled before each further one."""
+
+MOST_POINTS = 2**24
+"""Points of a grid: 0.06 degrees between them; Replay has 1.2 million."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class ReplayStore:
         if self._turned:
             self.latitude = self.latitude[::-1].copy()
         self.longitude, self._columns = axes.longitudes(*self._axis(self.dimensions.longitude), url, limited=limited)
+        if self.latitude.size * self.longitude.size > MOST_POINTS:
+            raise UserError(
+                f"the grid of {url} has {self.latitude.size:,} by {self.longitude.size:,} points; {MOST_POINTS:,} are "
+                "allowed. Give a coarser store"
+            )
         self._conversions: dict[str, Conversion] = {}
         self._others = other_names(map(str, dataset.data_vars))
 
@@ -160,7 +168,7 @@ class ReplayStore:
             )
         if variable.dtype.kind not in ("iuf" if "time" in given else "iufb"):  # a mask may be of truth values
             raise UserError(f"{name} of {self.url} holds {variable.dtype}, not real numbers; it cannot be used")
-        attributes = {key: _plain(value) for key, value in variable.attrs.items() if key != "coordinates"}
+        attributes = {key: _plain(value) for key, value in variable.attrs.items() if key not in ("coordinates", *VALID)}
         if self._conversion(name) != Conversion():
             attributes["units"] = QUANTITIES[name].units
         return VariableFacts(canonical, vertical, attributes)
@@ -268,6 +276,8 @@ class ReplayStore:
 
     def _physical(self, name: str, values: np.ndarray, stamps: np.ndarray | None) -> np.ndarray:
         """What the store holds as float32 in the variable's units, refused where it is implausible."""
+        if name not in self.allowances.implausible:
+            values = without_invalid(values, self._dataset.variables[name], f"{name} of {self.url}")
         values = self._conversion(name).apply(without_fill_values(values))
         if self._columns is not None:
             values = np.ascontiguousarray(values[..., self._columns])

@@ -19,6 +19,7 @@ MOST_ARRAYS = 10_000
 """Arrays of a file; the largest networks have some hundreds."""
 RATIO, ROOM = 20, 64 * 2**20
 """How many times its own size a file may unpack to; and bytes that each may."""
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -54,6 +55,8 @@ def _require_modest(path: str | os.PathLike[str]) -> None:
                 f"it has {len(members):,} arrays of {unpacked:,} bytes; {MOST_ARRAYS:,} of {allowed:,} are allowed"
             )
         for member in members:
+            if member.compress_type not in PACKINGS:  # those of others would unpack a block before its size is seen
+                raise ValueError(f"{member.filename} is packed in another way than numpy does")
             with file.open(member) as array:
                 version = np.lib.format.read_magic(array)
                 if version not in HEADERS:

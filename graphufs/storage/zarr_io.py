@@ -130,8 +130,11 @@ def _indexed(dataset: xr.Dataset) -> xr.Dataset:
     for name, coordinate in dataset.coords.items():
         if coordinate.dims == (name,):
             size = max(coordinate.size, *coordinate.encoding.get("chunks") or (0,))
-            if size > MOST_COORDINATES:
-                raise ValueError(f"{name} claims {size:,} values; {MOST_COORDINATES:,} are allowed in a coordinate")
+            if size * max(1, coordinate.dtype.itemsize // 8) > MOST_COORDINATES:
+                raise ValueError(
+                    f"{name} claims {size:,} values of {coordinate.dtype.itemsize:,} bytes; {MOST_COORDINATES:,} of 8 "
+                    "are allowed in a coordinate"
+                )
             made[name] = coordinate.variable
     return dataset.assign_coords(xr.Coordinates(made))
 

@@ -164,6 +164,75 @@ def test_what_stands_for_a_missing_value_is_one(value: float, copy: Path, tmp_pa
     assert np.isnan(data.read(data.stamps[[MIDDLE]])[0, 2, 2, 3])
 
 
+def kelvin_with(value: float, kind: str = "f4") -> Callable[[np.ndarray], np.ndarray]:
+    """Temperatures, one of which is another."""
+    return lambda values: at((MIDDLE, 75, 2, 3), value)(values.astype(kind))
+
+
+def packed_with(value: int, scale: float = 0.01) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda values: at((MIDDLE, 75, 2, 3), value)(np.round((values - 250) / scale).astype(np.int16))
+
+
+INVALID: dict[str, Callable[[Path], None]] = {
+    "above valid_range": lambda s: rewrite(s, TMP, kelvin_with(371.5), valid_range=[100.0, 371.0]),
+    "below valid_range": lambda s: rewrite(s, TMP, kelvin_with(99.0), valid_range=[100, 371]),
+    "above valid_max": lambda s: rewrite(s, TMP, kelvin_with(390.0, "f8"), valid_max=389.9),
+    "below valid_min": lambda s: rewrite(s, TMP, kelvin_with(0.0), valid_min=[1.0]),
+    "beyond a bound that is infinite": lambda s: rewrite(s, TMP, kelvin_with(399.0), valid_min=1, valid_max=350),
+    "within bounds of Celsius": lambda s: rewrite(
+        s, TMP, lambda v: at((MIDDLE, 75, 2, 3), 100.0)(v - np.float32(273.15)), units="degC", valid_range=[-150, 99.9]
+    ),
+    "packed, above packed bounds": lambda s: rewrite(
+        s, TMP, packed_with(12_001), scale_factor=0.01, add_offset=250.0, valid_range=[-20_000, 12_000]
+    ),
+    "packed, below bounds that are not": lambda s: rewrite(
+        s, TMP, packed_with(-15_001), scale_factor=0.01, add_offset=250.0, valid_range=[100.0, 390.0]
+    ),
+    "packed by a negative scale": lambda s: rewrite(
+        s, TMP, packed_with(-12_001, -0.01), scale_factor=-0.01, add_offset=250.0, valid_range=[-12_000, 20_000]
+    ),
+    "packed, with a missing value": lambda s: rewrite(
+        s, TMP, packed_with(12_001), scale_factor=0.01, add_offset=250.0, missing_value=12_001
+    ),
+    "with a missing value": lambda s: rewrite(s, TMP, kelvin_with(333.0), missing_value=333.0),
+    "with missing values": lambda s: rewrite(s, TMP, kelvin_with(333.0), missing_value=[333.0, 444.0]),
+}
+
+
+@pytest.mark.parametrize("kind", INVALID)
+def test_what_the_store_calls_invalid_is_missing(kind: str, copy: Path, tmp_path: Path) -> None:
+    INVALID[kind](copy)
+    data = prepare(chosen(copy), tmp_path)
+    assert np.flatnonzero(~data.valid).tolist() == [MIDDLE]
+    found, expected = data.read(data.stamps), truth(data)
+    assert np.isnan(found).sum() == 1 and np.isnan(found[MIDDLE, 2, 2, 3])
+    assert np.nanmax(np.abs(found[:, 1:] - expected[:, 1:])) < 0.006
+    assert not {"valid_range", "valid_min", "valid_max"} & data.facts[TMP].attributes.keys()
+
+
+def test_what_lies_on_a_bound_is_valid(copy: Path, tmp_path: Path) -> None:
+    low, high = (float(f(xr.open_zarr(copy)[TMP].values)) for f in (np.min, np.max))
+    rewrite(copy, TMP, valid_range=[low, high])
+    assert prepare(chosen(copy), tmp_path).valid.all()
+    whole = np.round((np.array([low, high]) - 250) / 0.01).astype(int).tolist()
+    rewrite(copy, TMP, packed, scale_factor=0.01, add_offset=250.0, valid_range=whole)
+    assert prepare(chosen(copy), tmp_path / "packed").valid.all()
+
+
+def test_the_missing_value_of_a_mask_of_integers_is_a_hole(copy: Path, tmp_path: Path) -> None:
+    rewrite(copy, "land_static", lambda v: at((1, 1), 1)(v.astype("i2")) * 1, missing_value=1)
+    for step in (preflight, prepare):
+        with pytest.raises(UserError, match="land_static .* no value at"):
+            step(chosen(copy), tmp_path)
+
+
+def test_bounds_of_a_variable_whose_values_are_accepted_are_passed_over(copy: Path, tmp_path: Path) -> None:
+    rewrite(copy, TMP, valid_range=[0.0, 1.0])
+    with pytest.raises(UserError, match="missing values at all of"):
+        preflight(chosen(copy), tmp_path)
+    assert prepare(chosen(copy, accept_implausible=[TMP]), tmp_path).valid.all()
+
+
 def at(place: Any, value: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Values with another one at a place."""
 
@@ -277,6 +346,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "chunks of no length": (no_chunks, "tmp claims chunks"),
     "a FIFO for a chunk": (fifo, "tmp .* FIFO, not a file"),
     "a scale that is text": (lambda s: rewrite(s, TMP, packed, scale_factor="a hundredth"), "tmp|scale_factor"),
+    "bounds of three numbers": (lambda s: rewrite(s, TMP, valid_range=[1, 2, 3]), "tmp .* valid_range .*2 numbers"),
+    "bounds of words": (lambda s: rewrite(s, TMP, valid_min="cold"), "tmp .* valid_min 'cold'"),
+    "a bound that is a mapping": (lambda s: rewrite(s, TMP, valid_max={"a": 1}), "tmp .* valid_max"),
+    "bounds the wrong way round": (lambda s: rewrite(s, TMP, valid_range=[300, 200]), "tmp .* from 300 to 200"),
+    "valid values of nothing": (lambda s: rewrite(s, TMP, valid_range=[1, 2]), "tmp .* missing values at all of"),
     "complex numbers": (lambda s: rewrite(s, TMP, lambda v: v.astype(np.complex64)), "complex64, not real numbers"),
     "truth values": (lambda s: rewrite(s, TMP, lambda v: v > 250), "holds bool, not real numbers"),
     "nothing at all": (lambda s: rewrite(s, TMP, lambda v: v * np.nan), "missing values at all of"),

@@ -276,10 +276,10 @@ JOBS = [
 ]  # fmt: skip
 
 
-def npz(claimed: dict[str, tuple[int, ...]], *, packed: bool = False, real: int = 8) -> bytes:
+def npz(claimed: dict[str, tuple[int, ...]], *, packing: int = zipfile.ZIP_STORED, real: int = 8) -> bytes:
     """An npz file whose headers claim these shapes of float64, each over `real` bytes of zeros."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as file:
+    with zipfile.ZipFile(content, "w", packing) as file:
         for name, shape in claimed.items():
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
@@ -294,7 +294,9 @@ NPZ: dict[str, Callable[[], bytes]] = {
     "claims less than it has": lambda: npz({PARAMETER: (1,)}, real=800),
     "a negative length": lambda: npz({PARAMETER: (-1,)}),
     "overflows 64 bits": lambda: npz({PARAMETER: (2**40, 2**40)}),
-    "a bomb of zeros": lambda: npz({PARAMETER: (2**25,)}, packed=True, real=2**28),
+    "a bomb of zeros": lambda: npz({PARAMETER: (2**25,)}, packing=zipfile.ZIP_DEFLATED, real=2**28),
+    "a small bomb of bzip2": lambda: npz({PARAMETER: (2**22,)}, packing=zipfile.ZIP_BZIP2, real=2**25),
+    "a small bomb of lzma": lambda: npz({PARAMETER: (2**22,)}, packing=zipfile.ZIP_LZMA, real=2**25),
     "many arrays": lambda: npz({f"params:{number}": (1,) for number in range(10_001)}),
     "no array": lambda: b"PK\x05\x06" + bytes(18),
     "nothing": lambda: b"",

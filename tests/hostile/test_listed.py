@@ -173,3 +173,14 @@ def test_a_traceback_is_shown_to_who_asks_for_it(capsys):
     with pytest.raises(SystemExit):
         ending.finish(seen.append, ["a", "--debug", "--", "--debug"])
     assert seen == [["a", "--", "--debug"]]
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("command", [("graphufs.cli.main", "show", TINY), ("jobs", "list")])
+def test_a_working_directory_that_was_removed_is_told(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TINY.parents[1]))  # of a checkout, which `python -m` would find here only
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    done = program(*command)
+    assert done.returncode == 2 and b"Traceback" not in done.stderr
+    assert b"the folder that this command was started in was removed" in done.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from graphufs.config import loading
 from graphufs.errors import UserError
+from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
 from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
@@ -183,3 +184,39 @@ def test_a_model_that_is_not_registered_is_refused(finished_root, copy_of_root, 
     assert store_of(tiny, root).open() is None and np.all(
         Scores.open(Paths(tiny, root).scores).leads > np.timedelta64(0)
     )
+
+
+def test_where_the_newest_scores_are_damaged_those_of_the_nights_before_are_used(tmp_path, monkeypatch, caplog):
+    damaged = []
+
+    def opened(path):
+        if path.name in damaged or not path.is_dir():
+            raise UserError(f"the scores at {path} are damaged")
+        return path.name
+
+    monkeypatch.setattr(Scores, "open", opened)
+    place = NightlyScores(tmp_path)
+    for name in ("scores-a.zarr", "scores-b.zarr"):
+        (tmp_path / name).mkdir()
+    place.store.symlink_to("scores-b.zarr")
+    assert place.open() == "scores-b.zarr" and not caplog.messages
+    damaged.append("scores-b.zarr")
+    assert place.open() == "scores-a.zarr"
+    assert "scores-b.zarr are damaged" in caplog.text and "later ones are scored again" in caplog.text
+    shutil.rmtree(tmp_path / "scores-b.zarr")
+    assert place.open() == "scores-a.zarr"
+    damaged.append("scores-a.zarr")
+    with pytest.raises(UserError, match="restore scores-b.zarr, or remove .*`graphufs nightly`"):
+        place.open()
+
+
+def test_the_night_that_was_lost_is_scored_again(tiny, registered_root, copy_of_root, night):
+    root = copy_of_root(registered_root)
+    for chosen in ((0, 1, 2), (3, 4, 5)):
+        run_step("record_nightly", night(root, chosen), root)
+    whole, store = recorded(tiny, root), store_of(tiny, root).store
+    newest = max(store.resolve().rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert len(recorded(tiny, root).initial_times) == 3
+    run_step("record_nightly", night(root, (3, 4, 5)), root)
+    assert same(recorded(tiny, root), whole)

@@ -25,7 +25,15 @@ from graphufs.train.metrics_file import MetricsFile
 from graphufs.train.tracking import tracking
 from graphufs.train.tracking.content import metrics_of, parameters, withheld
 from graphufs.train.tracking.follower import alike
-from graphufs.train.tracking.tracking import checksums, send_by_hand, send_rest, tracked, whole_lines
+from graphufs.train.tracking.tracking import (
+    checksums,
+    read_record,
+    send_by_hand,
+    send_rest,
+    tracked,
+    whole_lines,
+    write_record,
+)
 
 TINY = Path(__file__).parents[2] / "experiments" / "tiny.yaml"
 ON = ("training.tracking.mlflow=true",)
@@ -462,3 +470,25 @@ def test_a_real_server_gets_runs_metrics_and_artefacts(root, server, monkeypatch
     assert [metric["step"] for metric in ask(history)["metrics"]] == list(range(10, 20010, 10))
     names = [file["path"] for file in ask(f"mlflow/artifacts/list?run_id={run['info']['run_id']}")["files"]]
     assert names == ["experiment.yaml", "metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"sent": 1, "lines": [1', '{"sent": "many"}', '{"checked": true}']
+)
+def test_a_damaged_record_is_told_and_begins_anew(content, tmp_path, caplog):
+    paths = layout_in(tmp_path)
+    paths.run.mkdir(parents=True, exist_ok=True)
+    (paths.run / "tracking.json").write_text(content)
+    assert read_record(paths) == {"lines": []} and "all is sent again" in caplog.text
+
+
+def test_each_changed_byte_of_the_record_is_found(tmp_path, caplog):
+    paths = layout_in(tmp_path)
+    paths.run.mkdir(parents=True, exist_ok=True)
+    write_record(paths, {"server": "x", "lines": [1, 2]})
+    assert read_record(paths) == {"server": "x", "lines": [1, 2], "sent": 2} and not caplog.messages
+    file = paths.run / "tracking.json"
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert read_record(paths) == {"lines": []}

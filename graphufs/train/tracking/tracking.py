@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -37,10 +38,12 @@ from typing import Any, Literal
 
 from graphufs.errors import Stopped, UserError
 from graphufs.masking import remember
-from graphufs.storage.atomic import write_text
+from graphufs.storage.checksums import Damaged, read_checked, write_checked
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.train.tracking.content import public_address
+
+logger = logging.getLogger(__name__)
 
 RECORD = "tracking.json"
 LOCAL = "ROOT/mlflow"
@@ -184,20 +187,23 @@ def server_of(paths: Paths) -> tuple[str, str]:
 
 
 def read_record(paths: Paths) -> dict[str, Any]:
-    """The record of a run; one without `server` where nothing was sent."""
+    """The record of a run; one without `server` where nothing was sent, or the record is damaged."""
     try:
-        record: dict[str, Any] = json.loads((paths.run / RECORD).read_text())
-    except (FileNotFoundError, ValueError):
+        record = read_checked(paths.run / RECORD)
+        if len(record.get("lines", [])) != record["sent"]:  # version 0.1.0 only counted
+            record["lines"] = checksums(whole_lines(paths.metrics)[: record["sent"]])
+    except FileNotFoundError:
         return {"lines": []}
-    if len(record.get("lines", [])) != record["sent"]:  # version 0.1.0 only counted
-        record["lines"] = checksums(whole_lines(paths.metrics)[: record["sent"]])
+    except (Damaged, KeyError, TypeError) as error:
+        logger.warning("%s: what was sent is not known any more, so all is sent again (%s)", paths.run / RECORD, error)
+        return {"lines": []}
     return record
 
 
 def write_record(paths: Paths, record: dict[str, Any]) -> None:
     """Write the record of a run. Where the `owner` of version 0.1.0 is missing, its followers let go of the run."""
     content = {name: value for name, value in record.items() if name != "owner"} | {"sent": len(record["lines"])}
-    write_text(paths.run / RECORD, json.dumps(content) + "\n")
+    write_checked(paths.run / RECORD, content)
 
 
 def last_meta(paths: Paths) -> dict[str, Any] | None:

@@ -24,8 +24,8 @@ from zarr.codecs._v2 import V2Codec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.storage import StorePath
 
+from graphufs.storage.chunks.whole_chunks import HEADER_BYTES
 from graphufs.storage.object_stores import PatientStore, UpTo
-from graphufs.storage.whole_chunks import HEADER_BYTES
 
 START_BYTES = 4096
 """Of the first request: the header and where 1,020 blocks begin."""
