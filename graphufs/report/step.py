@@ -29,7 +29,7 @@ from graphufs.weatherbench.inputs.truth import PreparedTruth
 from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores
 
-FORMAT = 3
+FORMAT = 2
 """Raised when the page's making changes, so that old pages are made anew."""
 
 MAP_LEADS = tuple(np.timedelta64(hours, "h") for hours in (24, 72, 120, 240))

@@ -60,7 +60,7 @@ def open_zarr(
     whole_chunks.require()
     remote = is_remote(address)
     if remote:
-        from graphufs.storage import partial_chunks
+        from graphufs.storage.chunks import partial_chunks
 
         partial_chunks.require()
     try:

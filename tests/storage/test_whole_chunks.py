@@ -18,7 +18,7 @@ import pytest
 import zarr
 
 from graphufs.errors import UserError
-from graphufs.storage import whole_chunks
+from graphufs.storage.chunks import whole_chunks
 from graphufs.storage.chunks.zstd_frames import most_bytes
 from graphufs.storage.zarr_io import open_zarr
 
