@@ -55,7 +55,8 @@ def open_zarr(
         If it cannot be opened.
     """
     # bring zarr, which not all that import this need
-    from graphufs.storage import object_stores, whole_chunks
+    from graphufs.storage import object_stores
+from graphufs.storage.chunks import whole_chunks
 
     whole_chunks.require()
     remote = is_remote(address)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from graphufs.storage import object_stores, partial_chunks
+from graphufs.storage import object_stores
+from graphufs.storage.chunks import partial_chunks
 from graphufs.storage.zarr_io import open_zarr
 from tests.support.object_server import ObjectServer
 
