@@ -56,7 +56,7 @@ def open_zarr(
     """
     # bring zarr, which not all that import this need
     from graphufs.storage import object_stores
-from graphufs.storage.chunks import whole_chunks
+    from graphufs.storage.chunks import whole_chunks
 
     whole_chunks.require()
     remote = is_remote(address)
