@@ -22,7 +22,6 @@ from rich.text import Text
 
 from graphufs.cli.ending import DONE, FAILED
 from graphufs.cli.terminal import console
-from graphufs.data.manifest import COPY, JOURNALED, MANIFEST, Manifest
 from graphufs.errors import UserError
 from graphufs.registry import event_files
 from graphufs.storage import formats
@@ -119,7 +118,7 @@ def _documents(root: Path, counts: Counter[tuple[str, int]], unread: list[str]) 
             except (OSError, Damaged) as error:
                 unread.append(f"{path} cannot be read and is left as it is ({error})")
                 continue
-            if kind == "data" and found == JOURNALED:
+            if kind == "data" and found == _manifests().JOURNALED:
                 changes.append(Change(path, "takes up the commits beside it", partial(_take_up, path.parent)))
                 found = formats.FORMATS[kind]
             formats.require(path, found, kind)
@@ -148,14 +147,21 @@ def _second_copies(root: Path) -> Iterator[Change]:
     for number in event_files.without_copy(root):
         path = event_files.event_file(root, number)
         yield Change(path, "gets a copy", partial(event_files.copy, root, number))
-    for path in sorted(root.glob(f"data/*/{MANIFEST}")):
-        if not (path.parent / COPY).exists():
-            yield Change(path, "gets a copy", partial(_copy_manifest, path, path.parent / COPY))
+    manifests = _manifests()
+    for path in sorted(root.glob(f"data/*/{manifests.MANIFEST}")):
+        if not (path.parent / manifests.COPY).exists():
+            yield Change(path, "gets a copy", partial(_copy_manifest, path, path.parent / manifests.COPY))
+
+
+def _manifests() -> Any:
+    from graphufs.data import manifest  # brings numpy, which no other command of this side needs
+
+    return manifest
 
 
 def _take_up(folder: Path) -> None:
     with locked(folder, should_stop=lambda: False, waiting=lambda: None):
-        manifest = Manifest.recover(folder)
+        manifest = _manifests().Manifest.recover(folder)
         if manifest is not None and manifest.journal[0]:
             manifest.write(folder)
 

@@ -84,7 +84,7 @@ class WindowReader:
         return 4 * (self.input_frames + self.rollout) * maps * rows * columns
 
     def buffer(self, samples: int) -> NDArray[np.float32]:
-        """Memory for the frames of so many samples."""
+        """Memory for the frames of so many samples, float32 [sample * time, channel, lat, lon]."""
         return np.empty((samples * (self.input_frames + self.rollout), *self.data.frame_shape), np.float32)
 
     def read(

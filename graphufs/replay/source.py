@@ -277,7 +277,7 @@ class ReplayStore:
     def _physical(self, name: str, values: np.ndarray, stamps: np.ndarray | None) -> np.ndarray:
         """What the store holds as float32 in the variable's units, refused where it is implausible."""
         if name not in self.allowances.implausible:
-            values = without_invalid(values, self._dataset.variables[name], f"{name} of {self.url}")
+            values = without_invalid(values, self._variable(name), f"{name} of {self.url}")
         values = self._conversion(name).apply(without_fill_values(values))
         if self._columns is not None:
             values = np.ascontiguousarray(values[..., self._columns])

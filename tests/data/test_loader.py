@@ -23,7 +23,7 @@ class Hours:
     longitude = np.array([0.0, 90.0, 180.0, 270.0])
     frame_shape = (1, 2, 4)
 
-    def read(self, stamps):
+    def read(self, stamps, out=None):
         hours = (stamps - STAMPS[0]) / np.timedelta64(1, "h")
         return np.broadcast_to(hours[:, None, None, None], (len(stamps), 1, 2, 4)).astype(np.float32)
 
@@ -95,7 +95,7 @@ def test_a_full_cache_changes_nothing_but_the_work(limit):
 
 def test_an_error_while_reading_reaches_the_training():
     class Broken(Hours):
-        def read(self, stamps):
+        def read(self, stamps, out=None):
             raise OSError("the disk is gone")
 
     broken = WindowReader(Broken(), STAMPS[1:-2], (), 2, 2, 1)
@@ -149,7 +149,7 @@ class Slow(Hours):
     def __init__(self, frame_shape=(1, 2, 4)):
         self.frame_shape, self.reads, self.may = frame_shape, 0, Event()
 
-    def read(self, stamps):
+    def read(self, stamps, out=None):
         self.reads += 1
         assert self.may.wait(10)
         return super().read(stamps)
@@ -185,7 +185,7 @@ def test_large_batches_are_read_less_far_ahead_but_one_always_is():
 def test_the_wait_for_a_slow_store_is_measured():
     data = Slow()
     loader = BatchLoader(WindowReader(data, STAMPS[1:-2], (), 2, 2, 1), 4, (0,))
-    data.read = lambda stamps, read=data.read: (Event().wait(0.05), read(stamps))[1]
+    data.read = lambda stamps, out=None, read=data.read: (Event().wait(0.05), read(stamps))[1]
     data.may.set()
     for _ in loader.batches(0, 1):
         pass

@@ -21,10 +21,9 @@ import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest
 from zarr.codecs._v2 import V2Codec
-from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.storage import StorePath
 
-from graphufs.storage.chunks.whole_chunks import HEADER_BYTES
+from graphufs.storage.chunks.whole_chunks import HEADER_BYTES, RATIO, ROOM, BoundedChunks
 from graphufs.storage.object_stores import PatientStore, UpTo
 
 START_BYTES = 4096
@@ -41,7 +40,7 @@ PLAIN = 0x2
 
 @lru_cache(maxsize=1)
 def require() -> None:
-    """Have zarr read parts of chunks from now on."""
+    """Have zarr read parts of chunks from now on, and whole ones within bounds, as `whole_chunks.require` has it."""
     zarr.registry.register_pipeline(PartialPipeline)
     zarr.config.set({"codec_pipeline.path": f"{PartialPipeline.__module__}.{PartialPipeline.__qualname__}"})
 
@@ -78,7 +77,7 @@ class Header:
         return ordered[np.searchsorted(ordered, self.begins, side="right")]
 
     def blocks(self, wanted: np.ndarray) -> np.ndarray:
-        """The numbers of the blocks that hold decoded bytes `wanted` [n, 2] (first, behind the last)."""
+        """The numbers [block] of the blocks that hold decoded bytes `wanted` [n, 2] (first, behind the last)."""
         counts = np.zeros(self.begins.size + 1, int)
         np.add.at(counts, wanted[:, 0] // self.block, 1)
         np.add.at(counts, (wanted[:, 1] - 1) // self.block + 1, -1)
@@ -96,7 +95,7 @@ class Header:
         return b"".join([self.start[:4], sizes, begins[:-1].astype("<i4").tobytes(), *parts])
 
 
-class PartialPipeline(BatchedCodecPipeline):
+class PartialPipeline(BoundedChunks):
     """Zarr's way from bytes to chunks, which asks remote stores for parts of Blosc chunks."""
 
     async def read_batch(self, batch_info: Iterable[Any], out: Any, drop_axes: tuple[int, ...] = ()) -> None:
@@ -138,7 +137,7 @@ class PartialPipeline(BatchedCodecPipeline):
         header = None if start is None else Header.of(start.to_bytes())
         size = spec.dtype.to_native_dtype().itemsize * int(np.prod(spec.shape))
         decompress: Any = self.array_bytes_codec.compressor  # type: ignore[attr-defined]
-        if header is None or header.decoded != size:
+        if header is None or header.decoded != size or size > max(ROOM, RATIO * header.encoded):
             await super().read_batch([item], out, drop_axes)
             return
         numbers = header.blocks(wanted)

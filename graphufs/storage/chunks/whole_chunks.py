@@ -37,6 +37,8 @@ HEADER_BYTES = 16
 """Of a Blosc chunk; its last four are the chunk's length in bytes, little-endian, the header included."""
 ROOM, RATIO = 2**26, 100
 """Bytes that any chunk may unpack to, and how many times its own size a larger one may; weather has 1.5 to 5."""
+PIECE_BYTES = 2**24
+"""Unpacked at once."""
 OF_OBJECTS = {"pickle", "json2", "msgpack2", "categorize", "vlen-array"}
 """Codecs of numcodecs that make objects, or run what a pickle says."""
 
@@ -159,6 +161,15 @@ class _Streamed:
         raise NotImplementedError
 
 
+def _read(stream: Any, most: int) -> bytes:
+    """At most so many bytes, and memory for no more than there are."""
+    parts: list[bytes] = []
+    while most > 0 and (part := stream.read(min(most, PIECE_BYTES))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
+
+
 class BoundedZlib(_Streamed, numcodecs.Zlib):  # type: ignore[misc]
     """zlib that refuses what is too large."""
 
@@ -175,7 +186,7 @@ class BoundedGZip(_Streamed, numcodecs.GZip):  # type: ignore[misc]
 
     def _unpacked(self, packed: bytes, most: int) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
-            return bytes(stream.read(most))
+            return _read(stream, most)
 
 
 class BoundedBZ2(_Streamed, numcodecs.BZ2):  # type: ignore[misc]
@@ -183,7 +194,7 @@ class BoundedBZ2(_Streamed, numcodecs.BZ2):  # type: ignore[misc]
 
     def _unpacked(self, packed: bytes, most: int) -> bytes:
         with bz2.BZ2File(io.BytesIO(packed)) as stream:
-            return stream.read(most)
+            return _read(stream, most)
 
 
 class BoundedLZMA(_Streamed, numcodecs.LZMA):  # type: ignore[misc]
@@ -191,7 +202,7 @@ class BoundedLZMA(_Streamed, numcodecs.LZMA):  # type: ignore[misc]
 
     def _unpacked(self, packed: bytes, most: int) -> bytes:
         with lzma.LZMAFile(io.BytesIO(packed), format=self.format, filters=self.filters) as stream:
-            return stream.read(most)
+            return _read(stream, most)
 
 
 class WholeBloscCodec(BloscCodec):

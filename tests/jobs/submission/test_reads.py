@@ -55,6 +55,7 @@ def job(fake, tmp_path):
 def test_a_new_job_is_read_once_under_the_lock_and_once_after_it_was_handed_over(job):
     with reads_of(job) as reads:
         assert submit.submit(request_of(job.root))[0] == "submitted"
+    assert reads.pop(".") <= 3, reads  # the lock looks whether it stands alone in a new folder
     assert reads["intent.json"] == 2 and max(reads.values()) == 2, reads
 
 
@@ -77,4 +78,5 @@ def test_a_job_that_another_needs_is_read_once_and_its_intent_twice(job):
     needed = job_of(job.root, "needed")
     with reads_of(needed) as reads:
         submit.submit(request_of(job.root, needs=("needed",)))
+    assert reads.pop(".") <= 3, reads  # the lock looks whether it stands alone in a new folder
     assert reads["intent.json"] == 2 and max(reads.values()) == 2, reads
