@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +30,15 @@ def skip_without_airflow(database: str = "postgresql") -> None:
 
 
 @contextmanager
-def running(request: pytest.FixtureRequest, **settings: object) -> Iterator[airflow_stack.Stack]:
+def running(
+    request: pytest.FixtureRequest,
+    *,
+    prepare: Callable[[airflow_stack.Stack], object] = lambda stack: None,
+    **settings: object,
+) -> Iterator[airflow_stack.Stack]:
     """An Airflow with these settings, for as long as the `with` lasts. After a failed test its folder stays.
 
-    Skips the test where Airflow or its database is not installed.
+    `prepare` is given it before it starts. Skips the test where Airflow or its database is not installed.
     """
     its = Settings(**settings)
     skip_without_airflow(its.database)
@@ -44,6 +49,7 @@ def running(request: pytest.FixtureRequest, **settings: object) -> Iterator[airf
     good = False
     with guarded(MODULE, base):
         try:
+            prepare(stack)
             stack.up()
             yield stack
             good = request.session.testsfailed == failed

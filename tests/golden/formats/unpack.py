@@ -20,10 +20,15 @@ MADE_IN = "/tmp/graphufs-0.1.0"
 """Where the archive's folders lay when they were written."""
 
 
-def unpack(folder: Path, archive: Path = ARCHIVE) -> Path:
-    """Unpack the archive into a folder; return the root in it."""
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+AIRFLOWS = Path(__file__).with_name("airflow-0.1.0.tar.xz")
+"""What an Airflow wrote into the same root afterwards, and `airflow.sql`, its database."""
+
+
+def unpack(folder: Path, *more: Path) -> Path:
+    """Unpack the archive, and more that were made upon it, into a folder; return the root in it."""
+    for archive in (ARCHIVE, *more):
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
     for path in folder.glob("root/jobs/*/attempts/*/script.sh"):
         path.write_text(path.read_text().replace(MADE_IN, str(folder)))
     for path in folder.glob("root/jobs/*/attempts/**/*.pkl"):
