@@ -113,6 +113,7 @@ def test_the_look_alike_comes_out_byte_for_byte(store: Path, alone: Path, tmp_pa
     assert content(tmp_path) == content(alone)
 
 
+@pytest.mark.long  # a worker that is killed spoils nothing, below
 def test_the_embedded_world_comes_out_byte_for_byte(
     tiny: Any, normalized_root: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_the_champion_is_scored_and_a_chosen_model_in_its_place(tiny, registered
         plan(root, model="best")
 
 
+@pytest.mark.long  # a night runs among the faults, and test_record adds up
 def test_whole_nights_score_what_the_evaluation_scored_and_go_on_with_the_world(
     tiny, registered_root, copy_of_root, tmp_path, capsys
 ):

@@ -424,6 +424,7 @@ def test_a_second_process_waits_for_the_first_and_takes_its_world(
 # seeds and errors -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long  # a world of its own
 def test_another_seed_is_another_weather_from_the_first_stamp(data: xr.Dataset, tmp_path: Path) -> None:
     with xr.open_zarr(ensure_world(tmp_path, World(seed=3), DAYS_10)) as other:
         here, there = (x.pressfc.isel(grid_yt=(x.grid_yt > 35) & (x.grid_yt < 65)).load() for x in (data, other))

@@ -56,6 +56,7 @@ def test_all_steps_on_slurm_give_the_arrays_of_the_steps_run_inline(
     assert 0 <= history["waiting"] <= 1
 
 
+@pytest.mark.faults  # it waits more than it computes
 def test_a_forecast_is_divided_into_a_job_array_and_put_together(
     cluster: Cluster, tmp_path: Path, tiny: Experiment, finished_root: Path, trained_root: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_checkpoints_of_several_runs_make_members_in_turn(made: Path, copied: Pa
         run_step("forecast", ensemble(copied, "forecast.members=4", below), copied)
 
 
+@pytest.mark.long  # nights and the registry are shown without members too
 def test_it_is_registered_and_nights_join_with_their_histograms(copied: Path) -> None:
     wanted = ensemble(copied, "nightly.at_most=2")
     registered = run_step("register", wanted, copied)

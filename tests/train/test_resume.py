@@ -52,6 +52,7 @@ def events(paths):
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
 
+@pytest.mark.long  # jobs that are killed end in the same bits among the faults
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [

@@ -62,6 +62,7 @@ def test_an_ensemble_is_compared_with_a_baseline_on_crps(scores: Scores) -> None
     assert found.tests and found.metric == "crps"
 
 
+@pytest.mark.long  # test_store_page has the same part
 def test_the_report_of_an_ensemble_has_a_part_about_its_members(made: Made, scores: Scores) -> None:
     """Without plumes; with them, at a point that is given later, nothing is scored again."""
     experiment, root = made

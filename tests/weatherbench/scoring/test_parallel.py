@@ -89,6 +89,7 @@ def test_threads_make_what_one_makes(written: StorePaths, monkeypatch: pytest.Mo
     assert sorted(told) == [(done, 30) for done in range(1, 31)]
 
 
+@pytest.mark.long  # without members they do so in make test
 def test_dask_workers_score_members_as_one_process_does(tmp_path: Path, client: Client) -> None:
     made = stores("poles", STAMPS[4:28])
     made["forecast"], made["climatology"] = ensemble(made), with_quantiles(made["climatology"])
