@@ -20,9 +20,9 @@ from graphufs.config.credentials import true
 from graphufs.errors import UserError
 from graphufs.masking import address
 from graphufs.replay.levels import match_levels
-from graphufs.replay.source import EXTRA_COORDINATES, clean_url
+from graphufs.replay.opening import clean_url, undecoded
 from graphufs.storage.checksums import Damaged, differences, growing_damage, is_checked, listed, read_checked
-from graphufs.storage.zarr_io import open_zarr, store_damage
+from graphufs.storage.zarr_io import store_damage
 from graphufs.vocabulary.variables import check_variables
 
 PROVENANCE = "provenance.json"
@@ -100,13 +100,7 @@ class Statistics:
         found: dict[str, dict[str, np.ndarray]] = {}
         for kind, store in STORES.items():
             url = address(f"{true(place).rstrip('/')}/{store}")
-            dataset = open_zarr(
-                url,
-                storage_options=storage_options,
-                what="the statistics",
-                decode_cf=False,
-                drop_variables=EXTRA_COORDINATES,
-            )
+            _, dataset = undecoded(url, storage_options, "the statistics")
             if kind != "diffs_std":
                 _check_transformed(stored, dataset, url)
                 check_variables(stored.values(), map(str, dataset.data_vars), url)

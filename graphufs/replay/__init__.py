@@ -1,6 +1,6 @@
 """Replay data: where they come from and what is prepared from them."""
 
 __all__ = [
-    "axes", "decoding", "layer_means", "levels", "plausibility", "pressure_level_store", "pressure_levels",
+    "axes", "decoding", "layer_means", "levels", "opening", "plausibility", "pressure_level_store", "pressure_levels",
     "source", "synthetic", "times", "units", "variable_facts",
 ]  # fmt: skip

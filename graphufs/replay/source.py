@@ -12,29 +12,26 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from graphufs import reading
 from graphufs.errors import UserError, refused
-from graphufs.masking import Secret, address
 from graphufs.replay import axes
 from graphufs.replay.decoding import VALID, decoded, without_invalid
+from graphufs.replay.opening import undecoded
 from graphufs.replay.plausibility import plausible, without_fill_values
 from graphufs.replay.times import text
 from graphufs.replay.units import Conversion, variable_conversion
 from graphufs.replay.variable_facts import VariableFacts
 from graphufs.storage.object_stores import Unreachable, reason
-from graphufs.storage.zarr_io import is_remote, open_zarr
+from graphufs.storage.zarr_io import is_remote
 from graphufs.vocabulary.physical_bounds import QUANTITIES
 from graphufs.vocabulary.variables import PRESSURE_LEVEL, other_names
 
 logger = logging.getLogger(__name__)
 
-EXTRA_COORDINATES = ("cftime", "ftime")
 ATTEMPTS = 3
 FIRST_PAUSE = 1.0
 """Seconds before the second attempt to read from a remote store; doubled before each further one."""
@@ -288,27 +285,6 @@ class ReplayStore:
         return values
 
 
-def clean_url(url: str) -> str:
-    """The URL in the one spelling used: gcs:// becomes gs://, file:// and ~ become absolute paths.
-
-    Raises
-    ------
-    UserError
-        If the URL is empty, or has a line break or another character that nobody sees.
-    """
-    if isinstance(url, Secret):
-        return address(clean_url(url.true))
-    if not url.strip():
-        raise UserError("data.source.url is empty; give gs://..., s3://..., https://..., a path, or embedded")
-    if not url.isprintable():
-        raise UserError(f"data.source.url is {reading.shown(url)}; write it without line breaks and control characters")
-    if url.startswith("gcs://"):
-        return "gs://" + url.removeprefix("gcs://")
-    if url.startswith("file://"):
-        url = url.removeprefix("file://")
-    return url if is_remote(url) else str(Path(url).expanduser().absolute())
-
-
 @refused("the source's metadata")
 def open_store(
     url: str,
@@ -323,10 +299,7 @@ def open_store(
     UserError
         If it cannot be opened or is not a store of that component.
     """
-    url = clean_url(url)
-    raw = open_zarr(
-        url, storage_options=storage_options, what="the Replay store", decode_cf=False, drop_variables=EXTRA_COORDINATES
-    )
+    url, raw = undecoded(url, storage_options, "the Replay store")
     return ReplayStore(decoded(raw, url), url, component, allowances)
 
 

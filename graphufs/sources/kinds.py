@@ -12,10 +12,10 @@ from typing import Any
 from graphufs.config.data import Kind
 from graphufs.errors import UserError, refused
 from graphufs.replay.decoding import decoded
-from graphufs.replay.source import COMPONENTS, EXTRA_COORDINATES, Allowances, ReplayStore, clean_url
+from graphufs.replay.opening import undecoded
+from graphufs.replay.source import COMPONENTS, Allowances, ReplayStore
 from graphufs.sources import weatherbench
 from graphufs.sources.analysis import DIMENSIONS
-from graphufs.storage.zarr_io import open_zarr
 
 
 @refused("the source's metadata")
@@ -33,10 +33,7 @@ def open_source_at(
     UserError
         If it cannot be opened, or is no source of that kind.
     """
-    url = clean_url(url)
-    raw = open_zarr(
-        url, storage_options=storage_options, what="the source", decode_cf=False, drop_variables=EXTRA_COORDINATES
-    )
+    url, raw = undecoded(url, storage_options, "the source")
     if kind == "auto":
         own = COMPONENTS[component]
         is_replay = {own.latitude, own.longitude} <= set(map(str, raw.dims))

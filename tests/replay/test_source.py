@@ -17,7 +17,8 @@ from zarr.storage import FsspecStore
 
 from graphufs.errors import UserError
 from graphufs.replay import source
-from graphufs.replay.source import Allowances, clean_url, open_store
+from graphufs.replay.opening import clean_url
+from graphufs.replay.source import Allowances, open_store
 from graphufs.replay.synthetic.outline import embedded_outline
 from tests.support.lookalike import Weather, build_atmosphere, stamps_from
 
