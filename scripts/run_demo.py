@@ -56,7 +56,7 @@ AHEAD = """The demo takes experiments/{name}.yaml from data to scores, through a
   nightly_evaluation  forecasts and scores what the emulator has not seen
   At the end: a table, whether the emulator meets its bar, and a report to open.
 While Airflow is set up, the world begins to be made; the job `prepare` goes on with it.
-Eight to fourteen minutes on two idle cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
+Nine to fourteen minutes on two cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
 
 
 class DemoFailed(Exception):

@@ -7,7 +7,8 @@ import xarray as xr
 
 from graphufs.config.data import EMBEDDED
 from graphufs.grid.areas import gaussian_latitudes
-from graphufs.replay.source import EXTRA_COORDINATES, ReplayStore
+from graphufs.replay.opening import EXTRA_COORDINATES
+from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.replay_layout import ARRAYS, SIGMA_INTERFACES, STAMP, WORLD_START
 from graphufs.replay.synthetic.store import BLOCK
 
