@@ -26,17 +26,13 @@ class Exchange(eqx.Module):
     """Whether all nodes go to all parts, which is less."""
     nodes: int = eqx.field(static=True)
     """How many nodes a part has itself, the one that only pads included."""
+    reached: int = eqx.field(static=True)
+    """How many nodes a part reaches, its own included."""
 
     @staticmethod
     def of(reach: Reach) -> Exchange:
         """That of all parts."""
-        return Exchange(jnp.asarray(reach.send), reach.everything, reach.nodes)
-
-    @property
-    def reached(self) -> int:
-        """How many nodes a part reaches, its own included."""
-        parts, places = self.send.shape[-2:]
-        return self.nodes + parts * (self.nodes if self.everything else places)
+        return Exchange(jnp.asarray(reach.send), reach.everything, reach.nodes, reach.reached)
 
     def reach(self, rows: jax.Array) -> jax.Array:
         """Rows of own nodes [node * sample, L] with those of the others behind them, [reached node * sample, L]."""
