@@ -173,7 +173,8 @@ def test_a_task_that_waits_goes_on_with_the_job_that_runs(then: SimpleNamespace)
 def test_the_next_try_of_a_task_that_died_attaches_to_its_job(then: SimpleNamespace) -> None:
     bench = then.bench
     found = bench.deferred("training", "retried", task="train")
-    assert found["try_number"] == 2 and f"Job {KEYS['retried']} attached: RUNNING" in bench.log(found)
+    # a busy Airflow may lose the second try before it has begun to work, and begin a third
+    assert found["try_number"] >= 2 and f"Job {KEYS['retried']} attached: RUNNING" in bench.log(found)
     then.release["retried"]()
     assert bench.done("training", "retried", "train")["status"] == "completed"
 
