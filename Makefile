@@ -6,6 +6,11 @@ DEMO_ARGS ?=
 BEGAN := $(shell date +%s)
 POSTGRESQL := scripts/packages.sh postgresql
 
+# Modules are compiled once, and the assertions of the tests rewritten once, not in each process of each run: as they
+# are first used, in environments that are their user's alone (make setup, for a site, compiles all of them).
+export PYTHONDONTWRITEBYTECODE :=
+demo test test-faults test-hostile setup-dev setup-airflow-dev: export LAZY_BYTECODE := yes
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo real airflow test test-faults test-hostile test-compose \
     test-isa test-long gpu-wheels up down logs shell-hpc lint docs benchmark lock clean
@@ -46,8 +51,6 @@ setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 	@touch $@
 
 # What Airflow needs is made by the demo itself, which begins the embedded world beside it.
-demo: export PYTHONDONTWRITEBYTECODE :=
-demo: export LAZY_BYTECODE := yes
 demo: .venv/.job   ## Take the demo from data to scores through a private Airflow, and check its bar (DEMO_ARGS=--timings)
 	@.venv/bin/python scripts/run_demo.py --root $(ROOT) --began $(BEGAN) $(DEMO_ARGS) \
 	    --first "make --no-print-directory .venv-airflow/.done" $(if $(filter 0,$(shell id -u)),--first "$(POSTGRESQL)")

@@ -46,9 +46,9 @@ fi
 [ -x $venv/bin/python ] && usable $venv/bin/python || .tools/bin/uv venv --quiet --clear --python "$python" $venv
 echo "setup: installing $lock into $venv"
 # Compiled once here: hundreds of short processes (jobs, Airflow's tasks, tests) otherwise do it again and again wherever
-# bytecode is not written (PYTHONDONTWRITEBYTECODE), which makes importing xarray five times as dear. `make demo` has it
-# written (LAZY_BYTECODE) as modules are first used: all of the job side's takes 40 seconds of a processor.
+# bytecode is not written (PYTHONDONTWRITEBYTECODE), which makes importing xarray five times as dear. `make demo` and
+# `make test` have it written (LAZY_BYTECODE) as modules are first used: all of it takes 40 seconds of a processor.
 compile=--compile-bytecode
-[ "$1" != job-cpu ] || [ -z "${LAZY_BYTECODE:-}" ] || compile=
+[ -z "${LAZY_BYTECODE:-}" ] || compile=
 .tools/bin/uv pip install --quiet $compile --python $venv/bin/python --require-hashes -r "$lock"
 .tools/bin/uv pip install --quiet --python $venv/bin/python --no-deps -e .

@@ -67,7 +67,7 @@ def test_a_forecast_is_divided_into_a_job_array_and_put_together(
     assert len(bench.history()["segments"]) == 3
 
 
-@pytest.mark.long  # what lands shows two processes that share each batch on this machine (tests/train/test_devices)
+@pytest.mark.faults  # it waits more than it computes
 def test_several_processes_train_and_prepare_together(
     cluster: Cluster, tmp_path: Path, tiny: Experiment, finished_root: Path
 ) -> None:

@@ -76,7 +76,7 @@ def final_of_two_devices(experiment, root):
     return final_arrays(paths)
 
 
-@pytest.mark.long  # two processes do so below
+@pytest.mark.long  # two that share each sample do so in test_space
 def test_two_devices_train_what_one_does(alone, normalized_root, tmp_path):
     experiment, expected = alone
     found = final_of_two_devices(experiment, shutil.copytree(normalized_root, tmp_path / "root"))
@@ -117,6 +117,7 @@ def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, 
     close(expected, final_arrays(paths))
 
 
+@pytest.mark.long  # two on nodes of Slurm do so among the faults (tests/slurm/test_jobs)
 def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
     experiment, expected = alone
     root = shutil.copytree(normalized_root, tmp_path / "root")
