@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folders=(tests/golden tests/graph tests/model tests/train tests/forecast tests/normalization tests/replay
-    tests/data tests/emulator tests/deepmind tests/grid tests/cli tests/config tests/vocabulary
+    tests/data tests/sources tests/products tests/emulator tests/deepmind tests/grid tests/cli tests/config tests/vocabulary
     tests/weatherbench tests/report tests/retraining tests/nightly tests/registry tests/test_*.py)
 failed=()
 for isa in ${ISAS-SSE4_2 AVX2 unlimited}; do
