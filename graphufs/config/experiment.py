@@ -206,6 +206,16 @@ class Experiment(Section):
                 "retraining.metric is crps, a score of members, but forecast.members is 1; set it to 2 or more, or the "
                 "metric to rmse"
             )
+        if not self.forecast.keep_members and self.forecast.members == 1:
+            raise ValueError(
+                "forecast.keep_members is false, but there is one member, which is the forecast: raise "
+                "forecast.members, or leave forecast.keep_members out"
+            )
+        if not self.forecast.keep_members and self.evaluation.plume_points:
+            raise ValueError(
+                "evaluation.plume_points are drawn of members, which forecast.keep_members: false does not store; "
+                "leave one of the two out"
+            )
         models = 1 + len(self.forecast.checkpoints)
         if self.forecast.members > models and not self.model.noise:
             of_each = "" if models == 1 else f" of each of {models} checkpoints"

@@ -31,6 +31,10 @@ class Forecast(Section):
     members: Annotated[int, Later()] = Field(1, ge=1, le=1000)
     """Members of each forecast, by a model with noise. A member is the same however many there are."""
 
+    keep_members: Annotated[bool, Later()] = True
+    """Whether members are stored. If not, `forecast` scores them as it makes them, which needs their truth, and stores
+    their mean alone; plumes, and scores of another kind, then need them made again."""
+
     checkpoints: Annotated[tuple[OtherRun, ...], Field(max_length=64), Later()] = ()
     """More checkpoints of other runs below the root, of other seeds say, that make members too: member k is made by
     number k modulo their count, where the run's own is number 0."""

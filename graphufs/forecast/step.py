@@ -8,6 +8,7 @@ by several processes into one unfinished store; the forecast as a whole adds the
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from graphufs.emulator import checkpoint
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.emulator.forecast_layout import forecast_template, in_weatherbench_units
 from graphufs.errors import Stopped, UserError
+from graphufs.forecast.scored import BlockScores, scores_are_there
 from graphufs.forecast.store import Block, ForecastWriter, sweep
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.replay.times import listing
@@ -32,6 +34,10 @@ from graphufs.storage.provenance import provenance
 from graphufs.storage.zarr_io import store_damage
 from graphufs.train.resume import Position
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
+from graphufs.weatherbench.inputs.members import single_mean
+
+Fields = dict[str, NDArray[np.float32]]
+"""Forecasts by variable, in WeatherBench2's names and units."""
 
 
 def run(
@@ -76,7 +82,8 @@ def run(
         if excluded.size:
             result["warnings"] = [f"{excluded.size} initial times left out, no whole data there: {listing(excluded)}"]
         damage = store_damage(place) if place.exists() else None
-        if place.exists() and damage is None:
+        kept = experiment.forecast.keep_members
+        if place.exists() and damage is None and (kept or scores_are_there(paths)):
             if part is None:
                 sweep(place)
             return {"status": "unchanged", **result}
@@ -140,41 +147,76 @@ def _forecast(
     should_stop: ShouldStop,
 ) -> bool:
     """Roll out a part's missing blocks, or all missing ones and finish; False if there was nothing to do."""
-    size, members = min(paths.experiment.forecast.batch_size, len(times)), paths.experiment.forecast.members
-    numbers: list[int | None] = [None] if members == 1 else list(range(members))
+    wanted = paths.experiment.forecast
+    size = min(wanted.batch_size, len(times))
+    # a block is one member's, or, where they are scored and left, all members'
+    numbers = list(range(wanted.members)) if wanted.members > 1 and wanted.keep_members else [None]
     blocks = [Block(first, member) for first in range(0, len(times), size) for member in numbers]
     mine = blocks if part is None else [blocks[index] for index in part.share(len(blocks))]
     known = {"initial_times": times.astype("datetime64[s]").astype(str).tolist(), "block": size, "weights": path.name}
+    if not wanted.keep_members:
+        known["scores"] = paths.hashes["scores"]
     writer = ForecastWriter(paths.forecasts, digest(known))
     lacking = [block for block in mine if not writer.has(block)]
-    if lacking:
+    scores: BlockScores | None = None
+    if lacking or (part is None and not wanted.keep_members):
         keep_freed_memory()
         emulators = models(path, paths)
-        emulator = emulators[0]
-        samples = WindowReader.of(emulator.experiment, data, times, steps)
-        writer.open(lambda: _template(emulator, times, steps, paths), should_stop=should_stop)
+        samples = WindowReader.of(emulators[0].experiment, data, times, steps)
+        stored = wanted.members if wanted.keep_members else 1
+        writer.open(lambda: _template(emulators[0], times, steps, paths, stored), should_stop=should_stop)
+        if not wanted.keep_members:
+            template = _template(emulators[0], times, steps, paths, wanted.members)
+            scores = BlockScores(paths.experiment, paths, template, writer.scores, progress, should_stop)
     total = sum(len(times[block.first : block.first + size]) for block in mine)
-    what, done = "initial times" if members == 1 else "initial times of members", 0
+    what, done = "initial times" if numbers == [None] else "initial times of members", 0
     read: tuple[int, Batch] | None = None
+
+    def members_of(starts: NDArray[np.datetime64], batch: Batch, chosen: list[int]) -> Iterator[Fields]:
+        """What members of a block predict, one after the other, each variable [initial time, lead, ...]."""
+        filled = np.concatenate([starts, np.repeat(starts[-1:], size - len(starts))])
+        for number, member in enumerate(chosen):
+            if number and should_stop():
+                raise Stopped(f"stopped after {done} of {total} {what}; they are kept")
+            emulator = emulators[member % len(emulators)]
+            predictions = emulator.predict(batch, emulator.noise_of(member, filled, steps))
+            yield {name: values[: len(starts)] for name, values in in_weatherbench_units(predictions).items()}
+
     for block in mine:
         starts = times[block.first : block.first + size]
         # another process may have written it meanwhile: a part done twice, or divided otherwise
         if block in lacking and not writer.has(block):
-            filled = np.concatenate([starts, np.repeat(starts[-1:], size - len(starts))])
             if read is None or read[0] != block.first:
-                read = block.first, _read(samples, filled, emulator)
-            emulator = emulators[(block.member or 0) % len(emulators)]
-            predictions = emulator.predict(read[1], emulator.noise_of(block.member or 0, filled, steps))
-            writer.write(
-                block, {name: values[: len(starts)] for name, values in in_weatherbench_units(predictions).items()}
-            )
+                filled = np.concatenate([starts, np.repeat(starts[-1:], size - len(starts))])
+                read = block.first, _read(samples, filled, emulators[0])
+            if scores is None:
+                (found,) = members_of(starts, read[1], [block.member or 0])
+            else:
+                empty = _template(emulators[0], starts, steps, paths, wanted.members)
+                found = _scored(scores, block, empty, members_of(starts, read[1], list(range(wanted.members))))
+            writer.write(block, found)
         done += len(starts)
         progress(Event("rollouts", done, total, what))
         if should_stop() and done < total:
             raise Stopped(f"stopped after {done} of {total} {what}; they are kept")
     if part is None:
+        if scores is not None:
+            scores.finish(blocks)
         writer.finish(blocks)
     return part is None or bool(lacking)
+
+
+def _scored(scores: BlockScores, block: Block, empty: xr.Dataset, members: Iterable[Fields]) -> Fields:
+    """Score the members of a block, whose empty dataset is given; gives their mean."""
+    whole = {str(name): np.empty(variable.shape, np.float32) for name, variable in empty.data_vars.items()}
+    for number, member in enumerate(members):
+        for name, values in member.items():
+            into = whole[name][:, number]
+            into[:] = values.reshape(into.shape)
+    scores.add(
+        block, empty.assign({name: (empty[name].dims, values, empty[name].attrs) for name, values in whole.items()})
+    )
+    return {name: single_mean(np.moveaxis(values, 1, 0)) for name, values in whole.items()}
 
 
 def models(path: Path, paths: Paths) -> list[ReplayEmulator]:
@@ -211,8 +253,12 @@ def _fields_of(emulator: ReplayEmulator) -> dict[str, Any]:
     }
 
 
-def _template(emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths) -> xr.Dataset:
-    dataset = forecast_template(emulator.experiment, emulator.domain, times, steps, paths.experiment.forecast.members)
+def _template(
+    emulator: ReplayEmulator, times: NDArray[np.datetime64], steps: int, paths: Paths, members: int
+) -> xr.Dataset:
+    dataset = forecast_template(emulator.experiment, emulator.domain, times, steps, members)
+    if members == 1 < paths.experiment.forecast.members:
+        dataset.attrs["mean_of_members"] = paths.experiment.forecast.members
     dataset.attrs["provenance"] = json.dumps({**provenance(), "hashes": paths.hashes})
     return dataset
 

@@ -7,6 +7,7 @@ name when it is full:
     <name>.zarr.<key>.part/store.zarr    the store; it is there as a whole, filled with NaN, or not at all
     <name>.zarr.<key>.part/done/<n>      an empty file for each block of initial times that is on disk; <n>.<member>
                                          for each of its members
+    <name>.zarr.<key>.part/scores/       the scores of blocks whose members are not stored (graphufs.forecast.scored)
     <name>.zarr.<key>.part/.lock         held to make the store
 
 Several processes may write at once, also on several machines: a block's chunks are files of its own that are replaced
@@ -55,6 +56,11 @@ class ForecastWriter:
         self._work = path.with_name(f"{path.name}.{key}.part")
         self._store, self._done = self._work / "store.zarr", self._work / "done"
         self._group: zarr.Group
+
+    @property
+    def scores(self) -> Path:
+        """The folder for scores of blocks, which goes when the store is finished."""
+        return self._work / "scores"
 
     def has(self, block: Block) -> bool:
         """Whether a block is on disk."""

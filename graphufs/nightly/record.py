@@ -22,7 +22,7 @@ from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
-from graphufs.weatherbench.evaluate import days_without_data, independent
+from graphufs.weatherbench.one_truth import days_without_data, independent
 from graphufs.weatherbench.references import open_climatology
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import small_table

@@ -88,7 +88,7 @@ def disk_bytes(experiment: Experiment, domain: Domain, work: Work, parameters: i
     entries = copies * tensors + len(arrays) + 3 * len({*data.inputs, *data.targets, *data.forcings})
     checkpoint = FLOAT * parameters * copies + sum(array.nbytes for array in arrays.values()) + ENTRY * entries
     steps = experiment.forecast.lead_time // data.time_step
-    times = len(experiment.initial_times) * experiment.forecast.members
+    times = len(experiment.initial_times) * (experiment.forecast.members if experiment.forecast.keep_members else 1)
     fields = times * steps * sum(maps.get(name, 1) for name in data.targets)
     return {
         "data": stamps * (frame_bytes(domain) + CHECKSUM) + sum(array.nbytes for array in domain.static.values()),

@@ -167,7 +167,7 @@ def _long_rollout(experiment: Experiment) -> Experiment:
     times = experiment.initial_times
     hours = (times[-1] - times[0]) // timedelta(hours=1) + experiment.forecast.lead_time
     content = credentials.content(experiment)
-    one = {"members": 1, "checkpoints": []}
+    one = {"members": 1, "checkpoints": [], "keep_members": True}
     content["forecast"] |= {"initial_times": [format_time(times[0])], "lead_time": f"{hours}h", **one}
     content["retraining"]["metric"] = "rmse"  # one member has no score of members, and nothing is scored here
     return loading.validate(Experiment, content, "the long rollout is wrong", "graphufs schema")

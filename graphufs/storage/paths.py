@@ -230,8 +230,10 @@ class Paths:
 
 def identity_of_members(experiment: Experiment) -> dict[str, Any]:
     """What the hash of forecasts has of members; nothing where there is one, as before there were any."""
-    members, others = experiment.forecast.members, experiment.forecast.checkpoints
-    return ({"members": members} if members > 1 else {}) | ({"checkpoints": list(others)} if others else {})
+    wanted = experiment.forecast
+    found: dict[str, Any] = {"members": wanted.members} if wanted.members > 1 else {}
+    found |= {"checkpoints": list(wanted.checkpoints)} if wanted.checkpoints else {}
+    return found | ({} if wanted.keep_members else {"keep_members": False})
 
 
 def thickness_variable(component: str) -> str:

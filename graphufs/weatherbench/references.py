@@ -69,9 +69,16 @@ class Reference:
 
 
 def open_reference(
-    name: str, experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report
+    name: str,
+    experiment: Experiment,
+    paths: Paths,
+    prepared: PreparedData,
+    report: Report,
+    forecasts: xr.Dataset | None = None,
 ) -> Reference:
     """What an experiment's forecasts are scored against, its climatology made if there is none yet.
+
+    The `forecasts` are in their store's layout; where they are not given they are those of the store.
 
     Raises
     ------
@@ -79,7 +86,7 @@ def open_reference(
         If it cannot be read, or does not fit the forecasts.
     """
     make = _against_replay if name == "replay" else _against_era5
-    return make(experiment, paths, prepared, report)
+    return make(experiment, paths, prepared, report, forecasts)
 
 
 def climatology_of(name: str, experiment: Experiment, paths: Paths, channels: Sequence[Channel]) -> str:
@@ -113,8 +120,10 @@ def open_climatology(scores: Scores, experiment: Experiment, paths: Paths) -> xr
     return open_zarr(own if own.is_dir() else place, storage_options=options_of(options))
 
 
-def _forecasts(experiment: Experiment, paths: Paths, variables: Sequence[str] | None = None) -> Forecasts:
-    """The forecasts, with the derived variables asked for, as they lie."""
+def _forecasts(
+    experiment: Experiment, paths: Paths, dataset: xr.Dataset | None, variables: Sequence[str] | None = None
+) -> Forecasts:
+    """The forecasts given or else those that lie there, with the derived variables asked for."""
     derived = [
         name
         for name in experiment.evaluation.derived
@@ -123,7 +132,8 @@ def _forecasts(experiment: Experiment, paths: Paths, variables: Sequence[str] | 
     if variables is None:
         targets = [weatherbench_name(name) for name in experiment.data.targets]
         variables = [*targets, *(DERIVED_VARIABLES[name].variable for name in derived)]
-    return Forecasts(open_zarr(paths.forecasts), variables, origin=str(paths.forecasts), derived=derived)
+    dataset = open_zarr(paths.forecasts) if dataset is None else dataset
+    return Forecasts(dataset, variables, origin=str(paths.forecasts), derived=derived)
 
 
 def _replay(prepared: PreparedData, channels: Sequence[Channel], derived: Sequence[str], grid: Grid) -> Truth:
@@ -135,9 +145,11 @@ def _replay(prepared: PreparedData, channels: Sequence[Channel], derived: Sequen
     return DerivedTruth(lambda wanted: PreparedTruth(prepared, wanted, grid), channels, made)
 
 
-def _against_replay(experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report) -> Reference:
+def _against_replay(
+    experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report, given: xr.Dataset | None
+) -> Reference:
     options = experiment.evaluation
-    native = _forecasts(experiment, paths)
+    native = _forecasts(experiment, paths, given)
     truth = _replay(prepared, native.channels, options.derived, native.grid)
     path = paths.root / climatology_of("replay", experiment, paths, native.channels)
     _write_climatology(path, experiment, truth, native.vertical, report)
@@ -157,12 +169,14 @@ def _against_replay(experiment: Experiment, paths: Paths, prepared: PreparedData
     )
 
 
-def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report) -> Reference:
+def _against_era5(
+    experiment: Experiment, paths: Paths, prepared: PreparedData, report: Report, given: xr.Dataset | None
+) -> Reference:
     options = experiment.evaluation
     era5 = open_zarr(options.era5.url or "", storage_options=options_of(options.era5))
-    whole = _forecasts(experiment, paths)
+    whole = _forecasts(experiment, paths, given)
     variables, left_out = _comparable(whole, era5, experiment)
-    native = _forecasts(experiment, paths, variables)
+    native = _forecasts(experiment, paths, given, variables)
     vertical = native.vertical
     if vertical not in ("pressure levels", "surface only"):
         vertical = as_levels(

@@ -189,6 +189,7 @@ CRPS = "training.stages.0.loss={kind: crps}"
         ([CRPS], "stage 'one-step' has the loss crps, of members that noise makes, but the model has none"),
         (["model.noise=32"], "model.noise is 32, but no stage learns what to do with it"),
         (["forecast.members=4"], "forecast.members is 4, but without noise all members are the same"),
+        (["forecast.keep_members=false"], "forecast.keep_members is false, but there is one member"),
         ([f"forecast.checkpoints=[{SEED}]"], "forecast.members is 1, fewer than the 2 models"),
         (["retraining.metric=crps"], "retraining.metric is crps, a score of members, but forecast.members is 1"),
         (["forecast.members=3", f"forecast.checkpoints=[{SEED}]"], "all members of each of 2 checkpoints are the same"),

@@ -96,6 +96,34 @@ def test_a_member_is_the_same_in_an_ensemble_of_any_size_and_made_in_parts(copie
     np.testing.assert_array_equal(single.temperature, expected.temperature.isel(number=0))
 
 
+def test_members_that_are_not_stored_are_scored_all_the_same(copied: Path) -> None:
+    # one truth, and maps and spectra at a lead; in two parts, one of which is stopped on its way
+    common = ("evaluation.map_leads=[12h]",)
+    kept, left = ensemble(copied, *common), ensemble(copied, *common, "forecast.keep_members=false")
+    with pytest.raises(UserError, match="the members that they are of are not kept: `graphufs forecast`"):
+        run_step("evaluate", left, copied)
+    count = iter(range(1000))
+    assert run_step("forecast", left, copied, should_stop=lambda: next(count) >= 4)["status"] == "stopped"
+    run_step("forecast", left, copied, part=Part(1, 2))
+    assert not Paths(left, copied).scores.exists()
+    assert run_step("forecast", left, copied)["status"] == "completed"
+    assert [run_step(step, left, copied)["status"] for step in ("forecast", "evaluate")] == ["unchanged"] * 2
+    for step in ("forecast", "evaluate"):
+        run_step(step, kept, copied)
+    found, expected = (Scores.open(Paths(one, copied).scores) for one in (left, kept))
+    assert found.checksums == expected.checksums and found.dataset.attrs["members"] == 3
+    for one, other in ((found.diagnostics, expected.diagnostics), (found.histograms, expected.histograms)):
+        assert one is not None and other is not None
+        xr.testing.assert_allclose(one, other, rtol=1e-12)
+    mean, members = (xr.open_zarr(Paths(one, copied).forecasts) for one in (left, kept))
+    assert "number" not in mean.dims and mean.attrs["mean_of_members"] == 3
+    np.testing.assert_allclose(mean.temperature, members.temperature.mean("number"), rtol=1e-6)
+    # without its scores the mean is worth nothing
+    shutil.rmtree(Paths(left, copied).scores)
+    assert run_step("forecast", left, copied)["status"] == "completed"
+    assert Scores.open(Paths(left, copied).scores).checksums == expected.checksums
+
+
 def test_a_training_that_was_stopped_sees_the_same_noise(made: Path, copied: Path) -> None:
     wanted = ensemble(copied)
     shutil.rmtree(Paths(wanted, copied).run)

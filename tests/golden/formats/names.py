@@ -148,6 +148,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "forecast.lead_time": ("forecast.lead_time=12h",),
     "forecast.batch_size": ("forecast.batch_size=2",),
     "forecast.members": (*ENSEMBLE, "forecast.members=3"),
+    "forecast.keep_members": (*ENSEMBLE, "forecast.members=3", "forecast.keep_members=false"),
     "forecast.checkpoints": (*ENSEMBLE, "forecast.members=3", f"forecast.checkpoints=[{OTHER_SEED}]"),
     "forecast.checkpoint": (FORECASTS, "forecast.checkpoint=best"),
     "evaluation.truth": (AGAINST, "evaluation.truth=era5"),
