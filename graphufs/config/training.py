@@ -46,6 +46,11 @@ class StageLoss(Section):
     """Of the ensemble that each sample has, for crps."""
     alpha: float = Field(1.0, ge=0, le=1)
     """1 is the fair score, whose best spread is the true one; 0 the biased; between, the almost fair one."""
+    smoothed_weight: Annotated[float, Later()] = Field(0.0, ge=0, le=100)
+    """Of a second term for crps: the same score of the means over neighbourhoods of the grid. It asks that errors of
+    neighbours go together as they do in truth, which the score point by point does not see."""
+    smoothed_points: Annotated[int, Later()] = Field(4, ge=2, le=1000)
+    """Grid points along each side of such a neighbourhood."""
 
     @property
     def members_at_once(self) -> int:
@@ -54,8 +59,12 @@ class StageLoss(Section):
 
     @model_validator(mode="after")
     def _for_ensembles(self) -> Self:
-        if self.kind != "crps" and (self.members, self.alpha) != (2, 1.0):
-            raise ValueError(f"loss.members and loss.alpha are of the kind crps, and this loss is {self.kind}")
+        of_crps = StageLoss.model_fields.keys() - {"kind"}
+        if self.kind != "crps" and any(getattr(self, key) != StageLoss.model_fields[key].default for key in of_crps):
+            raise ValueError(
+                "loss.members, alpha, smoothed_weight and smoothed_points are of the kind crps, and this loss is "
+                f"{self.kind}; leave them out or make it crps"
+            )
         return self
 
 
@@ -234,6 +243,15 @@ class Training(Section):
             raise ValueError(
                 f"augmentation moves whole fields, and compute.mesh.space is {self.compute.mesh.space}, so that no "
                 "device has any; leave out one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neighbourhoods(self) -> Self:
+        if self.compute.mesh.space > 1 and any(stage.loss.smoothed_weight for stage in self.stages):
+            raise ValueError(
+                f"loss.smoothed_weight asks for means over neighbourhoods, and compute.mesh.space is "
+                f"{self.compute.mesh.space}, so that no device has whole ones; leave out one of them"
             )
         return self
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from graphufs.graph.icosphere import TriangularMesh
+from graphufs.graph.nearest_face import nearest_faces
 
 # Faces searched for each point, nearest centroid first. Six faces meet at a vertex; twelve leave room for distortion.
 _CANDIDATES = 12
@@ -27,7 +28,7 @@ def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh, ties: Ties = "o
     A point lies in the face (a, b, c) where its distances to the planes through the origin and each side,
     (a x b).p, (b x c).p and (c x a).p, are all positive; the face with the largest minimum is taken. On a side or a
     vertex of the mesh several faces do equally well. `ties` says which is taken there: `reference` that of DeepMind's
-    code, down to its rounding, since it is found by the same library; `own` what a rule much like it says in numpy,
+    code, down to its rounding (`graphufs.graph.nearest_face`); `own` what a rule much like it says in numpy,
     which takes another of these faces at one in several hundred points.
     """
     points = np.asarray(grid_xyz, np.float64)
@@ -46,7 +47,7 @@ def containing_faces(grid_xyz: np.ndarray, mesh: TriangularMesh, ties: Ties = "o
     chosen = np.take_along_axis(candidates, margins.argmax(axis=1)[:, None], axis=1)[:, 0]
     if ties == "reference":
         near = (margins > best[:, None] - _doubt(mesh)).sum(axis=1) > 1
-        chosen[near] = _reference_faces(points[near], mesh)
+        chosen[near] = nearest_faces(points[near], mesh)
         return chosen.astype(np.int32)
     for index in np.flatnonzero((margins > best[:, None] - TIE).sum(axis=1) > 1):
         tied = np.sort(candidates[index, margins[index] > best[index] - TIE])
@@ -67,20 +68,6 @@ def _doubt(mesh: TriangularMesh) -> float:
     by less than edge/2 from those through the origin: edge^3/16 along the sphere, and margins are that times the edge.
     """
     return max(TIE, float(mesh.edge_lengths().max()) ** 4 / 16)
-
-
-def _reference_faces(points: np.ndarray, mesh: TriangularMesh) -> np.ndarray:
-    """The face [point] of the flat mesh nearest to each point [point, 3], as DeepMind's code finds it.
-
-    On a tie the answer depends on the order in which an R-tree lists the faces, and on how trimesh rounds, so it is
-    asked. Each point's answer is its own: the reference asks about all points at once and gets the same.
-    """
-    import trimesh  # only here: it takes longer to load than most graphs take to build
-
-    if not len(points):
-        return np.zeros(0, np.int64)
-    flat = trimesh.Trimesh(vertices=mesh.vertices, faces=mesh.faces)
-    return trimesh.proximity.closest_point(flat, points)[2]
 
 
 def _margins(points: np.ndarray, planes: np.ndarray, candidates: np.ndarray) -> np.ndarray:

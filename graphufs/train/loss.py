@@ -13,7 +13,7 @@ c_vk = w_lev_k f_vk / K, where f_vk is a factor for this channel, 1 unless given
 number of target times decides the length of the rollout.
 
 In the place of the squared error stands its size where a stage's loss is `mae`, and the score of an ensemble's members
-(graphufs.train.ensemble.members) where it is `crps`.
+(graphufs.train.ensemble.members) where it is `crps`, with that of the neighbourhoods' means where these have a weight.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from graphufs.grid.areas import quadrature_weights
 from graphufs.model.channels import Arrays, ChannelMap
 from graphufs.model.network import EdgeEmbeddings, GraphCast
 from graphufs.model.one_step import Stepper
-from graphufs.train.ensemble.members import Spread, crps, member_errors, spread
+from graphufs.train.ensemble.members import Spread, crps, member_errors, neighbourhood_means, spread
 from graphufs.train.loss_weights import level_weights
 
 SQUARED = StageLoss()
@@ -223,6 +223,10 @@ def sample_losses(
         fields = inputs, forcings, wanted
         errors = member_errors(network, stepper, weights.differences, fields, noise, in_turn=in_turn, **how)
         scores = weights.means({name: crps(error, loss.alpha) for name, error in errors.items()})
+        if loss.smoothed_weight:
+            for name, error in errors.items():
+                means, shares = neighbourhood_means(error, weights.areas[name], loss.smoothed_points)
+                scores[name] += loss.smoothed_weight * (crps(means, loss.alpha) * shares).sum(axis=(-4, -2, -1))
         seen = {name: spread(jax.lax.stop_gradient(error)) for name, error in errors.items()}
         parts = [weights.means({name: part[index] for name, part in seen.items()}) for index in range(4)]
         total, diagnostics = weights.combine(_over_steps(scores))

@@ -194,7 +194,10 @@ CRPS = "training.stages.0.loss={kind: crps}"
         (["retraining.metric=crps"], "retraining.metric is crps, a score of members, but forecast.members is 1"),
         (["forecast.members=3", f"forecast.checkpoints=[{SEED}]"], "all members of each of 2 checkpoints are the same"),
         (["forecast.members=2", "forecast.checkpoints=[elsewhere/1]"], "checkpoints.0"),
-        (["training.stages.0.loss={kind: mae, members: 4}"], "loss.members and loss.alpha are of the kind crps"),
+        (
+            ["training.stages.0.loss={kind: mae, members: 4}"],
+            "loss.members, alpha, smoothed_weight and smoothed_points",
+        ),
         ([CRPS, "model.noise=32", "training.stages.0.loss.members=1"], "greater than or equal to 2"),
         (["training.stages.0.loss={kind: crsp}"], "should be 'mse', 'mae' or 'crps'"),
         (["training.stages.0.loss={member: 2}"], "did you mean training.stages.loss.members"),

@@ -15,7 +15,7 @@ from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise, member_no
 from graphufs.errors import UserError
 from graphufs.model.compile import jit
 from graphufs.train.ensemble.collapse import FIRST_UPDATES, described, require_spread
-from graphufs.train.ensemble.members import Spread, crps, spread
+from graphufs.train.ensemble.members import Spread, crps, member_errors, neighbourhood_means, spread
 from graphufs.train.loss import SQUARED, LossWeights, batch_loss_and_grads, sample_losses
 from graphufs.train.stages import PlannedStage
 from tests.support.small_model import CHANNELS, LATITUDE, LONGITUDE, network, random_maps, samples, stepper
@@ -151,6 +151,39 @@ def test_without_spread_the_loss_is_the_mean_absolute_error() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5)
         assert diagnostics.spread is not None
         assert max(float(v.max()) for v in diagnostics.spread.variance.values()) < 1e-10
+
+
+@pytest.mark.parametrize(("shape", "points", "uniform"), [((6, 8), 2, True), ((7, 10), 4, False), ((5, 3), 9, True)])
+def test_means_over_neighbourhoods_are_weighted_by_area(shape: tuple[int, int], points: int, uniform: bool) -> None:
+    drawn = np.random.default_rng(4)
+    values = drawn.normal(size=(2, 1, 3, *shape)).astype(np.float32)
+    areas = drawn.random((1, shape[0], 1) if uniform else (3, *shape)).astype(np.float32)
+    if not uniform:
+        areas[1, :points, :points] = 0  # nothing to score in the first block
+    means, shares = neighbourhood_means(jnp.asarray(values), jnp.asarray(areas), points)
+    whole = np.broadcast_to(areas, (areas.shape[0], *shape))
+    rows, columns = (range(0, size, points) for size in shape)
+    assert means.shape == (2, 1, 3, len(rows), len(columns)) and shares.shape == (len(whole), len(rows), len(columns))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            block = np.s_[..., row : row + points, column : column + points]
+            share = whole[block].sum(axis=(-2, -1), dtype=np.float64)
+            expected = (values * whole)[block].sum(axis=(-2, -1), dtype=np.float64) / np.where(share > 0, share, 1)
+            np.testing.assert_allclose(means[..., i, j], expected, atol=1e-6)
+            np.testing.assert_allclose(shares[..., i, j], share, rtol=1e-6)
+
+
+def test_the_score_of_neighbourhoods_is_a_second_term() -> None:
+    net, step, arrays, noise = conditioned_case(steps=1)
+    # a neighbourhood as large as the grid leaves the score of the area's mean
+    wide = CRPS.model_copy(update={"smoothed_weight": 0.5, "smoothed_points": 1000})
+    plain, found = (sample_losses(net, step, WEIGHTS, *arrays, loss=loss, noise=noise)[0] for loss in (CRPS, wide))
+    inputs, targets, forcings = arrays
+    how: dict[str, Any] = {"in_turn": False, "steps": 1, "edges": None, "remat": None}
+    errors = member_errors(net, step, WEIGHTS.differences, (inputs, forcings, targets), noise, **how)
+    terms = WEIGHTS.combine({name: crps(mean)[0] for name, mean in WEIGHTS.means(errors).items()})[0]
+    assert (terms > 0).all()
+    np.testing.assert_allclose(found, plain + 0.5 * terms, rtol=1e-5)
 
 
 def test_members_with_other_last_inputs_are_scored_by_their_states() -> None:

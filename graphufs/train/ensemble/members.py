@@ -64,6 +64,28 @@ def spread(errors: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Arra
     return jnp.abs(errors).mean(axis=0), distance, variance, errors.mean(axis=0) ** 2 - variance / count
 
 
+def neighbourhood_means(errors: jax.Array, areas: jax.Array, points: int) -> tuple[jax.Array, jax.Array]:
+    """Area-weighted means over blocks of so many rows and columns, and each block's share of the area.
+
+    Errors are [..., level, lat, lon], areas [level or 1, lat, lon or 1] as in `LossWeights`, 0 where there is nothing
+    to score. Means are [..., level, block row, block column], shares [level or 1, block row, block column]; where rows
+    or columns are no multiple of `points`, the last blocks are smaller.
+    """
+    rows, columns = errors.shape[-2:]
+    after = (-rows % points, -columns % points)
+
+    def sums(field: jax.Array) -> jax.Array:
+        padded = jnp.pad(field, [(0, 0)] * (field.ndim - 2) + [(0, after[0]), (0, after[1])])
+        blocks = padded.reshape(
+            *field.shape[:-2], (rows + after[0]) // points, points, (columns + after[1]) // points, points
+        )
+        return blocks.sum(axis=(-3, -1))
+
+    whole = jnp.broadcast_to(areas, (areas.shape[0], rows, columns))
+    share = sums(whole)
+    return sums(errors * whole) / jnp.where(share > 0, share, 1.0), share
+
+
 def member_errors(
     network: GraphCast,
     stepper: Stepper,
