@@ -1,3 +1,3 @@
 """Forecasting: the autoregressive rollout and the step that writes forecasts."""
 
-__all__ = ["from_analysis", "step", "store"]
+__all__ = ["from_analysis", "scored", "step", "store"]

@@ -78,7 +78,7 @@ class Ready:
         return cls(experiment, paths, reference, correlation, usable, unusable)
 
     def score(self, times: np.ndarray, after_each: Callable[[int, int], None], forecasts: xr.Dataset) -> Share:
-        """Score some usable initial times of forecasts that are given."""
+        """Score some usable initial times [time] of forecasts that are given."""
         own = open_again(self.experiment, self.paths, self.reference.name, forecasts)
         return score_times(self.experiment, own, self.correlation, times, after_each)
 
