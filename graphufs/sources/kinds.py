@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import xarray as xr
+import zarr
+
 from graphufs.config.data import Kind
-from graphufs.errors import UserError, refused
+from graphufs.errors import CannotOpen, UserError, refused
 from graphufs.replay.decoding import decoded
-from graphufs.replay.opening import undecoded
+from graphufs.replay.opening import clean_url, undecoded
 from graphufs.replay.source import COMPONENTS, Allowances, ReplayStore
-from graphufs.sources import weatherbench
+from graphufs.sources import anemoi, data_store, weatherbench
 from graphufs.sources.analysis import DIMENSIONS
 
 
@@ -33,13 +36,47 @@ def open_source_at(
     UserError
         If it cannot be opened, or is no source of that kind.
     """
-    url, raw = undecoded(url, storage_options, "the source")
-    if kind == "auto":
-        own = COMPONENTS[component]
-        is_replay = {own.latitude, own.longitude} <= set(map(str, raw.dims))
-        kind = "weatherbench2" if component == "fv3" and not is_replay and weatherbench.recognises(raw) else "replay"
-    if kind == "replay":
-        return ReplayStore(decoded(raw, url), url, component, allowances)
-    if component != "fv3":
+    url = clean_url(url)
+    if kind not in ("auto", "replay") and component != "fv3":
         raise UserError(f"data.source.kind is {kind}, an analysis of the atmosphere; leave data.source.component out")
-    return ReplayStore(weatherbench.opened(raw, url), url, component, allowances, DIMENSIONS)
+    looked_at = kind == "auto" and component == "fv3"
+    if kind == "cds" or (looked_at and data_store.recognises(url)):
+        return _of_analysis(data_store.opened(url), url, allowances)
+    if kind == "anemoi":
+        return _of_analysis(anemoi.opened(anemoi.group_at(url, storage_options), url), url, allowances)
+    try:
+        url, raw = undecoded(url, storage_options, "the source")
+    except CannotOpen:  # also where arrays do not say what their dimensions are
+        group = _anemoi(url, storage_options) if looked_at else None
+        if group is None:
+            raise
+        return _of_analysis(anemoi.opened(group, url), url, allowances)
+    if looked_at:
+        kind = _kind_of(raw)
+    if kind == "anemoi":
+        return _of_analysis(anemoi.opened(anemoi.group_at(url, storage_options), url), url, allowances)
+    if kind == "weatherbench2":
+        return _of_analysis(weatherbench.opened(raw, url), url, allowances)
+    return ReplayStore(decoded(raw, url), url, component, allowances)
+
+
+def _kind_of(raw: xr.Dataset) -> Kind:
+    """What an undecoded zarr store is by its dimensions and arrays; Replay's where it is none of the others."""
+    own = COMPONENTS["fv3"]
+    if {own.latitude, own.longitude} <= set(map(str, raw.dims)):
+        return "replay"
+    if set(anemoi.ARRAYS) <= set(map(str, raw.variables)):
+        return "anemoi"
+    return "weatherbench2" if weatherbench.recognises(raw) else "replay"
+
+
+def _anemoi(url: str, storage_options: Mapping[str, Any] | None) -> zarr.Group | None:
+    try:
+        group = anemoi.group_at(url, storage_options)
+    except CannotOpen:
+        return None
+    return group if anemoi.recognises(group) else None
+
+
+def _of_analysis(dataset: xr.Dataset, url: str, allowances: Allowances | None) -> ReplayStore:
+    return ReplayStore(dataset, url, "fv3", allowances, DIMENSIONS)
