@@ -237,27 +237,6 @@ def test_real_files_of_the_data_store_are_the_same_as_in_weatherbench_layout() -
     assert np.array_equal(netcdf.read(name, stamps), zarr.read(name, stamps))
 
 
-@pytest.mark.parametrize("names", ["Replay", "WeatherBench2"])
-@pytest.mark.parametrize("name", ["netcdf", "grib", "anemoi"])
-def test_either_sides_names_serve_and_none_are_mixed(stores: dict[str, Path], name: str, names: str) -> None:
-    from graphufs.data.selection import check
-    from graphufs.vocabulary.variables import replay_name
-
-    content = settings(stores[name])
-    translated = replay_name if names == "Replay" else str
-    for key in ("inputs", "targets"):
-        content["data"][key] = [translated(one) for one in content["data"][key]]
-    chosen = Experiment.model_validate(content)
-    selection = check(open_source_at(str(stores[name]), "auto", "fv3"), chosen)
-    assert set(selection.varying) == {translated(one) for one in VARIABLES}
-    content["data"]["inputs"] = [
-        *content["data"]["inputs"],
-        "tmp2m" if names == "WeatherBench2" else "skin_temperature",
-    ]
-    with pytest.raises(ValueError, match="name all variables alike"):
-        Experiment.model_validate(content)
-
-
 @pytest.mark.long
 def test_the_whole_chain_runs_on_each_layout(stores: dict[str, Path], tmp_path: Path) -> None:
     """As from the command line: all layouts train the same model, and score the same."""
