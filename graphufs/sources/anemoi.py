@@ -60,9 +60,10 @@ def opened(group: zarr.Group, url: str) -> xr.Dataset:
         If it is no such store, has several members, or its cells are no grid of latitudes and longitudes.
     """
     if not recognises(group):
+        lacking = ", ".join(name for name in ARRAYS if name not in group)
         raise UserError(
             f"{url} is no store of anemoi-datasets or ufs2arco: these have the arrays {', '.join(ARRAYS)}, and it has "
-            f"{', '.join(sorted(group.keys())) or 'none'}"
+            f"no {lacking}"
         )
     data: Any = group["data"]
     attributes: Mapping[str, Any] = group.attrs.asdict()

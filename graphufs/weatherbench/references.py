@@ -145,7 +145,7 @@ def _against_replay(experiment: Experiment, paths: Paths, prepared: PreparedData
     forecasts, method = forecasts_on(options.grid, native, options.regridding)
     return Reference(
         name="replay",
-        description=f"the prepared Replay data themselves, from {experiment.data.source.url}",
+        description=f"the prepared data themselves, from {experiment.data.source.url}",
         forecasts=forecasts,
         truth=_regridded_truth(truth, forecasts.grid, options.regridding),
         climatology_reader=climatology_on(forecasts.grid, dataset, forecasts.channels, method),
@@ -194,7 +194,7 @@ def _against_era5(experiment: Experiment, paths: Paths, prepared: PreparedData, 
         climatology_reader=climatology_on(forecasts.grid, climatology, forecasts.channels, method),
         climatology=climatology,
         usable=stamps,
-        lacking=lambda time: f"no {'ERA5' if time in of_replay else 'usable Replay data'} at {text(time)}",
+        lacking=lambda time: f"no {'ERA5' if time in of_replay else 'usable prepared data'} at {text(time)}",
         land=land,
         vertical=vertical,
         floor={FLOOR: lambda inputs: window.read(inputs.valid)},

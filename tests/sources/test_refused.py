@@ -15,7 +15,7 @@ import zarr
 from graphufs.data.selection import check
 from graphufs.errors import UserError
 from graphufs.sources.kinds import open_source_at
-from tests.sources.test_layouts import experiment
+from tests.sources.test_layouts import experiment, prepared
 from tests.support.analyses import START, message, weather, write_anemoi, write_data_store, write_grib
 
 DAYS = 2
@@ -152,6 +152,18 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 def refusal_of_bytes(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     return refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["cds", "anemoi"])
+def test_nothing_is_prepared_of_a_source_that_is_refused(tmp_path: Path, kind: str) -> None:
+    if kind == "cds":
+        source = write_data_store(tmp_path / "cds", weather())
+        rewritten(source / "single-1.nc", lambda ds: ds.assign(msl=ds.msl / 100))
+    else:
+        source = write_anemoi(tmp_path / "a.zarr", weather().map(lambda array: array * 1e3))
+    with pytest.raises(UserError, match="accept_implausible"):
+        prepared(experiment(source), tmp_path / "root")
+    assert not [path for path in (tmp_path / "root").rglob("*") if path.is_file() and not path.name.endswith("lock")]
 
 
 def test_a_variable_or_level_that_is_not_there_is_named(tmp_path: Path) -> None:
