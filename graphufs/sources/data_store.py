@@ -98,7 +98,16 @@ def _parts(file: Path) -> list[xr.Dataset]:
         raise CannotOpen(f"cannot read {file} ({told}); fetch it again, or remove it") from error
     for dataset in datasets:
         _say_what_is_preliminary(dataset, file)
-    return [analysis(dataset, str(file)) for dataset in datasets]
+    return [_rising(analysis(dataset, str(file))) for dataset in datasets]
+
+
+def _rising(dataset: xr.Dataset) -> xr.Dataset:
+    """A dataset with latitudes and levels that rise: files have them one way or the other."""
+    for name in ("latitude", PRESSURE_LEVEL):
+        axis = dataset.variables.get(name)
+        if axis is not None and axis.size > 1 and axis.values[0] > axis.values[-1]:
+            dataset = dataset.isel({name: slice(None, None, -1)})
+    return dataset
 
 
 def _with_axes(raw: xr.Dataset, file: Path) -> xr.Dataset:

@@ -215,6 +215,22 @@ def test_preliminary_data_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "preliminary data (ERA5T, expver 0005) from 2020-01-01T00 on" in caplog.text
 
 
+def test_grib_and_netcdf_of_one_folder_go_together(tmp_path: Path) -> None:
+    fields = weather(days=2)
+    folder = write_data_store(tmp_path / "cds", fields)
+    for file in folder.glob("pressure-*"):
+        file.unlink()
+    levels = fields[["temperature", "geopotential"]]
+    for number in range(2):
+        write_grib(folder / f"levels-{number}.grib", levels.isel(time=slice(4 * number, 4 * number + 4)))
+    source = open_source_at(str(folder), "auto", "fv3")
+    stamps, at = source.times[[6, 1]], np.array([list(source.levels("level")).index(500)])
+    assert np.array_equal(source.read("temperature", stamps, at), fields["temperature"].values[[6, 1]][:, [1]])
+    assert np.array_equal(source.read("geopotential_at_surface"), fields["geopotential_at_surface"].values)
+    single = open_source_at(str(folder / "levels-1.grib"), "auto", "fv3")
+    assert np.array_equal(single.times, fields["time"].values[4:])
+
+
 def test_files_may_have_hours_in_turn_and_one_level(tmp_path: Path) -> None:
     fields, folder = weather(days=2), tmp_path / "cds"
     folder.mkdir()
