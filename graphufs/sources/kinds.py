@@ -39,25 +39,46 @@ def open_source_at(
     url = clean_url(url)
     if kind not in ("auto", "replay") and component != "fv3":
         raise UserError(f"data.source.kind is {kind}, an analysis of the atmosphere; leave data.source.component out")
-    looked_at = kind == "auto" and component == "fv3"
-    if kind == "cds" or (looked_at and data_store.recognises(url)):
-        return _of_analysis(data_store.opened(url), url, allowances)
+    kind, dataset = _opened(url, "replay" if component != "fv3" else kind, storage_options)
+    if kind == "replay":
+        return ReplayStore(decoded(dataset, url), url, component, allowances)
+    return ReplayStore(dataset, url, component, allowances, DIMENSIONS)
+
+
+@refused("the analysis")
+def open_analysis(url: str) -> xr.Dataset:
+    """An analysis of whatever layout, as `graphufs.sources.analysis` has it; units are as the store has them.
+
+    Raises
+    ------
+    UserError
+        If it cannot be opened, or is none.
+    """
+    url = clean_url(url)
+    kind, dataset = _opened(url, "auto", None)
+    if kind == "replay":
+        raise UserError(f"{url} is no analysis of a layout that is known: it has no time, latitude and longitude")
+    return dataset
+
+
+def _opened(url: str, kind: Kind, storage_options: Mapping[str, Any] | None) -> tuple[Kind, xr.Dataset]:
+    """What lies at a URL: its kind, and its dataset; Replay's is not decoded yet."""
+    if kind == "cds" or (kind == "auto" and data_store.recognises(url)):
+        return "cds", data_store.opened(url)
     if kind == "anemoi":
-        return _of_analysis(anemoi.opened(anemoi.group_at(url, storage_options), url), url, allowances)
+        return kind, anemoi.opened(anemoi.group_at(url, storage_options), url)
     try:
-        url, raw = undecoded(url, storage_options, "the source")
+        _, raw = undecoded(url, storage_options, "the source")
     except CannotOpen:  # also where arrays do not say what their dimensions are
-        group = _anemoi(url, storage_options) if looked_at else None
+        group = _anemoi(url, storage_options) if kind == "auto" else None
         if group is None:
             raise
-        return _of_analysis(anemoi.opened(group, url), url, allowances)
-    if looked_at:
+        return "anemoi", anemoi.opened(group, url)
+    if kind == "auto":
         kind = _kind_of(raw)
     if kind == "anemoi":
-        return _of_analysis(anemoi.opened(anemoi.group_at(url, storage_options), url), url, allowances)
-    if kind == "weatherbench2":
-        return _of_analysis(weatherbench.opened(raw, url), url, allowances)
-    return ReplayStore(decoded(raw, url), url, component, allowances)
+        return kind, anemoi.opened(anemoi.group_at(url, storage_options), url)
+    return kind, weatherbench.opened(raw, url) if kind == "weatherbench2" else raw
 
 
 def _kind_of(raw: xr.Dataset) -> Kind:
@@ -76,7 +97,3 @@ def _anemoi(url: str, storage_options: Mapping[str, Any] | None) -> zarr.Group |
     except CannotOpen:
         return None
     return group if anemoi.recognises(group) else None
-
-
-def _of_analysis(dataset: xr.Dataset, url: str, allowances: Allowances | None) -> ReplayStore:
-    return ReplayStore(dataset, url, "fv3", allowances, DIMENSIONS)

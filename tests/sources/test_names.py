@@ -14,11 +14,12 @@ from graphufs.data.selection import check
 from graphufs.deepmind.warm_start import initial_network
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import UserError
+from graphufs.forecast.from_analysis import Analysis
 from graphufs.normalization.statistics import Statistics
 from graphufs.sources.kinds import open_source_at
-from graphufs.vocabulary.variables import replay_name
+from graphufs.vocabulary.variables import replay_name, weatherbench_name
 from tests.sources.test_layouts import VARIABLES, prepared, settings
-from tests.support.analyses import weather, write_anemoi, write_data_store, write_grib
+from tests.support.analyses import weather, write_anemoi, write_data_store, write_grib, write_weatherbench
 from tests.support.emulators import save
 
 WRITERS = {"netcdf": write_data_store, "a.grib": write_grib, "anemoi.zarr": write_anemoi}
@@ -58,11 +59,37 @@ def emulator(experiment: Experiment, root: Path) -> ReplayEmulator:
     return replace(made, statistics=Statistics({name: 0 * values for name, values in ones.items()}, ones, ones))
 
 
-def test_weights_go_from_one_sides_names_to_the_others_and_less_than_all_is_refused(
-    stores: dict[str, Path], tmp_path: Path
+@pytest.fixture(scope="module")
+def by_replays_names(stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> ReplayEmulator:
+    return emulator(named(stores["netcdf"], replay=True), tmp_path_factory.mktemp("replay"))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_forecast_begins_from_an_analysis_of_any_layout(
+    stores: dict[str, Path], by_replays_names: ReplayEmulator, name: str
 ) -> None:
-    trained = emulator(named(stores["netcdf"], replay=True), tmp_path / "replay")
-    checkpoint = save(trained, tmp_path / "checkpoints")
+    domain, fields = by_replays_names.domain, weather()
+    analysis = Analysis(stores[name], by_replays_names)
+    frame = analysis.frame(fields["time"].values[5])
+    for channel, found in zip(domain.channels, frame, strict=True):
+        wanted = fields[weatherbench_name(channel.variable)].isel(time=5)
+        assert np.array_equal(found, wanted.sel(level=channel.level) if channel.level else wanted), channel
+    surface = analysis.field("hgtsfc_static", (), fields["time"].values[5])[0]  # in metres, as by that name
+    assert np.allclose(surface, fields["geopotential_at_surface"] / 9.80665, rtol=1e-6)
+
+
+def test_an_analysis_in_other_units_is_converted(by_replays_names: ReplayEmulator, tmp_path: Path) -> None:
+    fields = weather(days=1)
+    celsius = (fields["2m_temperature"] - 273.15).assign_attrs(units="degC")
+    write_weatherbench(tmp_path / "era5.zarr", fields.assign({"2m_temperature": celsius}))
+    found = Analysis(tmp_path / "era5.zarr", by_replays_names).field("tmp2m", (), fields["time"].values[1])
+    assert np.allclose(found[0], fields["2m_temperature"].values[1], atol=1e-4)
+
+
+def test_weights_go_from_one_sides_names_to_the_others_and_less_than_all_is_refused(
+    stores: dict[str, Path], by_replays_names: ReplayEmulator, tmp_path: Path
+) -> None:
+    checkpoint = save(by_replays_names, tmp_path / "checkpoints")
     assert "tmp2m" in ReplayEmulator.from_checkpoint(checkpoint).experiment.data.inputs  # which names, it says
     here = emulator(named(stores["anemoi.zarr"], replay=False), tmp_path / "weatherbench2")
     report = initial_network(here, checkpoint)[1]
