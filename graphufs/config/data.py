@@ -17,7 +17,7 @@ EMBEDDED = "embedded"
 """The source URL that stands for the idealised world this package makes itself."""
 
 
-Kind = Literal["auto", "replay", "weatherbench2"]
+Kind = Literal["auto", "replay", "weatherbench2", "cds", "anemoi"]
 """How a source is laid out (graphufs.sources)."""
 
 
@@ -36,7 +36,8 @@ class Source(Section):
     url: Address = EMBEDDED
     """`embedded`, or the address of a store: gs://, s3://, https:// or a path."""
     kind: Annotated[Kind, NotIdentity(HOW_TO_REACH), Later()] = "auto"
-    """How the store is laid out; `auto` looks. `weatherbench2` is an analysis in zarr, also zipped, such as ERA5."""
+    """How the store is laid out; `auto` looks. `weatherbench2` is an analysis in zarr, also zipped, such as ERA5; `cds`
+    are NetCDF or GRIB files of the Copernicus data store; `anemoi` is zarr of anemoi-datasets or ufs2arco."""
     storage_options: Options = {}
     """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
 

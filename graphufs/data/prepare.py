@@ -148,7 +148,7 @@ class _Tally:
 
     def advance(self, stamps: float) -> None:
         self.done = min(self.done + stamps, self.total)
-        self.progress(Event("reading Replay", self.done, self.total, "stamps", {"invalid": self.invalid}))
+        self.progress(Event("reading the source", self.done, self.total, "stamps", {"invalid": self.invalid}))
 
 
 def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:

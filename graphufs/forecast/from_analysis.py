@@ -1,8 +1,8 @@
 """A forecast with any checkpoint from an analysis in a store: no experiment's data, no training.
 
-The store has WeatherBench2's layout, as ERA5 has it there: (time, [level], latitude, longitude) in any order, and the
-checkpoint's variables by its names. Its grid must hold the checkpoint's points, in any order of latitudes, from any
-longitude on; static fields the checkpoint takes from the store.
+The store has one of the layouts that analyses have as sources, such as WeatherBench2's: time, level, latitude and
+longitude in any order, and the checkpoint's variables. Its grid must hold the checkpoint's points, in any order of
+latitudes, from any longitude on; static fields the checkpoint takes from the store.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.emulator.forecast_layout import forecast_template, in_weatherbench_units
 from graphufs.errors import UserError
 from graphufs.forcings import derived_forcing
-from graphufs.storage.zarr_io import open_zarr
-from graphufs.vocabulary.variables import DERIVED_FORCINGS, check_variables, weatherbench_name
+from graphufs.replay.units import variable_conversion
+from graphufs.sources.kinds import open_analysis
+from graphufs.vocabulary.physical_bounds import QUANTITIES
+from graphufs.vocabulary.variables import DERIVED_FORCINGS, check_variables, other_names, weatherbench_name
 
 SAME_PLACE = 1e-3
 """Degrees between coordinates that are meant to be equal; float32 has 3e-5 at 360."""
@@ -41,15 +43,14 @@ class Analysis:
         self.address, domain, data = str(address), emulator.domain, emulator.experiment.data
         if later := sorted(set(data.forcings) - set(DERIVED_FORCINGS)):
             raise UserError(f"the forcing {', '.join(later)} would be read at later times, which an analysis has not")
-        self._dataset = open_zarr(address, what="the analysis")
+        self._dataset = open_analysis(self.address)
+        self._others = other_names(map(str, self._dataset.data_vars))
         self._varying = [c for c in domain.channels if c.variable in data.inputs]
         self._channels = domain.channels
         check_variables([*{c.variable: None for c in self._varying}, *domain.static], self._names(), self.address)
         for name in ("latitude", "longitude", "time"):
             if name not in self._dataset.coords or self._dataset[name].ndim != 1:
-                raise UserError(
-                    f"{self.address} has no coordinate {name}; the analysis must have WeatherBench2's layout"
-                )
+                raise UserError(f"{self.address} has no coordinate {name} along that dimension; an analysis has one")
         self._places = {
             "latitude": self._find("latitude", domain.latitude),
             "longitude": self._find("longitude", domain.longitude, round_the_globe=True),
@@ -57,7 +58,7 @@ class Analysis:
         self.times = self._dataset["time"].values.astype("datetime64[ns]")
 
     def _names(self) -> list[str]:
-        return list(map(str, self._dataset.data_vars))
+        return [*map(str, self._dataset.data_vars), *self._others]
 
     def _find(self, name: str, wanted: NDArray[np.float64], *, round_the_globe: bool = False) -> NDArray[np.intp]:
         """The indices of a coordinate's wanted values."""
@@ -73,19 +74,21 @@ class Analysis:
         return distance.argmin(axis=1)
 
     def field(self, name: str, levels: Sequence[float], stamp: np.datetime64) -> NDArray[np.float32]:
-        """A variable at a stamp, float32 [level, lat, lon]; one level of a variable without levels.
+        """A variable at a stamp, in the units of its name, float32 [level, lat, lon]; one level where it has none.
 
         Raises
         ------
         UserError
-            If it has other dimensions, lacks a level, or has no value somewhere.
+            If it has other dimensions or units, lacks a level, or has no value somewhere.
         """
-        array = self._dataset[name]
+        stored, factor = self._others.get(name, (name, 1.0))
+        array = self._dataset[stored]
+        in_units = variable_conversion(stored, str(array.attrs.get("units", "")), self.address)
         if "time" in array.dims:
             array = array.isel(time=int(np.flatnonzero(self.times == stamp)[0]))
         dims = ["level"] if levels else []
         if set(array.dims) != {*dims, "latitude", "longitude"}:
-            found = ", ".join(map(str, self._dataset[name].dims))
+            found = ", ".join(map(str, self._dataset[stored].dims))
             raise UserError(
                 f"{name} of {self.address} has the dimensions {found}; wanted are time, "
                 f"{'level, ' if levels else ''}latitude, longitude"
@@ -104,6 +107,7 @@ class Analysis:
                 f"{name} of {self.address} at {stamp.astype('datetime64[h]')} has no value at "
                 f"{int((~np.isfinite(values)).sum())} points; take another initial time or store"
             )
+        values = in_units.apply(values) * np.float32(factor)
         return values if levels else values[None]
 
     def frame(self, stamp: np.datetime64) -> NDArray[np.float32]:
@@ -117,9 +121,9 @@ class Analysis:
         return frame
 
     def units(self, name: str) -> dict[str, str]:
-        """What the store says of a variable's units."""
-        there = name in self._dataset.data_vars and "units" in self._dataset[name].attrs
-        return {"units": str(self._dataset[name].attrs["units"])} if there else {}
+        """What is said of a variable's units, where anything is."""
+        units = str(self._dataset[name].attrs["units"]) if name in self._dataset.data_vars else ""
+        return {"units": QUANTITIES[name].units if name in QUANTITIES else units} if units else {}
 
 
 def forecast_from_analysis(

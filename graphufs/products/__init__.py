@@ -1,3 +1,3 @@
-"""Forecasts as other tools read them: CF NetCDF, GRIB2, and zarr with chunks for object stores."""
+"""Forecasts and what they are scored against, as other tools read them: CF NetCDF, GRIB2 and zarr."""
 
-__all__ = ["convert", "grib2", "netcdf", "run", "zarr_store"]
+__all__ = ["convert", "grib2", "netcdf", "references", "run", "zarr_store"]

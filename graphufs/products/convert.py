@@ -83,7 +83,7 @@ def convert(
             f"{output} is one file, and there are {len(times)} initial times; name a folder for a file each, or one "
             "initial time by --start and --stop"
         )
-    _require_replaceable(output, to, alone)
+    require_replaceable(output, to, alone=alone)
 
     def runs() -> Iterator[xr.Dataset]:
         for number, time in enumerate(times):
@@ -117,8 +117,8 @@ def _write(one: xr.Dataset, to: Format, path: Path, bits: int) -> None:
         grib2.write(path, one, bits)
 
 
-def _require_replaceable(output: Path, to: Format, alone: bool) -> None:
-    """See that nothing is lost at `output` but what an earlier conversion made.
+def require_replaceable(output: Path, to: Format, *, alone: bool) -> None:
+    """See that nothing is lost at `output` but what an earlier conversion made; `alone` is whether it is one file.
 
     Raises
     ------

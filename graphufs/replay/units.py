@@ -36,6 +36,7 @@ _SPELLINGS = {
 SPELLINGS = {label: name for name, labels in _SPELLINGS.items() for label in labels.split()}
 
 _TRUE_DIRECTION = re.compile(r"\bdeg(ree)?s?_?(north|south|east|west|true|n|s|e|w|t)\b", re.IGNORECASE)
+_DEGREES_OF = re.compile(r"\bdeg(ree)?s?\s+(?=[CFK]\b)")
 _BRACKETS = re.compile(r"\[.*?\]|\(.*?\)$")
 _WORD = re.compile(r"[A-Za-z_°%µ]+")
 # "m s-1", "m2" and "m^-3" are spelt out; the exponent of 1e-3 is none of a unit.
@@ -125,7 +126,7 @@ def _refusal(given: str, wanted: str, what: str, why: str) -> str:
 
 
 def _spelt_out(label: str) -> str:
-    text = _TRUE_DIRECTION.sub("degree", _BRACKETS.sub("", label).strip())
+    text = _TRUE_DIRECTION.sub("degree", _DEGREES_OF.sub("deg", _BRACKETS.sub("", label).strip()))
     text = _EXPONENT.sub(r"**\1", text)
     return _WORD.sub(lambda word: SPELLINGS.get(word[0].lower(), "meter" if word[0] == "M" else word[0]), text)
 

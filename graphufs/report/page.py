@@ -152,7 +152,7 @@ def _subtitle(content: Content) -> str:
     grid = content.grid.shape
     source = content.experiment.data.source.url
     return (
-        f"Truth: {'the embedded idealised world' if source == EMBEDDED else f'UFS Replay, {source}'} · "
+        f"Truth: {'the embedded idealised world' if source == EMBEDDED else f'the fields of {source}'} · "
         f"{grid[1]} × {grid[0]} grid points · {len(content.scores.channels)} targets · "
         f"time step {content.experiment.data.time_step} h"
     )

@@ -14,6 +14,7 @@ import xarray as xr
 from graphufs.errors import UserError
 from graphufs.replay.source import Dimensions
 from graphufs.replay.units import Conversion, variable_conversion
+from graphufs.vocabulary import cf
 from graphufs.vocabulary.analysis_names import MEMBERS, STATIC, dimension_name, weatherbench_name_of
 from graphufs.vocabulary.physical_bounds import QUANTITIES
 from graphufs.vocabulary.variables import BY_WEATHERBENCH, PRESSURE_LEVEL
@@ -56,6 +57,11 @@ def analysis(dataset: xr.Dataset, url: str) -> xr.Dataset:
         variable = _renamed(variable.isel(dict.fromkeys(drop, 0)), axes)
         if not {"latitude", "longitude"} <= set(variable.dims):
             continue
+        if variable.attrs.get("vertical") in (cf.LAYERS, cf.DEPTH):  # as `graphufs convert --what truth` marks them
+            raise UserError(
+                f"{own} of {url} lies on {variable.attrs['vertical']}; an analysis has pressure levels. Name the "
+                "source that these were made from, or leave the variable out of the store"
+            )
         name = weatherbench_name_of(own, levels=PRESSURE_LEVEL in variable.dims)
         if name in fields:
             raise UserError(f"{given[name]} and {own} of {url} both are {name}; keep one of them")

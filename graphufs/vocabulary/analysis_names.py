@@ -5,6 +5,8 @@ This module imports no array library.
 
 from __future__ import annotations
 
+import re
+
 from graphufs.vocabulary.variables import BY_REPLAY, PRESSURE_LEVEL, TABLE
 
 MEMBERS = ("number", "realization", "ensemble", "member", "expver")
@@ -68,6 +70,8 @@ _ECMWF_AT_SURFACE = {
 }
 """ECMWF's short names. An amount that is added up, such as tp, keeps its name: over how long, the name does not say."""
 
+_ON_LEVEL = re.compile(r"(?P<name>.+)_(?P<level>\d+)")
+
 
 def dimension_name(own: str) -> str:
     """WeatherBench2's name of a dimension; the name itself where it has no other."""
@@ -82,3 +86,17 @@ def weatherbench_name_of(own: str, *, levels: bool) -> str:
     known = BY_REPLAY.get(own)
     # of another scale it is another quantity
     return known.weatherbench if known and known.scale == 1.0 else own
+
+
+def lies_on_levels(own: str) -> bool:
+    """Whether a name is that of a quantity on levels, whose field at the ground has another name or none."""
+    return own in _ECMWF_ON_LEVELS or any(
+        own in (known.replay, known.weatherbench) for known in TABLE if known.dimensions == "levels"
+    )
+
+
+def name_and_level(own: str) -> tuple[str, int | None]:
+    """A variable on one level, such as t_500, as its name and the level in hPa; another without level."""
+    if (found := _ON_LEVEL.fullmatch(own)) and lies_on_levels(found["name"]):
+        return found["name"], int(found["level"])
+    return own, None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 CONVENTIONS = "CF-1.11"
 
 INITIAL_TIME = {"standard_name": "forecast_reference_time", "long_name": "initial time", "axis": "T"}
+TIME = {"standard_name": "time", "long_name": "time", "axis": "T"}
 LEAD_TIME = {"standard_name": "forecast_period", "long_name": "lead time"}
 VALID_TIME = {"standard_name": "time", "long_name": "valid time"}
 LATITUDE = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"}

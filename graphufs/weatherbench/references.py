@@ -157,7 +157,7 @@ def _against_replay(
     forecasts, method = forecasts_on(options.grid, native, options.regridding)
     return Reference(
         name="replay",
-        description=f"the prepared Replay data themselves, from {experiment.data.source.url}",
+        description=f"the prepared data themselves, from {experiment.data.source.url}",
         forecasts=forecasts,
         truth=_regridded_truth(truth, forecasts.grid, options.regridding),
         climatology_reader=climatology_on(forecasts.grid, dataset, forecasts.channels, method),
@@ -208,7 +208,7 @@ def _against_era5(
         climatology_reader=climatology_on(forecasts.grid, climatology, forecasts.channels, method),
         climatology=climatology,
         usable=stamps,
-        lacking=lambda time: f"no {'ERA5' if time in of_replay else 'usable Replay data'} at {text(time)}",
+        lacking=lambda time: f"no {'ERA5' if time in of_replay else 'usable prepared data'} at {text(time)}",
         land=land,
         vertical=vertical,
         floor={FLOOR: lambda inputs: window.read(inputs.valid)},
@@ -258,14 +258,39 @@ def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertica
     """Make a climatology from the years of the experiment, where it is not there."""
     if path.is_dir() and store_damage(path, thorough=False) is None:
         return
-    stamps = np.intersect1d(stamps_in(experiment.climatology_period, experiment.data.time_step), truth.stamps)
-    rain = any(channel.variable in DRY_METRES for channel in truth.channels)
+    write_climatology(path, experiment, truth, vertical, report("climatology", "frames"))
+
+
+def write_climatology(
+    path: Path,
+    experiment: Experiment,
+    truth: Truth,
+    vertical: str,
+    progress: Callable[[int, int], None],
+    period: tuple[np.datetime64, np.datetime64] | None = None,
+) -> int:
+    """Write the climatology of a truth, with the experiment's window; return the number of stamps it is of.
+
+    Its dimensions are (hour, dayofyear, [level], latitude, longitude), as WeatherBench2 has them. It is of the stamps
+    in a period, both ends included, by default of the experiment's stamps in its own.
+
+    Raises
+    ------
+    UserError
+        If there are none.
+    """
+    if period is None:
+        stamps = np.intersect1d(stamps_in(experiment.climatology_period, experiment.data.time_step), truth.stamps)
+        told = str(experiment.climatology_period)
+    else:
+        stamps = truth.stamps[(truth.stamps >= period[0]) & (truth.stamps <= period[1])]
+        told = "..".join(text(stamp) for stamp in (stamps[[0, -1]] if stamps.size else period))
     write_store(
         path,
         truth,
         stamps,
         {
-            "period": str(experiment.climatology_period),
+            "period": told,
             "window_days": experiment.evaluation.climatology_window,
             "method": "explicit, triangular window (WeatherBench2)",
             "vertical": vertical,
@@ -273,9 +298,10 @@ def _write_climatology(path: Path, experiment: Experiment, truth: Truth, vertica
             "provenance": provenance(),
         },
         window=experiment.evaluation.climatology_window,
-        seeps=rain,
-        progress=report("climatology", "frames"),
+        seeps=any(channel.variable in DRY_METRES for channel in truth.channels),
+        progress=progress,
     )
+    return int(stamps.size)
 
 
 def _land(prepared: PreparedData, grid: Grid, target: Grid, method: Method) -> np.ndarray | None:

@@ -33,6 +33,8 @@ REPLAYS_OWN = {
 """As the published stores have them."""
 KNOWN = [
     ("degrees_celsius", "K", 1, 273.15),
+    ("deg C", "K", 1, 273.15),
+    ("deg K", "K", 1, 0),
     ("C", "K", 1, 273.15),
     ("°F", "K", 5 / 9, 459.67 * 5 / 9),
     ("mb", "hPa", 1, 0),

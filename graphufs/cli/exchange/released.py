@@ -64,7 +64,7 @@ class FromAnalysis:
     """What a forecast without an experiment's data takes."""
 
     analysis: Annotated[str | None, Parameter(name="--analysis")] = None
-    """A store in WeatherBench2's layout, such as ERA5, to begin from: a path, or an address that needs no key."""
+    """An analysis to begin from, of any layout that sources have: a path, or an address that needs no key."""
     initial_time: Annotated[tuple[str, ...], Parameter(name="--initial-time", negative=())] = ()
     """With --analysis, as in 2020-06-01T06. May be repeated."""
     lead_time: Annotated[str | None, Parameter(name="--lead-time")] = None

@@ -39,9 +39,10 @@ CONFIG = "official_deterministic"
 
 INSTALL = (
     "the official engine needs Google's own source in this environment: "
-    '`pip install --no-deps "git+https://github.com/google-research/weatherbench2"`, and what it imports: '
-    "`pip install absl-py apache-beam xarray-beam jax scikit-learn scipy`. Or leave --engine out: graphufs' own scores "
-    "need none of it"
+    '`pip install --no-deps "git+https://github.com/google-research/weatherbench2"`, and what it imports, with nothing '
+    "of the lock moved, with `.tools/bin/uv pip install --python .venv/bin/python --override requirements/dev.lock "
+    "absl-py apache-beam xarray-beam scikit-learn` in a checkout. Or leave --engine out: graphufs' own scores need "
+    "none of it"
 )
 METRICS = ("acc", "bias", "mae", "mse", "seeps_24hr", "seeps_6hr")
 """What both score."""

@@ -139,7 +139,8 @@ def test_other_names_and_derived_variables_are_scored_by_both(
 
 
 def test_without_the_package_one_error_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="pip install --no-deps .*google-research/weatherbench2.*apache-beam"):
+    told = "pip install --no-deps .*google-research/weatherbench2.*--override requirements/dev.lock .*apache-beam"
+    with pytest.raises(UserError, match=told):
         engine(tmp_path, stores("poles"))
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,182 @@
+"""A GRIB file as datasets, one for each of its variables, found by cfgrib's index (the extra `grib`).
+
+cfgrib's own datasets take the last of fields that come twice, and read whole ranges where places are wanted; so its
+index alone is used, and fields are read one by one.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: F401  before ecCodes, which cfgrib loads: see docs/decisions.md
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from graphufs.errors import UserError
+from graphufs.replay.times import text
+from graphufs.sources.cells import CellGrid, grid_of_cells
+from graphufs.sources.lazy import Places, lazy_variable
+
+INSTALL = "install it with `pip install 'graphufs[grib]'`, or ask the data store for NetCDF"
+HECTOPASCALS = {"isobaricInhPa": 1.0, "isobaricInPa": 0.01}
+"""Of pressure levels, by ecCodes' name of their type."""
+ONE_FIELD = frozenset(
+    "surface meanSea heightAboveGround heightAboveSea entireAtmosphere atmosphere nominalTop depthBelowLand "
+    "depthBelowLandLayer lowCloudLayer middleCloudLayer highCloudLayer cloudBase cloudTop isothermZero".split()
+)
+"""Types of levels of which a variable lies on one, which its name tells."""
+KEYS = "paramId shortName cfVarName units typeOfLevel level:float valid_time number expver md5GridSection".split()
+DEGREES = 9
+"""Decimals of coordinates; ecCodes adds up increments, with errors far below."""
+LOCK = threading.Lock()
+"""ecCodes is used by one thread at a time."""
+
+Field = dict[str, Any]
+
+
+def datasets_of(file: Path) -> list[xr.Dataset]:
+    """The variables of a GRIB file, each a dataset with the dimensions time, level (hPa), latitude and longitude.
+
+    A field that is not there is NaN. Where messages name a version, `expver` is along the time.
+
+    Raises
+    ------
+    UserError
+        If cfgrib is not installed, a field comes twice, there are several members or levels other than of pressure, or
+        the fields are on no grid of latitudes and longitudes.
+    OSError, ValueError, EOFError
+        As cfgrib and ecCodes raise them of a damaged file.
+    """
+    cfgrib = _cfgrib(file)
+    stream = cfgrib.messages.FileStream(str(file), errors="raise")
+    with LOCK:  # no index file beside the data, which may be read-only
+        index = cfgrib.messages.FileIndex.from_fieldset(stream, KEYS, cfgrib.cfmessage.COMPUTED_KEYS)
+    names = [key.partition(":")[0] for key in KEYS]
+    variables: dict[tuple[Any, ...], dict[tuple[int, float], Field]] = {}
+    for values, offsets in index.iter_index():
+        field = {**dict(zip(names, values, strict=True)), "offset": offsets[0]}
+        pressure = HECTOPASCALS.get(field["typeOfLevel"])
+        _require_known_level(field, file)
+        which = (field["paramId"], pressure is not None)
+        level = 0.0 if pressure is None else round(field["level"] * pressure, 6)
+        mine, place = variables.setdefault(which, {}), (int(field["valid_time"]), level)
+        if place in mine or len(offsets) > 1:
+            raise UserError(_twice(mine.get(place, field), field, level, file))
+        mine[place] = field
+    grids: dict[str, CellGrid] = {}
+    return [_dataset(fields, on_levels, stream, grids, file) for (_, on_levels), fields in variables.items()]
+
+
+def _cfgrib(file: Path) -> Any:
+    try:
+        import cfgrib
+        import cfgrib.cfmessage
+        import cfgrib.messages
+    except ImportError as error:
+        raise UserError(f"{file} is GRIB, which is read with cfgrib ({error}); {INSTALL}") from None
+    return cfgrib
+
+
+def _require_known_level(field: Field, file: Path) -> None:
+    kind = field["typeOfLevel"]
+    if kind not in HECTOPASCALS and kind not in ONE_FIELD:
+        raise UserError(
+            f"{_name(field)} of {file} lies on levels of the type {kind}; only pressure levels and the surface can be "
+            f"prepared. Bring it to pressure levels, or copy the others with `grib_copy -w typeOfLevel!={kind}`"
+        )
+
+
+def _twice(one: Field, other: Field, level: float, file: Path) -> str:
+    at = f" at {level:g} hPa" if level else ""
+    versions = sorted({str(field["expver"]) for field in (one, other)})
+    versions_told = f", of the versions (expver) {' and '.join(versions)}" if len(versions) > 1 else ""
+    levels = {field["level"] for field in (one, other)}
+    if not level and len(levels) > 1:
+        return (
+            f"{_name(one)} of {file} lies at {' and '.join(f'{own:g}' for own in sorted(levels))}; one can be prepared"
+        )
+    members = {field["number"] for field in (one, other)}
+    if len(members) > 1:
+        return f"{file} holds several members along number; one can be prepared. Write it to a file of its own"
+    return f"{_name(one)}{at} of {file} comes twice at {_stamp(one)}{versions_told}; keep one of them"
+
+
+def _dataset(
+    fields: dict[tuple[int, float], Field], on_levels: bool, stream: Any, grids: dict[str, CellGrid], file: Path
+) -> xr.Dataset:
+    """One variable, of the fields at times in seconds since 1970 and levels in hPa."""
+    first = next(iter(fields.values()))
+    for name, what in (("number", "members along number"), ("md5GridSection", "grids")):
+        found = sorted({str(field[name]) for field in fields.values()})
+        if len(found) > 1:
+            raise UserError(
+                f"{_name(first)} of {file} has {len(found)} {what}; one can be prepared. Write it to a file of its own"
+            )
+    key = str(first["md5GridSection"])
+    if key not in grids:
+        with LOCK:
+            message = stream[first["offset"]]
+            vectors = [np.round(np.asarray(message[name], np.float64), DEGREES) for name in ("latitudes", "longitudes")]
+        grids[key] = grid_of_cells(vectors[0], vectors[1], str(file))
+    grid = grids[key]
+    seconds, levels = (sorted(set(axis)) for axis in zip(*fields, strict=True))
+    times = np.array(seconds, "datetime64[s]").astype("datetime64[ns]")
+    sizes = {"time": times.size, **({"level": len(levels)} if on_levels else {})}
+    sizes |= {"latitude": grid.latitude.size, "longitude": grid.longitude.size}
+    row, layer = ({value: at for at, value in enumerate(axis)} for axis in (seconds, levels))
+    where = {(row[time], layer[level]): field["offset"] for (time, level), field in fields.items()}
+    variable = lazy_variable(
+        sizes,
+        np.dtype(np.float32),
+        _reader(stream, where, grid.cells, on_levels=on_levels),
+        {"units": str(first["units"])},
+        {"time": 1, "level": 1},
+    )
+    axes = {
+        "time": xr.Variable("time", times),
+        "latitude": xr.Variable("latitude", grid.latitude, {"units": "degrees_north"}),
+        "longitude": xr.Variable("longitude", grid.longitude, {"units": "degrees_east"}),
+    }
+    if on_levels:
+        axes["level"] = xr.Variable("level", np.array(levels), {"units": "hPa"})
+    versions = {time: str(field["expver"]) for (time, _), field in fields.items()}
+    axes["expver"] = xr.Variable("time", np.array([versions[time] for time in seconds]))
+    return xr.Dataset({_name(first): variable}).assign_coords(xr.Coordinates(axes, indexes={}))
+
+
+def _reader(
+    stream: Any, where: dict[tuple[int, int], Any], cells: np.ndarray, *, on_levels: bool
+) -> Callable[[Places], np.ndarray]:
+    def read(places: Places) -> np.ndarray:
+        levels = places[1] if on_levels else np.zeros(1, int)
+        chosen = cells[places[-2]][:, places[-1]]
+        values = np.full((places[0].size, levels.size, *chosen.shape), np.nan, np.float32)
+        for at in np.ndindex(*values.shape[:2]):
+            offset = where.get((int(places[0][at[0]]), int(levels[at[1]])))
+            if offset is not None:
+                values[at] = _values(stream, offset)[chosen]
+        return values if on_levels else values[:, 0]
+
+    return read
+
+
+def _values(stream: Any, offset: Any) -> np.ndarray:
+    """The values of the message at an offset, float32 [cell], NaN where they are missing."""
+    with LOCK:
+        message = stream[offset]
+        values = np.asarray(message["values"], np.float64)
+        missing = float(message["missingValue"])
+    return np.where(values == missing, np.nan, values).astype(np.float32)
+
+
+def _name(field: Field) -> str:
+    """As the data store's NetCDF has it, which is not ecCodes' short name where that begins with a digit."""
+    own = field["cfVarName"]
+    return str(field["shortName"] if own in ("undef", "unknown") else own)
+
+
+def _stamp(field: Field) -> str:
+    return text(np.datetime64(int(field["valid_time"]), "s").astype("datetime64[ns]"))
