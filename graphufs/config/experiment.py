@@ -33,7 +33,8 @@ from graphufs.config.retraining import Retraining
 from graphufs.config.training import Training
 from graphufs.vocabulary import mirror
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
-from graphufs.vocabulary.variables import replay_name, weatherbench_name
+from graphufs.vocabulary.loss_diagnostics import LOSS_DIAGNOSTICS
+from graphufs.vocabulary.variables import naming, replay_name, weatherbench_name
 
 
 class Experiment(Section):
@@ -170,9 +171,21 @@ class Experiment(Section):
                 )
 
     def _check_loss(self) -> None:
-        loss = self.training.loss
+        loss, targets = self.training.loss, set(self.data.targets)
+        if len(set(loss.diagnostics)) < len(loss.diagnostics):
+            raise ValueError(f"training.loss.diagnostics names one twice: {', '.join(loss.diagnostics)}")
+        there = {weatherbench_name(name) for name in targets}
+        own = str if naming({*targets, *self.data.inputs}) == "WeatherBench2" else replay_name
+        for asked in loss.diagnostics:
+            if lacking := [own(one) for one in LOSS_DIAGNOSTICS[asked] if one not in there]:
+                raise ValueError(
+                    f"training.loss.diagnostics names {asked}, which is made of "
+                    f"{', '.join(map(own, LOSS_DIAGNOSTICS[asked]))}; {', '.join(lacking)} is not a target of the "
+                    "experiment"
+                )
+        allowed = {"variable_weights": targets | set(loss.diagnostics), "channel_weights": targets}
         for key, names in (("variable_weights", loss.variable_weights), ("channel_weights", loss.channel_weights)):
-            if unknown := sorted(set(names) - set(self.data.targets)):
+            if unknown := sorted(set(names) - allowed[key]):
                 raise ValueError(f"training.loss.{key} names {', '.join(unknown)}, no target of the experiment")
         for name, weights in loss.channel_weights.items():
             if strange := sorted(set(weights) - set(self.data.levels)):

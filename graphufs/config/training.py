@@ -10,6 +10,8 @@ from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES,
 from graphufs.config.credentials import Address
 from graphufs.config.identity import KEPT_AND_TOLD, PERMISSION, ROUNDING, Later, NotIdentity
 
+Diagnostic = Literal["wind_speed", "10m_wind_speed", "hydrostatic_thickness", "hydrostatic_balance"]
+"""Keys of graphufs.vocabulary.loss_diagnostics."""
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -104,6 +106,8 @@ class Loss(Section):
     """Weights by target; the others count 1."""
     channel_weights: dict[str, dict[float, Annotated[float, Field(ge=0)]]] = {}
     """Further factors by target and wanted level, as in {tmp: {500: 2.0}}; the others count 1."""
+    diagnostics: Annotated[tuple[Diagnostic, ...], Later()] = ()
+    """What is made of targets and counts as they do, each weighing 1 unless variable_weights has it."""
 
 
 class Divergence(Section):

@@ -12,11 +12,12 @@ from graphufs.data import preflight
 from graphufs.data.channels import PreparedChannel
 from graphufs.data.dataset import PreparedData
 from graphufs.data.selection import prepared_variables
+from graphufs.deepmind.names import ATMOSPHERIC, SURFACE
 from graphufs.emulator.domain import Domain
 from graphufs.errors import CannotOpen, UserError
 from graphufs.grid.regridding import named_grid
 from graphufs.storage.paths import Paths, thickness_variable
-from graphufs.vocabulary.variables import BY_REPLAY
+from graphufs.vocabulary.variables import BY_REPLAY, BY_WEATHERBENCH, naming
 
 MOST_POINTS = 50_000_000
 """Of a named grid: some twenty kilometres by two, or 5 km everywhere."""
@@ -46,7 +47,8 @@ def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Dom
             "360x181"
         ) from error
     where = "the embedded world" if experiment.data.source.url == EMBEDDED else "its source"
-    return _empty(store.latitude, store.longitude, selection.channels, selection.static), where, None
+    levels = {"on_pressure_levels": store.on_pressure_levels}
+    return _empty(store.latitude, store.longitude, selection.channels, selection.static, **levels), where, None
 
 
 def _named(experiment: Experiment, name: str) -> Domain:
@@ -62,10 +64,8 @@ def _named(experiment: Experiment, name: str) -> Domain:
     channels: list[PreparedChannel] = []
     static = []
     for variable in prepared_variables(experiment):
-        known = BY_REPLAY.get(variable)
-        kind = known.dimensions if known else "static" if variable.endswith("_static") else "surface"
-        kind = "levels" if variable == thickness_variable(component) else kind
-        if kind == "static":
+        kind = _dimensions(variable, component)
+        if kind == "static" or (kind is None and variable.endswith("_static")):
             static.append(variable)
         elif kind == "levels":
             levels = sorted(experiment.data.levels)
@@ -74,11 +74,26 @@ def _named(experiment: Experiment, name: str) -> Domain:
             channels += [PreparedChannel(variable, level, level) for level in levels]
         else:
             channels.append(PreparedChannel(variable))
-    return _empty(grid.latitude, grid.longitude, tuple(channels), tuple(static))
+    data = experiment.data
+    an_analysis = data.source.url != EMBEDDED and naming({*data.inputs, *data.targets}) == "WeatherBench2"
+    return _empty(grid.latitude, grid.longitude, tuple(channels), tuple(static), on_pressure_levels=an_analysis)
+
+
+def _dimensions(variable: str, component: str) -> str | None:
+    """Whether a variable has levels, is at the surface or static, whoever's name it is; None: unknown."""
+    if variable in ATMOSPHERIC or variable == thickness_variable(component):
+        return "levels"
+    known = BY_REPLAY.get(variable) or BY_WEATHERBENCH.get(variable)
+    return known.dimensions if known else "surface" if variable in SURFACE else None
 
 
 def _empty(
-    latitude: np.ndarray, longitude: np.ndarray, channels: tuple[PreparedChannel, ...], static: tuple[str, ...]
+    latitude: np.ndarray,
+    longitude: np.ndarray,
+    channels: tuple[PreparedChannel, ...],
+    static: tuple[str, ...],
+    *,
+    on_pressure_levels: bool,
 ) -> Domain:
     shape = latitude.size, longitude.size
     zeros = np.zeros(shape, np.float32)
@@ -89,10 +104,12 @@ def _empty(
         channels=channels,
         mask=np.broadcast_to(np.bool_(True), (len(channels), *shape)).copy(),
         static=dict.fromkeys(static, zeros),
+        on_pressure_levels=on_pressure_levels,
     )
 
 
 def surface_by_default(experiment: Experiment) -> list[str]:
     """The variables that a named grid takes for fields without levels because nothing is known of them."""
-    known = {*BY_REPLAY, thickness_variable(experiment.data.source.component)}
-    return [name for name in prepared_variables(experiment) if name not in known and not name.endswith("_static")]
+    component = experiment.data.source.component
+    unknown = [name for name in prepared_variables(experiment) if _dimensions(name, component) is None]
+    return [name for name in unknown if not name.endswith("_static")]

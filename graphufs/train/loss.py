@@ -14,6 +14,8 @@ number of target times decides the length of the rollout.
 
 In the place of the squared error stands its size where a stage's loss is `mae`, and the score of an ensemble's members
 (graphufs.train.ensemble.members) where it is `crps`, with that of the neighbourhoods' means where these have a weight.
+
+What is diagnosed of the targets (graphufs.emulator.diagnosed) counts as further targets do, on levels of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphufs.config.training import StageLoss
+from graphufs.emulator.diagnosed import Diagnosed
 from graphufs.emulator.rollout import scan_steps
 from graphufs.errors import UserError
 from graphufs.graph.partition import Partition
@@ -66,6 +69,8 @@ class LossWeights(eqx.Module):
     """W_v."""
     masks: dict[str, jax.Array]
     """bool [level, lat, lon], False where there is nothing to score."""
+    diagnosed: Diagnosed | None = None
+    """What is made of the targets and counts as they do."""
 
     @staticmethod
     def build(
@@ -79,6 +84,7 @@ class LossWeights(eqx.Module):
         parent_latitude: np.ndarray | None = None,
         weigh_latitudes: bool = True,
         masks: Mapping[str, np.ndarray] | None = None,
+        diagnosed: Diagnosed | None = None,
     ) -> LossWeights:
         """Make the weights for a grid in degrees; for `parent_latitude` see `quadrature_weights`.
 
@@ -87,23 +93,26 @@ class LossWeights(eqx.Module):
         order of its levels, on top of these; the others have 1. Nothing is normalised again: a factor of 2 doubles this
         channel's part of the loss and leaves all other parts as they are. `masks` are bool [level, lat, lon] by
         variable, False where it never exists: weight zero. The others' weights at a level still have mean 1, so that a
-        variable does not count less for existing in few places.
+        variable does not count less for existing in few places. What is `diagnosed` has all these weights too, but for
+        factors of channels.
 
         Raises
         ------
         UserError
             If a weight names no target, numbers of levels differ, or a channel's factor is negative or not finite.
         """
-        targets = channels.target_variables
-        for weights in (variable_weights or {}, channel_weights or {}):
-            if unknown := sorted(set(weights) - set(targets)):
-                raise UserError(
-                    f"loss weights are given for {', '.join(unknown)}; the targets are {', '.join(targets)}"
-                )
+        targets = {name: channels.levels(name) for name in channels.target_variables}
+        if diagnosed is not None:
+            made = dict(zip(diagnosed.names, diagnosed.levels, strict=True))
+            targets |= {name: max(1, len(pressures)) for name, pressures in made.items()}
+            if levels is not None:
+                levels = {**levels, **{name: pressures for name, pressures in made.items() if pressures}}
+        for weights, known in ((variable_weights, targets), (channel_weights, channels.target_variables)):
+            if unknown := sorted(set(weights or {}) - set(known)):
+                raise UserError(f"loss weights are given for {', '.join(unknown)}; the targets are {', '.join(known)}")
         area = quadrature_weights(latitude, parent_latitude) if weigh_latitudes else np.ones(len(latitude))
         areas, shares, chosen = {}, {}, {}
-        for name in targets:
-            count = channels.levels(name)
+        for name, count in targets.items():
             by_level = np.ones(count)
             if levels is not None and name in levels:
                 by_level = level_weights(np.atleast_1d(levels[name]))
@@ -127,6 +136,7 @@ class LossWeights(eqx.Module):
             levels=shares,
             variables={name: jnp.float32((variable_weights or {}).get(name, 1.0)) for name in targets},
             masks=chosen,
+            diagnosed=diagnosed,
         )
 
     def divided(self, partition: Partition) -> LossWeights:
@@ -151,6 +161,14 @@ class LossWeights(eqx.Module):
         """
         size = jnp.abs if kind == "mae" else jnp.square
         return self.means({name: size(error) for name, error in self.differences(outputs, targets).items()})
+
+    def observed(self, stepper: Stepper, *step: Any) -> tuple[Arrays, Arrays]:
+        """What is compared after a step of a rollout (graphufs.emulator.rollout.Observe): outputs and targets."""
+        outputs, prediction, inputs, targets = step
+        wanted = stepper.normalize_targets(targets, inputs)
+        if self.diagnosed is None:
+            return outputs, wanted
+        return {**outputs, **self.diagnosed(prediction)}, {**wanted, **self.diagnosed(targets)}
 
     def differences(self, outputs: Arrays, targets: Arrays) -> dict[str, jax.Array]:
         """Errors [batch, 1, level, lat, lon] by target; where there is nothing to score they are 0."""
@@ -221,7 +239,11 @@ def sample_losses(
     if loss.kind == "crps":
         assert noise is not None
         fields = inputs, forcings, wanted
-        errors = member_errors(network, stepper, weights.differences, fields, noise, in_turn=in_turn, **how)
+
+        def differ(*step: Any) -> dict[str, jax.Array]:
+            return weights.differences(*weights.observed(stepper, *step))
+
+        errors = member_errors(network, stepper, differ, fields, noise, in_turn=in_turn, **how)
         scores = weights.means({name: crps(error, loss.alpha) for name, error in errors.items()})
         if loss.smoothed_weight:
             for name, error in errors.items():
@@ -232,8 +254,8 @@ def sample_losses(
         total, diagnostics = weights.combine(_over_steps(scores))
         return total, diagnostics._replace(spread=Spread(*map(_over_steps, parts)))
 
-    def observe(outputs: Any, prediction: Any, inputs: Any, targets: Any) -> dict[str, jax.Array]:
-        return weights.errors(outputs, stepper.normalize_targets(targets, inputs), loss.kind)
+    def observe(*step: Any) -> dict[str, jax.Array]:
+        return weights.errors(*weights.observed(stepper, *step), loss.kind)
 
     found = scan_steps(network, stepper, inputs, forcings, observe, wanted, **how)
     return weights.combine(_over_steps(found))

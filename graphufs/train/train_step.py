@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graphufs.config.training import Optimizer, StageLoss
 from graphufs.data.loader import Batch, DerivedCache, WindowReader
 from graphufs.emulator import symmetries
+from graphufs.emulator.diagnosed import Diagnosed
 from graphufs.emulator.draws import TRAINING, VALIDATION, batch_noise
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.compile import jit
@@ -140,6 +141,7 @@ class Objective:
             parent_latitude=domain.parent_latitude,
             weigh_latitudes=settings.latitude_weights,
             masks=domain.masks(experiment.data),
+            diagnosed=Diagnosed.build(settings.diagnostics, experiment.data, domain, self.emulator.statistics),
         )
 
     @cached_property

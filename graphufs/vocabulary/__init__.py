@@ -1,6 +1,6 @@
 """Names without arrays: variables, derived variables, regions, conventions."""
 
 __all__ = [
-    "analysis_names", "cf", "conventions", "derived_variables", "labels", "mirror", "physical_bounds", "regions",
-    "variables",
+    "analysis_names", "cf", "conventions", "derived_variables", "labels", "loss_diagnostics", "mirror",
+    "physical_bounds", "regions", "variables",
 ]  # fmt: skip

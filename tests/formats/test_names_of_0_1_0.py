@@ -50,6 +50,7 @@ ADDED = {
         "learning_rate_factors",
     ),
     "training.compute": ("members_in_turn", "mesh"),
+    "training.loss": ("diagnostics",),
     "training.stages": ("loss",),
     "normalization": ("storage",),
     "evaluation": ("plume_points",),

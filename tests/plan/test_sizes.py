@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from graphufs.config import loading
 from graphufs.data.dataset import PreparedData
 from graphufs.emulator.domain import Domain
-from graphufs.plan.domains import domain_of
+from graphufs.plan.domains import domain_of, surface_by_default
 from graphufs.plan.programs import TrainingPrograms
 from graphufs.plan.sizes import batch_bytes, disk_bytes, work_of
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
+from tests.conftest import TINY
 
 
 def bytes_below(folder: Path) -> int:
@@ -64,3 +66,14 @@ def test_the_source_and_a_named_grid_give_the_shapes_of_the_data(tiny, finished_
             name: array.shape for name, array in known.arrays().items()
         }
     assert batch_bytes(tiny, known, 2, 1) == 2 * (tiny.data.input_frames + 2) * 4 * len(known.channels) * 32 * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "channels"), [("graphcast_small", "360x181", 83), ("graphcast_operational", "64x33", 83)]
+)
+def test_variables_of_analyses_are_known_by_weatherbench2s_names_too(name, grid, channels, tmp_path):
+    experiment = loading.load(TINY.with_name(f"{name}.yaml"))
+    found, _, _ = domain_of(experiment, tmp_path, grid)
+    assert len(found.channels) == channels and set(found.static) == {"geopotential_at_surface", "land_sea_mask"}
+    assert len(found.levels("vertical_velocity")) == 13 and not found.levels("total_precipitation_6hr")
+    assert found.on_pressure_levels and surface_by_default(experiment) == []

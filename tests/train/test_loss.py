@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from graphufs.emulator.diagnosed import Diagnosed
 from graphufs.emulator.rollout import rollout
 from graphufs.errors import UserError
 from graphufs.grid.areas import quadrature_weights
@@ -165,3 +166,46 @@ def test_what_does_not_fit_is_named() -> None:
     del targets["rain"]
     with pytest.raises(UserError, match="rain missing"):
         sample_losses(network(), stepper(), weights(), inputs, targets, forcings)
+
+
+def speed_of_two(**options: Any) -> LossWeights:
+    """As if surface pressure and rain were a wind's components."""
+    wind = Diagnosed(
+        names=("10m_wind_speed",),
+        levels=((),),
+        targets=(("10m_u_component_of_wind", "pressfc"), ("10m_v_component_of_wind", "rain")),
+        transforms=(),
+        scales={"10m_wind_speed": jnp.array([50.0])},
+        a=jnp.zeros((2, 0)),
+        b=jnp.zeros((2, 0)),
+    )
+    return LossWeights.build(CHANNELS, LATITUDE, LONGITUDE, levels={"tmp": [500.0, 1000.0]}, diagnosed=wind, **options)
+
+
+def test_what_is_diagnosed_counts_as_targets_do_at_each_step_of_a_rollout() -> None:
+    inputs, targets, forcings = samples(batch=1, steps=2)
+    net, step = network(), stepper()
+    made = speed_of_two(variable_weights={"10m_wind_speed": 0.5})
+    loss, diagnostics = jit(sample_losses)(net, step, made, inputs, targets, forcings)
+    predictions = jit(rollout)(net, step, inputs, forcings)
+    seen, truth = (
+        np.hypot(*(np.asarray(one[name], np.float64) for name in ("pressfc", "rain"))) for one in (predictions, targets)
+    )
+    error = ((seen - truth) / 50) ** 2 * quadrature_weights(LATITUDE)[:, None]
+    np.testing.assert_allclose(diagnostics.by_variable["10m_wind_speed"][0], error.mean(), rtol=1e-4)
+    assert diagnostics.by_level["10m_wind_speed"].shape == (1, 1)
+    plain = jit(sample_losses)(net, step, weights(), inputs, targets, forcings)[0]
+    np.testing.assert_allclose(loss - plain, 0.5 * error.mean(), rtol=1e-3)
+
+
+def test_gradients_see_what_is_diagnosed() -> None:
+    inputs, targets, forcings = samples(batch=2, steps=1)
+    net, step = network(), stepper()
+    (loss, _), gradients = ONE_BY_ONE(net, step, speed_of_two(), inputs, targets, forcings)
+    plain = ONE_BY_ONE(net, step, weights(), inputs, targets, forcings)
+    without = ONE_BY_ONE(net, step, speed_of_two(variable_weights={"10m_wind_speed": 0.0}), inputs, targets, forcings)
+    assert loss > plain[0][0]
+    for leaf, other, same in zip(*map(jax.tree.leaves, (plain[1], gradients, without[1])), strict=True):
+        assert np.isfinite(other).all()
+        np.testing.assert_allclose(leaf, same, atol=1e-5 * float(np.abs(leaf).max() + 1e-6))
+    assert not np.allclose(jax.tree.leaves(gradients)[-1], jax.tree.leaves(plain[1])[-1], rtol=1e-3)

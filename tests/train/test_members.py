@@ -179,8 +179,12 @@ def test_the_score_of_neighbourhoods_is_a_second_term() -> None:
     wide = CRPS.model_copy(update={"smoothed_weight": 0.5, "smoothed_points": 1000})
     plain, found = (sample_losses(net, step, WEIGHTS, *arrays, loss=loss, noise=noise)[0] for loss in (CRPS, wide))
     inputs, targets, forcings = arrays
+
+    def differ(*one: Any) -> dict[str, jax.Array]:
+        return WEIGHTS.differences(*WEIGHTS.observed(step, *one))
+
     how: dict[str, Any] = {"in_turn": False, "steps": 1, "edges": None, "remat": None}
-    errors = member_errors(net, step, WEIGHTS.differences, (inputs, forcings, targets), noise, **how)
+    errors = member_errors(net, step, differ, (inputs, forcings, targets), noise, **how)
     terms = WEIGHTS.combine({name: crps(mean)[0] for name, mean in WEIGHTS.means(errors).items()})[0]
     assert (terms > 0).all()
     np.testing.assert_allclose(found, plain + 0.5 * terms, rtol=1e-5)

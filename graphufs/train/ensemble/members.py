@@ -12,14 +12,13 @@ has its own last input, and its outputs are differences from that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from graphufs.emulator.rollout import scan_steps
+from graphufs.emulator.rollout import Observe, scan_steps
 from graphufs.model.channels import Arrays
 from graphufs.model.network import GraphCast
 from graphufs.model.one_step import Stepper
@@ -89,7 +88,7 @@ def neighbourhood_means(errors: jax.Array, areas: jax.Array, points: int) -> tup
 def member_errors(
     network: GraphCast,
     stepper: Stepper,
-    differences: Callable[[Arrays, Arrays], dict[str, jax.Array]],
+    observe: Observe,
     fields: tuple[Arrays, Arrays, Arrays],
     noise: jax.Array,
     *,
@@ -98,13 +97,10 @@ def member_errors(
 ) -> dict[str, jax.Array]:
     """The errors of members that noise [batch, member, step, channel] makes, by target.
 
-    They are [member, step, batch, 1, level, lat, lon]. `fields` are inputs, forcings and targets, `differences` makes
-    errors of the network's outputs and of what it should put out, `how` is for `scan_steps`. With `in_turn` members
-    follow each other and are computed again for the gradient: the memory is that of one.
+    They are [member, step, batch, 1, level, lat, lon]. `fields` are inputs, forcings and targets, `observe` makes
+    errors of a step, `how` is for `scan_steps`. With `in_turn` members follow each other and are computed again for the
+    gradient: the memory is that of one.
     """
-
-    def observe(outputs: Any, prediction: Any, inputs: Any, targets: Any) -> dict[str, jax.Array]:
-        return differences(outputs, stepper.normalize_targets(targets, inputs))
 
     def errors(fields: tuple[Arrays, Arrays, Arrays], noise: jax.Array) -> dict[str, jax.Array]:
         inputs, forcings, targets = fields

@@ -112,6 +112,10 @@ OTHER: dict[str, tuple[str, ...]] = {
     "training.loss.level_weights": ("training.loss.level_weights=false",),
     "training.loss.variable_weights": ("training.loss.variable_weights={tmp: 2.0}",),
     "training.loss.channel_weights": ("training.loss.channel_weights={tmp: {500: 2.0}}",),
+    "training.loss.diagnostics": (
+        "data.targets=[pressfc, tmp, ugrd10m, vgrd10m]",
+        "training.loss.diagnostics=[10m_wind_speed]",
+    ),
     "training.augmentation.rotate_longitude": ("training.augmentation.rotate_longitude=true",),
     "training.augmentation.mirror": ("training.augmentation.mirror=true",),
     "training.average": ("training.average=0.99",),
