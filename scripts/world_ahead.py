@@ -27,8 +27,6 @@ from graphufs.errors import Stopped
 from graphufs.storage.formats import require_root
 from graphufs.storage.paths import Paths
 
-POLITE = 10
-"""Added to the niceness: what is being set up meanwhile goes first."""
 PATIENCE = 60.0
 """Seconds that it may take to end a block of days."""
 
@@ -68,7 +66,6 @@ def main(arguments: Sequence[str]) -> int:
     """Make the world; what goes wrong, the job that needs it will say."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    os.nice(POLITE)
     path, root, *overrides = arguments
     experiment, folder = loading.load(Path(path), overrides), Path(root)
     require_root(folder)

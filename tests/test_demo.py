@@ -326,7 +326,6 @@ def test_the_world_is_made_ahead_until_it_is_asked_to_stop(tmp_path, monkeypatch
         raise Stopped("after some days, which are kept")
 
     monkeypatch.setattr("graphufs.replay.synthetic.store.ensure_world", ensure_world)
-    monkeypatch.setattr(os, "nice", lambda more: 0)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     with handled([signal.SIGTERM], signal.SIG_DFL):
         assert world_ahead.main([str(run_demo.TOP / "experiments" / "tiny.yaml"), str(tmp_path / "root")]) == STOPPED
