@@ -110,11 +110,11 @@ def figures(seed: int, members: int, root: Path, run: bool, more: list[str]) -> 
     ours = loading.load(EXPERIMENTS / "demo_ensemble.yaml", [*own, *more])
     forecast = ours.forecast
     same = [f"forecast.every={forecast.every}h", f"forecast.lead_time={forecast.lead_time}h"]
-    demo = loading.load(EXPERIMENTS / "demo.yaml", same)
-    single = scores_of(demo, root, run)  # first: the ensemble goes on from its checkpoint
+    hourly = loading.load(EXPERIMENTS / "demo_hourly.yaml", same)
+    single = scores_of(hourly, root, run)  # first: the ensemble goes on from its checkpoint
     scores = scores_of(ours, root, run)
     if not np.array_equal(scores.initial_times, single.initial_times):
-        raise UserError("the demo and its ensemble were scored at other initial times")
+        raise UserError("demo_hourly and its ensemble were scored at other initial times")
     if scores.diagnostics is None:
         raise UserError("the scores have no spectra: evaluation.map_leads leaves them out")
     diagnosed = Diagnostics.restore(scores.diagnostics)

@@ -38,6 +38,8 @@ POLL = 4
 """Seconds between two looks at this machine's jobs: each costs half a second of a processor that they may need."""
 FIRST_WAIT = 30
 """Seconds for which a task waits for a new job: all but data and training are done by then."""
+PARSE = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60"}
+"""Seconds between two readings of a DAG's file, which each take half a second of a processor that jobs may need."""
 LOCK = ".airflow.lock"
 NIGHTS = {
     name: os.environ.get(name, value)
@@ -90,7 +92,7 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
     settings = Settings(
         dags=str(TOP / "dags"),
         port=port,
-        environment={"GRAPHUFS_ROOT": str(root), "GRAPHUFS_SITES": os.pathsep.join(sites), **NIGHTS},
+        environment={"GRAPHUFS_ROOT": str(root), "GRAPHUFS_SITES": os.pathsep.join(sites), **NIGHTS, **PARSE},
         files={"sites/local.yaml": _site(root)},
         database=database,
     )

@@ -55,7 +55,7 @@ AHEAD = """The demo takes experiments/{name}.yaml from data to scores, through a
   training            trains an emulator on them, scores it, and makes it a candidate
   nightly_evaluation  forecasts and scores what the emulator has not seen
   At the end: a table, whether the emulator meets its bar, and a report to open.
-While Airflow is set up, the world begins to be made; the job `prepare` goes on with it.
+The world begins to be made while Airflow is set up, and the job `prepare` waits for it.
 Nine to fourteen minutes on two cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
 
 
@@ -148,14 +148,13 @@ class Demo:
 
     @contextmanager
     def airflow(self) -> Iterator[tuple[Stack, bool]]:
-        """The Airflow, and whether it is this process' own; what it needs is made first, and the world begun beside."""
+        """The Airflow, and whether it is this process' own; what it needs is made first, and the world beside."""
         since = time.time()
-        with made_ahead(self.path, self.experiment, self.overrides, self.root) as enough:
+        with made_ahead(self.path, self.experiment, self.overrides, self.root):
             self.make_first()
             self.timings.add("Airflow's environment", since, time.time())
             since = time.time()
             with running(self.root, self.say, borrow=True) as found:
-                enough()
                 self.timings.add("starting Airflow", since, time.time())
                 yield found
                 since = time.time()

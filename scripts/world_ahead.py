@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Make the embedded world of an experiment for as long as nobody else does, until it is there or SIGTERM comes.
+"""Make the embedded world of an experiment, until it is there or SIGTERM comes.
 
-The demo runs it while Airflow is being set up, when one processor would be idle. The world is a source, as a store of
-weather is: the job `prepare` goes on with what there is of it. Whoever makes which days, they are the same bit for bit.
+The demo begins it before Airflow is set up. The world is a source, as a store of weather is: the job `prepare` waits
+for it, and would go on with what there is of it. Whoever makes which days, they are the same bit for bit.
 
     world_ahead.py EXPERIMENT.yaml ROOT [KEY=VALUE ...]
 """
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,39 +27,45 @@ from graphufs.errors import Stopped
 from graphufs.storage.formats import require_root
 from graphufs.storage.paths import Paths
 
-POLITE = 10
-"""Added to the niceness: what is being set up meanwhile goes first."""
 PATIENCE = 60.0
 """Seconds that it may take to end a block of days."""
 
 
 @contextmanager
-def made_ahead(
-    path: Path, experiment: Experiment, overrides: Sequence[str], root: Path
-) -> Iterator[Callable[[], object]]:
-    """Make the world in a process of its own inside the `with`, until what it gives is called; no other source."""
+def made_ahead(path: Path, experiment: Experiment, overrides: Sequence[str], root: Path) -> Iterator[None]:
+    """Make the world and compile what will run on it, each in a process of its own inside the `with`; no other source.
+
+    What is not done when the `with` ends is left to the jobs that need it.
+    """
     if experiment.data.source.url != EMBEDDED:
-        yield lambda: None
+        yield
         return
-    argv = [sys.executable, str(Path(__file__)), str(path), str(root), *overrides]
+    scripts = (Path(__file__), Path(__file__).with_name("programs_ahead.py"))
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(path), str(root), *overrides],
+            stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True,
+        )
+        for script in scripts
+    ]  # fmt: skip
     try:
-        yield process.terminate  # it saves the days it has begun
+        yield
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for process in processes:
+            process.terminate()  # the world saves the days it has begun
+        for process in processes:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Make the world; what goes wrong, the job that needs it will say."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    os.nice(POLITE)
     path, root, *overrides = arguments
     experiment, folder = loading.load(Path(path), overrides), Path(root)
     require_root(folder)

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,12 +21,20 @@ from devstack.airflow.api import ApiError
 from graphufs.cli.ending import STOPPED
 from graphufs.cli.terminal import handled
 from graphufs.config import loading
+from graphufs.data.dataset import PreparedData
+from graphufs.data.loader import WindowReader
+from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Stopped
 from graphufs.nightly.scores import NightlyScores
+from graphufs.replay.synthetic.store import STORE
 from graphufs.storage.atomic import write_json
+from graphufs.storage.paths import Paths
+from graphufs.train.devices import Devices
+from graphufs.train.stages import Plan
+from graphufs.train.train_step import Objective
 from jobs.job.folder import JobFolder
 from jobs.job.records import now
-from scripts import run_demo, world_ahead
+from scripts import programs_ahead, run_demo, world_ahead
 from scripts.demo_timings import Timings
 
 
@@ -98,7 +107,7 @@ def played(monkeypatch: pytest.MonkeyPatch, demo: run_demo.Demo, api: PlayedAirf
         yield Stack(), True
 
     monkeypatch.setattr(run_demo, "running", running)
-    monkeypatch.setattr(run_demo, "made_ahead", lambda *of: nullcontext(lambda: None))
+    monkeypatch.setattr(run_demo, "made_ahead", lambda *of: nullcontext())
 
 
 def results(monkeypatch: pytest.MonkeyPatch, *found: bool) -> None:
@@ -317,10 +326,33 @@ def test_the_world_is_made_ahead_until_it_is_asked_to_stop(tmp_path, monkeypatch
         raise Stopped("after some days, which are kept")
 
     monkeypatch.setattr("graphufs.replay.synthetic.store.ensure_world", ensure_world)
-    monkeypatch.setattr(os, "nice", lambda more: 0)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     with handled([signal.SIGTERM], signal.SIG_DFL):
         assert world_ahead.main([str(run_demo.TOP / "experiments" / "tiny.yaml"), str(tmp_path / "root")]) == STOPPED
+
+
+@pytest.mark.long  # each program is traced twice
+def test_what_is_compiled_ahead_are_the_programs_that_the_jobs_run(tiny, normalized_root, monkeypatch):
+    paths, settings = Paths(tiny, normalized_root), tiny.training
+    ahead = [program.as_text() for program in programs_ahead.programs(tiny, paths.world / STORE)]
+    data = PreparedData.open(paths.data)
+    emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
+    objective = Objective(emulator, Plan.of(tiny, data), Devices.choose(settings.batch_size))
+    run = []
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered: run.append(lowered.as_text()))
+    for stage in objective.plan.stages:
+        objective.program(stage, 1)
+
+    def batch(size, steps):
+        times = np.array([tiny.initial_times[0]] * size, "datetime64[ns]")
+        return WindowReader.of(tiny, data, times, steps).read(times)
+
+    network, own = emulator.network, (*objective.constants, batch(settings.batch_size, 1), np.uint32(0), np.int32(0))
+    run.append(objective.loss_program().lower(network, *own).as_text())
+    steps = tiny.forecast.lead_time // tiny.data.time_step
+    forecast = network, emulator.stepper, batch(tiny.forecast.batch_size, steps), None
+    run.append(emulator.rollout_program.lower(*forecast).as_text())
+    assert ahead == run
 
 
 def test_what_airflow_needs_is_made_first_and_a_failure_ends_the_demo(demo, monkeypatch):

@@ -27,6 +27,8 @@ class World(Section):
     ALWAYS_HASHED = "seed"
     seed: int = Field(0, ge=0, le=MOST_SEEDS)
     """Each seed is another world: another weather from the same climate."""
+    step: Annotated[Hours, Field(le=2), Later()] = 1
+    """Time step of its model, 1h or 2h. With 2h it is made in half the time, and its climate is another one."""
 
 
 class Source(Section):

@@ -16,7 +16,7 @@ from graphufs.data.loader import Batch
 from graphufs.emulator.domain import Domain
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.forcings import derived_forcing
-from graphufs.model.arrangement import GPU
+from graphufs.model.arrangement import GPU, Arrangement
 from graphufs.plan.ahead import Machine
 from graphufs.train.devices import Devices
 from graphufs.train.loss import SQUARED
@@ -31,10 +31,12 @@ Jitted = tuple[Any, tuple[Any, ...]]
 class TrainingPrograms:
     """The update, validation and forecast of an experiment on a machine; without one, on one device of some kind."""
 
-    def __init__(self, experiment: Experiment, domain: Domain, machine: Machine | None = None) -> None:
+    def __init__(
+        self, experiment: Experiment, domain: Domain, machine: Machine | None = None, arrangement: Arrangement = GPU
+    ) -> None:
         self.experiment, self.domain, self.machine = experiment, domain, machine
         devices = Devices((jax.devices()[0],)) if machine is None else machine.devices
-        emulator = ReplayEmulator.outline(experiment, domain, GPU)
+        emulator = ReplayEmulator.outline(experiment, domain, arrangement)
         self.objective = Objective(emulator, Plan((), optax.constant_schedule(1.0)), devices)
 
     @property

@@ -179,7 +179,8 @@ class Paths:
         """What training.init_from names; None where it names nothing.
 
         A path that begins with `runs` lies below the root, so that one experiment may go on from another's checkpoint.
-        A run of a shipped experiment that lies under the name version 0.1.0 gave it is found by the name it has now.
+        Its run is found under another experiment's name, too, as its hash says what it is; and one of a shipped
+        experiment under the hash that version 0.1.0 gave it.
         """
         given = self.experiment.training.init_from
         if given is None:
@@ -187,10 +188,14 @@ class Paths:
         parts = Path(given).parts
         if parts[:1] != ("runs",):
             return Path(given)
-        if len(parts) > 3 and parts[1] in loading.shipped() and not self.root.joinpath(*parts[:3]).exists():
-            other = Paths(loading.load(loading.EXPERIMENTS / f"{parts[1]}.yaml"), self.root)
-            if digest(other._run()) == parts[2]:
-                return other.run.joinpath(*parts[3:])
+        if len(parts) > 3 and not self.root.joinpath(*parts[:3]).exists():
+            named = [parts[2]]
+            if parts[1] in loading.shipped():
+                other = Paths(loading.load(loading.EXPERIMENTS / f"{parts[1]}.yaml"), self.root)
+                if digest(other._run()) == parts[2]:
+                    named.append(digest(other._run(former=True)))
+            for run in (run for name in named for run in sorted((self.root / "runs").glob(f"*/{name}"))):
+                return run.joinpath(*parts[3:])
         return self.root / given
 
     @property

@@ -209,8 +209,8 @@ def test_an_ensemble_that_cannot_be_one_is_refused_by_name(overrides, message):
 
 
 def test_shipped_ensembles_go_on_from_the_last_checkpoint_of_the_experiment_they_are_made_of(tmp_path):
-    for name, update in (("demo", 3200), ("p0", 91)):
-        one, other = (loading.load(EXPERIMENTS / f"{file}.yaml") for file in (name, f"{name}_ensemble"))
+    for name, ensemble, update in (("demo_hourly", "demo_ensemble", 3200), ("p0", "p0_ensemble", 91)):
+        one, other = (loading.load(EXPERIMENTS / f"{file}.yaml") for file in (name, ensemble))
         last = Paths(one, tmp_path).checkpoints / f"{update:08d}"
         assert Paths(other, tmp_path).initial_weights == last
         assert Paths(other, tmp_path).data == Paths(one, tmp_path).data
@@ -219,15 +219,17 @@ def test_shipped_ensembles_go_on_from_the_last_checkpoint_of_the_experiment_they
     assert Paths(tiny("training.init_from=weights/1"), tmp_path).initial_weights == Path("weights/1")
 
 
-def test_the_demos_checkpoint_is_found_under_the_name_that_0_1_0_gave_its_run(tmp_path):
-    demo, ensemble = (loading.load(EXPERIMENTS / f"{name}.yaml") for name in ("demo", "demo_ensemble"))
+def test_the_checkpoint_an_ensemble_goes_on_from_is_found_under_the_names_that_earlier_versions_gave_its_run(tmp_path):
+    hourly, ensemble = (loading.load(EXPERIMENTS / f"{name}.yaml") for name in ("demo_hourly", "demo_ensemble"))
     paths = Paths(ensemble, tmp_path)
-    assert paths.initial_weights == Paths(demo, tmp_path).checkpoints / "00003200"
-    former = digest(Paths(demo, tmp_path)._run(former=True))
-    now = Paths(ensemble, tmp_path).hashes["run"]
-    (tmp_path / "runs" / "demo" / former).mkdir(parents=True)
-    assert paths.initial_weights == tmp_path / "runs" / "demo" / former / "checkpoints" / "00003200"
-    assert Paths(ensemble, tmp_path).hashes["run"] == now
+    assert paths.initial_weights == Paths(hourly, tmp_path).checkpoints / "00003200"
+    now = paths.hashes["run"]
+    former = digest(Paths(hourly, tmp_path)._run(former=True))
+    for run in (former, Paths(hourly, tmp_path).hashes["run"]):  # of 0.1.0, and of 0.2.0
+        folder = tmp_path / "runs" / "demo" / run
+        folder.mkdir(parents=True)
+        assert paths.initial_weights == folder / "checkpoints" / "00003200"
+        assert Paths(ensemble, tmp_path).hashes["run"] == now
     other = loading.load(
         EXPERIMENTS / "demo_ensemble.yaml", ["training.init_from=runs/demo/0123456789ab/checkpoints/00000001"]
     )

@@ -38,6 +38,7 @@ ASKED = {
 ADDED = {
     "data": ("region", "accept_implausible", "interfaces"),
     "data.source": ("kind", "storage"),
+    "data.source.world": ("step",),
     "forecast": ("members", "keep_members", "checkpoints"),
     "model": ("kernels", "mesh2grid_ties", "noise"),
     "training": (

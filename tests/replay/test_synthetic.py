@@ -421,6 +421,25 @@ def test_a_second_process_waits_for_the_first_and_takes_its_world(
     assert results == [folder / "fv3.zarr"]
 
 
+# steps of two hours ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long  # another model to compile
+def test_a_world_with_steps_of_two_hours_is_another_one_and_as_sound(data: xr.Dataset, tmp_path: Path) -> None:
+    folder = ensure_world(tmp_path, World(step=2), DAYS_10)
+    with xr.open_zarr(folder) as other:
+        assert json.loads(other.attrs["configuration"]) == {"seed": 0, "step": "2h"}
+        first, there = other.isel(time=slice(0, 4)).load(), data.isel(time=slice(0, 4))
+    # the same sun to the error of hourly means, the same weather while it is young, and as much rain
+    np.testing.assert_allclose(first.dswrf_avetoa, there.dswrf_avetoa, atol=0.5)
+    assert 0 < np.abs(first.tmp - there.tmp).max() < 1
+    assert np.abs(first.pressfc - there.pressfc).mean() < 30
+    rain = [area_mean(one.prateb_ave.mean("time")) for one in (first, there)]
+    assert rain[0] == pytest.approx(rain[1], rel=0.02)
+    with pytest.raises(UserError, match="holds the world"):
+        ensure_world(tmp_path, World(), DAYS_10)
+
+
 # seeds and errors -----------------------------------------------------------------------------------------------------
 
 

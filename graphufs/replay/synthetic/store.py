@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphufs.config.data import World
+from graphufs.config.identity import whole_content
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.synthetic.growing_zarr import METADATA, GrowingZarr, committed_length, show
 from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START, block_values, static_values
@@ -94,7 +95,13 @@ def ensure_world(
         _check_same_world(folder, world)
     if noted is None or committed_length(store) < stamps or world_damage(folder):
         waiting = Event("waiting for another process that makes the same world", 0, 1)
-        with locked(folder, should_stop=should_stop, waiting=lambda: progress(waiting)):
+        tell = _Told(store, stamps, progress)
+
+        def stop() -> bool:
+            tell()
+            return should_stop()
+
+        with locked(folder, should_stop=stop, waiting=lambda: progress(waiting)):
             _restore_note(folder)
             _check_same_world(folder, world)
             there = committed_length(store)
@@ -105,6 +112,21 @@ def ensure_world(
                 wanted = stamps if exact else _blocks(stamps) * BLOCK
                 _extend(folder, world, max(wanted, there), progress, should_stop)
     return store
+
+
+class _Told:
+    """Tells how far another process has come with a store of which `stamps` are wanted, when that changes."""
+
+    def __init__(self, store: Path, stamps: int, progress: Progress) -> None:
+        self.store, self.stamps, self.progress = store, stamps, progress
+        self.there = 0
+
+    def __call__(self) -> None:
+        there = committed_length(self.store)
+        if there != self.there:
+            self.there = there
+            days, wanted = (float(one * STAMP / np.timedelta64(1, "D")) for one in (there, max(self.stamps, there)))
+            self.progress(Event("embedded world, which another process makes", days, wanted, "simulated days"))
 
 
 def world_damage(folder: Path) -> str | None:
@@ -160,7 +182,7 @@ def _extend(folder: Path, configuration: World, stamps: int, progress: Progress,
     provenance = _provenance(configuration)
     _claim(folder, configuration, provenance)
     with arithmetic():
-        model = shared_model()
+        model = shared_model(configuration.step)
         state = _load_state(folder, done) if done else initial_state(model, configuration.seed)
         longitudes, latitudes = model.geometry.land.shape
         sizes = {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}
@@ -250,7 +272,7 @@ def _provenance(configuration: World) -> dict[str, Any]:
     """Tell what made a world: its configuration and the versions of the packages that compute it."""
     packages = ("graphufs", "dinosaur", "jax", "jaxlib", "numpy")
     return {
-        "world": configuration.model_dump(mode="json"),
+        "world": whole_content(configuration),
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
 
@@ -270,9 +292,9 @@ def _check_same_world(folder: Path, configuration: World) -> None:
     path, made = folder / NOTE, _noted(folder)
     if made is None and path.exists():
         raise UserError(f"{path} is damaged; remove it, and what is made says again what it is")
-    if made is not None and made != configuration.model_dump(mode="json"):
+    if made is not None and made != whole_content(configuration):
         raise UserError(
-            f"{folder} holds the world {made}, not {configuration.model_dump(mode='json')}; choose another folder "
+            f"{folder} holds the world {made}, not {whole_content(configuration)}; choose another folder "
             "or remove this one"
         )
 

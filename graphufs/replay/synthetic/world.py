@@ -2,7 +2,7 @@
 
 The primitive equations are advanced by dinosaur's SIL3 implicit-explicit scheme and del^6 diffusion; the physics then
 acts on grid columns (operator splitting) and returns to spectral space as increments, so that what physics leaves
-alone is not smoothed. The dry mass is put back to its constant each step. An hour a step; a stamp every six hours.
+alone is not smoothed. The dry mass is put back to its constant each step. One or two hours a step; a stamp every six.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from graphufs.errors import UserError
 from graphufs.model import compilation_cache
 from graphufs.replay.synthetic import astronomy, geography, physics
 from graphufs.replay.synthetic.physics import Clock, Columns, Geometry
-from graphufs.replay.synthetic.replay_layout import SIGMA_INTERFACES
+from graphufs.replay.synthetic.replay_layout import SIGMA_INTERFACES, STAMP
 
-STEP = np.timedelta64(1, "h")
-STEPS_PER_STAMP = 6
-STEPS_PER_MEAN = 3
+HOURS_OF_MEAN = 3
 """Averaged fields hold the mean over the three hours that end at the stamp, as Replay's do."""
 
 REFERENCE_TEMPERATURE = 270.0
@@ -99,10 +97,11 @@ def arithmetic() -> Iterator[None]:
 class IdealisedWorld:
     """The model: its grid, its orography and the functions that start and advance it. Use within `arithmetic()`.
 
-    Making one takes a second and its first run is compiled for several; `shared_model` makes one a process.
+    It takes a step each `hours`, 1 or 2. Making one takes a second and its first run is compiled for several;
+    `shared_model` makes one a process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hours: int = 1) -> None:
         self._units = SimUnits.from_si()
         self._grid = spherical_harmonic.Grid.T21(
             radius=self._units.radius, spherical_harmonics_impl=spherical_harmonic.RealSphericalHarmonics
@@ -129,7 +128,8 @@ class IdealisedWorld:
         """Global mean of the surface pressure [Pa]; the model holds it."""
 
         self._speed = float(self._units.nondimensionalize(1 * scales.units.m / scales.units.s))
-        self._seconds = float(STEP / np.timedelta64(1, "s"))
+        self._hours, self._step_length = hours, np.timedelta64(hours, "h")
+        self._seconds = float(self._step_length / np.timedelta64(1, "s"))
         metre = float(self._units.nondimensionalize(1 * scales.units.m))
         equations = primitive_equations.PrimitiveEquationsSigma(
             np.full(vertical.layers, REFERENCE_TEMPERATURE), np.asarray(orography) * metre, coordinates, self._units
@@ -188,27 +188,40 @@ class IdealisedWorld:
         float32 on [stamp, level, lon, lat] or [stamp, lon, lat], latitudes from the south, levels from the top.
         Compiled anew for each number of stamps.
         """
-        steps = start + STEP * np.arange(stamps * STEPS_PER_STAMP).reshape(stamps, STEPS_PER_STAMP)
-        ends = start + STEP * STEPS_PER_STAMP * np.arange(1, stamps + 1)
-        clocks = Clock(jnp.asarray(astronomy.year_angle(steps)), jnp.asarray(astronomy.day_angle(steps)))
-        result: tuple[WorldState, dict[str, jax.Array]] = self._run(state, clocks, astronomy.year_angle(ends))
+        of_stamp = int(STAMP // self._step_length)
+        steps = start + self._step_length * np.arange(stamps * of_stamp).reshape(stamps, of_stamp)
+        ends = start + STAMP * np.arange(1, stamps + 1)
+        means = _clock(ends - np.timedelta64(HOURS_OF_MEAN, "h"))
+        result: tuple[WorldState, dict[str, jax.Array]] = self._run(
+            state, _clock(steps), means, astronomy.year_angle(ends)
+        )
         return result
 
     def _run_stamps(
-        self, state: WorldState, clocks: Clock, years: jax.Array
+        self, state: WorldState, clocks: Clock, means: Clock, years: jax.Array
     ) -> tuple[WorldState, dict[str, jax.Array]]:
-        def advance_stamp(state: WorldState, times: tuple[Clock, jax.Array]) -> tuple[WorldState, dict[str, jax.Array]]:
-            clocks, year = times
+        def advance_stamp(
+            state: WorldState, times: tuple[Clock, Clock, jax.Array]
+        ) -> tuple[WorldState, dict[str, jax.Array]]:
+            clocks, mean, year = times
             state, (sunshine, rain) = jax.lax.scan(self._step, state, clocks)
             fields = self._instantaneous_fields(state, year)
-            fields["dswrf_avetoa"] = sunshine[-STEPS_PER_MEAN:].mean(axis=0)
-            fields["prateb_ave"] = rain[-STEPS_PER_MEAN:].mean(axis=0)[0] / self._seconds
+            fields["dswrf_avetoa"], fields["prateb_ave"] = self._means(mean, sunshine, rain)
             return state, fields
 
-        return jax.lax.scan(advance_stamp, state, (clocks, years))
+        return jax.lax.scan(advance_stamp, state, (clocks, means, years))
+
+    def _means(self, start: Clock, sunshine: jax.Array, rain: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Insolation [W/m2] and rain [kg/m2/s] on [lon, lat], over the last three hours of a stamp's steps."""
+        whole, rest = divmod(HOURS_OF_MEAN, self._hours)
+        if not rest:
+            return sunshine[-whole:].mean(axis=0), rain[-whole:].mean(axis=0)[0] / self._seconds
+        hours = HOURS_OF_MEAN * physics.HOUR
+        fallen = rain[-whole:].sum(axis=0) + rain[-whole - 1] * (rest / self._hours)  # a part of that step's rain
+        return physics.insolation(self.geometry, start, hours), fallen[0] / hours
 
     def _step(self, state: WorldState, clock: Clock) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
-        """One hour; also its mean insolation [W/m2] and its rain [kg/m2]."""
+        """One step; also its mean insolation [W/m2] and its rain [kg/m2]."""
         geometry, seconds = self.geometry, self._seconds
         dynamics = self._advance_dynamics(state.dynamics)
         columns = self._columns(dynamics)
@@ -296,7 +309,13 @@ def _height_thickness(temperature: jax.Array) -> jax.Array:
     return temperature * factor[:, None, None].astype(np.float32)
 
 
-@functools.lru_cache(maxsize=1)
-def shared_model() -> IdealisedWorld:
-    """Make the process's model, so that extending a world repeatedly compiles once. It holds no state."""
-    return IdealisedWorld()
+def _clock(times: NDArray[np.datetime64]) -> Clock:
+    return Clock(jnp.asarray(astronomy.year_angle(times)), jnp.asarray(astronomy.day_angle(times)))
+
+
+def shared_model(hours: int = 1) -> IdealisedWorld:
+    """The process's model, so that extending a world repeatedly compiles once. It holds no state."""
+    return _model(hours)
+
+
+_model = functools.lru_cache(maxsize=2)(IdealisedWorld)

@@ -67,8 +67,8 @@ def test_dag_files_are_read_fast_and_need_no_arrays(reading):
 def test_the_form_offers_what_there_is():
     params = bag().dags["normalization"].params
     assert params.get_param("experiment").schema["enum"] == [
-        "demo", "demo_ensemble", "era5_season", "graphcast_curriculum", "graphcast_operational", "graphcast_small",
-        "graphcast_small_replay", "p0", "p0_ensemble", "p0_full", "quarter_degree", "tiny",
+        "demo", "demo_ensemble", "demo_hourly", "era5_season", "graphcast_curriculum", "graphcast_operational",
+        "graphcast_small", "graphcast_small_replay", "p0", "p0_ensemble", "p0_full", "quarter_degree", "tiny",
     ]  # fmt: skip
     assert params.get_param("site").schema["enum"] == ["here", "quick", "local", "testcluster"]
 

@@ -21,6 +21,7 @@ from jobs.site import Resources, Site
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 SHIPPED = ("demo", "graphcast_curriculum", "p0", "tiny")
+DEMO = ("name=demo", "description=A small emulator of the embedded idealised world")
 CHECKPOINT, CHAMPION = "00000016", "tiny-0123456789ab-16"
 BOTH_TRUTHS = ("evaluation.truth=both", "evaluation.era5.url=gs://bucket/era5.zarr")
 SITES = ("local", "cluster")
@@ -46,6 +47,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.source.kind": ("data.source.kind=replay",),
     "data.source.component": ("data.source.component=mom6",),
     "data.source.world.seed": ("data.source.world.seed=4",),
+    "data.source.world.step": ("data.source.world.step=2h",),
     "data.inputs": ("data.inputs=[pressfc, tmp]",),
     "data.targets": ("data.targets=[tmp]",),
     "data.forcings": ("data.forcings=[dswrf_avetoa]",),
@@ -217,8 +219,9 @@ TASKS: tuple[tuple[str, str, str, int, str], ...] = (
 
 
 def shipped(name: str, *overrides: str) -> Experiment:
-    """A shipped experiment."""
-    return loading.load(EXPERIMENTS / f"{name}.yaml", overrides)
+    """A shipped experiment, as version 0.1.0 shipped it: what was its demo is `demo_hourly` now."""
+    file, own = ("demo_hourly", DEMO) if name == "demo" else (name, ())
+    return loading.load(EXPERIMENTS / f"{file}.yaml", [*own, *overrides])
 
 
 def made_by_0_1_0(experiment: Experiment, root: Path) -> Paths:
