@@ -12,8 +12,8 @@ export PYTHONDONTWRITEBYTECODE :=
 demo test test-faults test-hostile setup-dev setup-airflow-dev: export LAZY_BYTECODE := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-cuda setup-airflow setup-airflow-dev demo real airflow test test-faults test-hostile test-compose \
-    test-isa test-long gpu-wheels up down logs shell-hpc lint docs benchmark lock clean
+.PHONY: help setup setup-dev setup-cuda setup-earth2studio setup-airflow setup-airflow-dev demo real airflow test \
+    test-faults test-hostile test-compose test-isa test-long gpu-wheels up down logs shell-hpc lint docs benchmark lock clean
 
 # Which tests each of the processes takes, tests/conftest.py says.
 PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
@@ -26,6 +26,7 @@ help:          ## Show this list
 setup: .venv/.job          ## Make .venv with the graphufs command
 setup-dev: .venv/.dev      ## The same with the test tools
 setup-cuda: .venv-cuda/.done  ## Make .venv-cuda, the graphufs command with CUDA: for GPUs, and to plan for them without one
+setup-earth2studio: .venv-earth2studio/.done  ## Make .venv-earth2studio, for the test of an emulator inside Earth2Studio
 setup-airflow: .venv-airflow/.done  ## Make .venv-airflow with Airflow, for the control plane
 setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 
@@ -40,6 +41,10 @@ setup-airflow-dev: .venv-airflow/.dev  ## The same with pytest
 
 .venv-cuda/.done: requirements/job-cuda.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh job-cuda
+	@touch $@
+
+.venv-earth2studio/.done: requirements/earth2studio.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh earth2studio
 	@touch $@
 
 .venv-airflow/.done: requirements/airflow.lock requirements/bootstrap.lock pyproject.toml scripts/setup.sh
@@ -124,4 +129,4 @@ lock:                      ## Compile requirements/*.lock from pyproject.toml
 	@scripts/lock.sh
 
 clean:                     ## Remove the environments; what lies under $(ROOT) stays
-	rm -rf .venv .venv-airflow .venv-cuda .tools
+	rm -rf .venv .venv-airflow .venv-cuda .venv-earth2studio .tools

@@ -14,5 +14,7 @@ same=(-c requirements/job-cpu.lock)
 compile "${@}" "${same[@]}" --extra job --extra tracking --extra cuda pyproject.toml -o requirements/job-cuda.lock
 compile "${@}" "${same[@]}" --extra job --extra tracking --extra grib --extra dev --extra docs pyproject.toml \
     -o requirements/dev.lock
+# Its PyTorch and netCDF4 are other ones than those of the tests.
+compile "${@}" --extra job --extra earth2studio pyproject.toml -o requirements/earth2studio.lock
 compile "${@}" --extra airflow pyproject.toml -o requirements/airflow.lock
 compile "${@}" -c requirements/airflow.lock --extra airflow-dev pyproject.toml -o requirements/airflow-dev.lock

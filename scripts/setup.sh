@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # Make .venv from a lock file: `scripts/setup.sh job-cpu` or `scripts/setup.sh dev`. `scripts/setup.sh airflow` makes the
 # control plane's environment, which is never mixed with that one: .venv-airflow; `airflow-dev` adds pytest to it.
-# `job-cuda` makes .venv-cuda, the job side with CUDA's libraries: it compiles for GPUs on any machine.
+# `job-cuda` makes .venv-cuda, the job side with CUDA's libraries: it compiles for GPUs on any machine. `earth2studio`
+# makes .venv-earth2studio, the job side with Earth2Studio and its PyTorch, for the tests of graphufs.integrations.
 # Needs Python 3.11 or newer (another than python3: PYTHON=/path/to/python scripts/setup.sh ...). uv, pinned by hash,
 # is installed into .tools and does the rest. Nothing outside this folder changes, except that on a Debian machine where
 # you are root and Python's venv module is missing, apt installs it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lock=requirements/${1:?which lock: job-cpu, job-cuda, dev, airflow or airflow-dev}.lock
+lock=requirements/${1:?which lock: job-cpu, job-cuda, dev, airflow, airflow-dev or earth2studio}.lock
 [ -f "$lock" ] || { echo "setup: there is no $lock" >&2; exit 2; }
 venv=.venv
 [[ "$1" != airflow* ]] || venv=.venv-airflow
 [[ "$1" != job-cuda ]] || venv=.venv-cuda
+[[ "$1" != earth2studio ]] || venv=.venv-earth2studio
 
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 python=

@@ -27,15 +27,18 @@ def batch_noise(
     return _by_numbers(key, (jnp.arange(samples), jnp.arange(members), jnp.arange(steps)), channels)
 
 
-def member_noise(seed: int, initial_times: np.ndarray, member: int, steps: int, channels: int) -> np.ndarray:
-    """Noise of one member of forecasts from initial times [time], float32 [time, step, channel].
+def member_noise(
+    seed: int, initial_times: np.ndarray, member: int, steps: int, channels: int, *, first: int = 0
+) -> np.ndarray:
+    """Noise of one member of forecasts from initial times [time], float32 [time, step, channel], from step `first` on.
 
     It is a function of the seed, the initial time, the member and the step, so that a member is the same in an ensemble
     of any size, whatever else is forecast with it.
     """
     hours = initial_times.astype("datetime64[h]").astype(np.int64).astype(np.uint32)
     key = jax.random.fold_in(jax.random.key(np.uint32(seed)), FORECAST)
-    return np.asarray(_by_numbers(key, (jnp.asarray(hours), jnp.array([member]), jnp.arange(steps)), channels)[:, 0])
+    numbers = (jnp.asarray(hours), jnp.array([member]), first + jnp.arange(steps))
+    return np.asarray(_by_numbers(key, numbers, channels)[:, 0])
 
 
 def _by_numbers(key: jax.Array, numbers: tuple[jax.Array, ...], channels: int) -> jax.Array:

@@ -264,13 +264,15 @@ class ReplayEmulator:
 
         return jit(predict)
 
-    def noise_of(self, member: int, initial_times: NDArray[np.datetime64], steps: int) -> NDArray[np.float32] | None:
-        """The noise [time, step, channel] that makes a member of forecasts from initial times [time].
+    def noise_of(
+        self, member: int, initial_times: NDArray[np.datetime64], steps: int, *, first: int = 0
+    ) -> NDArray[np.float32] | None:
+        """The noise [time, step, channel], from step `first` on, that makes a member of forecasts from times [time].
 
         A member is the same however many there are. None for a deterministic network.
         """
         model, seed = self.experiment.model, self.experiment.training.seed
-        return member_noise(seed, initial_times, member, steps, model.noise) if model.noise else None
+        return member_noise(seed, initial_times, member, steps, model.noise, first=first) if model.noise else None
 
     def forecast(
         self, data: PreparedData, initial_times: Sequence[np.datetime64], steps: int, members: int = 1
