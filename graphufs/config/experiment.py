@@ -171,6 +171,8 @@ class Experiment(Section):
 
     def _check_loss(self) -> None:
         loss = self.training.loss
+        if not any(loss.variable_weights.get(name, 1.0) for name in self.data.targets):
+            raise ValueError("training.loss.variable_weights are 0 for all targets, so nothing could be learnt")
         for key, names in (("variable_weights", loss.variable_weights), ("channel_weights", loss.channel_weights)):
             if unknown := sorted(set(names) - set(self.data.targets)):
                 raise ValueError(f"training.loss.{key} names {', '.join(unknown)}, no target of the experiment")

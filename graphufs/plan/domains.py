@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data import preflight
@@ -46,7 +44,7 @@ def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Dom
             "360x181"
         ) from error
     where = "the embedded world" if experiment.data.source.url == EMBEDDED else "its source"
-    return _empty(store.latitude, store.longitude, selection.channels, selection.static), where, None
+    return Domain.outline(store.latitude, store.longitude, selection.channels, selection.static), where, None
 
 
 def _named(experiment: Experiment, name: str) -> Domain:
@@ -74,22 +72,7 @@ def _named(experiment: Experiment, name: str) -> Domain:
             channels += [PreparedChannel(variable, level, level) for level in levels]
         else:
             channels.append(PreparedChannel(variable))
-    return _empty(grid.latitude, grid.longitude, tuple(channels), tuple(static))
-
-
-def _empty(
-    latitude: np.ndarray, longitude: np.ndarray, channels: tuple[PreparedChannel, ...], static: tuple[str, ...]
-) -> Domain:
-    shape = latitude.size, longitude.size
-    zeros = np.zeros(shape, np.float32)
-    return Domain(
-        latitude=np.asarray(latitude, np.float64),
-        longitude=np.asarray(longitude, np.float64),
-        parent_latitude=np.asarray(latitude, np.float64),
-        channels=channels,
-        mask=np.broadcast_to(np.bool_(True), (len(channels), *shape)).copy(),
-        static=dict.fromkeys(static, zeros),
-    )
+    return Domain.outline(grid.latitude, grid.longitude, tuple(channels), tuple(static))
 
 
 def surface_by_default(experiment: Experiment) -> list[str]:
