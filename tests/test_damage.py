@@ -24,6 +24,7 @@ from graphufs.replay.synthetic.replay_layout import ARRAYS, STAMP, WORLD_START
 from graphufs.steps import run_step
 from graphufs.storage.checksums import note_files, write_checked
 from graphufs.storage.paths import Paths
+from graphufs.train.resume import mend_files, remove_lost
 
 
 class Damage(NamedTuple):
@@ -132,6 +133,27 @@ def test_damage_is_found_refused_and_repaired(
         assert path.read_bytes() == before
     if damage.refuses is not None:
         assert run_step(damage.refuses, tiny, root)["status"] in ("completed", "unchanged")
+    assert verify(tiny, root).damaged == []
+
+
+def test_a_checkpoint_that_is_gone_as_a_whole_is_found_and_told(tiny: Experiment, root: Path) -> None:
+    (first,) = root.glob(f"{RUN}/checkpoints/00000012")
+    shutil.rmtree(first)
+    (line,) = verify(tiny, root).damaged
+    assert line.startswith(f"{first / 'meta.json'} is missing; `graphufs train`")
+    result = run_step("train", tiny, root)
+    assert result["status"] == "unchanged" and result["warnings"][0] == "the checkpoint of update 12 is gone"
+    assert verify(tiny, root).damaged == []
+    for path in root.glob(f"{RUN}/checkpoints/*"):
+        shutil.rmtree(path)
+    (line,) = verify(tiny, root).damaged
+    assert "00000016" in line
+    (run,) = root.glob(RUN)
+    assert remove_lost(run / "checkpoints") == [
+        "the checkpoint of update 16 is gone",
+        "the training goes on from the start",
+    ]
+    mend_files(Paths(tiny, root))
     assert verify(tiny, root).damaged == []
 
 

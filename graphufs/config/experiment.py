@@ -184,6 +184,8 @@ class Experiment(Section):
                     "experiment"
                 )
         allowed = {"variable_weights": targets | set(loss.diagnostics), "channel_weights": targets}
+        if not any(loss.variable_weights.get(name, 1.0) for name in (*self.data.targets, *loss.diagnostics)):
+            raise ValueError("training.loss.variable_weights are 0 for all targets, so nothing could be learnt")
         for key, names in (("variable_weights", loss.variable_weights), ("channel_weights", loss.channel_weights)):
             if unknown := sorted(set(names) - allowed[key]):
                 raise ValueError(f"training.loss.{key} names {', '.join(unknown)}, no target of the experiment")

@@ -41,6 +41,10 @@ class Forecast(Section):
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
+        if len(set(self.checkpoints)) < len(self.checkpoints):
+            raise ValueError(
+                "forecast.checkpoints names a checkpoint twice, whose members would be the same; name each once"
+            )
         times = self.initial_times or ()
         if times and self.period is not None:
             raise ValueError("forecast.period and forecast.initial_times cannot both be given; leave one out")

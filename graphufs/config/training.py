@@ -10,9 +10,12 @@ from graphufs.config.base import MOST_COUNT, MOST_NAMES, MOST_SEEDS, MOST_TIMES,
 from graphufs.config.credentials import Address
 from graphufs.config.identity import KEPT_AND_TOLD, PERMISSION, ROUNDING, Later, NotIdentity
 
+LARGEST = 1e6
+"""Of weights and factors; with larger ones the numbers of a training leave those that float32 knows."""
 Diagnostic = Literal["wind_speed", "10m_wind_speed", "hydrostatic_thickness", "hydrostatic_balance"]
 """Keys of graphufs.vocabulary.loss_diagnostics."""
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+Weight = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
 class LearningRate(Section):
@@ -102,9 +105,9 @@ class Loss(Section):
     latitude_weights: bool = True
     level_weights: bool = True
     """Proportional to pressure."""
-    variable_weights: dict[str, float] = {}
+    variable_weights: dict[str, Weight] = {}
     """Weights by target; the others count 1."""
-    channel_weights: dict[str, dict[float, Annotated[float, Field(ge=0)]]] = {}
+    channel_weights: dict[str, dict[float, Weight]] = {}
     """Further factors by target and wanted level, as in {tmp: {500: 2.0}}; the others count 1."""
     diagnostics: Annotated[tuple[Diagnostic, ...], Later()] = ()
     """What is made of targets and counts as they do, each weighing 1 unless variable_weights has it."""
@@ -224,7 +227,7 @@ class Training(Section):
     freeze: Annotated[tuple[Pattern, ...], Field(max_length=MOST_NAMES), Later()] = ()
     """Tensors that stay as they are, such as `processor.*`: patterns of their names, where * stands for anything."""
     learning_rate_factors: Annotated[
-        dict[Pattern, Annotated[float, Field(gt=0)]], Field(max_length=MOST_NAMES), Later()
+        dict[Pattern, Annotated[float, Field(gt=0, le=LARGEST)]], Field(max_length=MOST_NAMES), Later()
     ] = {}
     """Factors to the learning rate by patterns of tensors' names, as in {encoder.*: 0.1}. The others have 1; of several
     patterns that a name fits, the last one counts."""
@@ -277,9 +280,16 @@ class Training(Section):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, got {names}")
-        part = (self.compute.device_batch_size or 1) * (self.compute.devices or 1)
+        compute, mesh = self.compute, self.compute.mesh
+        if compute.devices and max(mesh.space, compute.devices) % min(mesh.space, compute.devices):
+            raise ValueError(
+                f"compute.mesh.space is {mesh.space} and compute.devices {compute.devices}; one must divide the other"
+            )
+        groups = mesh.batch or max((compute.devices or 1) // mesh.space, 1)
+        part = (compute.device_batch_size or 1) * groups
         if self.batch_size % part:
             raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of compute.device_batch_size x compute.devices, {part}"
+                f"batch_size {self.batch_size} is not a multiple of compute.device_batch_size x the groups of devices "
+                f"that share it, {part}"
             )
         return self

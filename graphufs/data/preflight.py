@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphufs.config.base import Period
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data.manifest import Manifest
@@ -18,9 +19,10 @@ from graphufs.errors import UserError, refused
 from graphufs.replay.layer_means import with_layers
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.synthetic.outline import embedded_outline
-from graphufs.replay.times import listing, stamps_in, text, wanted_stamps
+from graphufs.replay.times import hours, listing, stamps_in, text, wanted_stamps
 from graphufs.sources.experiment_source import open_at
 from graphufs.storage.paths import Paths
+from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
 
 @refused("the source")
@@ -62,18 +64,61 @@ def look(experiment: Experiment, root: Path) -> tuple[ReplayStore, Selection]:
 
 
 def _check_samples(experiment: Experiment, store: ReplayStore) -> None:
-    """Refuse stages that could not fill a batch even if no stamp of the source had missing values."""
-    step, frames, size = experiment.data.time_step, experiment.data.input_frames, experiment.training.batch_size
-    stamps = stamps_in(experiment.data.training, step)
-    there = np.isin(stamps, store.times)
-    for stage in experiment.training.stages:
-        window = frames + stage.rollout
-        whole = np.convolve(there, np.ones(window, int), "valid") == window if stamps.size >= window else np.zeros(0)
-        if whole.sum() < size:
+    """Refuse what could not be even if no stamp of the source had missing values.
+
+    That is stages that cannot fill a batch, a validation without a sample, statistics or a climatology of nothing,
+    and forecasts none of which could be made and scored.
+    """
+    data, settings = experiment.data, experiment.training
+    step, frames = data.time_step, data.input_frames
+    for stage in settings.stages:
+        count = _whole(data.training, step, frames + stage.rollout, store)
+        if count < settings.batch_size:
             raise UserError(
-                f"stage {stage.name!r} has {int(whole.sum())} samples of {window} stamps in the training period "
-                f"{experiment.data.training}, fewer than one batch of {size}; choose a longer period, or a smaller "
+                f"stage {stage.name!r} has {count} samples of {frames + stage.rollout} stamps in the training period "
+                f"{data.training}, fewer than one batch of {settings.batch_size}; choose a longer period, or a smaller "
                 "training.batch_size"
+            )
+    forecasts = settings.validation_forecasts
+    windows = {"validation": (data.validation, frames + 1)}
+    if forecasts is not None:
+        windows["validation forecasts"] = (data.validation, frames + forecasts.lead_time // step)
+    if experiment.normalization.url is None:
+        windows["statistics"] = (experiment.statistics_period, 2)
+    if "replay" in experiment.evaluation.truths:
+        windows["climatology"] = (experiment.climatology_period, 1)
+    for name, (period, length) in windows.items():
+        if not _whole(period, step, length, store):
+            raise UserError(
+                f"{experiment.data.source.url} has nowhere in {period} the {length} stamps every {step}h in a row that "
+                f"the {name} needs; choose another period"
+            )
+    _check_forecasts(experiment, store)
+
+
+def _whole(period: Period, step: int, length: int, store: ReplayStore) -> int:
+    """How many runs of so many stamps of a period the source has."""
+    stamps = stamps_in(period, step)
+    if stamps.size < length:
+        return 0
+    there = np.lib.stride_tricks.sliding_window_view(np.isin(stamps, store.times), length)
+    return int(there.all(axis=1).sum())
+
+
+def _check_forecasts(experiment: Experiment, store: ReplayStore) -> None:
+    """Refuse initial times none of which has its input frames and, against Replay, its truth."""
+    data, step = experiment.data, hours(experiment.data.time_step)
+    times = np.array(experiment.initial_times, "datetime64[ns]")
+    leads = experiment.forecast.lead_time // data.time_step
+    before, after = step * np.arange(1 - data.input_frames, 1), step * np.arange(1, leads + 1)
+    needed = {"input frames": before}
+    if not set(data.forcings) <= set(DERIVED_FORCINGS) or "replay" in experiment.evaluation.truths:
+        needed["input frames and valid times"] = np.concatenate([before, after])
+    for name, offsets in needed.items():
+        if not np.isin(times[:, None] + offsets, store.times).all(axis=1).any():
+            raise UserError(
+                f"none of the {times.size} initial times, {text(times[0])} to {text(times[-1])}, has all its {name} in "
+                f"{data.source.url}; choose others"
             )
 
 

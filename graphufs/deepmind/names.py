@@ -15,6 +15,7 @@ a network sees normalised values, and a constant positive factor of the units ca
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphufs import reading
 from graphufs.deepmind.npz import Checkpoint, from_deepmind, to_deepmind
 from graphufs.errors import UserError
 from graphufs.model.channels import ChannelMap, Slot
@@ -153,9 +155,12 @@ class Labels:
         task = checkpoint.task_config
         if missing := sorted({"input_variables", "target_variables"} - set(task)):
             raise UserError(f"the checkpoint has no task_config:{missing[0]}; without it its channels are unknown")
+        for name in (key for key in task if key.endswith("_variables")):
+            if not isinstance(task[name], tuple) or not all(isinstance(one, str) for one in task[name]):
+                raise UserError(f"task_config:{name} is {reading.shown(task[name])}, no list of names of variables")
         static = set(task.get("static_variables", STATIC))
         with_levels = set(task.get("level_variables", ATMOSPHERIC))
-        pressures = [float(level) for level in task.get("pressure_levels", ())]
+        pressures = _pressures(task.get("pressure_levels", ()))
 
         def labels(names: Iterable[str], frame: int | None) -> list[Label]:
             return [
@@ -242,6 +247,13 @@ def order(have: Sequence[Label], want: Sequence[Label]) -> np.ndarray:
             "is in excess"
         )
     return np.array([places[label] for label in want], np.intp)
+
+
+def _pressures(levels: Any) -> list[float]:
+    numbers = isinstance(levels, tuple) and all(isinstance(one, int | float) for one in levels)
+    if not numbers or not all(0 < one < math.inf for one in levels):
+        raise UserError(f"task_config:pressure_levels is {reading.shown(levels)}; wanted are pressures in hPa")
+    return [float(level) for level in levels]
 
 
 def permute(network: GraphCast, have: Labels, want: Labels) -> GraphCast:

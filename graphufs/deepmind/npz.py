@@ -91,10 +91,41 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     parameters = {key.removeprefix("params:"): value for key, value in flat.items() if key.startswith("params:")}
     if not parameters:
         raise UserError(f"{os.fspath(path)} holds no parameters named params:...; it is not a GraphCast checkpoint")
-    if strange := sorted(key for key, value in parameters.items() if value.dtype.kind != "f"):
-        raise UserError(f"{os.fspath(path)}: the parameters {', '.join(strange[:3])} are no floating-point numbers")
+    for key, values in parameters.items():
+        _check_parameter(f"{os.fspath(path)}: the parameter {key}", values, 2 if key.endswith(":w") else 1)
     texts = {name: str(flat[name]) if name in flat else "" for name in ("description", "license")}
     return Checkpoint(parameters, _config(flat, "model_config"), _config(flat, "task_config"), **texts)
+
+
+def _check_parameter(what: str, values: np.ndarray, dimensions: int) -> None:
+    if values.dtype.kind != "f":
+        raise UserError(f"{what} is of {values.dtype}, no floating-point numbers")
+    if values.ndim != dimensions or not values.size:
+        raise UserError(f"{what} has the shape {values.shape}; wanted are {dimensions} dimensions, none of them empty")
+    with np.errstate(over="ignore"):
+        whole = np.isfinite(values.astype(np.float32)).all()
+    if not whole:
+        raise UserError(f"{what} has values that are no finite numbers of float32; the file is damaged")
+
+
+def require_shapes(network: GraphCast, wanted: GraphCast, path: str | os.PathLike[str]) -> None:
+    """See that each parameter of a file's network has the shape that one of its sizes has.
+
+    Raises
+    ------
+    UserError
+        If one has not.
+    """
+    shapes = [
+        {key: tuple(value.shape) for prefix, mlp in _parts(one) for key, value in _mlp_to(prefix, mlp)}
+        for one in (network, wanted)
+    ]
+    for key, shape in shapes[1].items():
+        if shapes[0].get(key) != shape:
+            raise UserError(
+                f"{os.fspath(path)}: the parameter {key} has the shape {shapes[0].get(key)}, and in a network of these "
+                f"sizes it has {shape}; the file is damaged"
+            )
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -161,7 +192,7 @@ def _mlp_from(prefix: str, parameters: Mapping[str, Any], used: set[str]) -> MLP
                 f"the parameter {key} is missing; these are not the parameters of a complete GraphCast network"
             )
         used.add(key)
-        return jnp.asarray(parameters[key])
+        return jnp.asarray(parameters[key], jnp.float32)
 
     linears: list[Linear] = []
     while not linears or f"{prefix}_mlp/~/linear_{len(linears)}:w" in parameters:

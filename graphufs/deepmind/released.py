@@ -19,15 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
+from graphufs import reading
 from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.data.channels import PreparedChannel
 from graphufs.deepmind.export import labels_of
 from graphufs.deepmind.names import Labels, permute
-from graphufs.deepmind.npz import Checkpoint, from_deepmind, read_checkpoint
+from graphufs.deepmind.npz import Checkpoint, from_deepmind, read_checkpoint, require_shapes
 from graphufs.emulator import checkpoint
 from graphufs.emulator.domain import Domain
 from graphufs.emulator.emulator import ReplayEmulator
@@ -50,6 +52,9 @@ PERIODS = {
     "evaluation": {"start": "2018-01-01T00", "end": "2018-12-31T18"},
 }
 """Those of the published GraphCast_small; a file does not say its own, and nothing is trained or scored by them."""
+
+MOST_ROWS = 1800
+"""Of latitude, between the poles; the finest model that DeepMind released has 720."""
 
 MODEL_KEYS = {
     "mesh_size": "mesh_size",
@@ -110,11 +115,11 @@ def _emulator(file: Path, content: Checkpoint, folder: Path) -> ReplayEmulator:
     experiment = _experiment(file, content, labels)
     domain = _domain(file, content, experiment, labels)
     statistics = _statistics(folder, experiment)
-    emulator = ReplayEmulator(experiment, domain, _network(file, content), statistics)
+    emulator = ReplayEmulator(experiment, domain, _network(file, content, labels), statistics)
     return ReplayEmulator(experiment, domain, permute(emulator.network, labels, labels_of(emulator)), statistics)
 
 
-def _network(file: Path, content: Checkpoint) -> GraphCast:
+def _network(file: Path, content: Checkpoint, labels: Labels) -> GraphCast:
     network = from_deepmind(content.parameters)
     found = {"latent_size": network.latent_size, "gnn_msg_steps": len(network.processor.steps)}
     found["hidden_layers"] = len(network.processor.embed_edges.linears) - 1
@@ -124,6 +129,17 @@ def _network(file: Path, content: Checkpoint) -> GraphCast:
                 f"{file}: model_config:{name} is {content.model_config.get(name)}, but the parameters are those of a "
                 f"network with {size}; the file is damaged"
             )
+    wanted = jax.eval_shape(
+        lambda: GraphCast.init(
+            inputs=len(labels.rows),
+            outputs=len(labels.outputs),
+            latent_size=found["latent_size"],
+            message_steps=found["gnn_msg_steps"],
+            hidden_layers=found["hidden_layers"],
+            key=jax.random.key(0),
+        )
+    )
+    require_shapes(network, wanted, file)
     return network
 
 
@@ -139,11 +155,11 @@ def _experiment(file: Path, content: Checkpoint, labels: Labels) -> Experiment:
             f"{', '.join(DERIVED_FORCINGS)}"
         )
     frames = 1 - min((label.frame for label in labels.inputs if label.frame is not None), default=1)
-    duration = re.fullmatch(r"(\d+)h", str(task.get("input_duration")))
+    duration = re.fullmatch(r"([0-9]{1,6})h", str(task.get("input_duration")))
     if not duration or not frames or int(duration[1]) % frames:
         raise UserError(
-            f"{file}: task_config:input_duration is {task.get('input_duration')!r}; it must be whole hours, such as "
-            f"12h, for each of {frames} input frames"
+            f"{file}: task_config:input_duration is {reading.shown(task.get('input_duration'))}; it must be whole "
+            f"hours, such as 12h, for each of {frames} input frames"
         )
     step = int(duration[1]) // frames
     written = {
@@ -172,10 +188,16 @@ def _experiment(file: Path, content: Checkpoint, labels: Labels) -> Experiment:
 
 
 def _domain(file: Path, content: Checkpoint, experiment: Experiment, labels: Labels) -> Domain:
-    resolution = float(content.model_config["resolution"])
+    resolution = content.model_config["resolution"]
+    if isinstance(resolution, bool) or not isinstance(resolution, int | float):
+        raise UserError(f"{file}: model_config:resolution is {reading.shown(resolution)}, no number of degrees")
     rows = 180 / resolution if resolution > 0 else math.nan
-    if not math.isfinite(rows) or abs(rows - round(rows)) > 1e-6:
+    if not math.isfinite(rows) or abs(rows - round(rows)) > 1e-6 or rows < 1:
         raise UserError(f"{file}: model_config:resolution is {resolution:g} degrees, which does not divide 180")
+    if rows > MOST_ROWS:
+        raise UserError(
+            f"{file}: model_config:resolution is {resolution:g} degrees; {180 / MOST_ROWS:g} and coarser are read"
+        )
     latitude = np.linspace(-90.0, 90.0, round(rows) + 1)
     longitude = np.linspace(0.0, 360.0, 2 * round(rows), endpoint=False)
     every = (*labels.inputs, *labels.outputs)
@@ -225,6 +247,8 @@ def _statistics(folder: Path, experiment: Experiment) -> Statistics:
 
 def _by_level(array: xr.DataArray, levels: Sequence[float], path: Path) -> np.ndarray:
     """The values of a statistic, float64 [level], [1] of a variable without levels."""
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{array.name} of {path} holds {array.dtype}, no numbers")
     if array.ndim == 0:
         return np.array([array.values], np.float64)
     if array.dims != ("level",):

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from graphufs import reading
 from graphufs.deepmind.export import labels_of, model_config
 from graphufs.deepmind.initial_report import InitialReport, Kept
 from graphufs.deepmind.matching import Common, Match, Tensors, grouped, of_part
@@ -46,16 +47,8 @@ def initial_network(emulator: ReplayEmulator, source: Path | str) -> tuple[Graph
         some of its inputs or outputs have no place here.
     """
     source, settings = Path(source), emulator.experiment.training
-    other, here = _Source.read(source), to_deepmind(emulator.network)
-    common = Common.of(labels_of(emulator), other.labels)
-    parameters, report = common.take(here, other.parameters, zero=settings.init_new == "zero")
-    if not any(tensor.how in ("kept", "permuted", "in part") for tensor in report):
-        raise UserError(
-            f"nothing of {source} fits this network: here {_sizes(here)}; there {_sizes(other.parameters)}. Set the "
-            "experiment's model section to the sizes there, or train without init_from"
-        )
-    if not settings.init_partial:
-        _require_all(source, {"inputs": common.rows, "outputs": common.columns})
+    other = _Source.read(source)
+    common, parameters, report = _taken(emulator, source, other)
     if settings.init_statistics == "rescaled":
         report = _rescale(parameters, report, common, emulator, _with_statistics(source, other, "rescaled"))
     network, remarks = from_deepmind(parameters), list(_remarks(emulator, other))
@@ -77,13 +70,7 @@ def initial_moments(emulator: ReplayEmulator, source: Path | str) -> tuple[np.nd
     """
     source = Path(source)
     other = _Source.read(source)
-    arrays = checkpoint.read_arrays(source, "training.npz") if other.emulator is not None else {}
-    count = next((values for name, values in arrays.items() if re.fullmatch(r"optimizer.*\.count", name)), None)
-    if other.emulator is None or count is None:
-        raise UserError(
-            f"init_from: {source} holds no state of an optimizer, which training.init_optimizer asks for; leave that "
-            "out, or give a checkpoint that a training wrote"
-        )
+    there, count, arrays = _optimizer(source, other)
     common = Common.of(labels_of(emulator), other.labels)
     found = []
     here = {key: np.zeros(values.shape, np.float32) for key, values in to_deepmind(emulator.network).items()}
@@ -93,10 +80,10 @@ def initial_moments(emulator: ReplayEmulator, source: Path | str) -> tuple[np.nd
             for name, values in arrays.items()
             if re.match(rf"optimizer.*\.{moment}\.", name)
         }
-        like = checkpoint.flatten(other.emulator.network, "")
+        like = checkpoint.flatten(there.network, "")
         whole = {name: stored.get(name, np.zeros_like(values)) for name, values in like.items()}
-        there = to_deepmind(checkpoint.unflatten(other.emulator.network, whole, "", source))
-        found.append(from_deepmind(common.take(here, there, zero=True)[0]))
+        moments = to_deepmind(checkpoint.unflatten(there.network, whole, "", source))
+        found.append(from_deepmind(common.take(here, moments, zero=True)[0]))
     return count, found[0], found[1]
 
 
@@ -161,15 +148,47 @@ def _require_all(source: Path, kinds: Mapping[str, Match]) -> None:
             )
 
 
-def require_weights(path: Path) -> None:
-    """Check that there are weights to start from at a path.
+def require_weights(emulator: ReplayEmulator, source: Path) -> None:
+    """Check, without statistics, that a training of an untrained emulator could start from weights.
 
     Raises
     ------
     UserError
-        If there are none, or they cannot be read.
+        As `initial_network` and `initial_moments`.
     """
-    _Source.read(path)
+    other, settings = _Source.read(source), emulator.experiment.training
+    _taken(emulator, source, other)
+    if settings.init_statistics != "new":
+        _with_statistics(source, other, settings.init_statistics)
+    if settings.init_optimizer:
+        _optimizer(source, other)
+
+
+def _taken(emulator: ReplayEmulator, source: Path, other: _Source) -> tuple[Common, dict[str, np.ndarray], list[Kept]]:
+    """The channels that an emulator has in common with a source, and its parameters with what fits, and the report."""
+    settings, here = emulator.experiment.training, to_deepmind(emulator.network)
+    common = Common.of(labels_of(emulator), other.labels)
+    parameters, report = common.take(here, other.parameters, zero=settings.init_new == "zero")
+    if not any(tensor.how in ("kept", "permuted", "in part") for tensor in report):
+        raise UserError(
+            f"nothing of {source} fits this network: here {_sizes(here)}; there {_sizes(other.parameters)}. Set the "
+            "experiment's model section to the sizes there, or train without init_from"
+        )
+    if not settings.init_partial:
+        _require_all(source, {"inputs": common.rows, "outputs": common.columns})
+    return common, parameters, report
+
+
+def _optimizer(source: Path, other: _Source) -> tuple[ReplayEmulator, np.ndarray, dict[str, np.ndarray]]:
+    """A source that a training wrote, its optimizer's count of updates, and all arrays of its state by name."""
+    arrays = checkpoint.read_arrays(source, "training.npz") if other.emulator is not None else {}
+    count = next((values for name, values in arrays.items() if re.fullmatch(r"optimizer.*\.count", name)), None)
+    if other.emulator is None or count is None:
+        raise UserError(
+            f"init_from: {source} holds no state of an optimizer, which training.init_optimizer asks for; leave that "
+            "out, or give a checkpoint that a training wrote"
+        )
+    return other.emulator, count, arrays
 
 
 @dataclass(frozen=True)
@@ -200,8 +219,8 @@ class _Source:
         if path.parts[-5:-4] == ("runs",) and path.parts[-2] == "checkpoints" and not path.exists():
             found += f", as a training of the experiment {path.parts[-4]} would have made it; train that first"
         raise UserError(
-            f"init_from: {path} {found}; give a checkpoint folder (as in RUN/checkpoints/00001000) or a file in "
-            "DeepMind's npz format"
+            f"init_from: {reading.in_one_line(str(path))} {found}; give a checkpoint folder (as in "
+            "RUN/checkpoints/00001000) or a file in DeepMind's npz format"
         )
 
 

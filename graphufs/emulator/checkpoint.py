@@ -98,10 +98,15 @@ def updates(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
+def places(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, in the order of their updates."""
+    return [place(folder, update) for update in updates(folder)]
+
+
 def last(folder: Path) -> Path | None:
     """The last checkpoint of a folder; None where there is none."""
-    there = updates(folder)
-    return place(folder, there[-1]) if there else None
+    there = places(folder)
+    return there[-1] if there else None
 
 
 def prune(folder: Path, keep: set[int]) -> None:

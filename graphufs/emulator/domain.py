@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -33,6 +33,31 @@ class Domain:
     def of(cls, data: PreparedData) -> Domain:
         """The domain of prepared data."""
         return cls(**{field.name: getattr(data, field.name) for field in fields(cls)})
+
+    @classmethod
+    def outline(
+        cls,
+        latitude: np.ndarray,
+        longitude: np.ndarray,
+        channels: tuple[PreparedChannel, ...],
+        static: Iterable[str],
+        mask: NDArray[np.bool_] | None = None,
+        *,
+        on_pressure_levels: bool = False,
+    ) -> Domain:
+        """A domain before its data are prepared: static fields are zeros, and without a mask all exists everywhere."""
+        latitude, longitude = (np.asarray(axis, np.float64) for axis in (latitude, longitude))
+        shape = latitude.size, longitude.size
+        everywhere = np.ones((len(channels), *shape), bool)
+        return cls(
+            latitude=latitude,
+            longitude=longitude,
+            parent_latitude=latitude,
+            channels=channels,
+            mask=everywhere if mask is None else mask,
+            static=dict.fromkeys(static, np.zeros(shape, np.float32)),
+            on_pressure_levels=on_pressure_levels,
+        )
 
     @property
     def slices(self) -> dict[str, slice]:

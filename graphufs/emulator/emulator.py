@@ -89,8 +89,12 @@ class ReplayEmulator:
     def from_experiment(cls, experiment: Experiment, root: Path | str) -> ReplayEmulator:
         """As `from_yaml`, from a loaded experiment."""
         paths = Paths(experiment, Path(root))
-        domain = Domain.of(PreparedData.open(paths.data))
-        return cls(experiment, domain, _untrained(experiment, domain), root=paths.root)
+        return cls.untrained(experiment, Domain.of(PreparedData.open(paths.data)), paths.root)
+
+    @classmethod
+    def untrained(cls, experiment: Experiment, domain: Domain, root: Path | None = None) -> ReplayEmulator:
+        """The emulator of an experiment on a domain, with the parameters that its seed makes."""
+        return cls(experiment, domain, _untrained(experiment, domain), root=root)
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> ReplayEmulator:

@@ -73,6 +73,11 @@ def refine(mesh: TriangularMesh) -> TriangularMesh:
     )
 
 
+def count_vertices(size: int) -> int:
+    """How many vertices the mesh of a level has."""
+    return 10 * 4**size + 2
+
+
 def icosphere(size: int) -> list[TriangularMesh]:
     """The meshes of levels 0 (the icosahedron) to `size`."""
     meshes = [icosahedron()]

@@ -74,11 +74,7 @@ class Partition:
         UserError
             If there are more parts than mesh nodes.
         """
-        if parts > min(len(graph.mesh_features), len(graph.grid_features)):
-            raise UserError(
-                f"training.compute.mesh.space is {parts}, but there are {len(graph.mesh_features)} mesh nodes and "
-                f"{len(graph.grid_features)} grid points; ask for fewer parts, or a larger model.mesh_size"
-            )
+        require_parts(parts, len(graph.mesh_features), len(graph.grid_features))
         part_of_point, part_of_node = _bisected(graph, parts)
         points = _padded([np.flatnonzero(part_of_point == part) for part in range(parts)])
         counts = np.bincount(part_of_point, minlength=parts)
@@ -193,6 +189,21 @@ class _Own:
                     number[chosen] = self.nodes + sender * places + np.arange(len(chosen))
             numbers.append(number)
         return Reach(send, everything, self.nodes), numbers
+
+
+def require_parts(parts: int, mesh_nodes: int, grid_points: int) -> None:
+    """See that each part gets a mesh node and a grid point.
+
+    Raises
+    ------
+    UserError
+        If there are too many parts.
+    """
+    if parts > min(mesh_nodes, grid_points):
+        raise UserError(
+            f"training.compute.mesh.space is {parts}, but there are {mesh_nodes} mesh nodes and {grid_points} grid "
+            "points; ask for fewer parts, or a larger model.mesh_size"
+        )
 
 
 def _bisected(graph: Graph, parts: int) -> tuple[Numbers, Numbers]:

@@ -19,6 +19,8 @@ from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 
 Method = Literal["conservative", "bilinear", "nearest"]
+MOST_POINTS = 2**24
+"""Of a grid that fields are brought to: 3 km are not scored by this program."""
 
 
 def named_grid(name: str) -> Grid:
@@ -32,7 +34,7 @@ def named_grid(name: str) -> Grid:
     UserError
         If the name is none.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", name)
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", name)
     if not match or min(longitudes := int(match[1]), latitudes := int(match[2])) < 3:
         raise UserError(f"there is no grid {name}; name one by longitudes x latitudes, such as 64x32 or 240x121")
     poles = latitudes % 2
@@ -59,6 +61,9 @@ class Regridder:
             raise UserError(f"there is no regridding method {method}; there are {', '.join(get_args(Method))}")
         if min(source.shape) < 3 or min(target.shape) < 3:
             raise UserError("regridding needs at least three latitudes and longitudes on both grids")
+        if (points := target.shape[0] * target.shape[1]) > MOST_POINTS:
+            name = f"{target.shape[1]}x{target.shape[0]}"
+            raise UserError(f"the grid {name} has {points:,} points; fields are brought to {MOST_POINTS:,} at most")
         _require_global("source", source, latitude=method != "bilinear")
         if method == "conservative":
             _require_global("target", target, latitude=True)

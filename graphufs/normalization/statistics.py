@@ -109,6 +109,8 @@ class Statistics:
                 if in_store not in dataset.data_vars:
                     continue
                 array = dataset[in_store]
+                if array.dtype.kind not in "iuf":
+                    raise UserError(f"{in_store} of {url} holds {array.dtype}, no numbers")
                 if array.ndim == 0:
                     found[kind][name] = np.array([array.values], np.float64).reshape(1)
                     continue

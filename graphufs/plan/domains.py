@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from graphufs.config.data import EMBEDDED
 from graphufs.config.experiment import Experiment
 from graphufs.data import preflight
@@ -47,8 +45,14 @@ def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Dom
             "360x181"
         ) from error
     where = "the embedded world" if experiment.data.source.url == EMBEDDED else "its source"
-    levels = {"on_pressure_levels": store.on_pressure_levels}
-    return _empty(store.latitude, store.longitude, selection.channels, selection.static, **levels), where, None
+    outline = Domain.outline(
+        store.latitude,
+        store.longitude,
+        selection.channels,
+        selection.static,
+        on_pressure_levels=store.on_pressure_levels,
+    )
+    return outline, where, None
 
 
 def _named(experiment: Experiment, name: str) -> Domain:
@@ -76,7 +80,7 @@ def _named(experiment: Experiment, name: str) -> Domain:
             channels.append(PreparedChannel(variable))
     data = experiment.data
     an_analysis = data.source.url != EMBEDDED and naming({*data.inputs, *data.targets}) == "WeatherBench2"
-    return _empty(grid.latitude, grid.longitude, tuple(channels), tuple(static), on_pressure_levels=an_analysis)
+    return Domain.outline(grid.latitude, grid.longitude, tuple(channels), tuple(static), on_pressure_levels=an_analysis)
 
 
 def _dimensions(variable: str, component: str) -> str | None:
@@ -85,27 +89,6 @@ def _dimensions(variable: str, component: str) -> str | None:
         return "levels"
     known = BY_REPLAY.get(variable) or BY_WEATHERBENCH.get(variable)
     return known.dimensions if known else "surface" if variable in SURFACE else None
-
-
-def _empty(
-    latitude: np.ndarray,
-    longitude: np.ndarray,
-    channels: tuple[PreparedChannel, ...],
-    static: tuple[str, ...],
-    *,
-    on_pressure_levels: bool,
-) -> Domain:
-    shape = latitude.size, longitude.size
-    zeros = np.zeros(shape, np.float32)
-    return Domain(
-        latitude=np.asarray(latitude, np.float64),
-        longitude=np.asarray(longitude, np.float64),
-        parent_latitude=np.asarray(latitude, np.float64),
-        channels=channels,
-        mask=np.broadcast_to(np.bool_(True), (len(channels), *shape)).copy(),
-        static=dict.fromkeys(static, zeros),
-        on_pressure_levels=on_pressure_levels,
-    )
 
 
 def surface_by_default(experiment: Experiment) -> list[str]:

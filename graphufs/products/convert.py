@@ -71,6 +71,7 @@ def convert(
     if forecasts.gaussian:
         raise UserError(f"{forecasts.origin} holds normal distributions; convert its means, or an ensemble")
     forecasts, _ = forecasts_on(grid, forecasts, regridding)
+    _require_fields(forecasts)
     times = np.sort(forecasts.initial_times)
     if period is not None:
         times = times[(times >= period[0]) & (times <= period[1])]
@@ -102,6 +103,20 @@ def convert(
                 _write(one, to, temporary / f"{stamp(time)}{ENDINGS[to][0]}", bits)
     moved = netcdf.displacement(forecasts.grid.latitude) if to == "netcdf" else 0.0
     return Conversion(output, len(times), 1 if alone or to == "zarr" else len(times), moved)
+
+
+def _require_fields(forecasts: Forecasts) -> None:
+    """See that there is something to write, which the formats' names and times can tell apart."""
+    if not forecasts.leads.size or min(forecasts.grid.shape) < 2:
+        rows, columns = forecasts.grid.shape
+        raise UserError(
+            f"{forecasts.origin} has {forecasts.leads.size} leads on {columns}x{rows} points; at least one lead and "
+            "two longitudes and latitudes can be converted"
+        )
+    minute = np.timedelta64(1, "m")
+    since = forecasts.initial_times - forecasts.initial_times.astype("datetime64[m]")
+    if since.astype(int).any() or (forecasts.leads % minute).astype(int).any():
+        raise UserError(f"{forecasts.origin} has initial or lead times between whole minutes, which no format here has")
 
 
 def stamp(time: np.datetime64) -> str:

@@ -45,6 +45,8 @@ SCALES = {"total_precipitation_3hr": 1000.0}
 EVEN = 1e-6
 """Degrees, GRIB2's own: by how much evenly spaced coordinates may be off."""
 SIGMA_DIGITS = 6
+MOST_MEMBERS = 255
+"""As many as fit the byte in which messages count them."""
 MISSING = 9999.0
 
 
@@ -81,6 +83,8 @@ def write(path: Path, run: xr.Dataset, bits: int = 16) -> None:
             for keys, values in _fields(run, surfaces):
                 if np.isnan(values).all():  # a level that this variable has not
                     continue
+                if np.isinf(values).any():
+                    raise UserError(f"{keys['shortName']} has infinite values, which GRIB2 cannot hold; leave it out")
                 message = eccodes.codes_clone(sample)
                 try:
                     _set(eccodes, message, {**grid, **keys, "bitsPerValue": bits})
@@ -109,6 +113,8 @@ def _fields(run: xr.Dataset, surfaces: list[dict[str, Any]]) -> Iterator[tuple[d
     leads = run["prediction_timedelta"].values / np.timedelta64(1, "m")
     unit, minutes = ("h", 60) if (leads % 60 == 0).all() else ("m", 1)
     members = run.sizes.get("realization")
+    if members is not None and members > MOST_MEMBERS:
+        raise UserError(f"GRIB2 counts {MOST_MEMBERS} members at most, and there are {members}; choose another format")
     if unknown := [str(name) for name in run if name not in SHORT_NAMES]:
         raise UserError(
             f"GRIB2 has no parameter here for {', '.join(unknown)}; leave it out with --variables, which may name "

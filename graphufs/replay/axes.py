@@ -245,6 +245,6 @@ def _is_radians(degrees: np.ndarray) -> bool:
 def _regional(where: str, name: str, values: np.ndarray, hint: str) -> str:
     return (
         f"the {values.size} {name} of {where}, from {values[0]:g} to {values[-1]:g} degrees, do not lie evenly around "
-        f"the globe.{hint}{': set their units' if hint else ''} Set data.region to limited if the store is meant to "
+        f"the globe.{hint}{': set their units.' if hint else ''} Set data.region to limited if the store is meant to "
         "cover a part of it"
     )

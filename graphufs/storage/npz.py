@@ -46,7 +46,10 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _require_modest(path: str | os.PathLike[str]) -> None:
     """See that no array claims to be larger than the bytes that are there for it."""
-    with zipfile.ZipFile(path) as file:
+    with open(path, "rb") as opened, zipfile.ZipFile(opened) as file:
+        opened.seek(0)
+        if not opened.read(2) == b"PK":  # zipfile finds an archive behind other bytes, too; numpy would unpickle those
+            raise ValueError("it begins with something else; the file is damaged")
         members = file.infolist()
         unpacked = sum(member.file_size for member in members)
         allowed = max(ROOM, RATIO * os.stat(path).st_size)

@@ -3,13 +3,14 @@
 <run folder>/experiment.yaml    what is trained; its first line promises that there is a list
              metrics.jsonl      listed as it was at the last checkpoint: what was appended since is not in the list
              initial.json, reports/, comparisons/, and of nightly/<checkpoint>/ the report, holes.json and latest.json
+             checkpoints/<update>/meta.json    of those that are kept, so that one which is gone is noticed
 
 A run that version 0.1.0 began has no list until something is written there, and then one of what there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -29,10 +30,12 @@ from graphufs.storage.checksums import (
 from graphufs.storage.lock import locked
 
 EXPERIMENT, METRICS = "experiment.yaml", "metrics.jsonl"
+CHECKPOINT = "checkpoints/*/meta.json"
 PROMISE = "# Sizes and checksums of this folder's files are in checksums.json.\n"
 REMEDIES = {
     EXPERIMENT: "`graphufs train` writes it again",
     METRICS: "`graphufs train` keeps its whole lines, and says how many are lost",
+    CHECKPOINT: "`graphufs train` goes on from the checkpoint before it, or without it",
     "initial.json": "`graphufs train` does without it; it only told what a warm start took over",
     "reports/*.html": "`graphufs report`, with the experiment of this report, makes it again",
     "comparisons/*.*": "`graphufs compare-models` makes it again",
@@ -69,7 +72,25 @@ def mend_list(run: Path) -> None:
     with _alone(run):
         if _read(run)[1] is not None or (promises(run) and not (run / CHECKSUMS).exists()):
             (run / CHECKSUMS).unlink(missing_ok=True)
-            note_files(run, sorted(present(run)))
+            there = {path.relative_to(run).as_posix() for path in run.glob(CHECKPOINT)}
+            note_files(run, sorted(present(run) | there))
+
+
+def note_checkpoints(run: Path, kept: Iterable[str]) -> None:
+    """List the checkpoints that are kept, by their folders' names, and no others.
+
+    Call before the others are removed: then none that is listed goes away, at whatever moment the process is killed.
+    """
+    names = {f"checkpoints/{name}/meta.json" for name in kept}
+    with _alone(run):
+        before = set(_checkpoints(run))
+        forget_files(run, before - names)
+        note_files(run, sorted(names - before))
+
+
+def lost_checkpoints(run: Path) -> list[str]:
+    """The folders' names of checkpoints that are listed and are not there."""
+    return [Path(name).parent.name for name in _checkpoints(run) if not (run / name).parent.exists()]
 
 
 def damage(run: Path, name: str) -> str | None:
@@ -89,6 +110,8 @@ def _differences(run: Path, names: Collection[str] | None) -> Iterator[str]:
     if wrong is not None:
         yield f"{wrong}; {REMEDIES[CHECKSUMS]}"
     for name in files if names is None else files.keys() & names:
+        if Path(name).match(CHECKPOINT) and (run / name).parent.exists():
+            continue  # it has checksums of its own
         for line in differences(run, {name: files[name]}, thorough=True, growing=(METRICS,)):
             yield f"{line}; {remedy(name)}"
 
@@ -121,9 +144,13 @@ def promises(run: Path) -> bool:
 
 
 def present(run: Path) -> set[str]:
-    """The names of all files of a run that are or could be listed."""
-    found = {path for pattern in REMEDIES if pattern != CHECKSUMS for path in run.glob(pattern)}
+    """The names of all files of a run, but those of checkpoints, that are or could be listed."""
+    found = {path for pattern in REMEDIES if pattern not in (CHECKPOINT, CHECKSUMS) for path in run.glob(pattern)}
     return {path.relative_to(run).as_posix() for path in found if path.is_file() and not path.name.startswith(".")}
+
+
+def _checkpoints(run: Path) -> list[str]:
+    return [name for name in known_files(run) if Path(name).match(CHECKPOINT)]
 
 
 def _note(run: Path, name: str) -> None:

@@ -76,9 +76,9 @@ class Position:
 
 
 def remove_lost(folder: Path) -> list[str]:
-    """Remove the checkpoints that a training cannot use any more, and say what is lost.
+    """Remove the checkpoints that a training cannot use any more, and say what is lost, also without this.
 
-    Those are the damaged ones, and those that know of a best checkpoint that is damaged or gone: it is made again on
+    They are the damaged ones, and those that know of a best checkpoint that is damaged or gone: it is made again on
     the way. Call with the run's lock held.
 
     Raises
@@ -88,7 +88,7 @@ def remove_lost(folder: Path) -> list[str]:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is no folder, so no checkpoint could be written; remove it")
-    told: list[str] = []
+    told = [f"the checkpoint of update {int(name)} is gone" for name in run_files.lost_checkpoints(folder.parent)]
     kept: int | None = None
     damage = {update: checkpoint.damage(checkpoint.place(folder, update)) for update in checkpoint.updates(folder)}
     for update in reversed(damage):
@@ -115,12 +115,16 @@ def note_experiment(paths: Paths) -> None:
 def mend_files(paths: Paths) -> list[str]:
     """Mend what is damaged of a run's single files that trainings write, and say what is lost.
 
-    Call with the run's lock held.
+    Call with the run's lock held, and after `remove_lost`.
     """
-    if not checkpoint.updates(paths.checkpoints):
-        return []  # all of it is written at the start
+    there = [path.name for path in checkpoint.places(paths.checkpoints)]
+    if not there:
+        if run_files.lost_checkpoints(paths.run):
+            run_files.note_checkpoints(paths.run, ())
+        return []  # all else is written at the start
     written = paths.run / run_files.EXPERIMENT
     run_files.mend_list(paths.run)
+    run_files.note_checkpoints(paths.run, there)
     if not written.is_file() or run_files.damage(paths.run, run_files.EXPERIMENT) is not None:
         note_experiment(paths)
     if run_files.damage(paths.run, "initial.json") is not None:

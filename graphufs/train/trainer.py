@@ -16,7 +16,7 @@ from graphufs.data.dataset import PreparedData
 from graphufs.data.loader import WindowReader
 from graphufs.emulator import checkpoint, symmetries
 from graphufs.emulator.emulator import ReplayEmulator
-from graphufs.errors import Diverged, Stopped
+from graphufs.errors import Diverged, Stopped, UserError
 from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage import run_files
@@ -123,6 +123,11 @@ class _Training:
         self.objective = Objective(emulator, plan, devices)
         self.programs = Programs(self.objective)
         validation = data.samples(self.experiment.data.validation, self.experiment.data.input_frames, 1)
+        if not validation.initial.size:
+            raise UserError(
+                f"the validation period {self.experiment.data.validation} has no whole sample; choose another, or "
+                "prepare more data: `graphufs prepare` lists the stamps left out"
+            )
         self.validation = WindowReader.of(self.experiment, data, validation.initial, 1)
         self.saved = time.monotonic()
         self.state, self.position = self._start() if there is None else self._restore(there)
@@ -283,6 +288,8 @@ class _Training:
             keep |= {stage.end for stage in self.plan.stages}
             if self.position.best is not None:
                 keep.add(self.position.best.update)
+            kept = (path.name for path in checkpoint.places(folder) if int(path.name) in keep)
+            run_files.note_checkpoints(self.paths.run, kept)
             checkpoint.prune(folder, keep)
         self.devices.wait("the checkpoint is written")
         self.saved = time.monotonic()

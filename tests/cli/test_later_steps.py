@@ -78,6 +78,47 @@ def test_what_later_steps_cannot_use_is_refused(overrides: list[str], told: str,
         check(with_settings(store, *overrides), tmp_path)
 
 
+RELEASED = Path(__file__).parents[1] / "golden" / "graphcast13" / "g1" / "checkpoint.npz"
+PARTLY = [f"training.init_from={RELEASED}", "training.init_partial=true", "model={latent_size: 16}"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["training.freeze=[nosuch.*]"], "training.freeze has the pattern nosuch.*, which fits no tensor"),
+        (["training.freeze=['*']"], "freezes all"),
+        (["training.learning_rate_factors={'[a': 0.1}"], "training.learning_rate_factors has the pattern"),
+        (["training.loss.channel_weights={pressfc: {500: 2}}"], "the levels of pressfc are: none"),
+        (["training.compute.mesh.space=4096"], "training.compute.mesh.space is 4096, but there are"),
+        ([f"training.init_from={RELEASED}"], "nothing of .* fits this network"),
+        ([f"training.init_from={RELEASED}", "model={latent_size: 16}"], "of the 181 inputs of .* --partial"),
+        (
+            [*PARTLY, "training.init_optimizer=true"],
+            "holds no state of an optimizer",
+        ),
+        (
+            [*PARTLY, "training.init_statistics=source"],
+            "which holds no statistics",
+        ),
+        (["evaluation.regions=[global_land]", "data.inputs=[pressfc, ugrd10m, tmp]"], "needs to know what is land"),
+    ],
+)
+def test_what_a_training_or_its_scores_would_refuse_is_refused(
+    overrides: list[str], told: str, store: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=told):
+        check(with_settings(store, *overrides), tmp_path)
+
+
+def test_patterns_that_fit_and_symmetries_of_the_grid_pass_and_others_do_not(store: Path, tmp_path: Path) -> None:
+    wanted = with_settings(store, "training.freeze=[processor.*]", "training.augmentation={mirror: true}")
+    opened, selection = look(wanted, tmp_path)
+    check_later_steps(wanted, tmp_path, opened, selection)
+    opened.latitude = opened.latitude - 1
+    with pytest.raises(UserError, match="are not the same on both sides of the equator"):
+        check_later_steps(wanted, tmp_path, opened, selection)
+
+
 @pytest.mark.parametrize(
     ("made", "more", "told"),
     [
@@ -101,6 +142,23 @@ def test_a_record_with_too_many_holes_for_a_batch_is_refused(tmp_path: Path) -> 
     path = build_atmosphere(tmp_path / "fv3.zarr", count=48, step_hours=6, variables=("pressfc",), absent=holes)
     wanted = experiment(path, inputs=["pressfc"], targets=["pressfc"], forcings=[])
     with pytest.raises(UserError, match="stage 'one' has 0 samples of 3 stamps in the training period .*fewer than"):
+        look(wanted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        (slice(26, 33, 2), "nowhere in 1994-01-07T00.* the 3 stamps every 6h in a row that the validation needs"),
+        (slice(36, 45, 2), "none of the 2 initial times, .* has all its input frames and valid times"),
+        (slice(33, 45, 2), "none of the 2 initial times, .* has all its input frames in"),
+    ],
+    ids=["validation", "evaluation", "input frames"],
+)
+def test_a_record_whose_holes_leave_nothing_to_do_is_refused(gone: slice, told: str, tmp_path: Path) -> None:
+    holes = [str(stamp) for stamp in stamps_from("1993-12-31T18", 48, 6)[gone]]
+    path = build_atmosphere(tmp_path / "fv3.zarr", count=48, step_hours=6, variables=("pressfc",), absent=holes)
+    wanted = experiment(path, inputs=["pressfc"], targets=["pressfc"], forcings=[])
+    with pytest.raises(UserError, match=told):
         look(wanted, tmp_path)
 
 

@@ -79,7 +79,10 @@ def test_the_curriculum_is_the_published_one():
         ("training.loss.channel_weights={tmp: {850: 2.0}}", "channel_weights.tmp names level 850; data.levels has 500"),
         ("training.loss.channel_weights={spfh: {500: 2.0}}", "channel_weights names spfh, no target"),
         ("training.loss.channel_weights={tmp: {500: -1}}", "greater than or equal to 0"),
-        ("training.compute={device_batch_size: 3}", "not a multiple of compute.device_batch_size x compute.devices, 3"),
+        (
+            "training.compute={device_batch_size: 3}",
+            "not a multiple of compute.device_batch_size x the groups of devices that share it, 3",
+        ),
         ("training.compute.precision=float16", "'float32' or 'bfloat16'"),
         ("training.average=1.0", "less than 1"),
         ("data.transforms={spfh: {}}", "data.transforms names spfh, which is not a variable read from the store"),

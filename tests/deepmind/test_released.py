@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -60,6 +62,14 @@ def changed(folder: Path, section: str, **values: Any) -> Path:
         ("model_config", {"resolution": None}, "has no model_config:resolution"),
         ("model_config", {"resolution": 7.0}, "7 degrees, which does not divide 180"),
         ("model_config", {"resolution": 0.0}, "0 degrees, which does not divide 180"),
+        ("model_config", {"resolution": 360.0}, "360 degrees, which does not divide 180"),
+        ("model_config", {"resolution": 1e-6}, "resolution is 1e-06 degrees; 0.1 and coarser are read"),
+        ("model_config", {"resolution": "fine"}, "resolution is 'fine', no number of degrees"),
+        ("task_config", {"input_duration": f"{'9' * 5000}h"}, "input_duration is '9999"),
+        ("task_config", {"input_variables": "temperature"}, "input_variables is 'temperature', no list of names"),
+        ("task_config", {"input_variables": (1, 2)}, r"input_variables is \(1, 2\), no list of names"),
+        ("task_config", {"pressure_levels": ("a",) * 13}, "wanted are pressures in hPa"),
+        ("task_config", {"pressure_levels": (float("nan"),) * 13}, "wanted are pressures in hPa"),
         ("model_config", {"latent_size": 32}, "latent_size is 32, but the parameters are those of a network with 16"),
         ("model_config", {"hidden_layers": 2}, "hidden_layers is 2, but the parameters .* with 1"),
         ("model_config", {"mesh_size": 9}, "model.mesh_size"),
@@ -70,6 +80,41 @@ def changed(folder: Path, section: str, **values: Any) -> Path:
 def test_a_file_that_is_no_complete_model_is_refused(tmp_path: Path, section: str, values: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         released_emulator(changed(tmp_path, section, **values), CASE)
+
+
+FIRST = "grid2mesh_gnn/~_networks_builder/encoder_edges_grid2mesh_mlp/~/linear_0"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "change", "words"),
+    [
+        (":w", lambda w: np.full_like(w, np.nan), "no finite numbers of float32"),
+        (":w", lambda w: np.full(w.shape, 1e300), "no finite numbers of float32"),
+        (":w", lambda w: w.astype(int), "is of int64, no floating-point numbers"),
+        (":w", lambda w: w.ravel(), r"has the shape \(64,\); wanted are 2 dimensions"),
+        (":w", lambda w: w[:0], r"has the shape \(0, 16\)"),
+        (":w", lambda w: w.T.copy(), r"has the shape \(16, 4\), and in a network of these sizes it has \(4, 16\)"),
+        (":b", lambda b: b[:7], r"has the shape \(7,\), and in a network of these sizes it has \(16,\)"),
+    ],
+)
+def test_parameters_that_make_no_network_are_refused(
+    parameter: str, change: Callable[[np.ndarray], np.ndarray], words: str, tmp_path: Path
+) -> None:
+    content = read_checkpoint(FILE)
+    key = FIRST + parameter
+    parameters = {**content.parameters, key: change(content.parameters[key])}
+    write_checkpoint(tmp_path / "changed.npz", replace(content, parameters=parameters))
+    with pytest.raises(UserError, match=f"changed.npz: the parameter {FIRST}{parameter} .*{words}"):
+        released_emulator(tmp_path / "changed.npz", CASE)
+
+
+def test_parameters_of_other_types_are_those_of_float32(tmp_path: Path, emulator: ReplayEmulator) -> None:
+    content = read_checkpoint(FILE)
+    for kind in ("f8", "f2"):
+        parameters = {key: values.astype(kind) for key, values in content.parameters.items()}
+        write_checkpoint(tmp_path / "changed.npz", replace(content, parameters=parameters))
+        leaves = jax.tree.leaves(released_emulator(tmp_path / "changed.npz", CASE).network)
+        assert {leaf.dtype for leaf in leaves} == {np.dtype("f4")}
 
 
 def test_a_forcing_that_cannot_be_computed_is_refused(tmp_path: Path) -> None:

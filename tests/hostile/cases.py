@@ -149,6 +149,17 @@ SET = [
     set_case("10^9 comparisons", "retraining.comparison_times=1000000000", "comparison_times"),
     set_case("8000 initial times", f"forecast.initial_times=[{', '.join(['1994-01-13'] * 8000)}]", "ascend"),
     set_case("4000 bad stages", f"training.stages=[{','.join(['1'] * 4000)}]", "stages.0", "and 3981 more"),
+    set_case(
+        "the same checkpoint twice",
+        "forecast={members: 3, checkpoints: [runs/a/0123456789ab/checkpoints/00000016, "
+        "runs/a/0123456789ab/checkpoints/00000016]}",
+        "names a checkpoint twice",
+    ),
+    set_case("a factor beyond float32", "training.learning_rate_factors={'*': 1e300}", "less than or equal"),
+    set_case("a weight below 0", "training.loss.variable_weights={tmp: -1}", "greater than or equal to 0"),
+    set_case("a weight beyond float32", "training.loss.variable_weights={tmp: 1e300}", "less than or equal"),
+    set_case("no weight at all", "training.loss.variable_weights={tmp: 0, pressfc: 0}", "nothing could be learnt"),
+    set_case("groups of devices that no batch fits", "training.compute.mesh={batch: 3}", "not a multiple"),
     set_case("text for a number", "training.batch_size=many", "batch_size"),
     set_case("infinity", "training.stages.0.learning_rate.peak=.inf", "finite"),
     set_case("a mapping for a list", "data.inputs={a: 1}", "data.inputs"),
@@ -162,6 +173,16 @@ SET = [
 CLI = [
     Case("cli: closing markup in a path", ("x[/b].yaml", "No such file"), ("show", "x[/b].yaml"), quick=True),
     Case("cli: markup in a path", ("[red]x.yaml",), ("show", "[red]x.yaml")),
+    Case(
+        "cli: a line break in a path of weights",
+        ("init_from", "a\\nb"),
+        ("check", str(TINY), "--init-from", "a\nb", "--root", "r"),
+    ),
+    Case(
+        "cli: patterns that fit no tensor",
+        ("training.freeze", "nosuch"),
+        ("check", str(TINY), "--set", "training.freeze=[nosuch.*]", "--root", "r"),
+    ),
     Case("cli: unknown command with markup", ("[/b]",), ("[/b]",)),
     Case("cli: unknown option", ("--nosuch",), ("show", str(TINY), "--nosuch")),
     Case("cli: no experiment", ("experiment",), ("train",)),

@@ -6,6 +6,7 @@ call, standard streams are real files, and a hang is ended from outside.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,23 @@ class Ended:
     memory: float
 
 
-def run(command: str, *arguments: str, folder: Path, stdin: bytes = b"", **environment: str) -> Ended:
+def run(
+    command: str,
+    *arguments: str,
+    folder: Path,
+    stdin: bytes = b"",
+    around: Callable[[], object] | None = None,
+    **environment: str,
+) -> Ended:
     """Run `graphufs` or `graphufs-jobs` with its arguments in a folder; `environment` is added to this process's.
 
-    The streams lie beside the folder. Fails where the command does not end.
+    `around` changes the process that the command runs in, before it does. The streams lie beside the folder. Fails
+    where the command does not end.
     """
     streams = folder.with_name(f"{folder.name}.streams")
     streams.mkdir(exist_ok=True)
     (streams / "in").write_bytes(stdin)
-    process = context.Process(target=_call, args=(command, arguments, str(folder), str(streams), environment))
+    process = context.Process(target=_call, args=(command, arguments, str(folder), str(streams), around, environment))
     process.start()
     process.join(HANGS)
     if process.is_alive():
@@ -65,7 +74,12 @@ def run(command: str, *arguments: str, folder: Path, stdin: bytes = b"", **envir
 
 
 def _call(
-    command: str, arguments: Sequence[str], folder: str, streams: str, environment: Mapping[str, str]
+    command: str,
+    arguments: Sequence[str],
+    folder: str,
+    streams: str,
+    around: Callable[[], object] | None,
+    environment: Mapping[str, str],
 ) -> None:  # pragma: no cover: in a process of its own
     os.environ.update(environment)
     os.chdir(folder)
@@ -75,6 +89,8 @@ def _call(
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdin, sys.stdout, sys.stderr = (open(n, "w" if n else "r", closefd=False) for n in range(3))
+    if around is not None:
+        around()
     began, memory = time.process_time(), _peak()
     if limit := environment.get("FILE_BYTES"):  # a write beyond it fails, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
@@ -86,10 +102,8 @@ def _call(
         main(list(arguments))
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with contextlib.suppress(OSError, AttributeError):  # None where it was closed
                 stream.flush()
-            except OSError:
-                pass
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         used = {"seconds": time.process_time() - began, "memory": _peak() - memory}

@@ -218,6 +218,24 @@ def test_bad_input_is_refused_in_one_line(tmp_path, to, output, options, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.isel(prediction_timedelta=slice(0)), "has 0 leads"),
+        (lambda d: d.isel(latitude=[0]), "two longitudes and latitudes"),
+        (lambda d: d.assign_coords(time=d.time + np.timedelta64(1, "s")), "between whole minutes"),
+        (
+            lambda d: d.assign_coords(prediction_timedelta=d.prediction_timedelta + np.timedelta64(1, "s")),
+            "between whole minutes",
+        ),
+    ],
+)
+def test_forecasts_that_no_format_can_hold_are_refused(tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        convert(change(forecast()), "netcdf", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_eccodes_grib2_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "eccodes", None)
     with pytest.raises(UserError, match=r"graphufs\[grib\]"):

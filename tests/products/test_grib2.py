@@ -117,3 +117,11 @@ def test_what_grib2_has_no_name_for_is_refused(tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         convert(change(forecast()), "grib2", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_infinite_values_and_more_members_than_a_byte_counts_are_refused(tmp_path):
+    with pytest.raises(UserError, match="has infinite values, which GRIB2 cannot hold"):
+        convert(forecast() * np.inf, "grib2", tmp_path / "out")
+    with pytest.raises(UserError, match="counts 255 members at most, and there are 256"):
+        convert(forecast(members=1).isel(time=[0], number=[0] * 256, drop=True), "grib2", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ The official code stops at some of these with an error from deep inside, and tur
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,7 +14,11 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
+from graphufs.replay.units import Conversion, conversion
+from graphufs.vocabulary.variables import TABLE
 
+UNITS = {one.weatherbench: one.units for one in TABLE if one.units in ("K", "Pa", "m s-1", "m2 s-2", "kg kg-1")}
+"""By variable, of those whose units labels tell."""
 ALIASES = {
     "prediction_timedelta": ("lead_time", "step", "lead"),
     "time": ("init_time", "initial_time", "forecast_reference_time", "valid_time"),
@@ -105,8 +110,11 @@ def check_forecasts(dataset: xr.Dataset, origin: str) -> None:
             'give it the attributes units="hours" and dtype="timedelta64[ns]"'
         )
     for name, values in (("initial time", dataset["time"]), ("lead time", dataset["prediction_timedelta"])):
+        _require_values(values, origin)
         if len(np.unique(values)) < values.size:
             raise UserError(f"{origin} holds the same {name} more than once")
+    if (dataset["prediction_timedelta"].values < np.timedelta64(0, "ns")).any():
+        raise UserError(f"prediction_timedelta of {origin} has values below 0; leads count from the initial time on")
     members = member_dimension(dataset, origin)
     _check_variables(dataset, origin, {"time", "prediction_timedelta", *([members] if members else [])})
 
@@ -146,6 +154,7 @@ def check_observations(dataset: xr.Dataset, origin: str) -> None:
     require_dimension(dataset, "time", origin, "observations need time (the valid time)")
     if dataset["time"].dtype.kind != "M":
         raise UserError(f"time of {origin} holds {dataset['time'].dtype}, not times; store it with CF units")
+    _require_values(dataset["time"], origin)
     if len(np.unique(dataset["time"])) < dataset.sizes["time"]:
         raise UserError(f"{origin} holds the same time more than once; drop the repeats")
     _check_variables(dataset, origin, {"time"})
@@ -166,6 +175,13 @@ def check_climatology(dataset: xr.Dataset, origin: str) -> None:
             raise UserError(f"{name} of {origin} must hold whole numbers from {low} to {high}")
         if len(np.unique(values)) < len(values):
             raise UserError(f"{origin} holds the same {name} more than once")
+    _check_variables(dataset, origin, {"hour", "dayofyear", "quantile"})
+
+
+def _require_values(times: xr.DataArray, origin: str) -> None:
+    if np.isnat(times.values).any():
+        at = int(np.isnat(times.values).argmax())
+        raise UserError(f"{times.name} of {origin} has no value at place {at}; write the store without it")
 
 
 def _check_variables(dataset: xr.Dataset, origin: str, leading: set[str]) -> None:
@@ -179,11 +195,32 @@ def _check_variables(dataset: xr.Dataset, origin: str, leading: set[str]) -> Non
             )
         if on_grid and leading & set(array.dims) and (strange := [str(d) for d in array.dims if d not in known]):
             raise UserError(f"{name} of {origin} has the dimension {strange[0]}, which the layout does not know")
+        if on_grid and leading & set(array.dims) and array.dtype.kind not in "iuf":
+            raise UserError(f"{name} of {origin} holds {array.dtype}, not real numbers; write it as float32")
         units = str(array.attrs.get("units", ""))
+        if str(name) in UNITS and (wrong := _other_units(units, UNITS[str(name)])):
+            raise UserError(
+                f"{name} of {origin} is in {wrong}; WeatherBench2 has it in {UNITS[str(name)]}: convert it, or correct "
+                "its attribute units"
+            )
         if str(name).startswith("total_precipitation") and units in ("mm", "kg m-2", "kg/m2", "kg/m**2", "kg m**-2"):
             raise UserError(f"{name} of {origin} is in {units}; WeatherBench2 has it in metres: divide by 1000")
+    if "level" in dataset.coords:
+        levels = dataset["level"].values
+        if levels.dtype.kind not in "iuf" or not np.isfinite(levels).all():
+            raise UserError(
+                f"level of {origin} must hold finite numbers; it holds {levels.dtype}: {levels.tolist()[:9]}"
+            )
     if "level" in dataset.coords and str(dataset["level"].attrs.get("units", "")).lower() in ("pa", "pascal"):
         raise UserError(f"the levels of {origin} are in Pa; WeatherBench2 has them in hPa: divide by 100")
+
+
+def _other_units(given: str, wanted: str) -> str:
+    """Units that are understood and are others than those wanted; "" where they are the same, or not understood."""
+    try:
+        return "" if conversion(given, wanted, "") == Conversion() else given
+    except UserError:
+        return ""
 
 
 def phase_mismatch(valid: np.ndarray, stamps: np.ndarray) -> str | None:
@@ -221,4 +258,15 @@ def grid_of(dataset: xr.Dataset, origin: str) -> Grid:
             f"the longitudes of {origin} run from {longitude[0]:g} to {longitude[-1]:g}; WeatherBench2 needs them "
             "ascending within 0 to 360: roll the grid"
         )
+    if (longitude.size > 1 and latitude.size) and (which := _in_radians(latitude, longitude)):
+        raise UserError(f"the {which} of {origin} look like radians; WeatherBench2 has them in degrees: convert them")
     return Grid(latitude, longitude)
+
+
+def _in_radians(latitude: np.ndarray, longitude: np.ndarray) -> str:
+    """Which coordinate goes once around the globe, or from pole to pole along it, in radians; "" where none does."""
+    around = float(longitude[-1] - longitude[0]) * longitude.size / (longitude.size - 1)
+    if math.isclose(around, 2 * math.pi, rel_tol=1e-3):
+        return "longitudes"
+    belt = np.abs(latitude).max() <= math.pi / 2 + 1e-6
+    return "latitudes" if belt and latitude.size > 1 and math.isclose(around, 360, rel_tol=1e-3) else ""

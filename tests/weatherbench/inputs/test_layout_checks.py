@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,7 +13,13 @@ from graphufs.grid.grid import Grid
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.forecasts import Forecasts
-from graphufs.weatherbench.inputs.layout_checks import parse_renames, phase_mismatch, renamed
+from graphufs.weatherbench.inputs.layout_checks import (
+    check_climatology,
+    grid_of,
+    parse_renames,
+    phase_mismatch,
+    renamed,
+)
 from graphufs.weatherbench.inputs.truth import DatasetTruth
 from graphufs.weatherbench.scoring.score import usable_initial_times
 from tests.weatherbench.inputs.test_forecasts import LATITUDE, LONGITUDE, forecasts
@@ -62,6 +70,45 @@ def test_precipitation_in_millimetres_is_refused(units: str) -> None:
     rain["total_precipitation_6hr"].attrs["units"] = units
     with pytest.raises(UserError, match="in metres: divide by 1000"):
         Forecasts(rain)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.assign_coords(time=[np.datetime64("NaT", "ns"), *d.time.values[1:]]), "no value at place 0"),
+        (lambda d: d.assign_coords(prediction_timedelta=-d.prediction_timedelta), "has values below 0"),
+        (lambda d: d.astype(complex), "temperature of .* holds complex128, not real numbers"),
+        (lambda d: d > 0, "holds bool, not real numbers"),
+        (lambda d: d.assign(temperature=d.temperature.assign_attrs(units="degC")), "is in degC; .* has it in K"),
+        (lambda d: d.assign_coords(level=["a", "b"][: d.sizes["level"]]), "level of .* must hold finite numbers"),
+        (lambda d: d.assign_coords(level=d.level * np.nan), "level of .* must hold finite numbers"),
+    ],
+)
+def test_what_would_be_scored_wrongly_is_refused(change: Callable[[xr.Dataset], xr.Dataset], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Forecasts(change(forecasts()))
+
+
+def test_units_that_say_nothing_or_the_same_pass() -> None:
+    for units in ("K", "kelvin", "", "unknown", "m of equivalent"):
+        Forecasts(forecasts().assign(temperature=forecasts().temperature.assign_attrs(units=units)))
+
+
+def test_coordinates_in_radians_are_refused_and_a_region_at_the_equator_is_not() -> None:
+    dataset = xr.Dataset(coords={"latitude": np.linspace(-90, 90, 7), "longitude": np.arange(0, 360, 30.0)})
+    assert grid_of(dataset, "x").shape == (7, 12)
+    for name in ("latitude", "longitude"):
+        with pytest.raises(UserError, match=f"the {name}s of x look like radians"):
+            grid_of(dataset.assign_coords({name: np.deg2rad(dataset[name])}), "x")
+    region = {"latitude": np.linspace(-1.5, 1.5, 7), "longitude": np.arange(3, 6, 0.5)}
+    assert grid_of(dataset.drop_dims(list(region)).assign_coords(region), "x").shape == (7, 6)
+
+
+def test_a_climatology_of_members_is_refused() -> None:
+    dataset = forecasts().isel(prediction_timedelta=0, time=[0], drop=True).rename(time="hour")
+    dataset = dataset.assign_coords(hour=[0]).expand_dims(dayofyear=[1], number=2)
+    with pytest.raises(UserError, match="is an ensemble along number"):
+        check_climatology(dataset, "the climatology")
 
 
 def test_levels_in_pascal_are_refused() -> None:
