@@ -9,7 +9,6 @@ from graphufs.report import charts
 from graphufs.report.scorecard import scorecard
 from graphufs.report.svg import page_style
 from graphufs.report.templates import filled
-from graphufs.vocabulary.labels import truth_name
 from graphufs.weatherbench.compare.comparison import Comparison
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
@@ -37,7 +36,7 @@ def render(comparison: Comparison, scores: Scores) -> str:
         last=_day(times[-1]),
         facts=" · ".join(
             [
-                f"Truth: {truth_name(scores.truth_name)}",
+                f"Truth: {scores.truth_label}",
                 f"Grid: {attributes.get('grid', 'not recorded')}",
                 f"Vertical: {attributes.get('vertical', 'not recorded')}",
                 f"{scores.convention} conventions",

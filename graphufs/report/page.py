@@ -26,7 +26,7 @@ from graphufs.report.svg import page_style
 from graphufs.report.templates import filled
 from graphufs.report.training_log import TrainingLog
 from graphufs.report.uncertainty import evidence
-from graphufs.vocabulary.labels import number, truth_name
+from graphufs.vocabulary.labels import number
 from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import shown_leads
@@ -136,7 +136,7 @@ def _facts(content: Content) -> str:
     attributes = scores.dataset.attrs
     return " · ".join(
         [
-            f"Truth: {'the embedded world' if embedded else truth_name(scores.truth_name)}",
+            f"Truth: {'the embedded world' if embedded else scores.truth_label}",
             f"grid {attributes['grid']}",
             str(attributes["vertical"]),
             f"{scores.convention} conventions",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3  # noqa: F401  before ecCodes, which cfgrib loads: see docs/decisions.md
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ DEGREES = 9
 LOCK = threading.Lock()
 """ecCodes is used by one thread at a time."""
 
-Field = dict[str, Any]
+Header = dict[str, Any]
+"""What a message says of its field, by the names of KEYS."""
 
 
 def datasets_of(file: Path) -> list[xr.Dataset]:
@@ -55,19 +57,52 @@ def datasets_of(file: Path) -> list[xr.Dataset]:
     with LOCK:  # no index file beside the data, which may be read-only
         index = cfgrib.messages.FileIndex.from_fieldset(stream, KEYS, cfgrib.cfmessage.COMPUTED_KEYS)
     names = [key.partition(":")[0] for key in KEYS]
-    variables: dict[tuple[Any, ...], dict[tuple[int, float], Field]] = {}
+    found: dict[tuple[Any, bool], _Fields] = {}
     for values, offsets in index.iter_index():
-        field = {**dict(zip(names, values, strict=True)), "offset": offsets[0]}
-        pressure = HECTOPASCALS.get(field["typeOfLevel"])
-        _require_known_level(field, file)
-        which = (field["paramId"], pressure is not None)
-        level = 0.0 if pressure is None else round(field["level"] * pressure, 6)
-        mine, place = variables.setdefault(which, {}), (int(field["valid_time"]), level)
-        if place in mine or len(offsets) > 1:
-            raise UserError(_twice(mine.get(place, field), field, level, file))
-        mine[place] = field
+        header = dict(zip(names, values, strict=True))
+        _require_known_level(header, file)
+        pressure = HECTOPASCALS.get(header["typeOfLevel"])
+        mine = found.setdefault((header["paramId"], pressure is not None), _Fields(header, pressure is not None))
+        mine.add(header, 0.0 if pressure is None else round(header["level"] * pressure, 6), offsets, file)
     grids: dict[str, CellGrid] = {}
-    return [_dataset(fields, on_levels, stream, grids, file) for (_, on_levels), fields in variables.items()]
+    return [_dataset(fields, stream, grids, file) for fields in found.values()]
+
+
+@dataclass
+class _Fields:
+    """The fields of a variable: where each lies in the file, by seconds since 1970 and hPa."""
+
+    first: Header
+    on_levels: bool
+    where: dict[tuple[int, float], Any] = field(default_factory=dict)
+    versions: dict[int, str] = field(default_factory=dict)
+
+    def add(self, header: Header, level: float, offsets: list[Any], file: Path) -> None:
+        """Take a field in that is like the others.
+
+        Raises
+        ------
+        UserError
+            If it is there already, or is of another member or grid.
+        """
+        name, seconds, version = _name(header), int(header["valid_time"]), str(header["expver"])
+        for key, what in (("number", "members along number"), ("md5GridSection", "grids")):
+            if header[key] != self.first[key]:
+                raise UserError(
+                    f"{name} of {file} has several {what}; one can be prepared. Write it to a file of its own"
+                )
+        if not self.on_levels and header["level"] != self.first["level"]:
+            raise UserError(
+                f"{name} of {file} lies at {self.first['level']:g} and {header['level']:g}; one can be prepared. Write "
+                "it to a file of its own"
+            )
+        if (seconds, level) in self.where or len(offsets) > 1:
+            versions = sorted({version, self.versions.get(seconds, version)})
+            told = f", of the versions (expver) {' and '.join(versions)}" if len(versions) > 1 else ""
+            at = f" at {level:g} hPa" if self.on_levels else ""
+            when = text(np.datetime64(seconds, "s").astype("datetime64[ns]"))
+            raise UserError(f"{name}{at} of {file} comes twice at {when}{told}; keep one of them")
+        self.where[seconds, level], self.versions[seconds] = offsets[0], version
 
 
 def _cfgrib(file: Path) -> Any:
@@ -80,71 +115,45 @@ def _cfgrib(file: Path) -> Any:
     return cfgrib
 
 
-def _require_known_level(field: Field, file: Path) -> None:
-    kind = field["typeOfLevel"]
+def _require_known_level(header: Header, file: Path) -> None:
+    kind = header["typeOfLevel"]
     if kind not in HECTOPASCALS and kind not in ONE_FIELD:
         raise UserError(
-            f"{_name(field)} of {file} lies on levels of the type {kind}; only pressure levels and the surface can be "
+            f"{_name(header)} of {file} lies on levels of the type {kind}; only pressure levels and the surface can be "
             f"prepared. Bring it to pressure levels, or copy the others with `grib_copy -w typeOfLevel!={kind}`"
         )
 
 
-def _twice(one: Field, other: Field, level: float, file: Path) -> str:
-    at = f" at {level:g} hPa" if level else ""
-    versions = sorted({str(field["expver"]) for field in (one, other)})
-    versions_told = f", of the versions (expver) {' and '.join(versions)}" if len(versions) > 1 else ""
-    levels = {field["level"] for field in (one, other)}
-    if not level and len(levels) > 1:
-        return (
-            f"{_name(one)} of {file} lies at {' and '.join(f'{own:g}' for own in sorted(levels))}; one can be prepared"
-        )
-    members = {field["number"] for field in (one, other)}
-    if len(members) > 1:
-        return f"{file} holds several members along number; one can be prepared. Write it to a file of its own"
-    return f"{_name(one)}{at} of {file} comes twice at {_stamp(one)}{versions_told}; keep one of them"
-
-
-def _dataset(
-    fields: dict[tuple[int, float], Field], on_levels: bool, stream: Any, grids: dict[str, CellGrid], file: Path
-) -> xr.Dataset:
-    """One variable, of the fields at times in seconds since 1970 and levels in hPa."""
-    first = next(iter(fields.values()))
-    for name, what in (("number", "members along number"), ("md5GridSection", "grids")):
-        found = sorted({str(field[name]) for field in fields.values()})
-        if len(found) > 1:
-            raise UserError(
-                f"{_name(first)} of {file} has {len(found)} {what}; one can be prepared. Write it to a file of its own"
-            )
-    key = str(first["md5GridSection"])
+def _dataset(fields: _Fields, stream: Any, grids: dict[str, CellGrid], file: Path) -> xr.Dataset:
+    """One variable; `grids` are those known of the file."""
+    key = str(fields.first["md5GridSection"])
     if key not in grids:
         with LOCK:
-            message = stream[first["offset"]]
+            message = stream[next(iter(fields.where.values()))]
             vectors = [np.round(np.asarray(message[name], np.float64), DEGREES) for name in ("latitudes", "longitudes")]
         grids[key] = grid_of_cells(vectors[0], vectors[1], str(file))
     grid = grids[key]
-    seconds, levels = (sorted(set(axis)) for axis in zip(*fields, strict=True))
-    times = np.array(seconds, "datetime64[s]").astype("datetime64[ns]")
-    sizes = {"time": times.size, **({"level": len(levels)} if on_levels else {})}
+    seconds, levels = (sorted(set(axis)) for axis in zip(*fields.where, strict=True))
+    sizes = {"time": len(seconds), **({"level": len(levels)} if fields.on_levels else {})}
     sizes |= {"latitude": grid.latitude.size, "longitude": grid.longitude.size}
     row, layer = ({value: at for at, value in enumerate(axis)} for axis in (seconds, levels))
-    where = {(row[time], layer[level]): field["offset"] for (time, level), field in fields.items()}
+    where = {(row[time], layer[level]): offset for (time, level), offset in fields.where.items()}
     variable = lazy_variable(
         sizes,
         np.dtype(np.float32),
-        _reader(stream, where, grid.cells, on_levels=on_levels),
-        {"units": str(first["units"])},
+        _reader(stream, where, grid.cells, on_levels=fields.on_levels),
+        {"units": str(fields.first["units"])},
         {"time": 1, "level": 1},
     )
     axes = {
-        "time": xr.Variable("time", times),
+        "time": xr.Variable("time", np.array(seconds, "datetime64[s]").astype("datetime64[ns]")),
         "latitude": xr.Variable("latitude", grid.latitude, {"units": "degrees_north"}),
         "longitude": xr.Variable("longitude", grid.longitude, {"units": "degrees_east"}),
+        "expver": xr.Variable("time", np.array([fields.versions[time] for time in seconds])),
     }
-    if on_levels:
+    if fields.on_levels:
         axes["level"] = xr.Variable("level", np.array(levels), {"units": "hPa"})
-    versions = {time: str(field["expver"]) for (time, _), field in fields.items()}
-    axes["expver"] = xr.Variable("time", np.array([versions[time] for time in seconds]))
-    return xr.Dataset({_name(first): variable}).assign_coords(xr.Coordinates(axes, indexes={}))
+    return xr.Dataset({_name(fields.first): variable}).assign_coords(xr.Coordinates(axes, indexes={}))
 
 
 def _reader(
@@ -172,11 +181,7 @@ def _values(stream: Any, offset: Any) -> np.ndarray:
     return np.where(values == missing, np.nan, values).astype(np.float32)
 
 
-def _name(field: Field) -> str:
+def _name(header: Header) -> str:
     """As the data store's NetCDF has it, which is not ecCodes' short name where that begins with a digit."""
-    own = field["cfVarName"]
-    return str(field["shortName"] if own in ("undef", "unknown") else own)
-
-
-def _stamp(field: Field) -> str:
-    return text(np.datetime64(int(field["valid_time"]), "s").astype("datetime64[ns]"))
+    own = header["cfVarName"]
+    return str(header["shortName"] if own in ("undef", "unknown") else own)

@@ -157,7 +157,8 @@ def _against_replay(
     forecasts, method = forecasts_on(options.grid, native, options.regridding)
     return Reference(
         name="replay",
-        description=f"the prepared data themselves, from {experiment.data.source.url}",
+        description=f"the prepared {'analysis itself' if prepared.on_pressure_levels else 'Replay data themselves'}, "
+        f"from {experiment.data.source.url}",
         forecasts=forecasts,
         truth=_regridded_truth(truth, forecasts.grid, options.regridding),
         climatology_reader=climatology_on(forecasts.grid, dataset, forecasts.channels, method),

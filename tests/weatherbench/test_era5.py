@@ -115,7 +115,7 @@ def test_every_output_names_its_truth(made: tuple[Experiment, Path, Path]) -> No
     experiment, root, folder = made
     paths = Paths(experiment, root)
     for name, words in (
-        ("replay", "the prepared data themselves"),
+        ("replay", "the prepared Replay data"),
         ("era5", f"ERA5 in WeatherBench2's layout, from {folder}"),
     ):
         scores = Scores.open(paths.scores_against(name))

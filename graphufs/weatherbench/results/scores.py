@@ -26,7 +26,9 @@ from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
 from graphufs.storage.checksums import crc32
 from graphufs.storage.zarr_io import open_zarr, store_damage, write_zarr
+from graphufs.vocabulary import cf
 from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
+from graphufs.vocabulary.labels import truth_name
 from graphufs.weatherbench.inputs.channels import Channel, index_of_level, unpack
 from graphufs.weatherbench.metrics.ensemble_metrics import metrics_of
 from graphufs.weatherbench.results.display import Unit, channel_name, unit
@@ -162,6 +164,12 @@ class Scores:
     def truth_name(self) -> str:
         """What the forecasts were scored against: `replay` or `era5`."""
         return str(self.dataset.attrs.get("truth_name", "replay"))
+
+    @property
+    def truth_label(self) -> str:
+        """The truth for people: an analysis, whose levels are pressure levels, scored against itself is not Replay."""
+        own = self.truth_name == "replay" and self.dataset.attrs.get("vertical") == cf.PRESSURE
+        return "the analysis itself" if own else truth_name(self.truth_name)
 
     @property
     def metrics(self) -> tuple[str, ...]:

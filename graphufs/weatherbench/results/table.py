@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphufs.replay.times import text
-from graphufs.vocabulary.labels import forecast_name, json_number, number, truth_name
+from graphufs.vocabulary.labels import forecast_name, json_number, number
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.results.display import lead_name
 from graphufs.weatherbench.results.scores import Scores
@@ -77,7 +77,7 @@ def _by_target(scores: Scores, metric: str, leads: Sequence[np.timedelta64]) -> 
 def score_table(scores: Scores) -> RenderableType:
     """The table for a terminal: for each target the RMSE of all forecasts, and the emulator's ratio to baselines."""
     leads = shown_leads(scores)
-    truth, count = truth_name(scores.truth_name), scores.dataset.attrs["initial_times"]
+    truth, count = scores.truth_label, scores.dataset.attrs["initial_times"]
     heading = Text(f"RMSE against {truth} over {count} initial times, and behind each baseline's the ")
     heading.append("emulator's ratio to it").append(" (below 1: the emulator is better)")
     parts: list[RenderableType] = [heading]

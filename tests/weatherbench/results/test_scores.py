@@ -234,6 +234,15 @@ def test_the_table_fits_80_columns_and_shows_rmse_and_ratios() -> None:
         assert lead in text
 
 
+def test_an_analysis_scored_against_itself_is_not_called_replay() -> None:
+    assert "RMSE against Replay over 53" in shown(score_table(SCORES))
+    analysis = made(leads=LEADS[:2])
+    analysis.dataset.attrs["vertical"] = "pressure levels"
+    assert "RMSE against the analysis itself over 53" in shown(score_table(analysis))
+    analysis.dataset.attrs["truth_name"] = "era5"
+    assert analysis.truth_label == "ERA5"
+
+
 def test_the_table_shows_the_leads_there_are() -> None:
     text = shown(score_table(made(leads=LEADS[1:3])))
     assert "12 h" in text and "18 h" in text and "1 d" not in text
