@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.cli.main import main
 from graphufs.config import loading
 from graphufs.deepmind.npz import from_deepmind, read_checkpoint
 from graphufs.deepmind.released import import_checkpoint
 from graphufs.emulator import checkpoint
 from graphufs.errors import UserError
-from graphufs.steps import run_step
+from graphufs.steps import CHAINS, run_step
 from graphufs.storage.paths import Paths
 from tests.support.analyses import write_weatherbench
+from tests.support.lookalike import build_atmosphere
 from tests.support.training import final_arrays
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "graphcast13" / "g1"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PROGRESS = ["year_progress_sin", "year_progress_cos", "day_progress_sin", "day_progress_cos"]
 TARGETS = ["2m_temperature", "surface_pressure", "temperature", "u_component_of_wind", "v_component_of_wind"]
 
@@ -104,3 +107,38 @@ def test_what_such_a_store_lacks_is_not_left_behind_unasked(tmp_path: Path) -> N
         run_step(step, experiment, tmp_path)
     with pytest.raises(UserError, match="geopotential"):
         run_step("train", experiment, tmp_path)
+
+
+@pytest.mark.long  # a training of its own
+def test_the_recipe_runs_on_a_store_laid_out_as_replay(tmp_path: Path) -> None:
+    store = build_atmosphere(tmp_path / "fv3.zarr", count=44)
+    import_checkpoint(GOLDEN / "checkpoint.npz", GOLDEN, tmp_path / "released")
+    overrides = [
+        f"data.source={{url: {store}, component: fv3}}",
+        "data.training={start: 1994-01-01T00, end: 1994-01-02T18}",
+        "data.validation={start: 1994-01-03T00, end: 1994-01-03T18}",
+        "data.evaluation={start: 1994-01-04T00, end: 1994-01-05T18}",
+        "data.levels=[500, 850, 1000]",  # high up the look-alike has the same humidity at all times
+        "model.mesh_size=2",
+        "model.latent_size=16",
+        "model.message_steps=2",
+        f"training.init_from={tmp_path / 'released'}",
+        "training.batch_size=1",
+        "training.stages=[{name: one-step, updates: 2}]",
+        "training.validation_forecasts={every: 1000, initial_times: 1, lead_time: 12h}",
+        "forecast.lead_time=12h",
+        "forecast.every=12h",
+    ]
+    recipe = EXPERIMENTS / "graphcast_small_replay.yaml"
+    asked = [part for override in overrides for part in ("--set", override)]
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(recipe), "--root", str(tmp_path), *asked])
+    assert not ended.value.code
+    experiment = loading.load(recipe, overrides)
+    for step in CHAINS["run"]:
+        assert run_step(step, experiment, tmp_path)["status"] == "completed"
+    paths = Paths(experiment, tmp_path)
+    tensors = json.loads((paths.run / "initial.json").read_text())["tensors"]
+    assert {one["how"] for one in tensors if one["tensor"].startswith("mesh_gnn")} == {"kept"}
+    scores = xr.open_zarr(paths.scores).sel(metric="rmse")
+    assert np.isfinite(scores["temperature"].values).all()
