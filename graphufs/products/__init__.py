@@ -1,3 +1,3 @@
 """Forecasts as other tools read them: CF NetCDF, GRIB2, and zarr with chunks for object stores."""
 
-__all__ = ["convert", "grib2", "netcdf", "run", "zarr_store"]
+__all__ = ["convert", "grib2", "netcdf", "publish", "run", "stac", "zarr_store"]

@@ -38,7 +38,7 @@ ASKED = {
 ADDED = {
     "data": ("region", "accept_implausible", "interfaces"),
     "data.source": ("kind", "storage"),
-    "forecast": ("members", "checkpoints"),
+    "forecast": ("members", "checkpoints", "products", "products_grid"),
     "model": ("kernels", "mesh2grid_ties", "noise"),
     "training": (
         "augmentation",
