@@ -39,6 +39,7 @@ with DAG(
     params={
         "dry_run": Param(DRY_RUN, type="boolean", title="Dry run", description="List what would go, remove nothing."),
         "forecast_days": days(30, "Forecasts", "How long scored forecasts of nights and comparisons are kept."),
+        "published_days": days(30, "Published", "How long forecasts that were published for other tools are kept."),
         "merged_days": days(30, "Merged segments", "Longer than a training reads data without opening them anew."),
         "cache_days": days(90, "Caches", "How long compiled programs are kept after their last use."),
         "leftover_days": days(2, "Leftovers", "How long half-written files are left alone."),
@@ -57,7 +58,7 @@ with DAG(
         from jobs.airflow.sites.housekeeping import clean
 
         params = get_current_context()["params"]
-        kept = {name: params[f"{name}_days"] for name in ("forecast", "merged", "cache", "leftover")}
+        kept = {name: params[f"{name}_days"] for name in ("forecast", "published", "merged", "cache", "leftover")}
         client = SiteClient.load(site)
         try:
             found = clean(client, kept, params["job_days"], dry_run=params["dry_run"])

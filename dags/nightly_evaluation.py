@@ -2,7 +2,8 @@
 
 Takes initial times of the evaluation period (and after it, see `nightly` in the experiment) whose whole truth is there
 and that the model was not scored on yet, makes the forecasts, scores them, merges the scores into the model's, and
-refreshes its report. In the embedded world a first task lets a day pass.
+refreshes its report. Where the experiment has `forecast.products`, the forecasts are published in these formats too. In
+the embedded world a first task lets a day pass.
 
 A night that was missed is caught up by those that follow, `nightly.at_most` initial times each. A night that was done
 does nothing. If there is nothing new, `plan_nightly` is skipped and says what it waits for. Initial times without data
@@ -93,4 +94,5 @@ with DAG(
             "event": {"experiment": checked["form"], "name": checked["name"], "night": checked["night"]},
         },
     )
+    tasks.publish(steps["forecast"], checked, experiment=steps["plan_nightly"].output["experiment"])
     steps["record_nightly"] >> tasks.mirror()

@@ -2,7 +2,8 @@
 
 Data and statistics are made where they are not there yet; runs that need the same share them. The training is then
 scored on the *validation* period, the report is written, and the model becomes a candidate. The evaluation period is
-left to the nightly evaluation.
+left to the nightly evaluation. Where the experiment has `forecast.products`, the forecasts are published in these
+formats.
 
 Fields that are left empty keep what the experiment or the site says. Wrong input is refused by the form, or by the
 first task, `check`, which names the field. `preflight` sees whether the site would take the jobs before one waits in a
@@ -37,11 +38,13 @@ KEYS = {
     "precision": "training.compute.precision",
     "seed": "training.seed",
     "members": "forecast.members",
+    "products": "forecast.products",
 }
 TITLES = {
     "updates": "Updates of the first stage",
     "learning_rate": "Peak learning rate of the first stage",
     "members": "Members of forecasts",
+    "products": "Published formats",
 }
 RESOURCES = {"gpus": "GPUs", "nodes": "Nodes", "memory": "Memory", "time_limit": "Time limit"}
 
@@ -74,6 +77,7 @@ def read_form(context: Context) -> dict[str, Any]:
         "name": experiment.name,
         "form": params["experiment"],
         "overrides": overrides,
+        "products": list(experiment.forecast.products),
     }
 
 
@@ -111,6 +115,7 @@ with DAG(
         doc_md="See whether the site is ready for the jobs.",
     )
     steps = tasks.chain(CHAINS["run"], train={"job_resources": checked["resources"]})
+    tasks.publish(steps["forecast"], checked)
     register = tasks.job(
         "register",
         steps["report"],

@@ -13,7 +13,7 @@ same step without a part then completes the rest and finishes the output.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -146,6 +146,12 @@ STEPS: dict[str, Step] = {
             "graphufs.weatherbench.evaluate",
             ("forecast",),
         ),
+        Step(
+            "publish",
+            "Write forecasts in the formats of forecast.products, for other tools.",
+            "graphufs.products.publish",
+            ("forecast",),
+        ),
         Step("report", "Write the one-page HTML report.", "graphufs.report.step", ("evaluate",)),
         Step(
             "register",
@@ -209,7 +215,18 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "nightly": ("extend_world", "plan_nightly", "prepare", "forecast", "evaluate", "record_nightly"),
     "retrain": ("plan_retraining", "prepare", "normalize", "train", "compare_models", "decide"),
 }
-"""Steps in the order in which the commands `graphufs run`, `nightly` and `retrain`, and the DAGs, take them."""
+"""Steps in the order in which the commands `graphufs run`, `nightly` and `retrain`, and the DAGs, take them.
+
+Where an experiment has `forecast.products`, `publish` follows the forecasts: `with_products`.
+"""
+
+
+def with_products(steps: Sequence[str], experiment: Experiment) -> tuple[str, ...]:
+    """Steps of a chain, and `publish` after the forecasts where the experiment has forecast.products."""
+    if not experiment.forecast.products or "forecast" not in steps[:-1]:
+        return tuple(steps)
+    after = steps.index("forecast") + 1
+    return (*steps[:after], "publish", *steps[after:])
 
 
 NOTHING_ASKED = Request()

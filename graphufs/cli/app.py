@@ -18,7 +18,7 @@ from graphufs.cli.terminal import Bars, console, polite_stop
 from graphufs.config import credentials, loading, moved_keys
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
-from graphufs.steps import NOTHING_ASKED, STEPS, run_step
+from graphufs.steps import NOTHING_ASKED, STEPS, run_step, with_products
 from graphufs.storage.lock import unless_empty
 from graphufs.storage.paths import root_folder
 
@@ -115,7 +115,8 @@ def take(
 ) -> list[dict[str, Any]]:
     """The results of steps taken one after the other, those after a plan with the experiment that it planned.
 
-    Each is given what it reads of the request, to which a plan may add something.
+    Each is given what it reads of the request, to which a plan may add something. Forecasts with products are published
+    before the next step.
 
     It ends early with a step that is `stopped`, with a plan that has found nothing to do, and where `ends` says so of a
     result.
@@ -125,7 +126,7 @@ def take(
     shown = console(stderr=True)
     results: list[dict[str, Any]] = []
     with unless_empty(root), polite_stop(shown) as should_stop:
-        for name in names:
+        for name in with_products(names, experiment):
             with Bars(shown, name) as bars:
                 own = request.only(STEPS[name].asks)
                 result = run_step(name, experiment, root, progress=bars, should_stop=should_stop, request=own)

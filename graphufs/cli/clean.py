@@ -55,6 +55,7 @@ def tidy(root: Path, keep: Retention, yes: bool, should_stop: ShouldStop = never
     """
     from graphufs.data import merge
     from graphufs.housekeeping import removable
+    from graphufs.products import stac
 
     found, to_merge = removable.find(root, keep), removable.to_merge(root)
     todo: list[tuple[Path, Callable[[], object]]] = [(one.path, one.remove) for one in found]
@@ -72,6 +73,8 @@ def tidy(root: Path, keep: Retention, yes: bool, should_stop: ShouldStop = never
             in_use.append(f"{path}: {error}")
         except (UserError, OSError) as error:
             failed.append(f"{path}: {error}")
+    if yes and found and (root / stac.FOLDER).is_dir():
+        stac.write(root)
     merges = [
         {"folder": str(folder), "segments": sum(map(len, groups)), "become": len(groups)}
         for folder, groups in to_merge.items()

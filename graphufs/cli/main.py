@@ -20,6 +20,7 @@ from graphufs.cli import retraining as retraining
 from graphufs.cli.app import Json, Options, app, run_one, run_steps
 from graphufs.cli.clean import clean
 from graphufs.cli.ending import DONE, FAILED, finish
+from graphufs.cli.exchange.catalogue import catalogue
 from graphufs.cli.exchange.convert import convert
 from graphufs.cli.exchange.released import FromAnalysis, import_deepmind
 from graphufs.cli.migrate import migrate
@@ -39,6 +40,7 @@ app.command(migrate)
 app.command(pressure_levels)
 app.command(compare)
 app.command(convert)
+app.command(catalogue)
 app.command(clean)
 app.command(import_deepmind)
 
@@ -111,6 +113,15 @@ def evaluate(experiment: Path, *, engine: Engine = "graphufs", options: Options 
 
 
 @app.command
+def publish(experiment: Path, *, options: Options = Options()) -> int:
+    """Write the forecasts in the formats of forecast.products, for other tools, under ROOT/published. Needs `forecast`.
+
+    Each initial time has a folder, by date and hour, which appears whole. What is published already stays as it is.
+    """
+    return _steps(experiment, options, "publish")
+
+
+@app.command
 def report(experiment: Path, *, options: Options = Options()) -> int:
     """Write the one-page HTML report. Needs `evaluate`."""
     return _steps(experiment, options, "report")
@@ -160,8 +171,8 @@ def check(
     ----------
     thorough
         Instead of that, read again what was made of it below the root (the embedded world, data, statistics,
-        climatology, checkpoints, forecasts, scores, the run's log and reports, the registry), name what is damaged,
-        and what repairs it. Exit code 1: something is.
+        climatology, checkpoints, forecasts, scores, the run's log and reports, what is published, the registry), name
+        what is damaged, and what repairs it. Exit code 1: something is.
     """
     loaded = options.load(experiment)
     damaged: list[str] = []
@@ -274,7 +285,7 @@ GROUPS = {
     "Scores of any forecasts": "score compare pressure-levels",
     "Models and nights": "models nightly plan-nightly record-nightly extend-world",
     "Retraining": "retrain plan-retraining compare-models decide rollback",
-    "Exchange": "convert import-deepmind export crosscheck",
+    "Exchange": "publish convert catalogue import-deepmind export crosscheck",
     "Tools": "clean migrate schema",
 }
 """How `graphufs --help` shows the commands: by what they are for, in the order in which they are met."""

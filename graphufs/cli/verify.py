@@ -26,8 +26,8 @@ from graphufs.registry import event_files, registry
 from graphufs.replay.synthetic.growing_zarr import GROWING
 from graphufs.replay.synthetic.store import NOTE, STORE, present, world_damage
 from graphufs.storage import run_files
-from graphufs.storage.checksums import CHECKSUMS, Damaged, known_files, listed, read_checked
-from graphufs.storage.paths import Paths
+from graphufs.storage.checksums import CHECKSUMS, Damaged, growing_damage, known_files, listed, read_checked
+from graphufs.storage.paths import PUBLISHED, Paths
 from graphufs.storage.zarr_io import MARK, has_checksums, store_damage
 from graphufs.train.tracking.tracking import RECORD
 from graphufs.weatherbench.results.scores import Scores
@@ -43,6 +43,7 @@ REMEDIES = {
     "forecasts": "`graphufs forecast`, with the experiment of these forecasts, makes them again",
     "scores": "`graphufs evaluate`, with the experiment of these scores, makes them again",
     "nightly scores": "`graphufs nightly` goes on from the version before, and scores later nights again",
+    "published forecasts": "remove its folder, and `graphufs publish` with this experiment makes it again",
     "registry": "`graphufs models repair` restores it from its copy",
     "run": "`graphufs train` writes again what it can",
 }
@@ -131,6 +132,8 @@ def _outputs(paths: Paths) -> Iterator[tuple[str, Path]]:
             begun = any(part.startswith(".") or part.endswith(".part") for part in path.relative_to(folder).parts)
             if not begun and (not path.is_symlink() or not path.exists()):
                 yield kind, path
+    for path in sorted((paths.root / PUBLISHED).glob(f"{paths.published('0').name[:-1]}*/[0-9]*/[0-9]*")):
+        yield "published forecasts", path
     if event_files.numbers(paths.root):
         yield "registry", paths.root / "registry"
 
@@ -155,6 +158,8 @@ def _damage(kind: str, path: Path) -> Iterator[str]:
         yield from filter(None, (found,))
     elif kind == "statistics":
         yield from _moments_damage(path) if path.name == "moments" else _statistics_damage(path)
+    elif kind == "published forecasts":
+        yield from growing_damage(path, promised=True)
     elif kind == "registry":
         yield from event_files.damage(path.parent)
         registry.models(path.parent)
@@ -182,6 +187,8 @@ def _has_checksums(kind: str, path: Path) -> bool:
         if path.name == "moments":
             return set(known_files(path)) >= {file.name for file in path.glob("*.npz")}
         return listed(read_checked(path / PROVENANCE)) is not None
+    if kind == "published forecasts":
+        return True
     if kind == "registry":
         return all("checked" in file.read_text() for file in (path / "history").glob("*.json"))
     return "checked" in path.read_text() if path.suffix == ".json" else has_checksums(path)

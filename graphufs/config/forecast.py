@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from graphufs.config.base import MOST_TIMES, Hours, Period, Section, Time, format_time
-from graphufs.config.identity import Later
+from graphufs.config.identity import AFTERWARDS, Later, NotIdentity
 
 OtherRun = Annotated[str, Field(pattern=r"^runs/[A-Za-z0-9][A-Za-z0-9_.-]*/[0-9a-f]{12}/checkpoints/[0-9]{8}$")]
 """A checkpoint of a run, as a path below the root."""
@@ -38,6 +38,14 @@ class Forecast(Section):
     checkpoints: Annotated[tuple[OtherRun, ...], Field(max_length=64), Later()] = ()
     """More checkpoints of other runs below the root, of other seeds say, that make members too: member k is made by
     number k modulo their count, where the run's own is number 0."""
+    products: Annotated[
+        tuple[Literal["netcdf", "grib2", "zarr"], ...], Field(max_length=3), Later(), NotIdentity(AFTERWARDS)
+    ] = ()
+    """Formats in which forecasts are published as other tools read them, by `graphufs publish`; none at first."""
+    products_grid: Annotated[
+        str, Field(pattern=r"^(native|[1-9]\d{0,3}x[1-9]\d{0,3})$"), Later(), NotIdentity(AFTERWARDS)
+    ] = "native"
+    """The grid of published forecasts: `native`, or longitudes x latitudes of an evenly spaced one such as 360x181."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

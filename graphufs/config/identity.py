@@ -21,6 +21,7 @@ PERMISSION = "permission to go on"
 HOW_TO_REACH = "how to reach what is read"
 ROUNDING = "how something is computed, which changes results by rounding at most"
 KEPT_AND_TOLD = "what is kept and told of a training"
+AFTERWARDS = "what is made of forecasts when they are done; what is published says what it was made of"
 PLANS = "how nights and rounds are planned and judged; what they plan is named by its own keys"
 
 

@@ -31,11 +31,11 @@ from graphufs.storage import run_files
 from graphufs.storage.atomic import remove_folder
 from graphufs.storage.checksums import Damaged, read_checked
 from graphufs.storage.lock import locked
-from graphufs.storage.paths import Paths
+from graphufs.storage.paths import PUBLISHED, Paths
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.weatherbench.results.scores import GROUP
 
-OURS = ("worlds", "data", "statistics", "climatology", "runs", "jobs", "registry", "cache")
+OURS = ("worlds", "data", "statistics", "climatology", "runs", "jobs", "registry", "cache", PUBLISHED)
 """Folders of the root in which files are ours."""
 LEFTOVER = re.compile(r"\..+\.(tmp|trash)")
 """Names of what is being written or removed; of processes that were killed they stay (graphufs.storage.atomic)."""
@@ -68,6 +68,7 @@ def find(root: Path, keep: Retention, now: float | None = None) -> list[Removabl
     now = time.time() if now is None else now
     before = {name: now - 86400 * days for name, days in vars(keep).items()}
     found = [*_of_runs(root, before["forecasts"], keep.forecasts), *_merged(root, before["merged"], keep.merged)]
+    found += _published(root, before["published"], keep.published)
     found += _unused(root / "cache", before["caches"], keep.caches)
     return [*found, *_leftovers(root, before["leftovers"], keep.leftovers)]
 
@@ -205,6 +206,24 @@ def _remove_scores(path: Path, forecasts: Path) -> None:
         raise Stopped(f"{path} stays as long as its forecasts, {forecasts}")
     path.with_suffix(".csv").unlink(missing_ok=True)  # first: without its store nothing would find it again
     remove_folder(path)
+
+
+# What is published
+
+
+def _published(root: Path, before: float, days: float) -> Iterator[Removable]:
+    """The folders of single initial times; their files are written once, all together."""
+    reason = f"published more than {days:g} days ago; `graphufs publish` makes it again"
+    for path in sorted((root / PUBLISHED).glob("*/[0-9]*/[0-9]*")):
+        if one := _sized("published forecasts", path, before, reason):
+            yield one(partial(_remove_published, path))
+
+
+def _remove_published(path: Path) -> None:
+    with locked(path.parents[1], should_stop=lambda: True, waiting=lambda: None):
+        remove_folder(path)
+        with suppress(OSError):  # other initial times of the day
+            path.parent.rmdir()
 
 
 # Segments, caches, leftovers

@@ -15,6 +15,8 @@ class Retention:
 
     forecasts: Annotated[float, Parameter(name="--forecast-days")] = 30.0
     """Days for which forecasts of nights and comparisons are kept after they were made."""
+    published: Annotated[float, Parameter(name="--published-days")] = 30.0
+    """Days for which forecasts published for other tools are kept after they were written."""
     merged: Annotated[float, Parameter(name="--merged-days")] = 30.0
     """Days for which merged segments are kept: longer than a training reads data without opening them anew."""
     caches: Annotated[float, Parameter(name="--cache-days")] = 90.0

@@ -12,7 +12,7 @@ from graphufs.registry.registry import RegisteredModel
 
 
 def experiment_of(model: RegisteredModel, present: Experiment, initial_times: Sequence[datetime] = ()) -> Experiment:
-    """A model's experiment with the present one's nightly section and lead time and, where given, these initial times.
+    """A model's experiment with the present one's nights, lead time and products and, where given, these initial times.
 
     What a model was registered with are forecasts of its validation period, which may be shorter than a night's.
     How things are reached, which the registry does not keep, is the present one's where it reads the same source.
@@ -23,7 +23,7 @@ def experiment_of(model: RegisteredModel, present: Experiment, initial_times: Se
     content["nightly"] = now["nightly"]
     if content["evaluation"]["truth"] == "both":
         content["evaluation"]["truth"] = "replay"  # a night's scores are of one truth, and ERA5 comes days later
-    content["forecast"] |= {name: now["forecast"][name] for name in ("every", "lead_time")}
+    content["forecast"] |= {name: now["forecast"][name] for name in ("every", "lead_time", "products", "products_grid")}
     times = [format_time(time) for time in initial_times]
     content["forecast"] |= {"period": None, "initial_times": times or None}
     return loading.validate(

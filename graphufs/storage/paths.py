@@ -23,6 +23,9 @@ from graphufs.masking import place
 from graphufs.storage.formats import FORMATS
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
 
+PUBLISHED = "published"
+"""The folder of the root with forecasts for other tools."""
+
 
 def root_folder(given: Path | None = None) -> Path:
     """The root folder: one given, $GRAPHUFS_ROOT or ./graphufs-root."""
@@ -212,6 +215,10 @@ class Paths:
     def forecasts(self) -> Path:
         """The forecasts, in WeatherBench2's layout."""
         return self.run / "forecasts" / f"{self.hashes['forecasts']}.zarr"
+
+    def published(self, checkpoint: str) -> Path:
+        """The folder of what is published of one of the run's checkpoints, named as its model."""
+        return self.root / PUBLISHED / f"{self.experiment.name}-{self.hashes['run']}-{int(checkpoint)}"
 
     @property
     def scores(self) -> Path:

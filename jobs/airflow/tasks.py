@@ -14,18 +14,35 @@ from jobs.airflow.forms import choices
 from jobs.airflow.operators.job import JobOperator
 from jobs.airflow.operators.site import MirrorOperator
 
+PUBLISH = "publish"
+"""The task that is skipped where there are no products."""
+
 
 def check(look: Callable[[Context], dict[str, Any]]) -> XComArg:
-    """The first task, `check`: what `look` finds in a run's context. A UserError fails it without a retry."""
+    """The first task, `check`: what `look` finds in a run's context. A UserError fails it without a retry.
+
+    Where that says that there are no `products`, `publish` is skipped at once: no worker starts to find it out.
+    """
 
     def check() -> dict[str, Any]:
         try:
-            return look(get_current_context())
+            found = look(get_current_context())
         except UserError as error:
             raise AirflowFailException(str(error)) from None
+        if found.get("products") == []:
+            skip(PUBLISH)
+        return found
 
     check.__doc__ = look.__doc__
     return task(pool=choices.pool())(check)()
+
+
+def skip(task_id: str) -> None:
+    """Have a task of the run skipped that did not begin yet, as Airflow's own branches do."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import SkipDownstreamTasks
+
+    task_runner.SUPERVISOR_COMMS.send(SkipDownstreamTasks(tasks=[task_id]))
 
 
 class Tasks:
@@ -63,6 +80,10 @@ class Tasks:
                     before >> now
             before = now
         return made
+
+    def publish(self, forecast: JobOperator, checked: XComArg, **own: Any) -> JobOperator:
+        """The forecasts in the formats of forecast.products, where there are any; nothing waits for it."""
+        return self.job(PUBLISH, forecast, wanted=checked["products"], **own)
 
     def mirror(self, **own: Any) -> MirrorOperator:
         """The last task: fetch what forms and pages show of what the others have made."""

@@ -38,7 +38,7 @@ _STEP = "|".join(STEPS)
 _NAMES = "|".join(name for name in Resources.model_fields if name != "sbatch")
 _RESOURCE = rf"(?:{_NAMES}|sbatch\.(?:{'|'.join(SBATCH)}))=.*"
 _DAYS = r"[1-9][0-9]{0,5}(?:\.[0-9]{1,6})?"  # a day at least: who has the key cannot have all removed at once
-KINDS = ("forecast", "merged", "cache", "leftover")
+KINDS = ("forecast", "published", "merged", "cache", "leftover")
 """What the DAG `housekeeping` says for how many days to keep."""
 
 

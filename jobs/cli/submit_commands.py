@@ -11,7 +11,7 @@ from rich.text import Text
 from graphufs.cli.ending import DONE, FAILED
 from graphufs.config import moved_keys
 from graphufs.config.request import Request as RunRequest
-from graphufs.steps import CHAINS, STEPS
+from graphufs.steps import CHAINS, STEPS, with_products
 from jobs.cli.app import Asked, Place, app, err, labels_of, print_json, request_of
 from jobs.job.status import Status, read_statuses
 from jobs.site import load
@@ -64,7 +64,8 @@ def run(experiment: str, *, place: Place = Place(), asked: Asked = Asked()) -> i
 
 def submit_chain(steps: Sequence[str], experiment: str, place: Place, asked: Asked) -> int:
     """Submit steps of an experiment, each after the one before, and return the exit code."""
-    return submit_all(submit.chain(steps, **_common(experiment, place, asked)[0]), place, asked)
+    common, _ = _common(experiment, place, asked)
+    return submit_all(submit.chain(with_products(steps, common["experiment"]), **common), place, asked)
 
 
 def _common(experiment: str, place: Place, asked: Asked) -> tuple[dict[str, Any], RunRequest]:

@@ -30,6 +30,10 @@ LEFT_OUT = {
         "normalization.storage_options",
     ),
     "what a page shows; the page is made anew": ("evaluation.plume_points",),
+    "what is made of forecasts when they are done; what is published says what it was made of": (
+        "forecast.products",
+        "forecast.products_grid",
+    ),
     "permission to go on": ("data.accept_implausible", "data.allow_overlap", "data.region", "training.init_partial"),
     "how something is computed, which changes results by rounding at most": (
         "evaluation.dask",

@@ -39,7 +39,7 @@ ADDED = {
     "data": ("region", "accept_implausible", "interfaces"),
     "data.source": ("kind", "storage"),
     "data.source.world": ("step",),
-    "forecast": ("members", "keep_members", "checkpoints"),
+    "forecast": ("members", "keep_members", "checkpoints", "products", "products_grid"),
     "model": ("kernels", "mesh2grid_ties", "noise"),
     "training": (
         "augmentation",

@@ -16,8 +16,8 @@ EMPTY: dict[str, tuple[str, ...]] = {
     **{
         name: (name, EXPERIMENT, *ROOT)
         for name in (
-            "normalize train forecast evaluate report register track plan-nightly record-nightly nightly retrain "
-            "plan-retraining compare-models decide rollback show"
+            "normalize train forecast evaluate report publish register track plan-nightly record-nightly nightly "
+            "retrain plan-retraining compare-models decide rollback show"
         ).split()
     },
     **{name: (name, EXPERIMENT, *NO_SOURCE, *ROOT) for name in ("prepare", "run", "extend-world", "check")},
@@ -28,6 +28,7 @@ EMPTY: dict[str, tuple[str, ...]] = {
     "models": ("models", "promote", "m", "--why", "x", *ROOT),
     "compare": ("compare", "a", "b", *ROOT),
     "score": ("score", "a", "b", "c", "out"),
+    "catalogue": ("catalogue", *ROOT),
     "convert": ("convert", "a", "--to", "netcdf", "--output", "out"),
     "pressure-levels": ("pressure-levels", "a", "b", "--variables", "temperature"),
     "import-deepmind": ("import-deepmind", "a", "b", "--statistics", "c"),
@@ -40,6 +41,7 @@ MORE = [
     ("models", "list", *ROOT),
     ("models", "rollback", "tiny", *ROOT),
     ("models", "repair", *ROOT),
+    ("publish", EXPERIMENT, "--set", "forecast.products=[netcdf]", *ROOT),
     ("check", EXPERIMENT, "--thorough", *ROOT),
     ("forecast", "nothere", "--analysis", "x", "--initial-time", "2020-01-01", "--output", "out"),
     ("evaluate", EXPERIMENT, "--engine", "weatherbench2", *ROOT),

@@ -1,3 +1,3 @@
 """The commands that bring models and forecasts in from elsewhere, or take them out."""
 
-__all__ = ["convert", "released"]
+__all__ = ["catalogue", "convert", "released"]

@@ -17,6 +17,7 @@ from jobs.site import Resources
 
 LIMITS = (
     "type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern",
+    "items", "maxItems",
 )  # fmt: skip
 LONGEST = 200
 """Characters of a field of text whose schema names no limit."""
@@ -57,6 +58,8 @@ def _field(schema: dict[str, Any], key: str, title: str, section: str | None, em
         limits["enum"] = [*limits["enum"], None]
     elif limits["type"] == "string":
         limits.setdefault("maxLength", LONGEST)
+    elif limits["type"] == "array":
+        limits["examples"] = limits["items"]["enum"]  # makes it a field in which several are chosen
     limits["type"] = [limits["type"], "null"]
     if section:
         limits["section"] = section

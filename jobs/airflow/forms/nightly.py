@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from graphufs.config import loading
 from graphufs.errors import UserError
 from jobs.airflow.forms import choices, validate
 from jobs.airflow.settings import required
@@ -58,7 +59,9 @@ def asked(params: Mapping[str, Any], told: Mapping[str, Any] | None, run_date: d
     fields = {"nightly.at_most": params["at_most"]}
     night = {"model": model, "night": params["night"] or run_date.isoformat()}
     found = validate.asked(wish["experiment"], wish["site"], fields, night, overrides)
-    return {**found, "model": model, "night": found["request"]["night"], "deadline_hours": params["deadline_hours"]}
+    products = list(loading.parse(found["experiment"]).forecast.products)
+    told_too = {"model": model, "night": found["request"]["night"], "products": products}
+    return {**found, **told_too, "deadline_hours": params["deadline_hours"]}
 
 
 def trigger(dag_id: str, run_id: str, told: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -18,9 +18,12 @@ def test_a_night_scores_what_is_new_a_repeated_one_is_skipped_and_the_mirror_sho
 
     root = Path(os.environ["GRAPHUFS_ROOT"])
     (model,) = [event["model"] for event in events("graphufs_checkpoint")]
-    wish = {"experiment": "tiny", "site": "here", "at_most": 50, "night": "2026-03-01"}
+    publish = ["forecast.products=[netcdf]"]
+    wish = {"experiment": "tiny", "site": "here", "at_most": 50, "night": "2026-03-01", "overrides": publish}
     done = run("nightly_evaluation", **wish)
     assert set(states_of(done).values()) == {"success"}, states_of(done)
+    times = xcoms(done, "plan_nightly")["initial_times"]
+    assert len(list((root / "published" / model).glob("*/*/*.nc"))) == xcoms(done, "publish")["new"] == len(times)
     (event,) = events("graphufs_scores")
     assert (event["model"], event["experiment"], event["night"]) == (model, "tiny", "2026-03-01")
     assert event["added"] == len(xcoms(done, "plan_nightly")["initial_times"]) > 0

@@ -25,6 +25,7 @@ DEMO = ("name=demo", "description=A small emulator of the embedded idealised wor
 CHECKPOINT, CHAMPION = "00000016", "tiny-0123456789ab-16"
 BOTH_TRUTHS = ("evaluation.truth=both", "evaluation.era5.url=gs://bucket/era5.zarr")
 SITES = ("local", "cluster")
+ADDED_STEPS = {"publish"}
 PLACES = ("world", "data", "moments", "climatology", "run", "checkpoints", "metrics", "forecasts", "scores", "report")
 
 PERIOD = "{start: 1994-01-01T00, end: 1994-01-10T18}"
@@ -158,6 +159,8 @@ OTHER: dict[str, tuple[str, ...]] = {
     "forecast.members": (*ENSEMBLE, "forecast.members=3"),
     "forecast.keep_members": (*ENSEMBLE, "forecast.members=3", "forecast.keep_members=false"),
     "forecast.checkpoints": (*ENSEMBLE, "forecast.members=3", f"forecast.checkpoints=[{OTHER_SEED}]"),
+    "forecast.products": ("forecast.products=[netcdf]",),
+    "forecast.products_grid": ("forecast.products_grid=360x181",),
     "forecast.checkpoint": (FORECASTS, "forecast.checkpoint=best"),
     "evaluation.truth": (AGAINST, "evaluation.truth=era5"),
     "evaluation.era5.url": (AGAINST,),
@@ -286,7 +289,7 @@ def jobs(experiment: Experiment, root: Path) -> dict[str, dict[str, str]]:
     from jobs.submission import submit  # Airflow's environment lacks what they need
 
     found = {}
-    for step in STEPS:
+    for step in sorted(STEPS.keys() - ADDED_STEPS, key=list(STEPS).index):
         request = submit.Request(step, experiment, "debug", site.load("debug"), root)
         _, status = submit.submit(request)
         named = {name: default_key(step, experiment, name) for name in SITES}

@@ -34,7 +34,7 @@ GOOD = [
     "show",
     "fetch runs/demo/0123abc/reports/report.html --limit=33554432",
     "sites --check --resource=train.gpus=2",
-    "clean --forecast-days=30 --merged-days=30 --cache-days=90 --leftover-days=2 --yes",
+    "clean --forecast-days=30 --published-days=30 --merged-days=30 --cache-days=90 --leftover-days=2 --yes",
     "prune --days=30 --yes",
 ]
 BAD = [
