@@ -21,12 +21,13 @@ from graphufs.cli.verify import verify
 from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.housekeeping.retention import Retention
-from graphufs.products import publish, stac
+from graphufs.products import stac
 from graphufs.steps import CHAINS, run_step, with_products
 from graphufs.storage.checksums import CHECKSUMS, crc32
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr
 from tests.conftest import TINY
+from tests.support.killing import Halted
 
 FORMATS = "forecast.products=[netcdf, grib2, zarr]"
 
@@ -82,26 +83,15 @@ def test_what_is_published_stays_until_it_would_be_another(published, copy_of_ro
         assert netcdf["temperature"].shape[-2:] == (7, 12)
 
 
-def test_a_process_that_dies_leaves_no_half_folder_and_what_it_leaves_goes(finished_root, copy_of_root, monkeypatch):
+def test_a_process_that_is_killed_leaves_no_half_folder_and_what_it_leaves_goes(finished_root, copy_of_root):
     root, experiment = copy_of_root(finished_root), loading.load(TINY, ["forecast.products=[netcdf, zarr]"])
-    convert, done = publish.convert, []
-
-    def dies(forecasts, to, output, **options):
-        done.append(output)
-        if len(done) == 6:  # after the NetCDF file of the third initial time
-            os._exit(9)
-        return convert(forecasts, to, output, **options)
-
-    monkeypatch.setattr(publish, "convert", dies)
-    if (child := os.fork()) == 0:
-        run_step("publish", experiment, root)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    # between the NetCDF file of the third initial time and its zarr store
+    Halted("publish", experiment, root, "graphufs.products.publish", "convert", 6).kill()
     model = next((root / "published").iterdir())
-    assert len([name for name in folders(model) if "/." not in name]) == 2
-    assert all((model / name / CHECKSUMS).exists() for name in folders(model) if "/." not in name)
+    whole = [name for name in folders(model) if "/." not in name]
+    assert len(whole) == 2 and all((model / name / CHECKSUMS).exists() for name in whole)
     left = next(model.glob("*/.*.tmp"))
-    monkeypatch.setattr(publish, "convert", convert)
+    assert [path.suffix for path in left.iterdir()] == [".nc"]
     assert run_step("publish", experiment, root)["new"] == len(folders(model)) - 2
     assert not left.exists()
 
