@@ -64,7 +64,7 @@ def plan_training(
         "parameters": programs.parameters,
         "updates": work.updates,
         "validations": work.validations,
-        "disk": disk_bytes(experiment, domain, work, programs.parameters, programs.tensors),
+        "disk": disk_bytes(experiment, domain, work, *programs.state),
         "sources": list(target.sources),
         "warnings": [],
     }

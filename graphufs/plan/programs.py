@@ -45,9 +45,10 @@ class TrainingPrograms:
         return sum(leaf.size for leaf in jax.tree.leaves(self.objective.emulator.network))
 
     @property
-    def tensors(self) -> int:
-        """The number of arrays that these are in."""
-        return len(jax.tree.leaves(self.objective.emulator.network))
+    def state(self) -> tuple[int, int]:
+        """The numbers in a training's state, of the optimizer too, and the arrays that they are in."""
+        leaves = jax.tree.leaves(jax.eval_shape(self._alone.start, self.objective.emulator.network))
+        return sum(leaf.size for leaf in leaves), len(leaves)
 
     def update(
         self, rollout: int, settings: Optimizer, device_batch_size: int, batch_size: int, loss: StageLoss = SQUARED

@@ -75,18 +75,17 @@ def frame_bytes(domain: Domain) -> int:
     return FLOAT * len(domain.channels) * domain.latitude.size * domain.longitude.size
 
 
-def disk_bytes(experiment: Experiment, domain: Domain, work: Work, parameters: int, tensors: int) -> dict[str, Any]:
+def disk_bytes(experiment: Experiment, domain: Domain, work: Work, numbers: int, tensors: int) -> dict[str, Any]:
     """Bytes on disk: prepared data, one checkpoint and all that are kept, and forecasts before they are compressed.
 
-    A network has so many parameters in so many tensors.
+    The state of a training is so many numbers in so many tensors.
     """
     data, points = experiment.data, domain.latitude.size * domain.longitude.size
     stamps = int(wanted_stamps(experiment).size)
     maps = {name: part.stop - part.start for name, part in domain.slices.items()}
     arrays = domain.arrays()
-    copies = 3 + (experiment.training.average is not None)  # parameters, two moments, and the average
-    entries = copies * tensors + len(arrays) + 3 * len({*data.inputs, *data.targets, *data.forcings})
-    checkpoint = FLOAT * parameters * copies + sum(array.nbytes for array in arrays.values()) + ENTRY * entries
+    entries = tensors + len(arrays) + 3 * len({*data.inputs, *data.targets, *data.forcings})
+    checkpoint = FLOAT * numbers + sum(array.nbytes for array in arrays.values()) + ENTRY * entries
     steps = experiment.forecast.lead_time // data.time_step
     times = len(experiment.initial_times) * (experiment.forecast.members if experiment.forecast.keep_members else 1)
     fields = times * steps * sum(maps.get(name, 1) for name in data.targets)

@@ -20,7 +20,9 @@ NOT_RUN = {
     "a cluster, or a site file of the reader's": r"hpc|testcluster|--site debug|--site SITE|serve-ssh",
     "a job that is there": r"\b(KEY|big|in-two)\b",
     "a network, or the source itself": r"gs://|https?://|MLFLOW_|graphcast_curriculum",
-    "files of the reader's": r"\b(FORECAST|ENSEMBLE|FILE|CHECKPOINT|ERA5)\b|/shared/|\.npz|\.ckpt|\bA B\b|demo-\w{12}",
+    "files of the reader's": (
+        r"\b(FORECAST|ENSEMBLE|FILE|CHECKPOINT|ERA5|STORE)\b|/shared/|\.npz|\.ckpt|\bA B\b|demo-\w{12}"
+    ),
     "a champion, and a challenger that a round made": r"\bMODEL\b|rollback|retrain|compare-models|\bdecide\b",
     "CUDA's compiler": r"graphufs plan",
 }

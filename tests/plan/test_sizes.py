@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import pytest
 
 from graphufs.config import loading
 from graphufs.data.dataset import PreparedData
 from graphufs.emulator.domain import Domain
 from graphufs.plan.domains import domain_of, surface_by_default
+from graphufs.plan.flops import count_flops
 from graphufs.plan.programs import TrainingPrograms
 from graphufs.plan.sizes import batch_bytes, disk_bytes, work_of
 from graphufs.storage.paths import Paths
@@ -27,7 +29,7 @@ def test_what_is_predicted_of_the_disk_is_what_tiny_wrote(tiny, finished_root):
     domain = Domain.of(data)
     work = work_of(tiny, data)
     programs = TrainingPrograms(tiny, domain)
-    disk = disk_bytes(tiny, domain, work, programs.parameters, programs.tensors)
+    disk = disk_bytes(tiny, domain, work, *programs.state)
     assert disk["data"] == pytest.approx(bytes_below(paths.data / "segments"), rel=0.02)
     kept = sorted(paths.checkpoints.glob("[0-9]*"))
     assert work.checkpoints == len(kept)
@@ -43,6 +45,20 @@ def test_updates_and_validations_are_those_that_were_made(tiny, finished_root):
     lines = [line for line in metrics_file.read(paths.metrics) if line["event"] == "validation"]
     assert work.updates == {"one-step": 12, "rollout": 4} and work.total == 16
     assert work.validations == len(lines) and {line["samples"] for line in lines} == {work.validation_samples}
+
+
+def test_what_is_frozen_has_no_moments_and_no_gradients_of_its_own(tiny, finished_root):
+    frozen = tiny.model_copy(update={"training": tiny.training.model_copy(update={"freeze": ("processor.*",)})})
+    domain = Domain.of(PreparedData.open(Paths(tiny, finished_root).data))
+    whole, less = (TrainingPrograms(one, domain) for one in (tiny, frozen))
+    processor = sum(leaf.size for leaf in jax.tree.leaves(whole.objective.emulator.network.processor))
+    assert whole.state[0] - less.state[0] == 2 * processor
+    flop, smaller = (count_flops(*_flat(one.update(1, tiny.training.optimizer, 1, 1))) for one in (whole, less))
+    assert smaller < flop
+
+
+def _flat(jitted):
+    return jitted[0], *jitted[1]
 
 
 def test_without_data_the_counts_are_those_of_whole_periods(tiny, finished_root):
