@@ -37,7 +37,7 @@ from jobs.site import SHIPPED
 POLL = 4
 """Seconds between two looks at this machine's jobs: each costs half a second of a processor that they may need."""
 FIRST_WAIT = 30
-"""Seconds for which a task waits for a new job: all but data and training are done by then."""
+"""Seconds for which a task waits for a new job: of the demo's, all but data and training are done by then."""
 PARSE = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60"}
 """Seconds between two readings of a DAG's file, which each take half a second of a processor that jobs may need."""
 LOCK = ".airflow.lock"
@@ -51,9 +51,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def running(
-    root: Path, say: Callable[[str], object], port: int = 0, *, borrow: bool = False
+    root: Path, say: Callable[[str], object], port: int = 0, *, borrow: bool = False, first_wait: int = FIRST_WAIT
 ) -> Iterator[tuple[Stack, bool]]:
     """The Airflow of a root, up inside the `with` and down after it; jobs that run on this machine then go on.
+
+    Its tasks wait `first_wait` seconds for a new job before they give their worker back.
 
     Whether it is this process' own comes with it: one that is up already, kept by another process, may be borrowed, and
     is left up.
@@ -67,7 +69,7 @@ def running(
     root.mkdir(parents=True, exist_ok=True)
     try:
         with locked(root, should_stop=lambda: True, waiting=lambda: None, name=LOCK):
-            with _own(base, root, say, port) as stack:
+            with _own(base, root, say, port, first_wait) as stack:
                 yield stack, True
             return
     except Stopped:
@@ -81,7 +83,7 @@ def running(
 
 
 @contextmanager
-def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Iterator[Stack]:
+def _own(base: Path, root: Path, say: Callable[[str], object], port: int, first_wait: int) -> Iterator[Stack]:
     known = Stack(base)
     known.down(jobs=False)  # what one left that was killed
     database = known.settings.database  # what the folder has, or else PostgreSQL, where that is installed
@@ -93,7 +95,7 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
         dags=str(TOP / "dags"),
         port=port,
         environment={"GRAPHUFS_ROOT": str(root), "GRAPHUFS_SITES": os.pathsep.join(sites), **NIGHTS, **PARSE},
-        files={"sites/local.yaml": _site(root)},
+        files={"sites/local.yaml": _site(root, first_wait)},
         database=database,
     )
     stack = Stack(base, settings, say)
@@ -105,11 +107,11 @@ def _own(base: Path, root: Path, say: Callable[[str], object], port: int) -> Ite
             stack.down(jobs=False)
 
 
-def _site(root: Path) -> str:
+def _site(root: Path, first_wait: int) -> str:
     """The site `local`, as this Airflow has it: jobs run in the environment of this Python, below the root."""
     site = yaml.safe_load((SHIPPED / "local.yaml").read_text("utf-8"))
     command = shlex.quote(str(Path(sys.executable).with_name("graphufs-jobs")))
-    site |= {"root": str(root), "control": {"command": command, "poll_interval": POLL, "first_wait": FIRST_WAIT}}
+    site |= {"root": str(root), "control": {"command": command, "poll_interval": POLL, "first_wait": first_wait}}
     return yaml.safe_dump(site, sort_keys=False)
 
 

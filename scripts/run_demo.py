@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 PARSING = 120.0
 """Seconds for Airflow to read the DAGs."""
+FIRST_WAIT = 240
+"""Seconds for which a task waits for a new job: any. There are workers for all, and looks from outside cost time."""
 
 
 AHEAD = """The demo takes experiments/{name}.yaml from data to scores, through an Airflow of its own on this machine:
@@ -154,7 +156,7 @@ class Demo:
             self.make_first()
             self.timings.add("Airflow's environment", since, time.time())
             since = time.time()
-            with running(self.root, self.say, borrow=True) as found:
+            with running(self.root, self.say, borrow=True, first_wait=FIRST_WAIT) as found:
                 self.timings.add("starting Airflow", since, time.time())
                 yield found
                 since = time.time()

@@ -102,7 +102,7 @@ def played(monkeypatch: pytest.MonkeyPatch, demo: run_demo.Demo, api: PlayedAirf
     Stack.api = api
 
     @contextmanager
-    def running(root, say, borrow):
+    def running(root, say, borrow, first_wait):
         (root / "airflow").mkdir(parents=True, exist_ok=True)
         yield Stack(), True
 
@@ -148,7 +148,7 @@ def test_what_will_happen_is_said_before_airflow_starts(demo, heard, monkeypatch
     results(monkeypatch, False)
 
     @contextmanager
-    def running(root, say, borrow):
+    def running(root, say, borrow, first_wait):
         said = heard.getvalue()
         assert str(root) in said and all(run.dag in said for run in run_demo.runs(demo.experiment, root, "tiny", []))
         raise KeyboardInterrupt
