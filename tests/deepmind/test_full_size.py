@@ -7,6 +7,7 @@ every tensor of it has the published sizes, the steps are sixteen, and the value
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from graphufs.cli.exchange.released import FromAnalysis
 from graphufs.config import loading
 from graphufs.deepmind.npz import Checkpoint, read_checkpoint, write_checkpoint
 from graphufs.deepmind.released import STATISTICS_FILES, import_checkpoint
@@ -84,3 +86,31 @@ def test_a_file_of_full_size_is_imported_and_is_the_shipped_experiments_model(na
     if (shipped := EXPERIMENTS / f"{name}.yaml").exists():
         outline = ReplayEmulator.outline(loading.load(shipped), found.domain, CPU)
         assert shapes(outline) == shapes(found)
+
+
+@pytest.mark.long  # a minute, and some GiB
+def test_graphcast_small_makes_a_step_at_a_degree(tmp_path: Path) -> None:
+    file = released_file("graphcast_small", tmp_path)
+    import_checkpoint(file, tmp_path, tmp_path / "checkpoint")
+    with zipfile.ZipFile(CASE / "era5.zarr.zip") as packed:
+        packed.extractall(tmp_path / "coarse.zarr")
+    coarse = xr.open_zarr(tmp_path / "coarse.zarr", consolidated=False).load()
+    latitude, longitude = np.arange(-90.0, 91.0), np.arange(0.0, 360.0)
+    fine = coarse.sel(latitude=latitude, longitude=longitude, method="nearest")
+    fine = fine.assign_coords(latitude=latitude, longitude=longitude).drop_encoding()
+    if RAIN not in fine:
+        fine[RAIN] = xr.zeros_like(fine["2m_temperature"])
+    fine.to_zarr(tmp_path / "fine.zarr", zarr_format=2)
+    FromAnalysis(
+        analysis=str(tmp_path / "fine.zarr"),
+        initial_time=("2020-06-01T06",),
+        lead_time="6h",
+        output=tmp_path / "forecast.zarr",
+    ).run(tmp_path / "checkpoint", as_json=True)
+    forecast = xr.open_zarr(tmp_path / "forecast.zarr")
+    assert dict(forecast.sizes) | {"latitude": 181, "longitude": 360, "level": 13} == dict(forecast.sizes)
+    start = fine.sel(time="2020-06-01T06")
+    for name in ("temperature", "geopotential", "mean_sea_level_pressure", RAIN):
+        values = forecast[name].squeeze()
+        assert np.isfinite(values.values).all()
+        assert float(abs(values - start[name]).max()) > 0
