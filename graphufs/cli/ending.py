@@ -74,6 +74,10 @@ def _told(error: Exception, debug: bool) -> Told:
         if not names and error.errno == errno.ENOENT and _removed_here():
             words = "the folder that this command was started in was removed; change to another one"
         return BAD_INPUT, "error", words + hint
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        name = error.object.encode("unicode_escape").decode()
+        words = f"the encoding of this locale, {error.encoding}, has not all letters of {name}"
+        return BAD_INPUT, "error", f"{words}; set LC_ALL to C.UTF-8"
     if isinstance(error, MemoryError):
         return FAILED, "error", f"the memory of this machine does not suffice ({_first_line(error)})"
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's own words
@@ -135,9 +139,10 @@ def _usable_streams() -> None:
 
 
 def _leave_output() -> None:
-    """Where standard output takes nothing more, see that Python's own end does not try it again and say so."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Where a stream takes nothing more, see that Python does not try it again in the end and change the code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,9 +18,31 @@ LINE_INTERVAL = 15.0
 """Seconds between two progress lines where the output is not a terminal."""
 
 
+class _Console(Console):
+    """One that leaves it to `ending.finish` what a pipe that nobody reads means."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles the error."""
+        raise
+
+
+class _StandardError(_Console):
+    """Where it takes nothing, as on a log's full disk, work goes on. Rich keeps the words for the next time."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's own."""
+        try:
+            super().print(*objects, **options)
+        except BrokenPipeError:  # somebody has seen enough
+            raise
+        except OSError:
+            pass
+
+
 def console(stderr: bool = False, width: int | None = None) -> Console:
     """Standard output or standard error for people. What stands in a name is shown as it is: no markup, no emoji."""
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    kind = _StandardError if stderr else _Console
+    return kind(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 class Bars:

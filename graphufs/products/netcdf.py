@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from graphufs.errors import UserError
 from graphufs.storage.atomic import replace_file
 from graphufs.vocabulary import cf
 
@@ -25,7 +26,13 @@ LEADS = {"units": "hours", "dtype": "float64", "_FillValue": None}
 
 
 def write(path: Path, run: xr.Dataset) -> None:
-    """Write a run (`graphufs.products.run`) as a NetCDF file; it appears whole, in place of one that is there."""
+    """Write a run (`graphufs.products.run`) as a NetCDF file; it appears whole, in place of one that is there.
+
+    Raises
+    ------
+    UserError
+        If the library cannot write it, as on a full disk; it does not say why.
+    """
     dataset = as_met_reads(run)
     encoding: dict[str, Mapping[str, object]] = {str(name): {"_FillValue": None} for name in dataset.coords}
     encoding |= {"time": TIMES, "forecast_reference_time": TIMES, "forecast_period": LEADS}
@@ -34,7 +41,10 @@ def write(path: Path, run: xr.Dataset) -> None:
         encoding[str(name)] = {**COMPRESSION, "chunksizes": field}
         array.encoding["coordinates"] = " ".join(_coordinates(dataset, str(name)))
     with replace_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        try:
+            dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        except RuntimeError as error:
+            raise UserError(f"{path} could not be written ({error}); see that there is space for it") from None
 
 
 def as_met_reads(run: xr.Dataset) -> xr.Dataset:
