@@ -115,7 +115,8 @@ def test_a_training_that_goes_on_elsewhere_says_what_differs(careful, undisturbe
     meta = read_checked(path)
     meta["environment"] |= {"cores": 96, "jaxlib": "0.9"}
     write_checked(path, meta)
-    (warning,) = run_step("train", careful, root)["warnings"]
+    warning, gone, goes_on = run_step("train", careful, root)["warnings"]
+    assert gone == "the checkpoint of update 26 is gone" and goes_on == "the training goes on from update 24"
     assert "goes on from update 24 elsewhere" in warning and "cores was 96" in warning and "jaxlib was '0.9'" in warning
     assert "to rounding only" in warning
 
