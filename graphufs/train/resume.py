@@ -124,7 +124,8 @@ def mend_files(paths: Paths) -> list[str]:
         return []  # all else is written at the start
     written = paths.run / run_files.EXPERIMENT
     run_files.mend_list(paths.run)
-    run_files.note_checkpoints(paths.run, there)
+    if run_files.promises(paths.run):  # a run of 0.1.0 has no list, and one that is finished stays as it is
+        run_files.note_checkpoints(paths.run, there)
     if not written.is_file() or run_files.damage(paths.run, run_files.EXPERIMENT) is not None:
         note_experiment(paths)
     if run_files.damage(paths.run, "initial.json") is not None:

@@ -21,7 +21,7 @@ from graphufs.grid.regridding import Regridder, named_grid
 from graphufs.steps import never_stop, no_progress, run_step
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import write_zarr
-from graphufs.weatherbench import evaluate
+from graphufs.weatherbench import evaluate, one_truth
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.native_layers import as_levels
 from graphufs.weatherbench.inputs.truth import DatasetTruth
@@ -79,7 +79,7 @@ def scores_of(experiment: Experiment, root: Path, name: str = "era5") -> Scores:
 def quick() -> Iterator[None]:
     """How fast anomalies fade is not looked at here: learn it from few times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "lag_correlation", partial(lag_correlation, samples=10))
+        patch.setattr(one_truth, "lag_correlation", partial(lag_correlation, samples=10))
         yield
 
 
