@@ -57,7 +57,8 @@ def test_the_store_holds_what_the_emulator_predicts(tiny, finished_root):
     assert again["time"].encoding["calendar"] == "proleptic_gregorian"
 
 
-@pytest.mark.parametrize("block", [1, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long  # a part that is killed goes on in test_parts
+@pytest.mark.parametrize("block", [1, 3])
 def test_a_forecast_killed_and_repeated_equals_an_undisturbed_one(tiny, finished_root, copy_of_root, block):
     root = copy_of_root(finished_root)
     paths = Paths(tiny, root)

@@ -114,6 +114,7 @@ def test_what_the_site_refuses_comes_back_in_its_own_words(bench: Bench) -> None
     assert bench.submit("normalize", "--wait")["state"] == "COMPLETED"
 
 
+@pytest.mark.faults  # it waits more than it computes
 def test_an_error_in_the_code_ends_the_job_and_what_needs_it(cluster: Cluster, tmp_path: Path) -> None:
     bench = Bench(cluster, tmp_path)
     first = bench.run("submit", "normalize", "tiny", "--site", "bench", "--key", "job")["jobs"][0]
@@ -128,6 +129,7 @@ def test_an_error_in_the_code_ends_the_job_and_what_needs_it(cluster: Cluster, t
     assert "reproduce: graphufs-jobs submit normalize" in out and "--site debug" in out
 
 
+@pytest.mark.long  # two do so among the faults, and without Slurm in tests/jobs/submission/test_submit
 def test_two_submitters_at_once_start_one_job(bench: Bench) -> None:
     processes = [bench.start("submit", "normalize", "tiny", "--site", "bench", "--key", "job", "--json") for _ in "ab"]
     answers = [json.loads(process.communicate(timeout=60)[0])["jobs"][0] for process in processes]

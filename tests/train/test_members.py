@@ -173,6 +173,7 @@ def test_means_over_neighbourhoods_are_weighted_by_area(shape: tuple[int, int], 
             np.testing.assert_allclose(shares[..., i, j], share, rtol=1e-6)
 
 
+@pytest.mark.long  # the means themselves are tested above
 def test_the_score_of_neighbourhoods_is_a_second_term() -> None:
     net, step, arrays, noise = conditioned_case(steps=1)
     # a neighbourhood as large as the grid leaves the score of the area's mean

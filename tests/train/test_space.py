@@ -112,10 +112,8 @@ def values_and_gradients(connection, parts, fused):
     return max(float(np.abs(one - other).max() / (np.abs(one).max() + 1e-6)) for one, other in pairs)
 
 
-@pytest.mark.parametrize(
-    ("parts", "fused"),
-    [pytest.param(2, False, marks=pytest.mark.long), pytest.param(8, False, marks=pytest.mark.long), (3, True)],
-)
+@pytest.mark.long  # ten updates on two devices, below, come to the same
+@pytest.mark.parametrize(("parts", "fused"), [(2, False), (8, False), (3, True)])
 def test_values_and_gradients_are_those_of_one_device(parts, fused):
     child = Child(values_and_gradients, parts, fused, environment=environment(8))
     # sums of some hundred edges in another order
