@@ -58,7 +58,7 @@ AHEAD = """The demo takes experiments/{name}.yaml from data to scores, through a
   nightly_evaluation  forecasts and scores what the emulator has not seen
   At the end: a table, whether the emulator meets its bar, and a report to open.
 The world begins to be made while Airflow is set up, and the job `prepare` waits for it.
-Less than nine minutes on two idle cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
+About six minutes on two idle cores. Ctrl-C stops it; the same command goes on. Everything lies below {root}."""
 
 
 class DemoFailed(Exception):
