@@ -24,6 +24,7 @@ NOT_RUN = {
         r"\b(FORECAST|ENSEMBLE|FILE|CHECKPOINT|ERA5|STORE)\b|/shared/|\.npz|\.ckpt|\bA B\b|demo-\w{12}"
     ),
     "a champion, and a challenger that a round made": r"\bMODEL\b|rollback|retrain|compare-models|\bdecide\b",
+    "the trained model that it goes on from": r"\bdemo_ensemble\b",
     "CUDA's compiler": r"graphufs plan",
 }
 """Why a command is checked but not run: what it needs, and how that shows."""

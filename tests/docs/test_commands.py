@@ -113,7 +113,7 @@ def runnable() -> list[Command]:
 
 def on_tiny(command: Command) -> tuple[str, ...]:
     """The command's words with tiny for another experiment."""
-    others = r"^(experiments/)?(demo|p0)(\.yaml)?(?=#|$)|^EXPERIMENT$"
+    others = r"^(experiments/)?(demo|demo_hourly|p0)(\.yaml)?(?=#|$)|^EXPERIMENT$"
     return (command.program, *(re.sub(others, "experiments/tiny.yaml", word) for word in command.words[1:]))
 
 
