@@ -15,10 +15,9 @@ from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.storage.atomic import new_folder
 from graphufs.storage.zarr_io import level_coordinate, time_encoding
-from graphufs.vocabulary.variables import BY_WEATHERBENCH, check_variables, replay_name, weatherbench_scale
+from graphufs.vocabulary.variables import BY_WEATHERBENCH, LAND_STATIC, check_variables, replay_name, weatherbench_scale
 
 SURFACE_PRESSURE = "pressfc"
-LAND = "land_static"
 
 
 def write_pressure_levels(
@@ -105,8 +104,8 @@ def _create(
     if levels.size:
         vertical = {"units": "hPa", "vertical": "pressure levels"}
         dataset = dataset.assign_coords(level=("level", level_coordinate(levels), vertical))
-    if LAND in store.names:
-        dataset["land_sea_mask"] = (tuple(place), (store.read(LAND) == 1).astype(np.float32))
+    if LAND_STATIC in store.names:
+        dataset["land_sea_mask"] = (tuple(place), (store.read(LAND_STATIC) == 1).astype(np.float32))
     dataset.to_zarr(path, zarr_format=2, consolidated=False, encoding=time_encoding(dataset))
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     sizes = {"time": len(stamps), "level": len(levels), **{dim: len(values) for dim, values in place.items()}}

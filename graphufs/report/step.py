@@ -22,7 +22,7 @@ from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage import run_files
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.zarr_io import require_whole
-from graphufs.vocabulary.variables import weatherbench_name
+from graphufs.vocabulary.variables import LAND_STATIC, weatherbench_name
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import PreparedTruth
@@ -33,7 +33,6 @@ FORMAT = 2
 """Raised when the page's making changes, so that old pages are made anew."""
 
 MAP_LEADS = tuple(np.timedelta64(hours, "h") for hours in (24, 72, 120, 240))
-LAND = "land_static"
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
         case_lead=lead,
         log=training_log.read(paths.metrics),
         metrics_path=paths.metrics,
-        land=prepared.static.get(LAND),
+        land=prepared.static.get(LAND_STATIC),
         plumes=found,
     )
 

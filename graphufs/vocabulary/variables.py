@@ -61,6 +61,9 @@ TABLE: tuple[Variable, ...] = (
     ),
 )
 
+LAND_STATIC = "land_static"
+"""Replay's land mask that does not change with sea ice: 1 is land."""
+
 BY_REPLAY: dict[str, Variable] = {variable.replay: variable for variable in TABLE}
 BY_WEATHERBENCH: dict[str, Variable] = {variable.weatherbench: variable for variable in TABLE}
 

@@ -22,7 +22,7 @@ from graphufs.storage.provenance import provenance
 from graphufs.storage.zarr_io import open_zarr, require_whole, store_damage
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
-from graphufs.vocabulary.variables import weatherbench_name
+from graphufs.vocabulary.variables import LAND_STATIC, weatherbench_name
 from graphufs.weatherbench.climatology.store import write_store
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
@@ -33,9 +33,6 @@ from graphufs.weatherbench.inputs.truth import ClimatologyReader, FrameWindow, P
 from graphufs.weatherbench.on_grid import RegriddedTruth, climatology_on, forecasts_on, land_on, truth_on
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.baselines import Baseline
-
-LAND = "land_static"
-"""Replay's land mask that does not change with sea ice: 1 is land."""
 
 FLOOR = "replay"
 """The name of Replay scored as a forecast of itself against another truth."""
@@ -307,7 +304,7 @@ def write_climatology(
 
 def _land(prepared: PreparedData, grid: Grid, target: Grid, method: Method) -> np.ndarray | None:
     """The fraction of land, [lat, lon] on `target`, from `grid`, that of the data; None where these have no mask."""
-    if (mask := prepared.static.get(LAND)) is None:
+    if (mask := prepared.static.get(LAND_STATIC)) is None:
         return None
     own = Grid(prepared.latitude, prepared.longitude)
     fraction = (mask == 1).astype(np.float64)[grid.orientation(own, "the prepared data")]
