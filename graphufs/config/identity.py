@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -65,14 +65,21 @@ def identity(section: Section, *, former: bool = False) -> dict[str, Any]:
             kept[name] = dumped[name] if former else mark.hashed_as
         elif mark is None:
             hashed = _nested(value, dumped[name], partial(identity, former=former))
-            default = field.get_default(call_default_factory=True)
-            if isinstance(value, Section) and isinstance(default, Section) and not former:
-                at_default = hashed == identity(default)
+            default, default_hashed = _default(type(section), name)
+            if isinstance(value, Section) and default_hashed is not None and not former:
+                at_default = hashed == default_hashed
             else:
                 at_default = value == default
             if name in section.ALWAYS_HASHED.split() or not at_default:
                 kept[name] = hashed
     return kept
+
+
+@cache
+def _default(kind: type[Section], name: str) -> tuple[Any, dict[str, Any] | None]:
+    """A key's default, and where it is a section what of it is hashed."""
+    default = kind.model_fields[name].get_default(call_default_factory=True)
+    return default, identity(default) if isinstance(default, Section) else None
 
 
 def mark_of(field: FieldInfo) -> NotIdentity | HashedOtherwise | None:

@@ -28,7 +28,7 @@ class Linear(eqx.Module):
     @staticmethod
     def zeros(in_size: int, out_size: int) -> Linear:
         """Zero weight and bias, to be filled by `randomize`."""
-        return Linear(jnp.zeros((in_size, out_size)), jnp.zeros(out_size))
+        return Linear(_full(0, in_size, out_size), _full(0, out_size))
 
 
 class LayerNorm(eqx.Module):
@@ -45,7 +45,12 @@ class LayerNorm(eqx.Module):
     @staticmethod
     def identity(size: int) -> LayerNorm:
         """Unit scale, zero offset."""
-        return LayerNorm(jnp.ones(size), jnp.zeros(size))
+        return LayerNorm(_full(1, size), _full(0, size))
+
+
+def _full(value: float, *shape: int) -> jax.Array:
+    # numpy's, as JAX's own would compile a program for each shape
+    return jnp.asarray(np.full(shape, value, np.float32))
 
 
 # The derivatives below are written out because automatic ones cost a multiple on a CPU: they transpose large arrays

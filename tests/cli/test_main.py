@@ -20,15 +20,17 @@ from graphufs.steps import CHAINS, STEPS
 from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from tests.conftest import TINY
+from tests.support.command import graphufs
 
 
-def graphufs(*arguments, **options):
+def program(*arguments, **options):
+    """The command in a process of its own, as a person starts it."""
     command = [sys.executable, "-m", "graphufs.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def test_help_names_every_step():
-    shown = graphufs("--help").stdout
+    shown = program("--help").stdout
     assert all(step.replace("_", "-") in shown for step in STEPS)
 
 
@@ -70,7 +72,7 @@ def test_run_on_finished_work_repeats_nothing_and_prints_the_table(finished_root
 
 
 def test_results_come_as_json(finished_root):
-    result = graphufs("run", TINY, "--root", finished_root, "--json")
+    result = program("run", TINY, "--root", finished_root, "--json")
     steps = json.loads(result.stdout)
     assert [step["step"] for step in steps] == list(CHAINS["run"])
     assert {step["status"] for step in steps} == {"unchanged"}
@@ -133,7 +135,7 @@ def test_weights_go_out_in_deepminds_format_and_come_back_as_a_start(finished_ro
 def test_what_is_compiled_is_kept_below_the_root(finished_root, copy_of_root):
     root = copy_of_root(finished_root)
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    result = graphufs("forecast", TINY, "--root", root, "--set", "forecast.lead_time=12h", "--json", env=environment)
+    result = program("forecast", TINY, "--root", root, "--set", "forecast.lead_time=12h", "--json", env=environment)
     assert result.returncode == 0, result.stderr
     assert any((root / "cache" / "jax").glob(f"jit_*{SUFFIX}"))
     assert not any((root / "cache" / "jax").glob("*-cache"))  # JAX's own store, which several processes damage

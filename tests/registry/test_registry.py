@@ -18,6 +18,7 @@ from graphufs.steps import run_step
 from graphufs.storage.checksums import read_checked
 from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
+from tests.support.command import graphufs
 from tests.support.killing import Halted
 
 WRITER = """
@@ -290,25 +291,20 @@ def test_killed_at_the_event_it_is_there_as_a_whole_or_not_at_all(tiny, finished
     assert [event.kind for event in registry.history(root)] == ["registered"]
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "graphufs.cli.main", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120)
-
-
 def test_the_command_line_lists_and_shows_models(tmp_path):
     table = {"initial_times": 3, "period": "a..b", "grid": "64x32"}
     rmse = [{"variable": "t", "level": 500, "units": "K", "emulator": {"24h": 1.5}, "persistence": {"24h": None}}]
     registry.register(tmp_path, model(1, scores={**table, "rmse": rmse}), "somebody")
     promote(tmp_path, "demo-abc-1")
-    listed = command("models", "list", "--root", tmp_path)
+    listed = graphufs("models", "list", "--root", tmp_path)
     assert listed.returncode == 0 and ["demo-abc-1", "champion"] == listed.stdout.splitlines()[1].split()[:2]
-    assert json.loads(command("models", "list", "other", "--root", tmp_path, "--json").stdout) == []
-    shown = command("models", "show", "demo-abc-1", "--root", tmp_path)
+    assert json.loads(graphufs("models", "list", "other", "--root", tmp_path, "--json").stdout) == []
+    shown = graphufs("models", "show", "demo-abc-1", "--root", tmp_path)
     assert all(words in shown.stdout for words in ("t 500 (K)", "1.5", "registered by somebody", "it is better"))
-    as_json = json.loads(command("models", "show", "demo-abc-1", "--root", tmp_path, "--json").stdout)
+    as_json = json.loads(graphufs("models", "show", "demo-abc-1", "--root", tmp_path, "--json").stdout)
     assert as_json["role"] == "champion" and [event["kind"] for event in as_json["history"]] == [
         "registered",
         "promoted",
     ]
-    unknown = command("models", "show", "demo", "--root", tmp_path)
+    unknown = graphufs("models", "show", "demo", "--root", tmp_path)
     assert unknown.returncode == 2 and "there are demo-abc-1" in unknown.stderr and "Traceback" not in unknown.stderr

@@ -16,6 +16,7 @@ import io
 import json
 import zlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -209,10 +210,18 @@ class Scores:
 
     def values(self, metric: str, forecast: str, channel: Channel, region: str = "global") -> np.ndarray:
         """A score by lead, float64 [lead]."""
-        array = self.dataset[channel.variable].sel(metric=metric, forecast=forecast, region=region)
+        # xarray's own selection by labels takes a millisecond, and a table has thousands of scores
+        labels = {"metric": metric, "forecast": forecast, "region": region}
+        where = {name: self._positions[name][label] for name, label in labels.items()}
         if channel.level is not None:
-            array = array.isel(level=index_of_level(self.dataset, channel.level))
-        return array.values
+            where["level"] = self._positions["level"][channel.level]
+        return self.dataset.variables[channel.variable].isel(where).values
+
+    @cached_property
+    def _positions(self) -> dict[str, dict[Any, int]]:
+        """Where each label is, by dimension."""
+        names = [name for name in ("metric", "forecast", "region", "level") if name in self.dataset.variables]
+        return {name: {label: at for at, label in enumerate(self.dataset[name].values.tolist())} for name in names}
 
     def at(self, metric: str, forecast: str, channel: Channel, lead: np.timedelta64) -> float:
         """A score at a lead; NaN where that lead was not scored."""
