@@ -65,6 +65,7 @@ def two_months(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     return Paths(made, root)
 
 
+@pytest.mark.long  # a whole training of a shipped experiment
 def test_the_report_says_how_little_it_is(two_months: Paths) -> None:
     page = two_months.report.read_text()
     assert "Trained on 55 days of one season, 2025-12-01T00 to 2026-01-24T18" in page

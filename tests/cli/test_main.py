@@ -72,7 +72,7 @@ def test_run_on_finished_work_repeats_nothing_and_prints_the_table(finished_root
 
 
 def test_results_come_as_json(finished_root):
-    result = program("run", TINY, "--root", finished_root, "--json")
+    result = graphufs("run", TINY, "--root", finished_root, "--json")
     steps = json.loads(result.stdout)
     assert [step["step"] for step in steps] == list(CHAINS["run"])
     assert {step["status"] for step in steps} == {"unchanged"}

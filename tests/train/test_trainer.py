@@ -243,15 +243,15 @@ def test_the_device_batch_size_falls_where_more_does_not_fit(tiny, normalized_ro
     data = PreparedData.open(Paths(tiny, normalized_root).data)
     plan = Plan.of(tiny, data)
     emulator = ReplayEmulator.from_experiment(tiny, normalized_root).load_normalization()
-    objective = Objective(emulator, plan, Devices.choose(2))
-    needed = {size: objective.program(plan.stages[1], size).needed_bytes for size in (1, 2)}
+    stage, objective = plan.stages[0], Objective(emulator, plan, Devices.choose(2))
+    needed = {size: objective.program(stage, size).needed_bytes for size in (1, 2)}
     assert needed[1] < needed[2]
     monkeypatch.setattr(
         "graphufs.train.compiling.compiled_steps.available_bytes", lambda device: sum(needed.values()) // 2
     )
     programs = Programs(objective)
     programs.prefer(2)
-    programs.prepare(plan.stages, lambda event: None)
+    programs.prepare([stage], lambda event: None)
     assert programs.device_batch_size == 1
 
 
