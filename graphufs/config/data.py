@@ -41,9 +41,11 @@ class Source(Section):
     """How the store is laid out; `auto` looks. `weatherbench2` is an analysis in zarr, also zipped, such as ERA5; `cds`
     are NetCDF or GRIB files of the Copernicus data store; `anemoi` is zarr of anemoi-datasets or ufs2arco."""
     storage_options: Options = {}
-    """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
+    """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for,
+    requests, reading_mib.
 
-    The latter are seconds, for any client; their defaults are in graphufs.storage.object_stores."""
+    The latter are seconds, and most requests in flight and MiB that reads may take, for any client; their defaults are
+    in graphufs.storage, in object_stores and in_flight."""
     storage: Name = None
     """The name of credentials in the file that graphufs.storage.credentials reads where the work is done."""
     component: Literal["fv3", "mom6"] = "fv3"
