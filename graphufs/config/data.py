@@ -86,6 +86,9 @@ class Data(Section):
     interfaces: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=MOST_NAMES), Later()] = ()
     """Interfaces in hPa, ascending, between which Replay's layers become one: their mean, weighted by `delz`, by the
     nearest native interfaces. `levels` are then the middles, and may be left out."""
+    storage: Annotated[Literal["float32", "int16"], Later()] = "float32"
+    """How prepared frames lie on disk. `int16` takes half the room; the error is at most a 65,000th of a field's range,
+    half of what the UFS's own rounding to 14 bits leaves, and is refused where a store keeps more of a variable."""
     time_step: Hours = 6
     input_frames: int = Field(2, ge=1, le=100)
     """How many past frames the network sees, the initial time included."""

@@ -126,7 +126,8 @@ def facts(experiment: Experiment, store: ReplayStore, selection: Selection) -> d
     """What an experiment takes from a source, for people and as JSON."""
     wanted, cost = wanted_stamps(experiment), costs(store, selection)
     missing = np.setdiff1d(wanted, store.times)
-    frame_bytes = 4 * len(selection.channels) * store.latitude.size * store.longitude.size
+    values = len(selection.channels) * store.latitude.size * store.longitude.size
+    frame_bytes = np.dtype(experiment.data.storage).itemsize * values
     return {
         "source": experiment.data.source.url,
         "stamps": f"{wanted.size} from {text(wanted[0])} to {text(wanted[-1])}",

@@ -222,6 +222,7 @@ def _with_header(
         parent_latitude=parent_latitudes(store.latitude),
         provenance=_provenance(experiment),
         source={} if experiment.data.source.url == EMBEDDED else source_digests(store, selection),
+        storage=experiment.data.storage,
     )
     whole = manifest is not None and manifest.static_damage(folder) is None
     if manifest is not None and (whole or manifest.segments):
@@ -254,7 +255,7 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
 
 
 def _check_room(folder: Path, header: Header, stamps: int) -> None:
-    size = 4 * len(header.channels) * header.latitude.size * header.longitude.size * stamps
+    size = header.frame_bytes * stamps
     free = shutil.disk_usage(folder).free
     if size + SPARE_BYTES > free:
         raise UserError(

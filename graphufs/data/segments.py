@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from graphufs.errors import Stopped, UserError
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import by_month, text
 from graphufs.sources.experiment_source import open_at
+from graphufs.storage import packing
 from graphufs.storage.atomic import fsync, new_folder, remove_folder
 from graphufs.storage.checksums import files_of
 from graphufs.storage.zarr_io import is_remote
@@ -116,7 +117,7 @@ def read_frames(
     advance: Callable[[float], None],
     should_stop: Callable[[], bool],
     pool: ThreadPoolExecutor,
-) -> Iterator[tuple[slice, np.ndarray]]:
+) -> Generator[tuple[slice, np.ndarray], None, None]:
     """Yield (rows, frames [n, channel, lat, lon]) for each `block` of stamps, the next block being read meanwhile.
 
     `advance` is told, as reads end, how many stamps' worth of data came. The frames belong to the caller until the
@@ -224,17 +225,18 @@ def write_segment(
     invalid: dict[str, list[str]] = {}
     try:
         with nullcontext(pool) if pool else reading_pool(store, selection) as readers, new_folder(path) as temporary:
-            frames, block = create(temporary, stamps, header.channels, header.latitude, header.longitude)
-            blocks = read_frames(
-                store, selection, stamps, block, advance=advance, should_stop=should_stop, pool=readers
+            frames, block = create(
+                temporary, stamps, header.channels, header.latitude, header.longitude, header.storage
             )
-            for rows, values in blocks:
-                bad = missing_values(values, mask)
-                for row in np.flatnonzero(bad.any(axis=1)):
-                    names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
-                    invalid[text(stamps[rows][row])] = sorted(names)
-                frames[rows] = values
-                verify(temporary, rows, values)
+            read = read_frames(store, selection, stamps, block, advance=advance, should_stop=should_stop, pool=readers)
+            with closing(read) as blocks:
+                for rows, values in blocks:
+                    bad = missing_values(values, mask)
+                    for row in np.flatnonzero(bad.any(axis=1)):
+                        names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
+                        invalid[text(stamps[rows][row])] = sorted(names)
+                    frames[rows] = values
+                    verify(temporary, rows, values)
             files = files_of(temporary)
     except OSError as error:
         if error.errno not in DISK_FULL:
@@ -254,9 +256,11 @@ def verify(folder: Path, rows: slice, written: np.ndarray) -> None:
     OSError
         If they differ.
     """
-    found = np.empty_like(written)
+    found, frames = np.empty_like(written), PackedFrames(folder)
     numbers = np.arange(rows.start, rows.start + len(found))
-    read_places([PackedFrames(folder)], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
+    read_places([frames], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
+    if frames.dtype == np.int16:
+        written = packing.rounded(written)
     if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
         raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
 

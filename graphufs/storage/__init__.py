@@ -2,5 +2,5 @@
 
 __all__ = [
     "atomic", "checksums", "chunks", "credentials", "formats", "in_flight", "journal", "lock", "npz", "object_stores",
-    "paths", "provenance", "regular_files", "run_files", "zarr_io",
+    "packing", "paths", "provenance", "regular_files", "run_files", "zarr_io",
 ]  # fmt: skip
