@@ -29,7 +29,7 @@ from graphufs.data.manifest import SEGMENTS, Manifest
 from graphufs.housekeeping.retention import Retention
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
-from graphufs.steps import CHAINS
+from graphufs.steps import CHAINS, run_step
 from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score_state import ScoreState
@@ -41,6 +41,17 @@ KEPT_NIGHTS = 62
 """Nights of which everything is there, at most: those of the 30 days that things are kept, and of their months."""
 NIGHT_RATIO = 1.5
 """So many times the CPU time of the first may a later night take: the scores it is merged with grow."""
+RECORDED = (10, 1440)
+"""Initial times of a model, after the nights whose record is timed."""
+RECORD_RATIO = 1.3
+"""So many times the CPU time of the first may the record of the last take."""
+WIDE = (
+    "data.levels=[100, 200, 300, 500, 700, 850, 1000]",
+    "data.inputs=[pressfc, tmp, ugrd, vgrd, spfh, land_static, dswrf_avetoa]",
+    "data.targets=[pressfc, tmp, ugrd, vgrd, spfh]",
+    "data.forcings=[dswrf_avetoa]",
+    "forecast.lead_time=48h",
+)
 INITIAL_TIMES = 2
 """A night's, at 00 and 12 UTC."""
 LONG_AGO = np.timedelta64(100 * 365, "D")
@@ -173,13 +184,7 @@ class _Past:
         days = [np.timedelta64(number, "D") for number in range(self.count, count)]
         grown = copies(manifest, self.paths.data, self.segment, [self.stamps - LONG_AGO + day for day in days])
         grown.write(self.paths.data)
-        scores_so_far = self._scores()
-        states = {name: self._longer(state, count) for name, state in scores_so_far.states().items()}
-        attributes = {
-            key: value for key, value in scores_so_far.dataset.attrs.items() if key not in ("initial_times", "sha256")
-        }
-        variables = {str(name): scores_so_far.dataset[name].attrs for name in scores_so_far.dataset.data_vars}
-        self.scores.write(Scores.from_states(states, attributes, variables, scores_so_far.diagnostics))
+        _lengthen(self.scores, INITIAL_TIMES * (count - self.count))
         self.count = count
 
     def _copy(self, forecasts: Path, scores: Path) -> None:
@@ -195,13 +200,56 @@ class _Past:
         assert found is not None
         return found
 
-    def _longer(self, state: ScoreState, count: int) -> ScoreState:
-        """A state with those of its last initial time at two more for each of the nights that it lacks, before all."""
-        longer = state.select(state.initial_times)
+
+def records(root: Path, counts: Sequence[int] = RECORDED) -> dict[str, Any]:
+    """Time the record of a night that brings a model's initial times to each of `counts`, ascending.
+
+    The model is as wide as those at work: 29 channels at eight leads.
+    """
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "cache" / "jax")
+    experiment = loading.load(loading.EXPERIMENTS / "tiny.yaml", ["nightly.at_most=40", *WIDE])
+    take(("prepare", "normalize", "train", "forecast", "evaluate", "register"), experiment, root)
+    _night(experiment, root, FIRST)
+    (place,) = map(NightlyScores, root.glob("runs/*/*/nightly/*"))
+    found: list[dict[str, Any]] = []
+    for number, count in enumerate(counts, 1):
+        night = loading.request({"night": FIRST + timedelta(days=number)})
+        results = take(CHAINS["nightly"][:-1], experiment, root, request=night)
+        own = loading.parse(next(one for one in results if one["step"] == "plan_nightly")["experiment"], origin="plan")
+        scores = place.open()
+        assert scores is not None
+        _lengthen(place, count - INITIAL_TIMES - scores.initial_times.size)
+        began = time.process_time()
+        recorded = run_step("record_nightly", own, root)
+        if recorded["added"] != INITIAL_TIMES:
+            raise SystemExit(f"the night recorded {recorded['added']} initial times, not {INITIAL_TIMES}")
+        seconds = round(time.process_time() - began, 2)
+        sizes = size(place.store.resolve())["mib"], place.report.stat().st_size / 2**20
+        found.append(
+            {"initial_times": count, "cpu_s": seconds, "store_mib": sizes[0], "report_mib": round(sizes[1], 2)}
+        )
+        print(found[-1], flush=True)
+    ratio = round(found[-1]["cpu_s"] / found[0]["cpu_s"], 2)
+    missed = [f"a record takes {ratio} times what the first did, not {RECORD_RATIO}"] if ratio > RECORD_RATIO else []
+    return {"points": found, "ratio": ratio, "missed": missed}
+
+
+def _lengthen(place: NightlyScores, count: int) -> None:
+    """Give a model's scores so many initial times more, before all others, whose scores are those of the last."""
+    so_far = place.open()
+    assert so_far is not None
+
+    def longer(state: ScoreState) -> ScoreState:
         averages = state.select(state.initial_times[-1:]).stacked()[0]
-        for number in range(1, INITIAL_TIMES * (count - self.count) + 1):
-            longer.update(state.initial_times[0] - number * np.timedelta64(12, "h"), averages)
-        return longer
+        grown = state.copy()
+        for number in range(1, count + 1):
+            grown.update(state.initial_times[0] - number * np.timedelta64(12, "h"), averages)
+        return grown
+
+    states = {name: longer(state) for name, state in so_far.states().items()}
+    attributes = {key: value for key, value in so_far.dataset.attrs.items() if key not in ("initial_times", "sha256")}
+    variables = {str(name): so_far.dataset[name].attrs for name in so_far.dataset.data_vars}
+    place.write(Scores.from_states(states, attributes, variables, so_far.diagnostics))
 
 
 def _age(path: Path, days: float) -> None:

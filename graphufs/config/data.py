@@ -41,9 +41,11 @@ class Source(Section):
     """How the store is laid out; `auto` looks. `weatherbench2` is an analysis in zarr, also zipped, such as ERA5; `cds`
     are NetCDF or GRIB files of the Copernicus data store; `anemoi` is zarr of anemoi-datasets or ufs2arco."""
     storage_options: Options = {}
-    """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for.
+    """Options for fsspec, such as {token: anon} for the public bucket; also connect_timeout, read_timeout, retry_for,
+    requests, reading_mib.
 
-    The latter are seconds, for any client; their defaults are in graphufs.storage.object_stores."""
+    The latter are seconds, and most requests in flight and MiB that reads may take, for any client; their defaults are
+    in graphufs.storage, in object_stores and in_flight."""
     storage: Name = None
     """The name of credentials in the file that graphufs.storage.credentials reads where the work is done."""
     component: Literal["fv3", "mom6"] = "fv3"
@@ -84,6 +86,9 @@ class Data(Section):
     interfaces: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=MOST_NAMES), Later()] = ()
     """Interfaces in hPa, ascending, between which Replay's layers become one: their mean, weighted by `delz`, by the
     nearest native interfaces. `levels` are then the middles, and may be left out."""
+    storage: Annotated[Literal["float32", "int16"], Later()] = "float32"
+    """How prepared frames lie on disk. `int16` takes half the room; the error is at most a 65,000th of a field's range,
+    half of what the UFS's own rounding to 14 bits leaves, and is refused where a store keeps more of a variable."""
     time_step: Hours = 6
     input_frames: int = Field(2, ge=1, le=100)
     """How many past frames the network sees, the initial time included."""

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -145,10 +146,13 @@ def order(count: int, batch_size: int, batch: int, key: tuple[int, ...]) -> NDAr
     return _permutation(count, (*key, epoch))[place * batch_size : (place + 1) * batch_size]
 
 
+@lru_cache(maxsize=2)
 def _permutation(count: int, key: tuple[int, ...]) -> NDArray[np.int64]:
     # NumPy may change what its generators draw in a later version. A test holds the values, and a checkpoint refuses
     # to go on where they differ, as they are part of the loader's identity.
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(count)
+    drawn = np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(count)
+    drawn.flags.writeable = False
+    return drawn
 
 
 class BatchLoader:

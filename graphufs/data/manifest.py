@@ -56,12 +56,12 @@ class Segment:
     def damage(self, folder: Path, *, thorough: bool = False) -> str | None:
         """What is wrong with the files on disk, or None.
 
-        Sizes are compared, and what says how frames lie in files; all checksums when `thorough`, or where somebody
-        suspects the segment.
+        Sizes are compared, and what says how frames lie in files and what they mean; all checksums when `thorough`, or
+        where somebody suspects the segment.
         """
         place = folder / SEGMENTS / self.name
         thorough = thorough or self._suspicion(folder).exists()
-        small = {name: self.files[name] for name in self.files if name == "frames/zarr.json"}
+        small = {name: self.files[name] for name in self.files if name == "frames/zarr.json" or name[:7] == "scales/"}
         found = differences(place, small, thorough=True), differences(place, self.files, thorough=thorough)
         return next(itertools.chain(*found), None)
 
@@ -123,6 +123,14 @@ class Header:
     provenance: dict[str, Any] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     """Digests of the source's metadata by variable, see `graphufs.data.source_identity`; data of 0.1 have none."""
+    storage: str = "float32"
+    """How frames lie on disk: as `float32`, or packed to `int16` (graphufs.storage.packing)."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """What a frame takes on disk."""
+        points = self.latitude.size * self.longitude.size
+        return np.dtype(self.storage).itemsize * len(self.channels) * points
 
     def difference(self, other: Header) -> str | None:
         """What keeps frames of the two from lying side by side, or None."""
@@ -207,6 +215,7 @@ class Manifest:
                 "parent_latitude": header.parent_latitude.tolist(),
                 "provenance": header.provenance,
                 "source": header.source,
+                **({} if header.storage == "float32" else {"storage": header.storage}),
                 **({} if self.static is None else {"static_files": self.static}),
                 "missing": [text(stamp) for stamp in self.missing],
                 **({"retired": self.retired} if self.retired else {}),
@@ -316,6 +325,7 @@ class Manifest:
             np.array(content["parent_latitude"], np.float64),
             content["provenance"],
             content.get("source", {}),
+            content.get("storage", "float32"),
         )
         segments = tuple(Segment.of(segment, step) for segment in content["segments"])
         missing = np.array(content["missing"], "datetime64[ns]")

@@ -39,7 +39,7 @@ def groups(manifest: Manifest) -> list[Group]:
     if not manifest.segments:
         return []
     newest = _month(manifest.stamps[-1])
-    frame = 4 * len(manifest.header.channels) * manifest.header.latitude.size * manifest.header.longitude.size
+    frame = manifest.header.frame_bytes
     found: list[list[Segment]] = []
     for month, segments in groupby(manifest.segments, key=lambda segment: _month(segment.stamps[0])):
         room = 0
@@ -148,7 +148,7 @@ def _copy(
 ) -> None:
     """Copy frames at `stamps` [frame], which lie `where` [frame, 2] in the segments, a shard at a time."""
     sources = [PackedFrames(folder / SEGMENTS / segment.name) for segment in group]
-    frames, block = create(into, stamps, header.channels, header.latitude, header.longitude)
+    frames, block = create(into, stamps, header.channels, header.latitude, header.longitude, header.storage)
     buffer = np.empty((min(block, stamps.size), *frames.shape[1:]), np.float32)
     for first in range(0, stamps.size, block):
         if should_stop():

@@ -124,9 +124,10 @@ def _check_forecasts(experiment: Experiment, store: ReplayStore) -> None:
 
 def facts(experiment: Experiment, store: ReplayStore, selection: Selection) -> dict[str, Any]:
     """What an experiment takes from a source, for people and as JSON."""
-    wanted = wanted_stamps(experiment)
+    wanted, cost = wanted_stamps(experiment), costs(store, selection)
     missing = np.setdiff1d(wanted, store.times)
-    frame_bytes = 4 * len(selection.channels) * store.latitude.size * store.longitude.size
+    values = len(selection.channels) * store.latitude.size * store.longitude.size
+    frame_bytes = np.dtype(experiment.data.storage).itemsize * values
     return {
         "source": experiment.data.source.url,
         "stamps": f"{wanted.size} from {text(wanted[0])} to {text(wanted[-1])}",
@@ -140,5 +141,7 @@ def facts(experiment: Experiment, store: ReplayStore, selection: Selection) -> d
         "static": ", ".join(selection.static),
         "missing stamps": listing(missing) if missing.size else "none",
         "prepared size": f"{wanted.size * frame_bytes / 2**30:.2f} GiB",
-        "to read": f"{wanted.size * costs(store, selection).per_stamp / 2**30:.2f} GiB decoded",
+        "to read": f"{wanted.size * cost.per_stamp / 2**30:.2f} GiB decoded",
+        "to fetch": f"{wanted.size * cost.fetched / 2**30:.2f} GiB of these before compression, "
+        f"{100 * cost.fetched / cost.per_stamp:.0f} %",
     }

@@ -9,12 +9,14 @@ commits them.
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,11 @@ from graphufs.data import late
 from graphufs.data.commits import Commits, left
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.sample import check_sample
-from graphufs.data.segments import Order, costs, put_in_place, remove_hidden, write_ordered, write_segment
+from graphufs.data.segments import Order, costs, put_in_place, reading_pool, remove_hidden, write_ordered, write_segment
 from graphufs.data.selection import Selection, check, select
 from graphufs.data.source_identity import changed, require_known_source, require_same_source, source_digests
 from graphufs.data.static_fields import present_mask, read_static, read_static_fields, write_static
-from graphufs.errors import UserError
+from graphufs.errors import Stopped, UserError
 from graphufs.grid.areas import parent_latitudes
 from graphufs.replay.layer_means import with_layers
 from graphufs.replay.source import ReplayStore
@@ -40,9 +42,11 @@ from graphufs.sources.experiment_source import open_at, open_source
 from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage.atomic import new_folder, remove_folder
 from graphufs.storage.checksums import files_of
+from graphufs.storage.in_flight import TRAFFIC
 from graphufs.storage.lock import locked
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
+from graphufs.storage.zarr_io import is_remote
 
 SPARE_BYTES = 64 * 2**20
 STAMPS_REPORTED = 20
@@ -101,11 +105,17 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         begun = wanted.size - todo.size
         tally = _Tally(progress, begun, wanted.size - (todo.size - present.size))
         header, committed = manifest.header, len(manifest.segments)
+        failed: list[BaseException] = []
 
         def write_here(stamps: np.ndarray) -> Segment:
-            return write_segment(
-                folder, store, selection, header, mask, stamps, advance=tally.advance, should_stop=should_stop
-            )
+            try:
+                return write_segment(
+                    folder, store, selection, header, mask, stamps, advance=tally.advance,
+                    should_stop=lambda: bool(failed) or should_stop(), pool=pool,
+                )  # fmt: skip
+            except BaseException as error:
+                failed.append(error)  # another segment that is written ends, and says the same
+                raise failed[0] from None
 
         written = parallel.map_unordered(
             partial(write_ordered, Order.of(folder, store, experiment)),
@@ -113,8 +123,14 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             should_stop=should_stop,
             stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
             here=write_here,
+            # the next month of a store far away is read while the last reads of one are waited for
+            threads=2 if is_remote(store.url) else None,
         )
-        with Commits(folder, manifest) as commits, closing(written):
+        with ExitStack() as stack:
+            pool = stack.enter_context(reading_pool(store, selection))
+            commits = stack.enter_context(Commits(folder, manifest))
+            stack.enter_context(closing(written))
+            stack.callback(failed.append, Stopped("stopped: the rest is not needed"))
             for _, segment in written:
                 segment = put_in_place(folder, segment)
                 commits.add(segment)
@@ -145,10 +161,16 @@ class _Tally:
     def __init__(self, progress: Progress, done: float, total: float) -> None:
         self.progress, self.done, self.total = progress, done, total
         self.invalid = 0
+        self._lock = Lock()  # two segments may be read at once
+        self._received, self._since = TRAFFIC.received, time.monotonic()
 
     def advance(self, stamps: float) -> None:
-        self.done = min(self.done + stamps, self.total)
-        self.progress(Event("reading the source", self.done, self.total, "stamps", {"invalid": self.invalid}))
+        with self._lock:
+            self.done = min(self.done + stamps, self.total)
+            metrics: dict[str, float] = {"invalid": self.invalid}
+            if received := TRAFFIC.received - self._received:
+                metrics["MB/s"] = round(received / 1e6 / max(time.monotonic() - self._since, 1e-6), 1)
+            self.progress(Event("reading the source", self.done, self.total, "stamps", metrics))
 
 
 def _complete(manifest: Manifest | None, folder: Path, wanted: np.ndarray) -> bool:
@@ -200,6 +222,7 @@ def _with_header(
         parent_latitude=parent_latitudes(store.latitude),
         provenance=_provenance(experiment),
         source={} if experiment.data.source.url == EMBEDDED else source_digests(store, selection),
+        storage=experiment.data.storage,
     )
     whole = manifest is not None and manifest.static_damage(folder) is None
     if manifest is not None and (whole or manifest.segments):
@@ -232,7 +255,7 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
 
 
 def _check_room(folder: Path, header: Header, stamps: int) -> None:
-    size = 4 * len(header.channels) * header.latitude.size * header.longitude.size * stamps
+    size = header.frame_bytes * stamps
     free = shutil.disk_usage(folder).free
     if size + SPARE_BYTES > free:
         raise UserError(

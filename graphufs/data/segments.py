@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,19 +26,20 @@ from graphufs.data.channels import variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Header, Manifest, Segment
 from graphufs.data.selection import Selection, select
 from graphufs.data.static_fields import read_static
-from graphufs.data.zarr_segment import PackedFrames, create, read_places
+from graphufs.data.zarr_segment import SHARD_BYTES, PackedFrames, create, read_places
 from graphufs.errors import Stopped, UserError
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import by_month, text
 from graphufs.sources.experiment_source import open_at
+from graphufs.storage import packing
 from graphufs.storage.atomic import fsync, new_folder, remove_folder
 from graphufs.storage.checksums import files_of
+from graphufs.storage.zarr_io import is_remote
 
 READ_BYTES = 64 * 2**20
 """Decoded bytes one read aims at: enough to make its overhead small, little enough to keep several in memory."""
-READING_BYTES = 1536 * 2**20
-"""Decoded bytes all reads in flight may take; stores with huge chunks are read with fewer threads."""
 READERS = 4
+"""Reads at once of a local store, whose chunks are decoded by as many cores."""
 SEGMENT_BYTES = 16 * 2**30
 """Bytes that a segment may hold: a kill loses minutes, also where a month would take hours. What it costs to read does
 not count: of whole columns a few levels may be wanted, and segments of a few stamps each are files without number."""
@@ -48,16 +50,16 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Costs:
-    """Bytes to decode: of one stamp of the store, and of its largest single chunk row; and those a frame takes here."""
+    """What reading a selection costs, in bytes."""
 
     per_stamp: int
-    largest: int
+    """To decode for one stamp."""
     frame: int
-
-    @property
-    def readers(self) -> int:
-        """How many threads read at once."""
-        return max(1, min(READERS, READING_BYTES // max(1, self.largest)))
+    """That a frame takes here."""
+    fetched: int
+    """That travel of `per_stamp`, before compression: less where chunks can be read in parts."""
+    readers: int
+    """How many reads may be in flight, within the store's limits."""
 
     @property
     def stamps_per_segment(self) -> int:
@@ -72,10 +74,21 @@ class Costs:
 
 def costs(store: ReplayStore, selection: Selection) -> Costs:
     """What reading the selection from the store costs."""
-    rows = {name: store.bytes_per_chunk_row(name, selection.levels.get(name)) for name in selection.varying}
-    per_stamp = sum(size // store.stamps_per_chunk(name) for name, size in rows.items())
     frame = 4 * len(selection.channels) * store.latitude.size * store.longitude.size
-    return Costs(per_stamp, max(rows.values()), frame)
+    per_stamp = fetched = largest = 0
+    for name in selection.varying:
+        levels, stamps = selection.levels.get(name), store.stamps_per_chunk(name)
+        row = store.bytes_per_chunk_row(name, levels)
+        travelling = store.bytes_per_chunk_row(name, levels, travelling=True)
+        per_stamp, fetched = per_stamp + row // stamps, fetched + travelling // stamps
+        largest = max(largest, min(_rows_at_once(row), max(1, SHARD_BYTES // frame)) * travelling)
+    readers = store.limits.reads(2 * largest)  # as they come, and decoded
+    return Costs(per_stamp, frame, fetched, readers if is_remote(store.url) else min(READERS, readers))
+
+
+def _rows_at_once(row: int) -> int:
+    """How many chunk rows of so many bytes one read takes."""
+    return max(1, READ_BYTES // row)
 
 
 def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> list[tuple[str, slice]]:
@@ -84,7 +97,7 @@ def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> l
     plan = []
     for name in selection.varying:
         chunk = positions // store.stamps_per_chunk(name)
-        most = max(1, READ_BYTES // store.bytes_per_chunk_row(name, selection.levels.get(name)))
+        most = _rows_at_once(store.bytes_per_chunk_row(name, selection.levels.get(name)))
         first = 0
         while first < stamps.size:
             # all rows that fall into the next `most` distinct chunks
@@ -103,11 +116,12 @@ def read_frames(
     *,
     advance: Callable[[float], None],
     should_stop: Callable[[], bool],
-) -> Iterator[tuple[slice, np.ndarray]]:
+    pool: ThreadPoolExecutor,
+) -> Generator[tuple[slice, np.ndarray], None, None]:
     """Yield (rows, frames [n, channel, lat, lon]) for each `block` of stamps, the next block being read meanwhile.
 
     `advance` is told, as reads end, how many stamps' worth of data came. The frames belong to the caller until the
-    next turn but one.
+    next turn but one. `pool` reads, for all that are read of the store at the same time.
 
     Raises
     ------
@@ -125,11 +139,13 @@ def read_frames(
         return (rows.stop - rows.start) * channels / len(selection.channels)
 
     blocks = [slice(first, min(first + block, stamps.size)) for first in range(0, stamps.size, block)]
-    pool = ThreadPoolExecutor(costs(store, selection).readers, "replay-read")
+    running: set[Future[float]] = set()
 
     def submit(index: int) -> set[Future[float]]:
         part, into = stamps[blocks[index]], buffers[index % len(buffers)]
-        return {pool.submit(read, name, rows, into, part) for name, rows in read_plan(store, selection, part)}
+        submitted = {pool.submit(read, name, rows, into, part) for name, rows in read_plan(store, selection, part)}
+        running.update(submitted)
+        return submitted
 
     try:
         current = submit(0)
@@ -137,6 +153,7 @@ def read_frames(
             upcoming = submit(index + 1) if index + 1 < len(blocks) else set()
             while current:
                 done, current = wait(current, timeout=1.0, return_when=FIRST_COMPLETED)
+                running.difference_update(done)
                 for future in done:
                     advance(future.result())
                 if should_stop():
@@ -144,7 +161,7 @@ def read_frames(
             yield rows, buffers[index % len(buffers)][: rows.stop - rows.start]
             current = upcoming
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        wait([future for future in running if not future.cancel()])  # they write into the buffers
 
 
 def missing_values(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -172,6 +189,11 @@ def free_name(manifest: Manifest, stamps: np.ndarray) -> str:
     return name
 
 
+def reading_pool(store: ReplayStore, selection: Selection) -> ThreadPoolExecutor:
+    """Threads that read a selection from a store, as many as its limits allow."""
+    return ThreadPoolExecutor(costs(store, selection).readers, "replay-read")
+
+
 def write_segment(
     folder: Path,
     store: ReplayStore,
@@ -183,12 +205,13 @@ def write_segment(
     advance: Callable[[float], None],
     should_stop: Callable[[], bool],
     name: str | None = None,
+    pool: ThreadPoolExecutor | None = None,
 ) -> Segment:
     """Read `stamps` [time] from the store and write them as one segment of the prepared data in `folder`.
 
     The segment is written under a temporary name, read back bit for bit, forced to disk and renamed. It counts once
     the manifest lists it. `name` is another name than that of its stamps; `mask`, bool [channel, lat, lon], says where
-    values must be finite.
+    values must be finite; `pool` reads for other segments too, None for threads of its own.
 
     Raises
     ------
@@ -201,16 +224,19 @@ def write_segment(
     path = folder / SEGMENTS / name
     invalid: dict[str, list[str]] = {}
     try:
-        with new_folder(path) as temporary:
-            frames, block = create(temporary, stamps, header.channels, header.latitude, header.longitude)
-            blocks = read_frames(store, selection, stamps, block, advance=advance, should_stop=should_stop)
-            for rows, values in blocks:
-                bad = missing_values(values, mask)
-                for row in np.flatnonzero(bad.any(axis=1)):
-                    names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
-                    invalid[text(stamps[rows][row])] = sorted(names)
-                frames[rows] = values
-                verify(temporary, rows, values)
+        with nullcontext(pool) if pool else reading_pool(store, selection) as readers, new_folder(path) as temporary:
+            frames, block = create(
+                temporary, stamps, header.channels, header.latitude, header.longitude, header.storage
+            )
+            read = read_frames(store, selection, stamps, block, advance=advance, should_stop=should_stop, pool=readers)
+            with closing(read) as blocks:
+                for rows, values in blocks:
+                    bad = missing_values(values, mask)
+                    for row in np.flatnonzero(bad.any(axis=1)):
+                        names = {header.channels[channel].variable for channel in np.flatnonzero(bad[row])}
+                        invalid[text(stamps[rows][row])] = sorted(names)
+                    frames[rows] = values
+                    verify(temporary, rows, values)
             files = files_of(temporary)
     except OSError as error:
         if error.errno not in DISK_FULL:
@@ -230,9 +256,11 @@ def verify(folder: Path, rows: slice, written: np.ndarray) -> None:
     OSError
         If they differ.
     """
-    found = np.empty_like(written)
+    found, frames = np.empty_like(written), PackedFrames(folder)
     numbers = np.arange(rows.start, rows.start + len(found))
-    read_places([PackedFrames(folder)], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
+    read_places([frames], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
+    if frames.dtype == np.int16:
+        written = packing.rounded(written)
     if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
         raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
 

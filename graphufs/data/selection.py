@@ -13,6 +13,7 @@ from graphufs.replay.levels import match_levels
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import hours, stamps_in, text
 from graphufs.replay.variable_facts import VariableFacts
+from graphufs.storage import packing
 from graphufs.storage.paths import thickness_variable
 from graphufs.vocabulary.variables import check_variables
 
@@ -42,11 +43,30 @@ def check(store: ReplayStore, experiment: Experiment) -> Selection:
     Raises
     ------
     UserError
-        See `select` and `check_times`.
+        See `select` and `check_times`; and if the variables cannot be packed as data.storage asks for.
     """
     selection = select(store, experiment)
     check_times(store, experiment)
+    if experiment.data.storage == "int16":
+        _check_packing(selection, experiment, store.url)
     return selection
+
+
+def _check_packing(selection: Selection, experiment: Experiment, url: str) -> None:
+    """Refuse to pack what would lose more than the store lost, or what small values of matter for."""
+    for name in selection.varying:
+        bits = selection.facts[name].attributes.get("nbits")
+        if isinstance(bits, int | float) and bits > packing.BITS:
+            raise UserError(
+                f"data.storage is int16, as good as {packing.BITS} bits of a field's range, and {name} of {url} has "
+                f"{bits:g} (nbits); choose data.storage: float32"
+            )
+        if bits is None and name in experiment.data.transforms:
+            raise UserError(
+                f"data.storage is int16, data.transforms takes the {experiment.data.transforms[name].function} of "
+                f"{name}, and {url} does not say to how many bits that is known (nbits): small values would be lost. "
+                "Choose data.storage: float32"
+            )
 
 
 def prepared_variables(experiment: Experiment) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from graphufs.errors import CannotOpen, UserError
 from graphufs.replay.source import ReplayStore
 from graphufs.replay.times import text
 from graphufs.sources.experiment_source import open_at
+from graphufs.storage import packing
 from graphufs.storage.paths import digest
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def _differing(manifest: Manifest, folder: Path, store: ReplayStore, selection: 
         read_places([PackedFrames(folder / SEGMENTS / segment.name)], np.array([[0, usable[-1]]]), frame)
         for name, channels in variable_slices(header.channels).items():
             found = store.read(name, np.array([stamp]), selection.levels.get(name)).reshape(frame[0, channels].shape)
+            if header.storage == "int16":
+                found = packing.rounded(found)
             if not np.array_equal(found, frame[0, channels], equal_nan=True):
                 return f"the values of {name} at {text(stamp)}"
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from graphufs.config.base import Period
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
@@ -70,9 +72,10 @@ def work_of(experiment: Experiment, data: PreparedData | None) -> Work:
     )
 
 
-def frame_bytes(domain: Domain) -> int:
-    """The bytes of all fields at one stamp."""
-    return FLOAT * len(domain.channels) * domain.latitude.size * domain.longitude.size
+def frame_bytes(experiment: Experiment, domain: Domain) -> int:
+    """The bytes on disk of all fields at one stamp."""
+    size = np.dtype(experiment.data.storage).itemsize
+    return size * len(domain.channels) * domain.latitude.size * domain.longitude.size
 
 
 def disk_bytes(experiment: Experiment, domain: Domain, work: Work, numbers: int, tensors: int) -> dict[str, Any]:
@@ -89,8 +92,9 @@ def disk_bytes(experiment: Experiment, domain: Domain, work: Work, numbers: int,
     steps = experiment.forecast.lead_time // data.time_step
     times = len(experiment.initial_times) * (experiment.forecast.members if experiment.forecast.keep_members else 1)
     fields = times * steps * sum(maps.get(name, 1) for name in data.targets)
+    frames = stamps * (frame_bytes(experiment, domain) + CHECKSUM)
     return {
-        "data": stamps * (frame_bytes(domain) + CHECKSUM) + sum(array.nbytes for array in domain.static.values()),
+        "data": frames + sum(array.nbytes for array in domain.static.values()),
         "stamps": stamps,
         "checkpoint": checkpoint,
         "checkpoints": checkpoint * work.checkpoints,
@@ -101,4 +105,4 @@ def disk_bytes(experiment: Experiment, domain: Domain, work: Work, numbers: int,
 def batch_bytes(experiment: Experiment, domain: Domain, rollout: int, nodes: int) -> int:
     """What a node reads for one update."""
     frames = experiment.data.input_frames + rollout
-    return experiment.training.batch_size // nodes * frames * frame_bytes(domain)
+    return experiment.training.batch_size // nodes * frames * frame_bytes(experiment, domain)

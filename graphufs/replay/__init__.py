@@ -2,5 +2,5 @@
 
 __all__ = [
     "axes", "decoding", "layer_means", "levels", "opening", "plausibility", "pressure_level_store", "pressure_levels",
-    "source", "synthetic", "times", "units", "variable_facts",
+    "reading_costs", "source", "synthetic", "times", "units", "variable_facts",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ class LayerMeans(ReplayStore):
 
     def __init__(self, store: ReplayStore, interfaces: Sequence[float]) -> None:
         super().__init__(store._dataset, store.url, store.component, store.allowances, store.dimensions)
+        self.limits = store.limits
         if THICKNESS not in store.names:
             raise UserError(
                 f"{store.url} has no {THICKNESS}, which weights the means between data.interfaces; leave these out and "
@@ -63,12 +64,13 @@ class LayerMeans(ReplayStore):
         """As of the store, and of the thickness, which has a part in all of them."""
         return super().metadata({*names, THICKNESS})
 
-    def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None) -> int:
+    def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None, *, travelling: bool = False) -> int:
         """Bytes to decode for one stamp at some levels [level]: of the native layers, and of their thickness."""
         if self.facts(name).vertical != self._vertical:
-            return super().bytes_per_chunk_row(name, levels)
+            return super().bytes_per_chunk_row(name, levels, travelling=travelling)
         native = np.concatenate([self._layers[level] for level in self._chosen(levels)])
-        return sum(super(LayerMeans, self).bytes_per_chunk_row(one, native) for one in {name, THICKNESS})
+        size = super().bytes_per_chunk_row
+        return sum(size(one, native, travelling=travelling) for one in {name, THICKNESS})
 
     def read(self, name: str, stamps: np.ndarray | None = None, levels: np.ndarray | None = None) -> np.ndarray:
         """As of any store, float32 [time, level, lat, lon]; the sum of a thickness, the mean of all else."""

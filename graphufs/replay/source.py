@@ -22,9 +22,11 @@ from graphufs.replay import axes
 from graphufs.replay.decoding import VALID, decoded, without_invalid
 from graphufs.replay.opening import undecoded
 from graphufs.replay.plausibility import plausible, without_fill_values
+from graphufs.replay.reading_costs import chunk_row_bytes
 from graphufs.replay.times import text
 from graphufs.replay.units import Conversion, variable_conversion
 from graphufs.replay.variable_facts import VariableFacts
+from graphufs.storage.in_flight import Limits
 from graphufs.storage.object_stores import Unreachable, reason
 from graphufs.storage.zarr_io import is_remote
 from graphufs.vocabulary.physical_bounds import QUANTITIES
@@ -70,7 +72,7 @@ class ReplayStore:
 
     Its `times` are datetime64[ns] [time], strictly increasing; latitude [lat] and longitude [lon] float64, degrees,
     latitudes in the store's own order, longitudes ascending within [0, 360). `dimensions` are those of a dataset that
-    is laid out otherwise than Replay's of that component.
+    is laid out otherwise than Replay's of that component, `limits` what reading it may take.
 
     A variable that Replay and WeatherBench2 call by different names is there by both, in the units of each.
 
@@ -89,6 +91,7 @@ class ReplayStore:
         dimensions: Dimensions | None = None,
     ) -> None:
         self.url = url
+        self.limits = Limits()
         self.component = component
         self.dimensions = dimensions or COMPONENTS[component]
         self.allowances = allowances or Allowances()
@@ -213,20 +216,14 @@ class ReplayStore:
             for name, variable in known.items()
         }
 
-    def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None) -> int:
-        """Bytes to decode for the chunks that hold one stamp of a variable at some levels: chunks come whole."""
+    def bytes_per_chunk_row(self, name: str, levels: np.ndarray | None = None, *, travelling: bool = False) -> int:
+        """Bytes to decode for the chunks that hold one stamp of a variable at some levels.
+
+        With `travelling`, those of them that come, which may be less of a store far away: see `chunk_row_bytes`.
+        """
         variable = self._variable(name)
-        chunks = variable.encoding.get("preferred_chunks", {})
-        size = variable.dtype.itemsize
-        for dimension, length in variable.sizes.items():
-            chunk = int(chunks.get(dimension, length))
-            if dimension == "time":
-                size *= chunk
-            elif levels is not None and dimension in self.dimensions.vertical:
-                size *= chunk * np.unique(levels // chunk).size
-            else:
-                size *= length
-        return int(size)
+        vertical = next((str(one) for one in variable.dims if one in self.dimensions.vertical), None)
+        return chunk_row_bytes(variable, vertical, levels, travelling=travelling and is_remote(self.url))
 
     def stamps_per_chunk(self, name: str) -> int:
         """How many stamps one chunk of a variable holds."""

@@ -15,11 +15,15 @@ from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.scoring.score import FORECAST
 
 REFERENCES = ("persistence", "climatology")
+SINGLE = 62
+"""Initial times that are listed one by one, the newest; those before are listed by month."""
+MARKED = 200
+"""Points of a line that are marked, at most: more are not told apart, and take as long as all else."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """A line of the page's list: an initial time with the ratios to the references, or why it has none."""
+    """A line of the page's list: an initial time with the ratios to the references, or why it has none; or a month."""
 
     time: str
     ratios: tuple[str, ...]
@@ -47,13 +51,25 @@ def nights(scores: Scores, lead: np.timedelta64) -> Nights | None:
     times = scores.initial_times
     rows = [
         Night(str(time.astype("datetime64[h]")), tuple(number(values[at]) for values in ratios.values()), "")
-        for at, time in enumerate(times)
+        for at, time in list(enumerate(times))[-SINGLE:]
     ]
     rows += [Night(time, (), why) for time, why in holes.items()]
+    rows += _months(times[:-SINGLE], {name: values[:-SINGLE] for name, values in ratios.items()})
     rows.sort(key=lambda row: row.time, reverse=True)
     missing = np.array(sorted(holes), "datetime64[ns]")
     named = tuple(forecast_name(name) for name in ratios)
     return Nights(_chart(times, missing, ratios, lead), lead_name(lead), named, tuple(rows), len(times), len(holes))
+
+
+def _months(times: np.ndarray, ratios: Mapping[str, np.ndarray]) -> list[Night]:
+    """A line for each month of some initial times [time], with the mean ratios [time] over these."""
+    months = times.astype("datetime64[M]")
+    found = []
+    for month in np.unique(months):
+        there = months == month
+        means = tuple(number(values[there].mean()) for values in ratios.values())
+        found.append(Night(f"{month}, mean of {int(there.sum())}", means, ""))
+    return found
 
 
 def _ratios(scores: Scores, reference: str, lead: np.timedelta64) -> np.ndarray:
@@ -78,7 +94,8 @@ def _chart(times: np.ndarray, holes: np.ndarray, ratios: Mapping[str, np.ndarray
             line = LINES[name]
             broken = np.concatenate([values, np.full(len(holes), np.nan)])[order]
             axes.plot(
-                every[order], broken, color=colour(line.colour), linewidth=1.4, marker="o", markersize=3.5,
+                every[order], broken, color=colour(line.colour), linewidth=1.4,
+                marker="o" if len(every) <= MARKED else "", markersize=3.5,
                 label=f"against {forecast_name(name).lower()}",
             )  # fmt: skip
         if len(holes):

@@ -13,6 +13,7 @@ from graphufs.replay.source import Allowances, ReplayStore
 from graphufs.sources.kinds import open_source_at
 from graphufs.steps import Progress, ShouldStop
 from graphufs.storage.credentials import options_of
+from graphufs.storage.in_flight import Limits
 from graphufs.storage.paths import Paths
 
 
@@ -51,5 +52,8 @@ def open_at(experiment: Experiment, url: str | None = None) -> ReplayStore:
     source, data = experiment.data.source, experiment.data
     allowances = Allowances(data.region == "limited", data.accept_implausible)
     kind: Kind = "replay" if source.url == EMBEDDED else source.kind
-    store = open_source_at(url or source.url, kind, source.component, options_of(source), allowances)
+    options = options_of(source)
+    limits, _ = Limits.split(options)
+    store = open_source_at(url or source.url, kind, source.component, options, allowances)
+    store.limits = limits
     return with_layers(store, data.interfaces)

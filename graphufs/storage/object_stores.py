@@ -24,6 +24,7 @@ from zarr.storage import FsspecStore, WrapperStore
 from graphufs.config.credentials import true
 from graphufs.errors import UserError
 from graphufs.masking import hide
+from graphufs.storage.in_flight import TRAFFIC, Limits, Turns
 
 if TYPE_CHECKING:
     from zarr.core.buffer import BufferPrototype
@@ -101,6 +102,7 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
         If an option cannot be, or the client cannot be set up in time, as without its server of credentials.
     """
     patience, rest = Patience.split(options)
+    limits, rest = Limits.split(rest)
     shown, address = str(address), true(address)
     rest = _with_timeouts(address, rest, patience)
     if address.split("::")[-1].startswith(("gs://", "gcs://")):
@@ -116,7 +118,7 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
             f"the client for {shown} found no credentials within {patience.connect_timeout:g} s; check the network, "
             "or say in storage_options how to log in, such as {token: anon} for a public bucket"
         )
-    return PatientStore(store, shown, patience, spent=time.monotonic() - begun)
+    return PatientStore(store, shown, patience, Turns(limits.requests), spent=time.monotonic() - begun)
 
 
 class UpTo(RangeByteRequest):
@@ -130,14 +132,22 @@ class PatientStore(WrapperStore[Store]):
     """
 
     def __init__(
-        self, store: Store, address: str, patience: Patience, *, spent: float = 0.0, answered: bool = False
+        self,
+        store: Store,
+        address: str,
+        patience: Patience,
+        turns: Turns,
+        *,
+        spent: float = 0.0,
+        answered: bool = False,
     ) -> None:
         super().__init__(store)
         self._address, self._patience, self._spent, self._answered = address, patience, spent, answered
+        self._turns = turns
         self._told = -math.inf
 
     def _with_store(self, store: Store) -> Self:
-        return type(self)(store, self._address, self._patience, spent=self._spent, answered=self._answered)
+        return type(self)(store, self._address, self._patience, self._turns, spent=self._spent, answered=self._answered)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -147,6 +157,7 @@ class PatientStore(WrapperStore[Store]):
 
         async def get() -> Buffer | None:
             found = await self._store.get(key, kind, byte_range)
+            TRAFFIC.received += 0 if found is None else len(found)
             if found is not None and isinstance(byte_range, RangeByteRequest):
                 wanted = byte_range.end - byte_range.start
                 if len(found) > wanted:  # a server that knows no ranges gave all
@@ -155,7 +166,10 @@ class PatientStore(WrapperStore[Store]):
                     raise OSError(f"{len(found)} bytes came instead of {wanted}")
             return found
 
-        return await self._ask(key, get)
+        async with self._turns.turn():
+            answer = await self._ask(key, get)
+        self._turns.came(0 if answer is None else len(answer))
+        return answer
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

@@ -67,6 +67,7 @@ class Paths:
             "levels": sorted(data.levels),
             "level_match": data.level_match,
             **({"interfaces": data.interfaces} if data.interfaces else {}),
+            **({"storage": data.storage} if data.storage != "float32" else {}),
             "time_step": data.time_step,
             # experiments whose stamps lie on the same hours share their data
             "phase": (data.training.start - datetime(1970, 1, 1)) // timedelta(hours=1) % data.time_step,

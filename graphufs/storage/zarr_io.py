@@ -45,9 +45,9 @@ def open_zarr(
     """Open a zarr store (format 2 or 3) at a path or any address fsspec knows, lazily and without dask.
 
     A path may be that of a zip file with the store at its root, or in the one folder there. The group is the root where
-    none is given; `storage_options` are fsspec's, for a remote address, and those of `object_stores.Patience`; `what`
-    is what messages call the store; `decoding` is what else `xarray.open_zarr` takes, such as `decode_cf`. A chunk that
-    was cut off is an error when it is read.
+    none is given; `storage_options` are fsspec's, for a remote address, and those of `object_stores.Patience` and
+    `in_flight.Limits`; `what` is what messages call the store; `decoding` is what else `xarray.open_zarr` takes, such
+    as `decode_cf`. A chunk that was cut off is an error when it is read.
 
     Raises
     ------

@@ -82,18 +82,19 @@ class Program:
     compiled: jax.stages.Compiled
     objective: Objective
     device_batch_size: int
+    ahead_bytes: int = 0
+    """Of a device's memory, what the next batch takes, which comes meanwhile."""
 
     def __call__(self, state: State, controls: Controls, batch: Batch) -> tuple[State, UpdateResult]:
-        """Take one step with this process's part of a batch."""
+        """Take one step with this process's part of a batch, on the devices already or not."""
         objective = self.objective
-        result: tuple[State, UpdateResult] = self.compiled(
-            state, controls, *objective.constants, objective.scatter(batch)
-        )
+        placed = batch if isinstance(batch.frames, jax.Array) else objective.scatter(batch)
+        result: tuple[State, UpdateResult] = self.compiled(state, controls, *objective.constants, placed)
         return result
 
     @property
     def needed_bytes(self) -> int:
-        """The memory of one device that running it takes, its arguments included."""
+        """The memory of one device that running it takes, its arguments and the next batch included."""
         sizes = self.compiled.memory_analysis()
         if sizes is None:
             return 0
@@ -102,6 +103,7 @@ class Program:
             + sizes.argument_size_in_bytes
             + sizes.output_size_in_bytes
             - sizes.alias_size_in_bytes
+            + self.ahead_bytes
         )
 
 
@@ -170,7 +172,11 @@ class Objective:
         return constants
 
     def scatter(self, batch: Batch) -> Batch:
-        """This process's part of a batch, over the devices."""
+        """This process's part of a batch, over the devices, to which it goes in the background."""
+        if self.devices.single:
+            (device,) = self.devices.devices
+            # a CPU computes on the host's arrays as they are
+            return batch if device.platform == "cpu" else jax.device_put(batch, device)
         if self.division is None:
             return self.devices.scatter(batch)
         batch = self.division.batch(batch)
@@ -208,12 +214,14 @@ class Objective:
         sample = stage.loader.samples.read(stage.loader.initial_times(0)[:1])
         share = stage.loader.batch_size // self.devices.shard[1]
         widened = jax.tree.map(lambda part: np.broadcast_to(part, (share, *part.shape[1:])), sample)
-        batch = self.scatter(widened)
+        size = sum(part.nbytes for part in jax.tree.leaves(widened)) * self.devices.shard[1] // self.devices.count
         if self.devices.single:
-            batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), batch)
+            batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), widened)
+        else:
+            batch = self.scatter(widened)
         function = self.update(stage.optimizer, device_batch_size, stage.loss)
         compiled = function.lower(state, self.controls(0), *self.constants, batch).compile()
-        return Program(compiled, self, device_batch_size)
+        return Program(compiled, self, device_batch_size, 0 if self.devices.devices[0].platform == "cpu" else size)
 
     @property
     def _average(self) -> float | None:

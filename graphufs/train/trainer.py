@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import optax
 
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
-from graphufs.data.loader import WindowReader
+from graphufs.data.loader import Batch, WindowReader
 from graphufs.emulator import checkpoint, symmetries
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.errors import Diverged, Stopped, UserError
@@ -212,10 +213,13 @@ class _Training:
         settings, forecasts = self.settings, self.settings.validation_forecasts
         guard = Guard.from_state(settings.divergence, stage.name, self.position.guard)
         self.logbook.restart_clock(stage.loader.waited)
-        for _, batch in stage.loader.batches(self.position.done - stage.first, stage.updates):
+        batches = stage.loader.batches(self.position.done - stage.first, stage.updates)
+        batch = self._next(batches)
+        while batch is not None:
             done, factor = self.position.done, self.position.rate_factor
             self.programs.require_fit()
             self.state, outcome = program(self.state, self.objective.controls(done, factor), batch)
+            batch = self._next(batches)  # comes while the update is computed, before anything waits for that
             self.logbook.note(outcome)
             self.position = replace(self.position, done=(done := done + 1))
             ends = done == stage.end
@@ -240,6 +244,11 @@ class _Training:
                 self._save()
             if stop and done < self.plan.total:
                 raise Stopped(f"stopped after {done} of {self.plan.total} updates; a checkpoint is written")
+
+    def _next(self, batches: Iterator[tuple[int, Batch]]) -> Batch | None:
+        """The next batch, on the devices or on its way there; None after the last."""
+        found = next(batches, None)
+        return None if found is None else self.objective.scatter(found[1])
 
     def _is_late(self) -> bool:
         minutes = self.settings.checkpoint_minutes

@@ -66,6 +66,27 @@ def test_segments_count_as_they_come_and_at_rest_all_is_as_in_0_1_0(folder: Path
     assert (folder / MANIFEST).read_bytes() == (folder / COPY).read_bytes()
 
 
+def test_commits_write_what_their_lines_take(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest is written whole at the first and at the end alone, and a line is of its own segment."""
+    written: list[int] = []
+    whole = Manifest.write
+
+    def write(self: Manifest, folder: Path, **given: str) -> None:
+        written.append(len(self.segments))
+        whole(self, folder, **given)
+
+    monkeypatch.setattr(Manifest, "write", write)
+    sizes = []
+    with Commits(folder, manifest(folder)) as commits:
+        for day in range(300):
+            commits.add(segment(day))
+            if day in (29, 59, 299):
+                sizes.append((folder / JOURNALS[MANIFEST]).stat().st_size)
+    assert written == [0, 300]
+    assert sizes[1] < 2.1 * sizes[0] and sizes[2] < 11 * sizes[0]
+    assert len(names(Manifest.read(folder))) == 300
+
+
 def test_an_earlier_version_refuses_a_manifest_with_a_journal(folder: Path) -> None:
     killed(folder, range(2))
     assert formats.later(json.loads((folder / MANIFEST).read_text())["format"], "data") is not None

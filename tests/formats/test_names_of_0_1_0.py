@@ -36,7 +36,7 @@ ASKED = {
 }
 """What the keys of `names.MOVED` made of the key and digest of tiny's `decide`, told by code that still had them."""
 ADDED = {
-    "data": ("region", "accept_implausible", "interfaces"),
+    "data": ("region", "accept_implausible", "interfaces", "storage"),
     "data.source": ("kind", "storage"),
     "data.source.world": ("step",),
     "forecast": ("members", "keep_members", "checkpoints", "products", "products_grid"),

@@ -14,6 +14,7 @@ from graphufs.config import loading
 from graphufs.errors import UserError
 from graphufs.nightly.scores import NightlyScores
 from graphufs.registry import registry
+from graphufs.report import nights
 from graphufs.steps import run_step
 from graphufs.storage.paths import Paths
 from graphufs.weatherbench.results.scores import Scores
@@ -37,7 +38,10 @@ def recorded(experiment, root):
     return scores
 
 
-def test_nights_in_any_order_give_the_scores_of_scoring_all_at_once(tiny, registered_root, copy_of_root, night):
+def test_nights_in_any_order_give_the_scores_of_scoring_all_at_once(
+    tiny, registered_root, copy_of_root, night, monkeypatch
+):
+    monkeypatch.setattr(nights, "SINGLE", 4)
     root = copy_of_root(registered_root)
     for chosen, total in (((4, 5, 6), 3), ((0, 9), 5), ((1, 2, 3, 7, 8), 10)):
         result = run_step("record_nightly", night(root, chosen), root)
@@ -48,6 +52,8 @@ def test_nights_in_any_order_give_the_scores_of_scoring_all_at_once(tiny, regist
     assert result["latest"] == registry.models(root)[0].scores
     assert os.readlink(root / result["store"]).startswith("scores-") and (root / result["report"]).is_file()
     assert len(list(store_of(tiny, root).folder.glob("scores-*.zarr"))) == 2  # one for readers that have it open
+    by_month = re.findall(r"<th>(\d{4}-\d\d), mean of (\d)</th>", (root / result["report"]).read_text())
+    assert sum(int(count) for _, count in by_month) == 6
 
 
 def test_a_repeated_night_changes_no_file(tiny, registered_root, copy_of_root, night):

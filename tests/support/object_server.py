@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 Faults = Callable[[str, int], str]
 """What becomes of a request, by the object's name and how often it was asked for, from 1: `stall`, a status such as
 `503`, `reset`, `short` (fewer bytes than announced), `cut` (fewer bytes, none announced), or an empty string."""
+PIECE_BYTES = 2**17
+"""Sent at once where a rate is set."""
 GOOGLE = "/download/storage/v1/b/bucket/o/"
 
 
@@ -27,6 +31,9 @@ class ObjectServer:
         self.asked: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         """Bytes of answers, by name."""
+        self.latency, self.stream_rate, self.rate = 0.0, math.inf, math.inf
+        """Seconds before an answer, and bytes a second of one stream and of all together."""
+        self._free = 0.0
         self.ranges = True
         """Whether it knows the header `Range`."""
         self.faults: Faults = lambda name, time: ""
@@ -68,6 +75,7 @@ class ObjectServer:
             with self._lock:
                 self.asked[name] += 1
                 fault = self.faults(name, self.asked[name])
+        time.sleep(self.latency)
         if fault == "stall":
             self.released.wait(60)
             return
@@ -81,12 +89,15 @@ class ObjectServer:
             fault = "403"
         status = int(fault) if fault.isdigit() else 200 if file.is_file() else 404
         bodies = {404: b"<Error><Code>NoSuchKey</Code></Error>"}
-        body = file.read_bytes() if status == 200 else bodies.get(status, b"")
         given = request.headers.get("Range", "") if status == 200 and self.ranges else ""
         if given:
             first, last = given.removeprefix("bytes=").split("-")
-            start, whole, status = int(first), len(body), 206
-            body = body[start : int(last) + 1]
+            start, whole, status = int(first), file.stat().st_size, 206
+            with file.open("rb") as content:
+                content.seek(start)
+                body = content.read(int(last) + 1 - start)
+        else:
+            body = file.read_bytes() if status == 200 else bodies.get(status, b"")
         request.send_response(status)
         if given:
             request.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{whole}")
@@ -100,6 +111,18 @@ class ObjectServer:
         if request.command == "GET":
             with self._lock:
                 self.sent[name] += len(body)
+            self._send(request, body)
+
+    def _send(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        begun = time.monotonic()
+        for first in range(0, len(body), PIECE_BYTES) if math.isfinite(self.rate) else ():
+            piece = body[first : first + PIECE_BYTES]
+            with self._lock:  # each piece has its place in the line that all share
+                self._free = max(self._free, time.monotonic()) + len(piece) / self.rate
+                due = max(self._free, begun + (first + len(piece)) / self.stream_rate)
+            time.sleep(max(0.0, due - time.monotonic()))
+            request.wfile.write(piece)
+        if not math.isfinite(self.rate):
             request.wfile.write(body)
 
     @contextmanager

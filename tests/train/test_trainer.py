@@ -22,7 +22,8 @@ from graphufs.train import metrics_file
 from graphufs.train.compiling.compiled_steps import Programs
 from graphufs.train.devices import Devices
 from graphufs.train.stages import Plan
-from graphufs.train.train_step import Objective
+from graphufs.train.train_step import Objective, Program
+from graphufs.train.trainer import _Training
 from tests.conftest import TINY
 from tests.support.rounding import rounding
 from tests.support.training import assert_equal_arrays, final_arrays
@@ -275,3 +276,26 @@ def test_batches_of_the_python_interface_are_those_of_the_training(tiny, normali
     assert sorted(forcings) == sorted(tiny.data.forcings)
     predictions = emulator.predict(batches[0])
     assert predictions["pressfc"].shape == (2, 1, 1, 32, 64)
+
+
+def test_the_next_batch_is_on_its_way_before_anything_waits_for_an_update(normalized_root, tmp_path, monkeypatch):
+    seen = []
+    root = shutil.copytree(normalized_root, tmp_path / "root")
+    stages = "training.stages=[{name: one, updates: 3, learning_rate: {peak: 1.0e-3}}]"
+    experiment = loading.load(TINY, [stages, "training.validate_every=10"])
+
+    def watch(owner, name, word):
+        real = getattr(owner, name)
+
+        def told(*given):
+            seen.append(word)
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, told)
+
+    watch(Program, "__call__", "update")
+    watch(_Training, "_next", "next")
+    watch(Devices, "agree", "wait")
+    assert run_step("train", experiment, root)["status"] == "completed"
+    assert [word for word in seen if word != "wait"] == ["next", *["update", "next"] * 3]
+    assert [seen[at + 1 : at + 3] for at, word in enumerate(seen) if word == "update"] == [["next", "wait"]] * 3

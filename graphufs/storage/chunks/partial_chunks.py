@@ -11,7 +11,8 @@ The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_F
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,8 @@ GAP_BYTES = 2**17
 """Bytes between two blocks that are read with them, since another request takes longer."""
 AT_LEAST = 2**20
 """Decoded bytes of a chunk of which parts are asked for."""
+USUAL_BLOCK = 2**19
+"""Bytes of a block, as zarr's defaults make them; chunks far below a megabyte have smaller ones."""
 PLAIN = 0x2
 """The flag of a chunk that is not compressed."""
 
@@ -93,6 +96,23 @@ class Header:
         begins = first + np.cumsum([0, *map(len, parts)])
         sizes = np.array([decoded, self.block, begins[-1]], "<u4").tobytes()
         return b"".join([self.start[:4], sizes, begins[:-1].astype("<i4").tobytes(), *parts])
+
+
+def bytes_read(shape: Sequence[int], selection: Sequence[Any], itemsize: int, encoding: Mapping[str, Any]) -> int:
+    """Decoded bytes of what is read of a chunk in an object store: of its blocks, or all of it.
+
+    `selection` has one entry an axis, `encoding` is a variable's as xarray tells it; blocks are taken to be of
+    USUAL_BLOCK bytes.
+    """
+    size = itemsize * math.prod(shape)
+    codecs = encoding.get("compressors") or ()
+    if len(codecs) != 1 or not isinstance(codecs[0], numcodecs.Blosc) or encoding.get("filters"):
+        return size
+    wanted = selected_bytes(shape, selection, itemsize)
+    if size < max(AT_LEAST, 2 * USUAL_BLOCK) or np.diff(wanted).sum() > WORTH * size:
+        return size
+    blocks = Header(b"", size, USUAL_BLOCK, size, np.arange(-(-size // USUAL_BLOCK))).blocks(wanted)
+    return min(size, blocks.size * USUAL_BLOCK)
 
 
 class PartialPipeline(BoundedChunks):

@@ -49,9 +49,11 @@ class Scores:
         statistics: xr.Dataset,
         diagnostics: xr.Dataset | None = None,
         histograms: xr.Dataset | None = None,
+        states: Mapping[str, ScoreState] | None = None,
     ) -> None:
         self.dataset = dataset
         self._statistics = statistics
+        self._states = states
         self.diagnostics = diagnostics
         self.histograms = histograms
 
@@ -96,7 +98,7 @@ class Scores:
         ).assign_attrs(common | {"sha256": {name: state.checksum() for name, state in states.items()}})
         for name in scores.data_vars:
             scores[name].attrs.update(variable_attributes.get(str(name), {}))
-        return cls(scores, statistics, diagnostics, histograms)
+        return cls(scores, statistics, diagnostics, histograms, {name: state.copy() for name, state in states.items()})
 
     @classmethod
     def open(cls, path: Path) -> Scores:
@@ -114,14 +116,16 @@ class Scores:
             raise UserError(f"{damaged} ({damage})")
         try:
             dataset, statistics = open_zarr(path).load(), open_zarr(path, GROUP)
-            more = [open_zarr(path, name) if (path / name).is_dir() else None for name in (DIAGNOSTICS, HISTOGRAMS)]
+            diagnostics, histograms = (
+                open_zarr(path, name) if (path / name).is_dir() else None for name in (DIAGNOSTICS, HISTOGRAMS)
+            )
         # codecs and parsers raise classes of their own, which share no base below Exception
         except Exception as error:
             raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
         known = dataset.attrs.get("sha256")  # stores of before have none
         if known is not None and known != _checksums(dataset, statistics):
             raise UserError(f"{damaged} (their checksum differs)")
-        return cls(dataset, statistics, *more)
+        return cls(dataset, statistics, diagnostics, histograms)
 
     def write(self, path: Path) -> None:
         """Write the store, and next to it a table with the ending .csv for people."""
@@ -242,6 +246,11 @@ class Scores:
         UserError
             If a state is damaged.
         """
+        if self._states is None:
+            self._states = self._read_states()
+        return {name: state.copy() for name, state in self._states.items()}
+
+    def _read_states(self) -> dict[str, ScoreState]:
         try:
             group = self._statistics.load()
         # see `open`

@@ -97,6 +97,12 @@ class ScoreState:
                 merged.update(time, averages)
         return merged
 
+    def copy(self) -> ScoreState:
+        """The same state; what is added to one is not in the other."""
+        same = ScoreState(self.axes)
+        same._averages = dict(self._averages)
+        return same
+
     def select(self, initial_times: Iterable[np.datetime64]) -> ScoreState:
         """The state of some of the initial times."""
         part = ScoreState(self.axes)

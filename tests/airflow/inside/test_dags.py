@@ -68,7 +68,8 @@ def test_the_form_offers_what_there_is():
     params = bag().dags["normalization"].params
     assert params.get_param("experiment").schema["enum"] == [
         "demo", "demo_ensemble", "demo_hourly", "era5_season", "graphcast_curriculum", "graphcast_operational",
-        "graphcast_small", "graphcast_small_replay", "p0", "p0_ensemble", "p0_full", "quarter_degree", "tiny",
+        "graphcast_small", "graphcast_small_replay", "p0", "p0_ensemble", "p0_full", "p1", "p2",
+        "quarter_degree", "tiny",
     ]  # fmt: skip
     assert params.get_param("site").schema["enum"] == ["here", "quick", "local", "testcluster"]
 

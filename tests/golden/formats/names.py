@@ -55,6 +55,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.levels": ("data.levels=[500]",),
     "data.interfaces": ("data.levels=[]", "data.interfaces=[400, 600, 1000]"),
     "data.level_match": ("data.level_match=exact",),
+    "data.storage": ("data.storage=int16",),
     "data.time_step": ("data.time_step=12h",),
     "data.input_frames": ("data.input_frames=1",),
     "data.transforms.*.function": ("data.transforms={tmp: {}}",),  # there is one function: with it, and without

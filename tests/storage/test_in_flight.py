@@ -1,0 +1,68 @@
+"""How much is asked at once: as much as brings more, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from graphufs.errors import UserError
+from graphufs.storage.in_flight import AGAIN, AT_FIRST, Limits, Turns
+
+
+def test_limits_come_from_the_storage_options() -> None:
+    limits, rest = Limits.split({"token": "anon", "requests": 8, "reading_mib": 100})
+    assert (limits, rest) == (Limits(8, 100), {"token": "anon"})
+    assert [limits.reads(size) for size in (1, 2**24, 2**25, 2**40)] == [8, 6, 3, 1]
+    assert Limits.split({}) == (Limits(), {})
+
+
+@pytest.mark.parametrize("options", [{"requests": 0}, {"requests": "8"}, {"reading_mib": True}, {"requests": 10**6}])
+def test_limits_that_cannot_be_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"storage_options has \w+: .*; give a whole number from 1 to \d+"):
+        Limits.split(options)
+
+
+def test_more_is_asked_at_once_as_long_as_that_brings_more() -> None:
+    turns = Turns(64)
+    assert turns.limit == AT_FIRST
+    for rate, limit in ((100, 16), (200, 32), (205, 32), (100, 24), (105, 24), (300, 48), (600, 64), (6000, 64)):
+        turns._bytes, turns._since = rate, 0.0
+        turns._look(1.0)
+        assert turns.limit == limit
+
+
+def test_after_a_while_one_more_is_tried() -> None:
+    turns = Turns(64)
+    for _ in range(AGAIN + 1):
+        turns._bytes, turns._since = 100, 0.0
+        turns._look(1.0)
+    assert turns.limit == 2 * AT_FIRST + 1
+
+
+def test_never_more_are_in_flight_than_the_limit_and_whoever_gives_up_takes_no_turn() -> None:
+    turns, now, most = Turns(3), 0, 0
+
+    async def ask() -> None:
+        nonlocal now, most
+        async with turns.turn():
+            now += 1
+            most = max(most, now)
+            try:
+                await asyncio.sleep(0.001)
+            finally:
+                now -= 1
+        turns.came(1)
+
+    async def all_of_them() -> None:
+        asked = [asyncio.ensure_future(ask()) for _ in range(30)]
+        await asyncio.sleep(0)
+        for one in (asked[1], asked[5], asked[6]):  # the first of these is in flight, the others wait
+            one.cancel()
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(one, asyncio.CancelledError) for one in ended) == 3
+        now_free = [asyncio.ensure_future(ask()) for _ in range(3)]
+        await asyncio.gather(*now_free)
+
+    asyncio.run(all_of_them())
+    assert most == 3 and turns._active == 0 and not turns._waiting
