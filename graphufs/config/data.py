@@ -21,6 +21,24 @@ Kind = Literal["auto", "replay", "weatherbench2", "cds", "anemoi"]
 """How a source is laid out (graphufs.sources)."""
 
 
+class StochasticPhysics(Section):
+    """Random factors on what the embedded world's physics changes (graphufs.replay.synthetic.stochastic)."""
+
+    amplitude: float = Field(0.0, ge=0, le=1)
+    """Standard deviation of the factors about 1; 0 is none, and 0.5 about what is usual in ensemble forecasts."""
+    seed: int = Field(0, ge=0, le=MOST_SEEDS)
+    """Each is another world that begins in the same state: worlds that differ in it are members of an ensemble."""
+
+    @model_validator(mode="after")
+    def _perturbs(self) -> Self:
+        if self.seed and not self.amplitude:
+            raise ValueError(
+                f"stochastic.seed is {self.seed}, but stochastic.amplitude is 0, which perturbs nothing; give an "
+                "amplitude above 0, or leave out the seed"
+            )
+        return self
+
+
 class World(Section):
     """The embedded idealised world (used where the source is `embedded`)."""
 
@@ -29,6 +47,8 @@ class World(Section):
     """Each seed is another world: another weather from the same climate."""
     step: Annotated[Hours, Field(le=2), Later()] = 1
     """Time step of its model, 1h or 2h. With 2h it is made in half the time, and its climate is another one."""
+    stochastic: Annotated[StochasticPhysics, Later()] = StochasticPhysics()
+    """Makes it less predictable; by default nothing is random in it."""
 
 
 class Source(Section):

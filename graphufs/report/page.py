@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from graphufs.config import loading
 from graphufs.config.base import Period
-from graphufs.config.data import EMBEDDED
+from graphufs.config.data import EMBEDDED, World
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
 from graphufs.grid.grid import Grid
@@ -219,15 +219,19 @@ def _training(log: TrainingLog) -> str:
     return ", ".join(parts) + "."
 
 
+def _world(world: World) -> str:
+    random = world.stochastic
+    perturbed = f", physics perturbed by {random.amplitude:g}, seed {random.seed}" if random.amplitude else ""
+    return f"the embedded idealised world, seed {world.seed}{perturbed}"
+
+
 def _provenance(content: Content) -> list[tuple[str, str]]:
     experiment, attributes = content.experiment, content.scores.dataset.attrs
     data, times = experiment.data, content.scores.initial_times
     made = attributes["provenance"]
     levels = ", ".join(f"{wanted} → {native:.6g}" for wanted, native in attributes["native_levels"].items() if native)
     return [
-        ("Source", "the embedded idealised world, seed " + str(data.source.world.seed))
-        if data.source.url == EMBEDDED
-        else ("Source", data.source.url),
+        ("Source", _world(data.source.world) if data.source.url == EMBEDDED else data.source.url),
         ("Training period", _words(data.training)),
         ("Validation period", _words(data.validation)),
         ("Forecast period", _words(experiment.forecast_period)),

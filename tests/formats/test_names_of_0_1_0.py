@@ -38,7 +38,7 @@ ASKED = {
 ADDED = {
     "data": ("region", "accept_implausible", "interfaces", "storage"),
     "data.source": ("kind", "storage"),
-    "data.source.world": ("step",),
+    "data.source.world": ("step", "stochastic"),
     "forecast": ("members", "keep_members", "checkpoints", "products", "products_grid"),
     "model": ("kernels", "mesh2grid_ties", "noise"),
     "training": (

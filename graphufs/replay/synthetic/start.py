@@ -38,7 +38,7 @@ def initial_state(world: IdealisedWorld, seed: int) -> WorldState:
     middle latitudes is 0.14 (surface pressure), 0.13 (temperature at 525 hPa) and 0.09 (zonal wind there), against
     0.14, 0.11 and 0.11 (9 seeds, 10 instants). Strongest winds and pressure anomalies are the usual ones again.
     """
-    state = spun_up_state()
+    state = world.begin(spun_up_state())
     if seed == 0:
         return state
     disturbance = world.random_vorticity(np.random.default_rng(seed), SEED_AMPLITUDE)

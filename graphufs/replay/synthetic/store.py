@@ -182,7 +182,7 @@ def _extend(folder: Path, configuration: World, stamps: int, progress: Progress,
     provenance = _provenance(configuration)
     _claim(folder, configuration, provenance)
     with arithmetic():
-        model = shared_model(configuration.step)
+        model = shared_model(configuration.step, configuration.stochastic)
         state = _load_state(folder, done) if done else initial_state(model, configuration.seed)
         longitudes, latitudes = model.geometry.land.shape
         sizes = {"pfull": model.geometry.sigma.size, "grid_yt": latitudes, "grid_xt": longitudes}

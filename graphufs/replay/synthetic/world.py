@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import jax
@@ -21,11 +21,13 @@ from dinosaur import time_integration as integration
 from dinosaur.units import SimUnits
 from numpy.typing import NDArray
 
+from graphufs.config.data import StochasticPhysics
 from graphufs.errors import UserError
 from graphufs.model import compilation_cache
 from graphufs.replay.synthetic import astronomy, geography, physics
 from graphufs.replay.synthetic.physics import Clock, Columns, Geometry
 from graphufs.replay.synthetic.replay_layout import SIGMA_INTERFACES, STAMP
+from graphufs.replay.synthetic.stochastic import TendencyPattern
 
 HOURS_OF_MEAN = 3
 """Averaged fields hold the mean over the three hours that end at the stamp, as Replay's do."""
@@ -39,6 +41,10 @@ DIFFUSION_TIME = 6 * 3600.0
 # defaults have it, whatever XLA_FLAGS asks for.
 OPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
+UNPERTURBED = StochasticPhysics()
+Step = tuple[Clock, Any]
+"""Of the model: when it begins, and the same in hours since 1970 where physics is perturbed, else None."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -47,9 +53,12 @@ class WorldState:
 
     dynamics: primitive_equations.State
     land_temperature: jax.Array
+    pattern: jax.Array | None = None
+    """What perturbs the physics (graphufs.replay.synthetic.stochastic); None where nothing does."""
 
     def save(self, file: IO[bytes]) -> None:
         """Write the state in NumPy's npz format, complete: `load` gives back the very same bits."""
+        more: dict[str, Any] = {} if self.pattern is None else {"pattern": self.pattern}
         np.savez(
             file,
             vorticity=self.dynamics.vorticity,
@@ -58,6 +67,7 @@ class WorldState:
             log_surface_pressure=self.dynamics.log_surface_pressure,
             humidity=self.dynamics.tracers["humidity"],
             land_temperature=self.land_temperature,
+            **more,
         )
 
     @classmethod
@@ -71,7 +81,8 @@ class WorldState:
                 jnp.asarray(arrays["log_surface_pressure"]),
                 {"humidity": jnp.asarray(arrays["humidity"])},
             )
-            return cls(dynamics, jnp.asarray(arrays["land_temperature"]))
+            pattern = jnp.asarray(arrays["pattern"]) if "pattern" in arrays else None
+            return cls(dynamics, jnp.asarray(arrays["land_temperature"]), pattern)
 
 
 @contextlib.contextmanager
@@ -97,11 +108,11 @@ def arithmetic() -> Iterator[None]:
 class IdealisedWorld:
     """The model: its grid, its orography and the functions that start and advance it. Use within `arithmetic()`.
 
-    It takes a step each `hours`, 1 or 2. Making one takes a second and its first run is compiled for several;
-    `shared_model` makes one a process.
+    It takes a step each `hours`, 1 or 2; its physics is perturbed as `stochastic` says. Making one takes a second and
+    its first run is compiled for several; `shared_model` makes one a process.
     """
 
-    def __init__(self, hours: int = 1) -> None:
+    def __init__(self, hours: int = 1, stochastic: StochasticPhysics = UNPERTURBED) -> None:
         self._units = SimUnits.from_si()
         self._grid = spherical_harmonic.Grid.T21(
             radius=self._units.radius, spherical_harmonics_impl=spherical_harmonic.RealSphericalHarmonics
@@ -137,6 +148,9 @@ class IdealisedWorld:
         step = integration.imex_rk_sil3(equations, float(self._units.nondimensionalize(self._seconds * scales.units.s)))
         diffusion = integration.horizontal_diffusion_step_filter(self._grid, self._seconds, DIFFUSION_TIME, order=3)
         self._advance_dynamics = integration.step_with_filters(step, [diffusion])
+        self._pattern = (
+            TendencyPattern(self._grid, stochastic.amplitude, stochastic.seed, hours) if stochastic.amplitude else None
+        )
         compilation_cache.install()
         self._run = jax.jit(self._run_stamps, compiler_options=OPTIMIZED)
 
@@ -170,6 +184,10 @@ class IdealisedWorld:
         land = jnp.asarray(physics.land_equilibrium_temperature(geometry, year), jnp.float32)[None]
         return WorldState(self._grid.clip_wavenumbers(dynamics), land)
 
+    def begin(self, state: WorldState) -> WorldState:
+        """A state of the model without stochastic physics, as this one begins with it."""
+        return state if self._pattern is None else replace(state, pattern=self._pattern.start())
+
     def random_vorticity(self, generator: np.random.Generator, amplitude: float) -> jax.Array:
         """Random spectral vorticity [level, zonal, total], the same on all levels.
 
@@ -192,24 +210,25 @@ class IdealisedWorld:
         steps = start + self._step_length * np.arange(stamps * of_stamp).reshape(stamps, of_stamp)
         ends = start + STAMP * np.arange(1, stamps + 1)
         means = _clock(ends - np.timedelta64(HOURS_OF_MEAN, "h"))
+        hours = None if self._pattern is None else steps.astype("datetime64[h]").astype(np.uint32)
         result: tuple[WorldState, dict[str, jax.Array]] = self._run(
-            state, _clock(steps), means, astronomy.year_angle(ends)
+            state, (_clock(steps), hours), means, astronomy.year_angle(ends)
         )
         return result
 
     def _run_stamps(
-        self, state: WorldState, clocks: Clock, means: Clock, years: jax.Array
+        self, state: WorldState, steps: Step, means: Clock, years: jax.Array
     ) -> tuple[WorldState, dict[str, jax.Array]]:
         def advance_stamp(
-            state: WorldState, times: tuple[Clock, Clock, jax.Array]
+            state: WorldState, times: tuple[Step, Clock, jax.Array]
         ) -> tuple[WorldState, dict[str, jax.Array]]:
-            clocks, mean, year = times
-            state, (sunshine, rain) = jax.lax.scan(self._step, state, clocks)
+            steps, mean, year = times
+            state, (sunshine, rain) = jax.lax.scan(self._step, state, steps)
             fields = self._instantaneous_fields(state, year)
             fields["dswrf_avetoa"], fields["prateb_ave"] = self._means(mean, sunshine, rain)
             return state, fields
 
-        return jax.lax.scan(advance_stamp, state, (clocks, means, years))
+        return jax.lax.scan(advance_stamp, state, (steps, means, years))
 
     def _means(self, start: Clock, sunshine: jax.Array, rain: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Insolation [W/m2] and rain [kg/m2/s] on [lon, lat], over the last three hours of a stamp's steps."""
@@ -220,8 +239,9 @@ class IdealisedWorld:
         fallen = rain[-whole:].sum(axis=0) + rain[-whole - 1] * (rest / self._hours)  # a part of that step's rain
         return physics.insolation(self.geometry, start, hours), fallen[0] / hours
 
-    def _step(self, state: WorldState, clock: Clock) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
+    def _step(self, state: WorldState, at: Step) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
         """One step; also its mean insolation [W/m2] and its rain [kg/m2]."""
+        (clock, hour), pattern = at, state.pattern
         geometry, seconds = self.geometry, self._seconds
         dynamics = self._advance_dynamics(state.dynamics)
         columns = self._columns(dynamics)
@@ -231,16 +251,21 @@ class IdealisedWorld:
         temperature = physics.heat(geometry, clock.year, seconds, columns, surface)
         humidity, rain = physics.moisten(geometry, seconds, columns, temperature, surface)
         slowing = jnp.asarray(physics.drag(geometry, seconds) - 1)
-        increments = self._increments(
-            slowing * columns.u, slowing * columns.v, temperature - columns.temperature, humidity - columns.humidity
-        )
+        wind = slowing * columns.u, slowing * columns.v
+        changes = [*wind, temperature - columns.temperature, humidity - columns.humidity]
+        if self._pattern is not None:
+            assert pattern is not None  # it was begun by `begin`
+            pattern = self._pattern.advance(pattern, hour)
+            factor = self._pattern.factor(pattern)
+            changes = [factor * change for change in changes]
+        increments = self._increments(*changes)
         dynamics = jax.tree.map(jnp.add, dynamics, increments)
         mean = (columns.surface_pressure * self.area).sum()
         pressure = spherical_harmonic.add_constant(
             dynamics.log_surface_pressure, jnp.log(self.mean_surface_pressure / mean)
         )
         dynamics = self._grid.clip_wavenumbers(dynamics.replace(log_surface_pressure=pressure))
-        return WorldState(dynamics, land), (sunshine, rain)
+        return WorldState(dynamics, land, pattern), (sunshine, rain)
 
     def _columns(self, dynamics: primitive_equations.State) -> Columns:
         """Return the state on the grid, in SI units."""
@@ -313,9 +338,9 @@ def _clock(times: NDArray[np.datetime64]) -> Clock:
     return Clock(jnp.asarray(astronomy.year_angle(times)), jnp.asarray(astronomy.day_angle(times)))
 
 
-def shared_model(hours: int = 1) -> IdealisedWorld:
+def shared_model(hours: int = 1, stochastic: StochasticPhysics = UNPERTURBED) -> IdealisedWorld:
     """The process's model, so that extending a world repeatedly compiles once. It holds no state."""
-    return _model(hours)
+    return _model(hours, stochastic)
 
 
 _model = functools.lru_cache(maxsize=2)(IdealisedWorld)

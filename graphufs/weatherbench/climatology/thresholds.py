@@ -62,8 +62,8 @@ class Thresholds:
             self.quantiles, at = _stored(climatology, quantiles)
             readers = [Climatology(climatology.isel(quantile=one), of_ending, grid) for one in at]
             windows = [FrameWindow(reader.read) for reader in readers]
-            self._read: Callable[[np.ndarray], np.ndarray] = lambda stamps: np.stack(
-                [window.read(stamps) for window in windows], axis=1
+            self._read: Callable[[np.ndarray], np.ndarray] = lambda stamps: _by_channel(
+                [window.frames(stamps) for window in windows]
             )
         else:
             self.quantiles = tuple(quantiles) or QUANTILES
@@ -71,7 +71,9 @@ class Thresholds:
                 raise UserError(f"the quantile {wrong[0]:g} of a normal distribution must lie between 0 and 1")
             mean, std = (FrameWindow(Climatology(climatology, some, grid).read) for some in (own, of_ending))
             factors = special.ndtri(np.array(self.quantiles))[:, None, None, None]
-            self._read = lambda stamps: mean.read(stamps)[:, None] + factors * std.read(stamps)[:, None]
+            self._read = lambda stamps: np.moveaxis(
+                mean.read(stamps)[:, None] + factors * std.read(stamps)[:, None], 2, 0
+            )
 
     def read(self, stamps: np.ndarray) -> dict[int, np.ndarray]:
         """The thresholds at valid times, by the channel's position, each [time, threshold, lat, lon].
@@ -79,7 +81,17 @@ class Thresholds:
         Stored quantiles are float32, those of a normal distribution float64.
         """
         values = self._read(stamps)
-        return {at: np.ascontiguousarray(values[:, :, number]) for number, at in enumerate(self.positions)}
+        return {at: np.ascontiguousarray(values[number]) for number, at in enumerate(self.positions)}
+
+
+def _by_channel(frames: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """One array [channel, time, threshold, lat, lon] of frames [channel, lat, lon] by threshold and time."""
+    first = frames[0][0]
+    found = np.empty((len(first), len(frames[0]), len(frames), *first.shape[1:]), first.dtype)
+    for threshold, of_times in enumerate(frames):
+        for time, frame in enumerate(of_times):
+            found[:, time, threshold] = frame
+    return found
 
 
 def _stored(climatology: xr.Dataset, wanted: Sequence[float]) -> tuple[tuple[float, ...], list[int]]:

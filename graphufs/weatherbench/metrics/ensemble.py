@@ -39,6 +39,8 @@ class MemberRules(NamedTuple):
     """Whether the energy score's spread is of all pairs of members, or of neighbours (WeatherBench2)."""
     energy: bool = True
     """Whether squared distances of members are wanted, for the energy score."""
+    crps_only: bool = False
+    """Whether skill and spread are all that is wanted: other fields may be 0, and histograms empty."""
 
 
 def pairs_of(members: int, rules: MemberRules) -> np.ndarray:

@@ -13,8 +13,25 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from graphufs.weatherbench.metrics.ensemble import FIXED, MemberRules, field_count, pairs_of
+from graphufs.weatherbench.metrics.ensemble import (
+    FIXED,
+    RANK,
+    RPS,
+    SKILL,
+    SPREAD,
+    SPREAD_BIASED,
+    SQUARED,
+    TIES,
+    UNBIASED,
+    VARIANCE,
+    MemberRules,
+    field_count,
+    pairs_of,
+)
 from graphufs.weatherbench.metrics.kernel import Tiles
+
+SUMMED = 7
+"""Sums over points that the fields which are always there are made of; those of the energy score follow."""
 
 
 class MemberSums(NamedTuple):
@@ -44,7 +61,7 @@ def member_sums(
     leads, size = members.shape[:2]
     count, number = thresholds.shape[1], tiles.members.shape[1]
     shape = (leads, len(tiles.patterns), number)
-    into = np.zeros((*shape, field_count(size, 0, rules)))
+    into = np.zeros((*shape, SUMMED + field_count(size, 0, rules) - FIXED))
     ranks = np.zeros((*shape, size + 1))
     table = np.zeros((leads, count, *shape[1:], size + 1, 2))
     whole = np.ones(leads, np.bool_)
@@ -52,15 +69,29 @@ def member_sums(
     lower, upper = _as_single(thresholds)
     _sums(
         members, truth, lower, upper, channel, tiles.labels, tiles.patterns, tiles.runs, sorting_network(size), pairs,
-        rules.energy, into, ranks, table, whole,
+        rules.energy, rules.crps_only, into, ranks, table, whole,
     )  # fmt: skip
     own, pattern = tiles.members, tiles.pattern
     with np.errstate(invalid="ignore"):
-        fields = np.einsum("lrtf,rt->flr", into[:, pattern], own)
+        sums = np.einsum("lrtf,rt->flr", into[:, pattern], own)
         exceedance = np.einsum("lqrtke,rt->qlrke", table[:, :, pattern], own)
         ranked = np.einsum("lrtk,rt->lrk", ranks[:, pattern], own)
-    fields = np.concatenate([fields[:FIXED], _at_thresholds(exceedance), fields[FIXED:]])
+    fields = np.concatenate([_at_points(sums, size), _at_thresholds(exceedance), sums[SUMMED:]])
     return MemberSums(fields, ranked, exceedance, whole)
+
+
+def _at_points(sums: np.ndarray, size: int) -> np.ndarray:
+    """The sums of the first `FIXED` fields, [field, lead, region], of those that `_sums` makes."""
+    several = max(size - 1, 1)
+    fields = np.empty((FIXED, *sums.shape[1:]))
+    fields[SKILL] = sums[0] / size
+    fields[SPREAD] = sums[1] * (2 / (size * several))
+    fields[SPREAD_BIASED] = (1 - 1 / size) * fields[SPREAD]
+    fields[SQUARED], fields[VARIANCE] = sums[2], sums[3] / several
+    fields[UNBIASED] = sums[2] - fields[VARIANCE] / size if size > 1 else np.nan
+    fields[RPS] = sums[4] / size**2
+    fields[[RANK, TIES]] = sums[5:SUMMED]
+    return fields
 
 
 def _as_single(thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +111,8 @@ def _as_single(thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _at_thresholds(exceedance: np.ndarray) -> np.ndarray:
     """The sums of the fields at thresholds, [field, lead, region], which depend on the number of members above only."""
     size = exceedance.shape[-2] - 1
+    if not len(exceedance):
+        return np.zeros((0, *exceedance.shape[1:3]))
     above, event = np.arange(size + 1.0)[:, None], np.arange(2.0)
     chance = np.where(event == 1, above, size - above) / size
     brier = (1 - chance) ** 2
@@ -112,112 +145,145 @@ def sorting_network(size: int) -> np.ndarray:
 @numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
 def _sums(
     members: Any, truth: Any, lower: Any, upper: Any, channel: int, labels: Any, patterns: Any, runs: Any, network: Any,
-    pairs: Any, energy: bool, into: Any, ranks: Any, table: Any, whole: Any,
+    pairs: Any, energy: bool, crps_only: bool, into: Any, ranks: Any, table: Any, whole: Any,
 ) -> None:  # fmt: skip
-    """Add to into [lead, pattern, label, field], ranks [.., rank] and table [lead, threshold, .., count, event]."""
+    """Add to into [lead, pattern, label, sum], ranks [.., rank] and table [lead, threshold, .., count, event].
+
+    What is summed are, of the members in order, |x - y|, (2 k - M - 1) x, squared error of the mean, squared distances
+    from the members' mean, squared differences of numbers below a threshold, rank and ties; then squared distances for
+    the energy score. Differences of float32 values of about one size are exact, and sums over points are float64. So is
+    what loses digits on the way, and |x - y|, which of one member is its absolute error to the last digit; all else is
+    float32, of which a processor does twice as many at once.
+    """
     size, columns, count = members.shape[1], labels.shape[1], lower.shape[1]
-    fields = np.zeros((into.shape[3], columns))
+    fields, skill = np.zeros((into.shape[3], columns), np.float32), np.zeros(columns)
+    squared, squares = np.zeros(columns), np.zeros(columns)
     x = np.zeros((size, columns), np.float32)
     total, mean, over = np.zeros(columns, np.float32), np.zeros(columns), np.zeros((count, columns), np.int32)
     under, low_rank, tied = np.zeros(columns, np.int32), np.zeros(columns, np.int32), np.zeros(columns, np.int32)
-    several = max(size - 1, 1)
-    first_distance = 9
+    # sums that follow each other go to different places, or each would wait for the one before
+    parts, tables = np.zeros((4, size + 1)), np.zeros((4, size + 1, 2))
+    first_distance, wanted = 7, 2 if crps_only else into.shape[3]
     for lead in range(members.shape[0]):
         run = 0
         for row in range(labels.shape[0]):
             if run == runs.shape[0] or runs[run, 0] != row:
                 continue
-            y = truth[lead, channel, row]
-            fields[:9] = 0.0
+            y, spread, base = truth[lead, channel, row], fields[1], x[0]
+            skill[:] = 0.0
+            spread[:] = np.float32(0.0)
             total[:] = np.float32(0.0)
             for member in range(size):
                 values, copy = members[lead, member, channel, row], x[member]
                 for i in range(columns):
                     copy[i] = values[i]
                     total[i] += values[i]
-            for i in range(columns):
-                mean[i] = np.float64(total[i] / np.float32(size))
-                error = np.float64(y[i]) - mean[i]
-                fields[3, i] = error * error
             if energy:
                 for member in range(size):
+                    values, found = x[member], fields[first_distance + member]
                     for i in range(columns):
-                        distance = np.float64(x[member, i]) - np.float64(y[i])
-                        fields[first_distance + member, i] = distance * distance
+                        distance = values[i] - y[i]
+                        found[i] = distance * distance
                 for pair in range(pairs.shape[0]):
                     one, other = x[pairs[pair, 0]], x[pairs[pair, 1]]
+                    found = fields[first_distance + size + pair]
                     for i in range(columns):
-                        distance = np.float64(one[i]) - np.float64(other[i])
-                        fields[first_distance + size + pair, i] = distance * distance
+                        distance = one[i] - other[i]
+                        found[i] = distance * distance
             for step in range(network.shape[0]):
                 low, high = x[network[step, 0]], x[network[step, 1]]
                 for i in range(columns):
                     a, b = low[i], high[i]
                     low[i], high[i] = a if a < b else b, b if a < b else a
-            skill, spread, squares, first_value = fields[0], fields[1], fields[5], x[0]
-            mean[:] = 0.0
-            low_rank[:] = 0
-            tied[:] = 0
             # moments about a member lose no digits; loops over few arrays, or they are not vectorized
             for k in range(size):
-                factor, value = 2.0 * k + 1 - size, x[k]
+                factor, value = np.float32(2 * k + 1 - size), x[k]
                 for i in range(columns):
-                    distance = np.float64(value[i]) - np.float64(first_value[i])
-                    mean[i] += distance
-                    spread[i] += factor * distance
+                    spread[i] += factor * (value[i] - base[i])
                 for i in range(columns):
-                    distance = np.float64(value[i]) - np.float64(first_value[i])
                     skill[i] += abs(np.float64(value[i]) - np.float64(y[i]))
-                    squares[i] += distance * distance
-                for i in range(columns):
-                    low_rank[i] += 1 if value[i] < y[i] else 0
-                for i in range(columns):
-                    tied[i] += 1 if value[i] == y[i] else 0
-            for i in range(columns):
-                skill[i] /= size
-                spread[i] *= 2.0 / (size * several)
-                fields[2, i] = (1.0 - 1.0 / size) * spread[i]
-                squares[i] = (squares[i] - mean[i] * mean[i] / size) / several
-                fields[4, i] = fields[3, i] - squares[i] / size if size > 1 else np.nan
-            for i in range(columns):
-                fields[7, i] = low_rank[i]
-                fields[8, i] = tied[i]
-            scored = fields[6]
-            for q in range(count):
-                low_limit, high_limit, more = lower[lead, q, row], upper[lead, q, row], over[q]
-                more[:] = 0
-                under[:] = 0
+            if not crps_only:
+                mean[:] = 0.0
+                squares[:] = 0.0
+                low_rank[:] = 0
+                tied[:] = 0
                 for k in range(size):
                     value = x[k]
                     for i in range(columns):
-                        more[i] += 1 if value[i] > low_limit[i] else 0
+                        departure = np.float64(value[i]) - np.float64(base[i])
+                        mean[i] += departure
+                        squares[i] += departure * departure
                     for i in range(columns):
-                        under[i] += 1 if value[i] < high_limit[i] else 0
+                        low_rank[i] += 1 if value[i] < y[i] else 0
+                    for i in range(columns):
+                        tied[i] += 1 if value[i] == y[i] else 0
+                scored, of_rank, of_ties = fields[4], fields[5], fields[6]
                 for i in range(columns):
-                    miss = under[i] / size - (1.0 if y[i] < high_limit[i] else 0.0)
-                    scored[i] += miss * miss
+                    squares[i] -= mean[i] * mean[i] / size
+                    error = np.float64(y[i]) - np.float64(total[i] / np.float32(size))
+                    squared[i] = error * error
+                for i in range(columns):
+                    of_rank[i] = np.float32(low_rank[i])
+                    of_ties[i] = np.float32(tied[i])
+                    scored[i] = np.float32(0.0)
+                for q in range(count):
+                    low_limit, high_limit, more = lower[lead, q, row], upper[lead, q, row], over[q]
+                    more[:] = 0
+                    under[:] = 0
+                    for k in range(size):
+                        value = x[k]
+                        for i in range(columns):
+                            more[i] += 1 if value[i] > low_limit[i] else 0
+                        for i in range(columns):
+                            under[i] += 1 if value[i] < high_limit[i] else 0
+                    for i in range(columns):
+                        miss = np.float32(under[i] - (size if y[i] < high_limit[i] else 0))
+                        scored[i] += miss * miss
             while run < runs.shape[0] and runs[run, 0] == row:
                 first, last, label = runs[run, 1], runs[run, 2], runs[run, 3]
                 run += 1
-                for i in range(first, last):
-                    # of a missing member the sum is missing too
-                    whole[lead] = whole[lead] and not np.isnan(total[i]) and not np.isnan(y[i])
+                missing = 0
+                for i in range(first, last):  # of a missing member the sum is missing too
+                    missing += 1 if (total[i] != total[i]) | (y[i] != y[i]) else 0
+                if missing > 0:
+                    whole[lead] = False
                 for pattern in range(patterns.shape[0]):
                     weight, sums = patterns[pattern, row], into[lead, pattern, label]
-                    for field in range(fields.shape[0]):
+                    part = 0.0
+                    for i in range(first, last):
+                        part += weight[i] * skill[i]
+                    sums[0] += part
+                    for field in range(1, wanted):
                         part, values = 0.0, fields[field]
                         for i in range(first, last):
-                            part += weight[i] * values[i]
+                            part += weight[i] * np.float64(values[i])
                         sums[field] += part
-                    of_ranks = ranks[lead, pattern, label]
+                    if crps_only:
+                        continue
+                    of_mean, of_members = 0.0, 0.0
+                    for i in range(first, last):
+                        of_mean += weight[i] * squared[i]
+                        of_members += weight[i] * squares[i]
+                    sums[2] += of_mean
+                    sums[3] += of_members
+                    parts[:] = 0.0
                     for i in range(first, last):
                         if tied[i] == 0:
-                            of_ranks[low_rank[i]] += weight[i]
+                            parts[i & 3, low_rank[i]] += weight[i]
                         else:
                             share = weight[i] / (tied[i] + 1)
                             for rank in range(low_rank[i], low_rank[i] + tied[i] + 1):
-                                of_ranks[rank] += share
+                                parts[i & 3, rank] += share
+                    of_ranks = ranks[lead, pattern, label]
+                    for part_of_four in range(4):
+                        for rank in range(size + 1):
+                            of_ranks[rank] += parts[part_of_four, rank]
                     for q in range(count):
                         low_limit, more, counted = lower[lead, q, row], over[q], table[lead, q, pattern, label]
+                        tables[:] = 0.0
                         for i in range(first, last):
-                            counted[more[i], 1 if y[i] > low_limit[i] else 0] += weight[i]
+                            tables[i & 3, more[i], 1 if y[i] > low_limit[i] else 0] += weight[i]
+                        for part_of_four in range(4):
+                            for number in range(size + 1):
+                                counted[number, 0] += tables[part_of_four, number, 0]
+                                counted[number, 1] += tables[part_of_four, number, 1]

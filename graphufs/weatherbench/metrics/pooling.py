@@ -79,7 +79,7 @@ def _pool(fields: Any, shares: Any, rows: Any, columns: Any, mean: Any, largest:
                     total[i] += share[i] * values[i] if share[i] > 0 else np.float32(0)
                 for i in range(fields.shape[2]):  # NaN stays: nothing is larger
                     value = values[i] if share[i] > 0 else nothing
-                    top[i] = value if value > top[i] or value != value else top[i]
+                    top[i] = value if (value > top[i]) | (value != value) else top[i]
             for along in range(columns.shape[0]):
                 last = columns[along + 1] if along + 1 < columns.shape[0] else fields.shape[2]
                 together, best = np.float32(0), nothing

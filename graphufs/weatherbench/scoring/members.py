@@ -131,7 +131,7 @@ class MemberScoring:
 
     def _fill_pooled(self, into: np.ndarray, members: np.ndarray, truth: np.ndarray) -> None:
         """Fill the CRPS of pooled fields in [statistic, lead, channel, region]."""
-        rules = MemberRules(self._rules.skipna, self._rules.nominal_size, energy=False)
+        rules = MemberRules(self._rules.skipna, self._rules.nominal_size, energy=False, crps_only=True)
         for positions, boxes in self._boxes:
             chosen = as_slice(np.array(positions))
             ensembles, observations = (boxes(fields[..., chosen, :, :]) for fields in (members, truth))

@@ -194,8 +194,10 @@ def score(
         seen, climatology_frames = truths.frames(times), climatology_window.frames(times)
         rain = seeps.read(valid) if seeps is not None else {}
         limits = thresholds.read(valid) if thresholds is not None and of_members else {}
+        at_leads: tuple[Frames, Frames] = seen[-len(valid) :], climatology_frames[-len(valid) :]
         if baselines or observers or of_members:  # they look at all leads at once
             observed, climatology_at_leads = np.stack(seen[-len(valid) :]), np.stack(climatology_frames[-len(valid) :])
+            at_leads = observed, climatology_at_leads
         if baselines:
             inputs = BaselineInputs(seen[0], climatology_frames[0], climatology_at_leads, valid)
         for name in names:
@@ -208,8 +210,7 @@ def score(
                 values = single_mean(np.moveaxis(members, 1, 0), skipna)
             averages = average(
                 values,
-                seen[-len(valid) :],
-                climatology_frames[-len(valid) :],
+                *at_leads,
                 single,
                 means,
                 vectors=tuple(components.values()),

@@ -49,6 +49,11 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.source.component": ("data.source.component=mom6",),
     "data.source.world.seed": ("data.source.world.seed=4",),
     "data.source.world.step": ("data.source.world.step=2h",),
+    "data.source.world.stochastic.amplitude": ("data.source.world.stochastic.amplitude=0.5",),
+    "data.source.world.stochastic.seed": (
+        "data.source.world.stochastic={amplitude: 0.5}",
+        "data.source.world.stochastic.seed=1",
+    ),
     "data.inputs": ("data.inputs=[pressfc, tmp]",),
     "data.targets": ("data.targets=[tmp]",),
     "data.forcings": ("data.forcings=[dswrf_avetoa]",),
