@@ -105,7 +105,7 @@ def bytes_read(shape: Sequence[int], selection: Sequence[Any], itemsize: int, en
     USUAL_BLOCK bytes.
     """
     size = itemsize * math.prod(shape)
-    codecs = encoding.get("compressors") or ()
+    codecs: Sequence[Any] = encoding.get("compressors") or ()
     if len(codecs) != 1 or not isinstance(codecs[0], numcodecs.Blosc) or encoding.get("filters"):
         return size
     wanted = selected_bytes(shape, selection, itemsize)
