@@ -19,6 +19,8 @@ from graphufs.cli.main import app as graphufs_app
 from jobs.cli import main as jobs_cli
 from tests.docs.commands import REPOSITORY, Command, all_commands, code_lines
 
+FORECAST = "1994-01-13T06"
+"""An initial time of tiny's forecasts."""
 APPS = {"graphufs": graphufs_app, "graphufs-jobs": jobs_cli.app}
 
 
@@ -112,11 +114,16 @@ def runnable() -> list[Command]:
 
 
 def on_tiny(command: Command) -> tuple[str, ...]:
-    """The command's words with tiny for another experiment, and without periods, as its data are of other days."""
+    """The command's words with tiny for another experiment, and without periods, as its data are of other days.
+
+    A period that is one initial time becomes one of tiny's.
+    """
     others = r"^(experiments/)?(demo|demo_hourly|p0)(\.yaml)?(?=#|$)|^EXPERIMENT$"
-    pairs = zip(command.words, command.words[1:], strict=False)
+    pairs = list(zip(command.words, command.words[1:], strict=False))
     kept = [word for before, word in pairs if not {before, word} & {"--start", "--stop"}]
-    return (command.program, *(re.sub(others, "experiments/tiny.yaml", word) for word in kept))
+    period = [word for before, word in pairs if before in ("--start", "--stop")]
+    one = ("--start", FORECAST, "--stop", FORECAST) if len(period) == 2 and period[0] == period[1] else ()
+    return (command.program, *(re.sub(others, "experiments/tiny.yaml", word) for word in kept), *one)
 
 
 @pytest.mark.long
