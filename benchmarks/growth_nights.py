@@ -46,7 +46,7 @@ RECORDED = (10, 1440)
 RECORD_RATIO = 1.3
 """So many times the CPU time of the first may the record of the last take."""
 WIDE = (
-    "data.levels=[100, 200, 300, 500, 700, 850, 1000]",
+    "data.levels=[100, 200, 350, 500, 700, 850, 950]",
     "data.inputs=[pressfc, tmp, ugrd, vgrd, spfh, land_static, dswrf_avetoa]",
     "data.targets=[pressfc, tmp, ugrd, vgrd, spfh]",
     "data.forcings=[dswrf_avetoa]",

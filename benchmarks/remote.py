@@ -36,7 +36,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from graphufs.config.experiment import Experiment
 from graphufs.steps import run_step
 from graphufs.storage.in_flight import TRAFFIC
-from graphufs.storage.paths import Paths
 from tests.support.lookalike import Weather, gaussian_latitudes
 from tests.support.object_server import ObjectServer
 
@@ -198,7 +197,6 @@ def prepared(root: str, server: str | None, store: str, stamps: int) -> dict[str
         "bytes": TRAFFIC.received,
         "rss_at_first_mib": at_first,
         "rss_mib": _rss(),
-        "folder": str(Paths(experiment, Path(root)).data),
     }
 
 

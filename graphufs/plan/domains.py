@@ -19,6 +19,8 @@ from graphufs.vocabulary.variables import BY_REPLAY, BY_WEATHERBENCH, naming
 
 MOST_POINTS = 50_000_000
 """Of a named grid: some twenty kilometres by two, or 5 km everywhere."""
+REPLAYS_OWN = frozenset("dzdt dpres o3mr clwmr icmr rwmr snmr grle nicp ntrnc cldfra".split())
+"""Replay's variables with levels that have no other name."""
 
 
 def domain_of(experiment: Experiment, root: Path, grid: str | None) -> tuple[Domain, str, PreparedData | None]:
@@ -85,7 +87,7 @@ def _named(experiment: Experiment, name: str) -> Domain:
 
 def _dimensions(variable: str, component: str) -> str | None:
     """Whether a variable has levels, is at the surface or static, whoever's name it is; None: unknown."""
-    if variable in ATMOSPHERIC or variable == thickness_variable(component):
+    if variable in ATMOSPHERIC | REPLAYS_OWN or variable == thickness_variable(component):
         return "levels"
     known = BY_REPLAY.get(variable) or BY_WEATHERBENCH.get(variable)
     return known.dimensions if known else "surface" if variable in SURFACE else None

@@ -84,6 +84,17 @@ def test_the_source_and_a_named_grid_give_the_shapes_of_the_data(tiny, finished_
     assert batch_bytes(tiny, known, 2, 1) == 2 * (tiny.data.input_frames + 2) * 4 * len(known.channels) * 32 * 64
 
 
+def test_replays_own_variables_have_levels_on_a_named_grid_too(tmp_path):
+    experiment = loading.load(TINY.with_name("p1.yaml"))
+    found, _, _ = domain_of(experiment, tmp_path, "64x32")
+    assert len(found.levels("dzdt")) == len(found.levels("delz")) == 13
+    whole, packed = (
+        disk_bytes(one, found, work_of(one, None), 1, 1)["data"]
+        for one in (experiment, loading.load(TINY.with_name("p1.yaml"), ["data.storage=int16"]))
+    )
+    assert packed < 0.51 * whole
+
+
 @pytest.mark.parametrize(
     ("name", "grid", "channels"), [("graphcast_small", "360x181", 83), ("graphcast_operational", "64x33", 83)]
 )
