@@ -123,10 +123,14 @@ class ScoreState:
         """All averages, float64 [init, statistic, lead, channel, region], in the order of `initial_times`."""
         return np.array([self._averages[time] for time in self.initial_times]).reshape(-1, *self.axes.shape)
 
-    def averages(self) -> Averages:
-        """The averages by statistic, each [init, lead, channel, region]."""
-        stacked = self.stacked()
-        return {name: stacked[:, position] for position, name in enumerate(self.axes.statistics)}
+    def averages(self, statistics: Sequence[str] | None = None) -> Averages:
+        """The averages by statistic, all or those named, each [init, lead, channel, region]."""
+        times, found = self.initial_times, {}
+        for name in self.axes.statistics if statistics is None else statistics:
+            position = self.axes.statistics.index(name)
+            stacked = np.array([self._averages[time][position] for time in times])
+            found[name] = stacked.reshape(-1, *self.axes.shape[1:])
+        return found
 
     def finalize(self, metrics: Sequence[str] | None = None, *, skipna: bool | None = None) -> dict[str, np.ndarray]:
         """The scores by metric, all that the statistics allow or those named, each float64 [lead, channel, region].
@@ -141,13 +145,19 @@ class ScoreState:
         """
         if not len(self):
             raise UserError("no initial time has been scored: there is nothing to average")
-        averages, mean = self.averages(), time_mean(self.axes.skipna if skipna is None else skipna)
-        return {name: metric.combine(averages, mean) for name, metric in self._metrics(metrics).items()}
+        mean = time_mean(self.axes.skipna if skipna is None else skipna)
+        # what a metric is made of only: of ensembles all statistics together are as large as the members
+        return {
+            name: metric.combine(self.averages(metric.statistics), mean)
+            for name, metric in self._metrics(metrics).items()
+        }
 
     def by_initial_time(self, metrics: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The scores of each initial time alone, each float64 [init, lead, channel, region]."""
-        averages = self.averages()
-        return {name: metric.combine(averages, np.asarray) for name, metric in self._metrics(metrics).items()}
+        return {
+            name: metric.combine(self.averages(metric.statistics), np.asarray)
+            for name, metric in self._metrics(metrics).items()
+        }
 
     def _metrics(self, names: Sequence[str] | None) -> dict[str, Metric]:
         there = self.axes.metrics
