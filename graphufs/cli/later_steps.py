@@ -62,6 +62,7 @@ def _check_training(experiment: Experiment, weights: Path | None, store: ReplayS
         return
     import jax
 
+    from graphufs.deepmind.as_it_is import model_as_it_is
     from graphufs.deepmind.warm_start import require_weights
     from graphufs.emulator import symmetries
     from graphufs.emulator.domain import Domain
@@ -90,7 +91,8 @@ def _check_training(experiment: Experiment, weights: Path | None, store: ReplayS
         split(network, settings.freeze)
         rate_factors(network, settings.learning_rate_factors)
     if weights is not None:
-        require_weights(ReplayEmulator.untrained(experiment, domain), weights)
+        emulator = ReplayEmulator.untrained(experiment, domain)
+        require_weights(emulator, weights) if settings.stages else model_as_it_is(emulator, weights)
 
 
 def _check_land(experiment: Experiment, selection: Selection, era5: xr.Dataset | None) -> None:
