@@ -153,7 +153,7 @@ def _facts(model: RegisteredModel) -> dict[str, Any]:
 def _origin(taken: Mapping[str, Any]) -> str:
     """Where a model comes from that was not trained here."""
     known = ("file", "sha256", "license", "run", "update")
-    return ", ".join(f"{name} {taken[name]}" for name in known if taken.get(name) is not None)
+    return ", ".join(f"{name} {taken[name]}" for name in known if taken.get(name) not in (None, ""))
 
 
 def _costs(model: RegisteredModel, history: Sequence[RegistryEvent]) -> dict[str, str]:
