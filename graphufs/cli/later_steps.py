@@ -22,12 +22,9 @@ from graphufs.storage.credentials import options_of
 from graphufs.storage.paths import Paths
 from graphufs.storage.zarr_io import open_zarr
 from graphufs.vocabulary.regions import LAND
-from graphufs.vocabulary.variables import LAND_STATIC, weatherbench_name
+from graphufs.vocabulary.variables import LAND_SEA_MASK, LAND_STATIC, naming, weatherbench_name
 from graphufs.weatherbench.inputs.layout_checks import check_climatology, check_observations, grid_of
 from graphufs.weatherbench.inputs.native_layers import as_levels
-
-LAND_MASK = "land_sea_mask"
-"""What says where land is in ERA5."""
 
 
 def check_later_steps(experiment: Experiment, root: Path, store: ReplayStore, selection: Selection) -> None:
@@ -65,6 +62,7 @@ def _check_training(experiment: Experiment, weights: Path | None, store: ReplayS
         return
     import jax
 
+    from graphufs.deepmind.as_it_is import model_as_it_is
     from graphufs.deepmind.warm_start import require_weights
     from graphufs.emulator import symmetries
     from graphufs.emulator.domain import Domain
@@ -93,19 +91,23 @@ def _check_training(experiment: Experiment, weights: Path | None, store: ReplayS
         split(network, settings.freeze)
         rate_factors(network, settings.learning_rate_factors)
     if weights is not None:
-        require_weights(ReplayEmulator.untrained(experiment, domain), weights)
+        emulator = ReplayEmulator.untrained(experiment, domain)
+        require_weights(emulator, weights) if settings.stages else model_as_it_is(emulator, weights)
 
 
 def _check_land(experiment: Experiment, selection: Selection, era5: xr.Dataset | None) -> None:
     """Refuse land versions of regions where nothing says what is land."""
     wanted = [name for name in experiment.evaluation.regions if name.endswith(LAND)]
-    replay_has_it, era5_has_it = LAND_STATIC in selection.static, era5 is not None and LAND_MASK in era5
-    without = [name for name in experiment.evaluation.truths if not (replay_has_it or (name == "era5" and era5_has_it))]
+    data_have_it = bool({LAND_STATIC, LAND_SEA_MASK} & set(selection.static))
+    era5_has_it = era5 is not None and LAND_SEA_MASK in era5
+    without = [name for name in experiment.evaluation.truths if not (data_have_it or (name == "era5" and era5_has_it))]
     if wanted and without:
+        data = experiment.data
+        own = LAND_SEA_MASK if naming({*data.inputs, *data.targets}) == "WeatherBench2" else LAND_STATIC
         raise UserError(
-            f"evaluation.regions has {', '.join(wanted)}, which needs to know what is land, and there is no "
-            f"{LAND_STATIC} among data.inputs{f' and no {LAND_MASK} in ERA5' if 'era5' in without else ''}; add it, or "
-            "leave the region out"
+            f"evaluation.regions has {', '.join(wanted)}, which needs to know what is land, and there is no {own} "
+            f"among data.inputs{f' and no {LAND_SEA_MASK} in ERA5' if 'era5' in without else ''}; add it, or leave the "
+            "region out"
         )
 
 

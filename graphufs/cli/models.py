@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,9 +144,16 @@ def _facts(model: RegisteredModel) -> dict[str, Any]:
         "experiment": model.experiment_name,
         "checkpoint": f"{model.run_folder}/checkpoints/{model.checkpoint}",
         "parent": model.parent or "none",
+        **({"taken from": _origin(taken)} if (taken := made.get("taken_from")) else {}),
         **model.periods,
         "code": f"{made.get('commit') or 'outside a checkout'}, {made.get('created', '')}",
     }
+
+
+def _origin(taken: Mapping[str, Any]) -> str:
+    """Where a model comes from that was not trained here."""
+    known = ("file", "sha256", "license", "run", "update")
+    return ", ".join(f"{name} {taken[name]}" for name in known if taken.get(name) not in (None, ""))
 
 
 def _costs(model: RegisteredModel, history: Sequence[RegistryEvent]) -> dict[str, str]:

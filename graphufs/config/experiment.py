@@ -101,18 +101,28 @@ class Experiment(Section):
         return (self.forecast_period,) if given is None else self.windows(given)
 
     @property
+    def baseline_period(self) -> Period:
+        """The period that the baselines learn from, but for the climatology."""
+        return self.data.training if self.training.stages else self.climatology_period
+
+    @property
+    def seen_periods(self) -> dict[str, Period]:
+        """The periods that the model was trained and chosen on, here or, without stages, elsewhere."""
+        return {"training": self.data.training, "validation": self.data.validation}
+
+    @property
     def periods(self) -> dict[str, Period]:
         """The periods whose data the experiment needs, by the name of their use."""
         periods = {
-            "training": self.data.training,
-            "validation": self.data.validation,
             "evaluation": self.data.evaluation,
             "forecast": self.forecast_period,
             "climatology": self.climatology_period,
         }
+        if not self.training.stages:
+            return periods
         if self.normalization.url is None:
             periods["normalization"] = self.statistics_period
-        return periods
+        return self.seen_periods | periods
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -134,6 +144,11 @@ class Experiment(Section):
                     f"the {name} period starts at {format_time(period.start)}, which is not a whole number of "
                     f"{step}h steps from the training period's start {format_time(origin)}"
                 )
+        if not self.training.stages and self.evaluation.climatology is None:
+            raise ValueError(
+                "training.stages has none, so that no data of the training period are needed; give the period that the "
+                "climatology is to be made of as evaluation.climatology"
+            )
         self._check_counts()
         self._check_samples()
         self._check_loss()
@@ -211,7 +226,7 @@ class Experiment(Section):
                 f"stage {by_score[0]!r} has the loss crps, of members that noise makes, but the model has none; set "
                 "model.noise, to 32 say"
             )
-        if self.model.noise and not by_score:
+        if self.model.noise and not by_score and self.training.stages:
             raise ValueError(
                 f"model.noise is {self.model.noise}, but no stage learns what to do with it; give one the loss "
                 "{kind: crps}, or leave model.noise out"
@@ -302,9 +317,9 @@ class Experiment(Section):
             )
 
     def _check_overlaps(self) -> None:
-        evaluation = self.data.evaluation
+        evaluation, periods = self.data.evaluation, self.seen_periods | self.periods
         for name in ("training", "validation", "normalization"):
-            period = self.periods.get(name)
+            period = periods.get(name)
             if period and period.overlaps(evaluation) and name not in self.data.allow_overlap:
                 if name == "normalization" and self.normalization.period is None:
                     continue  # the training period, named above
@@ -315,11 +330,12 @@ class Experiment(Section):
 
     def _check_samples(self) -> None:
         step, frames = timedelta(hours=self.data.time_step), self.data.input_frames
-        longest = max(stage.rollout for stage in self.training.stages)
-        for name, period, rollout, wanted in (
+        longest = max((stage.rollout for stage in self.training.stages), default=0)
+        of_training = (
             ("training", self.data.training, longest, self.training.batch_size),
             ("validation", self.data.validation, 1, 1),
-        ):
+        )
+        for name, period, rollout, wanted in of_training if longest else ():
             samples = (period.end - period.start) // step + 1 - (frames - 1) - rollout
             if samples < wanted:
                 raise ValueError(

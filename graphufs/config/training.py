@@ -12,6 +12,11 @@ from graphufs.config.identity import KEPT_AND_TOLD, PERMISSION, ROUNDING, Later,
 
 LARGEST = 1e6
 """Of weights and factors; with larger ones the numbers of a training leave those that float32 knows."""
+OF_UPDATES = (
+    "augmentation", "average", "init_partial", "init_optimizer", "freeze", "learning_rate_factors",
+    "validation_forecasts",
+)  # fmt: skip
+"""Keys that say something of updates alone, or let the model be another than that of init_from."""
 Diagnostic = Literal["wind_speed", "10m_wind_speed", "hydrostatic_thickness", "hydrostatic_balance"]
 """Keys of graphufs.vocabulary.loss_diagnostics."""
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -204,7 +209,8 @@ class Training(Section):
     """Of the initial parameters and of the order of the samples."""
     batch_size: int = Field(16, ge=1, le=1_000_000)
     """Samples of one update, over all devices: device_batch_size x accumulation x devices."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MOST_NAMES)]
+    stages: Annotated[tuple[Stage, ...], Field(max_length=MOST_NAMES)]
+    """One after the other. With none, nothing is trained: the model is that of init_from, as it is."""
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
     augmentation: Annotated[Augmentation, Later()] = Augmentation()
@@ -260,6 +266,20 @@ class Training(Section):
                 f"loss.smoothed_weight asks for means over neighbourhoods, and compute.mesh.space is "
                 f"{self.compute.mesh.space}, so that no device has whole ones; leave out one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _as_it_is(self) -> Self:
+        if self.stages:
+            return self
+        if self.init_from is None or self.init_statistics != "source":
+            raise ValueError(
+                "stages has none, so that nothing is trained and the model is one that is there: name it by init_from, "
+                "with init_statistics: source; or give a stage"
+            )
+        for key in OF_UPDATES:
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
+                raise ValueError(f"stages has none, so that {key} would change nothing; leave it out, or give a stage")
         return self
 
     @model_validator(mode="after")

@@ -80,10 +80,10 @@ def _check_samples(experiment: Experiment, store: ReplayStore) -> None:
                 "training.batch_size"
             )
     forecasts = settings.validation_forecasts
-    windows = {"validation": (data.validation, frames + 1)}
+    windows = {"validation": (data.validation, frames + 1)} if settings.stages else {}
     if forecasts is not None:
         windows["validation forecasts"] = (data.validation, frames + forecasts.lead_time // step)
-    if experiment.normalization.url is None:
+    if settings.stages and experiment.normalization.url is None:
         windows["statistics"] = (experiment.statistics_period, 2)
     if "replay" in experiment.evaluation.truths:
         windows["climatology"] = (experiment.climatology_period, 1)

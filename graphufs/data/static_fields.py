@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import zarr
 
 from graphufs.data.manifest import Header
 from graphufs.errors import UserError
+from graphufs.vocabulary.variables import LAND_SEA_MASK, LAND_STATIC
 
 if TYPE_CHECKING:  # a reader needs neither, nor xarray
     from graphufs.data.selection import Selection
@@ -71,6 +73,16 @@ def read_static_fields(store: ReplayStore, selection: Selection) -> dict[str, np
                 "be used. Take it out of data.inputs"
             )
     return fields
+
+
+def land_fraction(fields: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The fraction of land, float64 [lat, lon], by the land mask among static fields; None where there is none.
+
+    The mask has the name that the experiment gives it, so what it holds tells whose it is: fractions are an analysis's,
+    and 2 is sea ice in Replay's.
+    """
+    mask = next((fields[name] for name in (LAND_STATIC, LAND_SEA_MASK) if name in fields), None)
+    return None if mask is None else np.where(mask > 1.5, 0.0, np.clip(mask, 0.0, 1.0)).astype(np.float64)
 
 
 def write_static(folder: Path, header: Header, mask: np.ndarray, fields: dict[str, np.ndarray]) -> None:

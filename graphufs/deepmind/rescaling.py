@@ -14,7 +14,7 @@ the two differ. Quantities are compared in Replay's units.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -122,6 +122,21 @@ def statistics_of_source(emulator: ReplayEmulator, source: ReplayEmulator) -> St
                 for at, place in places:
                     own[kind][name][at] = factor * values[place]
     return Statistics(own["mean"], own["std"], own["diffs_std"], mine.native, mine.vertical)
+
+
+def statistics_as_there(emulator: ReplayEmulator, source: ReplayEmulator) -> Statistics:
+    """Those of another emulator with the same variables and levels, in the units and by the names here."""
+    assert source.statistics is not None
+    data = emulator.experiment.data
+    names = {replay_name(name): name for name in (*data.inputs, *data.targets, *data.forcings)}
+    mean, std, diffs_std = (
+        {
+            names[replay_name(name)]: np.full(max(len(emulator.domain.levels(names[replay_name(name)])), 1), np.nan)
+            for name in getattr(source.statistics, kind)
+        }
+        for kind in KINDS
+    )
+    return statistics_of_source(replace(emulator, statistics=Statistics(mean, std, diffs_std)), source)
 
 
 def _at(values: Mapping[str, np.ndarray], slot: Slot, default: float) -> float:

@@ -95,9 +95,18 @@ def with_source_statistics(emulator: ReplayEmulator, source: Path | str) -> Repl
     UserError
         If there is no such source, or it has no statistics.
     """
-    source = Path(source)
-    other = _with_statistics(source, _Source.read(source), "source")
-    return replace(emulator, statistics=statistics_of_source(emulator, other))
+    return replace(emulator, statistics=statistics_of_source(emulator, emulator_of(Path(source))))
+
+
+def emulator_of(source: Path) -> ReplayEmulator:
+    """The emulator, with its statistics, that training.init_from names.
+
+    Raises
+    ------
+    UserError
+        If there is no such source, or it has no statistics.
+    """
+    return _with_statistics(source, _Source.read(source), "source")
 
 
 def _with_statistics(source: Path, other: _Source, asked: str) -> ReplayEmulator:

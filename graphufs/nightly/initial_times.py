@@ -30,8 +30,7 @@ def nightly_times(experiment: Experiment) -> tuple[datetime, ...]:
 
     These are the training, validation and normalization period, as far as data.allow_overlap does not name them.
     """
-    data, normalization = experiment.data, experiment.normalization
-    seen = {"training": data.training, "validation": data.validation}
+    data, normalization, seen = experiment.data, experiment.normalization, experiment.seen_periods
     if normalization.url is None and normalization.period is not None:
         seen["normalization"] = normalization.period
     kept = [period for name, period in seen.items() if name not in data.allow_overlap]

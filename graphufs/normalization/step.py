@@ -67,6 +67,8 @@ DERIVED_DIMENSIONS = {
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
     """Make the statistics of the experiment's normalization period; see graphufs.steps.Run.
 
+    None are made for an experiment without stages of training, whose model has its own.
+
     Raises
     ------
     UserError
@@ -77,6 +79,9 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     paths = Paths(experiment, root)
     data = PreparedData.open(paths.data)
     folder = paths.statistics()
+    if not experiment.training.stages:
+        told = "training.stages has none, so that the statistics are those of training.init_from"
+        return {"status": "unchanged", "folder": None, "stamps": 0, "left_out": 0, "message": told}
     wanted = stamps_in(experiment.statistics_period, data.time_step)
     published = experiment.normalization.url is not None
     stamps = wanted if published else _usable(data, wanted, experiment)

@@ -37,7 +37,10 @@ def main(folder: Path) -> None:
 def compile_all(
     experiment: Experiment, domain: Domain, machine: Machine, usable: int, initial_times: int
 ) -> dict[str, Any]:
-    """Figures of each stage's update, of validation and of a forecast, and what fits `usable` bytes of a card."""
+    """Figures of each stage's update, of validation and of a forecast, and what fits `usable` bytes of a card.
+
+    Without stages, those of a forecast alone.
+    """
     settings = experiment.training
     programs, alone = TrainingPrograms(experiment, domain, machine), TrainingPrograms(experiment, domain, machine.first)
     share = settings.batch_size // machine.devices.groups
@@ -50,6 +53,13 @@ def compile_all(
             known[key] = machine.figures(*programs.update(rollout, optimizer, size, settings.batch_size, loss))
         return known[key]
 
+    steps = experiment.forecast.lead_time // experiment.data.time_step
+    together = min(experiment.forecast.batch_size, initial_times)
+    _tell({"doing": f"compiling a forecast of {steps} steps from {together} initial times"})
+    forecast = alone.machine.figures(*alone.forecast(together, steps)) if alone.machine else {}
+    forecast |= {"initial_times": together, "steps": steps}
+    if not settings.stages:
+        return {"stages": {}, "forecast": forecast}
     stages = [
         (stage.name, stage.rollout, stage.optimizer or settings.optimizer, stage.loss) for stage in settings.stages
     ]
@@ -64,10 +74,6 @@ def compile_all(
     found = {name: update(rollout, optimizer, loss, size) for name, rollout, optimizer, loss in stages}
     _tell({"doing": f"compiling the validation of {settings.batch_size} samples"})
     validation = machine.figures(*programs.validation(settings.batch_size))
-    steps = experiment.forecast.lead_time // experiment.data.time_step
-    together = min(experiment.forecast.batch_size, initial_times)
-    _tell({"doing": f"compiling a forecast of {steps} steps from {together} initial times"})
-    forecast = alone.machine.figures(*alone.forecast(together, steps)) if alone.machine else {}
     return {
         "device_batch_size": {
             "share": share,
@@ -77,7 +83,7 @@ def compile_all(
         },
         "stages": found,
         "validation": validation,
-        "forecast": forecast | {"initial_times": together, "steps": steps},
+        "forecast": forecast,
     }
 
 

@@ -77,9 +77,11 @@ def plan_training(
         return result
     request = {"device": target.name, "devices": devices, "nodes": nodes, "usable": usable}
     found = compile_in_child(python, experiment, domain, tell, initial_times=len(experiment.initial_times), **request)
-    programs_found = [*found["stages"].values(), found["validation"], found["forecast"]]
+    programs_found = [*found["stages"].values(), *(found[name] for name in ("validation", "forecast") if name in found)]
     result["warnings"] += sorted({warning for one in programs_found for warning in one["warnings"]})
-    result |= found | {"training": _training(experiment, domain, work, found, devices, nodes)}
+    result |= found
+    if settings.stages:
+        result["training"] = _training(experiment, domain, work, found, devices, nodes)
     result["accuracy"] = measured.words(target.name)
     return result
 

@@ -46,8 +46,10 @@ class TrainingPrograms:
 
     @property
     def state(self) -> tuple[int, int]:
-        """The numbers in a training's state, of the optimizer too, and the arrays that they are in."""
-        leaves = jax.tree.leaves(jax.eval_shape(self._alone.start, self.objective.emulator.network))
+        """The numbers in a training's state, of the optimizer too where there is one, and the arrays they are in."""
+        network = self.objective.emulator.network
+        learns = bool(self.experiment.training.stages)
+        leaves = jax.tree.leaves(jax.eval_shape(self._alone.start, network) if learns else network)
         return sum(leaf.size for leaf in leaves), len(leaves)
 
     def update(

@@ -68,7 +68,7 @@ def work_of(experiment: Experiment, data: PreparedData | None) -> Work:
         validations=times(settings.validate_every),
         validation_samples=samples(experiment.data.validation, 1),
         forecasts=times(wanted.every) if wanted else 0,
-        checkpoints=len(kept) + (wanted is not None),  # the best may be another
+        checkpoints=len(kept or {0}) + (wanted is not None),  # the best may be another
     )
 
 

@@ -35,10 +35,12 @@ def table(result: dict[str, Any]) -> Table:
     shown = Table(title="Each program, on one card", title_justify="left")
     for name in ("program", "GiB", "GB moved", "TFLOP", "kernels", "predicted ms", "limited by"):
         shown.add_column(name, justify="left" if name in ("program", "limited by") else "right", no_wrap=True)
-    size, forecast = result["device_batch_size"], result["forecast"]
-    at_once = size["size"] or 1
-    rows = [(f"update of {name}, {at_once} at once", one) for name, one in result["stages"].items()]
-    rows.append((f"validation of {size['share']}", result["validation"]))
+    forecast, rows = result["forecast"], []
+    if result["stages"]:
+        size = result["device_batch_size"]
+        at_once = size["size"] or 1
+        rows += [(f"update of {name}, {at_once} at once", one) for name, one in result["stages"].items()]
+        rows.append((f"validation of {size['share']}", result["validation"]))
     rows.append((f"forecast, {forecast['initial_times']} x {forecast['steps']} steps", forecast))
     for name, one in rows:
         numbers = one["memory"]["total"] / GIB, one["bytes"] / 1e9, one["flop"] / 1e12
@@ -58,8 +60,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
                 "all at least"
             )
     else:
-        yield from _memory(result)
-        yield from _times(result)
+        if result["stages"]:
+            yield from _memory(result)
+            yield from _times(result)
         yield (
             "These times are predicted, not measured: for each kernel of the compiled program the longer of its bytes "
             f"by {REACHED_BANDWIDTH:.0%} of the card's bandwidth and its FLOP by {REACHED_FLOP:.0%} of its rate, and "

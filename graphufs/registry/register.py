@@ -34,7 +34,7 @@ def run(
     scores = Scores.open(paths.scores)
     path = finished_checkpoint(paths)
     meta = checkpoint.read_meta(path)
-    periods = experiment.periods
+    periods = experiment.seen_periods | experiment.periods
     model = RegisteredModel(
         id=model_id(experiment.name, paths.run.name, meta["update"]),
         experiment_name=experiment.name,

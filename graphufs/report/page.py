@@ -98,7 +98,7 @@ def render(content: Content, key: str) -> str:
         initial_times=len(scores.initial_times),
         land=content.land is not None,
         loss_figure=None if content.log is None else Markup(charts.loss_chart(content.log)),
-        training="" if content.log is None else _training(content.log),
+        training=_training(content),
         metrics_path=content.metrics_path,
         provenance=_provenance(content),
         configuration=loading.dump(experiment),
@@ -169,7 +169,7 @@ def _cautions(content: Content) -> list[str]:
             f"Trained on {days} days {what}, {_words(experiment.data.training)}: the emulator has seen no other "
             "weather. What it reaches near them says little of other times of the year."
         )
-    evaluation, periods = experiment.data.evaluation, experiment.periods
+    evaluation, periods = experiment.data.evaluation, experiment.seen_periods | experiment.periods
     if overlapping := [name for name in experiment.data.allow_overlap if _overlaps(periods.get(name), evaluation)]:
         names = " and ".join(overlapping)
         cautions.append(
@@ -202,7 +202,12 @@ def _overlaps(period: Period | None, evaluation: Period) -> bool:
     return period is not None and period.overlaps(evaluation)
 
 
-def _training(log: TrainingLog) -> str:
+def _training(content: Content) -> str:
+    settings, log = content.experiment.training, content.log
+    if not settings.stages:
+        return f"Nothing was trained here: weights and statistics are those of {settings.init_from}, as they are."
+    if log is None:
+        return ""
     parts = [f"{log.updates[-1]:,} update{'s' if log.updates[-1] > 1 else ''}"]
     if log.validation_losses.size:
         parts.append(f"final validation loss {number(float(log.validation_losses[-1]))}")
@@ -235,12 +240,7 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Training period", _words(data.training)),
         ("Validation period", _words(data.validation)),
         ("Forecast period", _words(experiment.forecast_period)),
-        (
-            "Statistics",
-            f"read from {experiment.normalization.url}"
-            if experiment.normalization.url
-            else f"{_words(experiment.statistics_period)}, weights {experiment.normalization.weights}",
-        ),
+        ("Statistics", _statistics(experiment)),
         (
             "Climatology",
             f"{_words(attributes['climatology_period'])}, {attributes['climatology_frames']} frames, explicit with a "
@@ -259,6 +259,14 @@ def _provenance(content: Content) -> list[tuple[str, str]]:
         ("Scored", f"{made['created']}, code {made.get('commit') or 'outside a checkout'}, Python {made['python']}"),
         ("Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())),
     ]
+
+
+def _statistics(experiment: Experiment) -> str:
+    if not experiment.training.stages:
+        return f"those of {experiment.training.init_from}"
+    if experiment.normalization.url:
+        return f"read from {experiment.normalization.url}"
+    return f"{_words(experiment.statistics_period)}, weights {experiment.normalization.weights}"
 
 
 def _words(period: Period | str) -> str:

@@ -11,6 +11,7 @@ from graphufs.config import loading
 from graphufs.config.experiment import Experiment
 from graphufs.config.request import Request
 from graphufs.data.dataset import PreparedData
+from graphufs.data.static_fields import land_fraction
 from graphufs.errors import Stopped, UserError
 from graphufs.grid.grid import Grid
 from graphufs.report import training_log
@@ -22,7 +23,7 @@ from graphufs.steps import Event, Progress, ShouldStop
 from graphufs.storage import run_files
 from graphufs.storage.paths import Paths, digest
 from graphufs.storage.zarr_io import require_whole
-from graphufs.vocabulary.variables import LAND_STATIC, weatherbench_name
+from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import Climatology
 from graphufs.weatherbench.inputs.forecasts import Forecasts
 from graphufs.weatherbench.inputs.truth import PreparedTruth
@@ -110,7 +111,7 @@ def _content(experiment: Experiment, paths: Paths, scores: Scores) -> Content:
         case_lead=lead,
         log=training_log.read(paths.metrics),
         metrics_path=paths.metrics,
-        land=prepared.static.get(LAND_STATIC),
+        land=land_fraction(prepared.static),
         plumes=found,
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from graphufs.config import credentials, loading
 from graphufs.config.base import Period, format_time
 from graphufs.config.experiment import Experiment
+from graphufs.errors import UserError
 from graphufs.nightly.initial_times import SourceTimes
 from graphufs.registry import registry
 from graphufs.registry.model_experiment import experiment_of
@@ -31,9 +32,15 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
     Raises
     ------
     UserError
-        If the champion cannot be used, the source cannot be opened, or the rule names what the experiment lacks.
+        If there is nothing to train, the champion cannot be used, the source cannot be opened, or the rule names what
+        the experiment lacks.
     """
     root = Path(root).expanduser().absolute()
+    if not experiment.training.stages:
+        raise UserError(
+            f"{experiment.name} has no training.stages, so that a challenger would learn nothing; give it stages, and "
+            "the champion stays the model it is"
+        )
     champion = registry.champion(root, experiment.name) or _first(registry.models(root, experiment.name))
     if champion is None:
         return _nothing(None, f"no model of {experiment.name} is registered: train one, and run `graphufs register`")
@@ -136,7 +143,7 @@ def _challenger(
     content = credentials.content(experiment)
     content["data"] |= {"training": _json(training), "validation": _json(validation)}
     # weights and scores keep their meaning: the champion's statistics, and its climatology
-    if content["normalization"]["url"] is None:
+    if content["normalization"]["url"] is None and own.training.stages:
         content["normalization"]["period"] = _json(own.statistics_period)
     content["evaluation"]["climatology"] = _json(own.climatology_period)
     if experiment.retraining.warm_start:

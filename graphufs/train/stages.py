@@ -61,6 +61,8 @@ class Plan:
             If a stage has fewer valid samples than a batch.
         """
         size, seed, settings = experiment.training.batch_size, experiment.training.seed, experiment.training.stages
+        if not settings:
+            return Plan((), optax.constant_schedule(0.0))
         loaders = []
         for index, stage in enumerate(settings):
             samples = training_samples(experiment, data, index)
@@ -94,7 +96,7 @@ class Plan:
     @property
     def total(self) -> int:
         """The number of all updates."""
-        return self.stages[-1].end
+        return self.stages[-1].end if self.stages else 0
 
     def stage_at(self, done: int) -> PlannedStage:
         """The stage in which update number `done` + 1 is, or the last one."""

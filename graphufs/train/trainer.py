@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,13 @@ REPORT_EVERY = 10
 
 
 def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: ShouldStop) -> dict[str, Any]:
-    """Train, or go on training, until the last stage is done.
+    """Train, or go on training, until the last stage is done; without stages, take the model of init_from as it is.
 
     Raises
     ------
     UserError
-        If data or statistics are missing or not those of the checkpoint, a stage has too few valid samples, or the
-        longest rollout does not fit the memory.
+        If data or statistics are missing or not those of the checkpoint, a stage has too few valid samples, the longest
+        rollout does not fit the memory, or a model to be taken as it is does not suit the experiment.
     Diverged
         If a loss is not finite or runs away, and no rollback is left.
     Stopped
@@ -67,6 +67,11 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
         if there is not None and int(there.name) >= plan.total:
             untold = send_rest(paths) if devices.primary else []
             return {"status": "unchanged", **_result(paths, plan.total, lost + untold)}
+        if not plan.stages:
+            if devices.primary:
+                lost += _take(paths)
+            devices.wait("the checkpoint is written")
+            return {"status": "completed", **_result(paths, 0, lost)}
         training = _Training(paths, data, plan, devices, progress, should_stop)
         training.warnings += lost
         untold = []
@@ -95,6 +100,29 @@ def _result(paths: Paths, total: int, warnings: list[str]) -> dict[str, Any]:
         "best_checkpoint": None if best is None else str(checkpoint.place(paths.checkpoints, best.update)),
         **({"warnings": warnings} if warnings else {}),
     }
+
+
+def _take(paths: Paths) -> list[str]:
+    """Write the model of init_from, as it is, as the checkpoint after no updates; say what became of its tensors."""
+    from graphufs.deepmind.as_it_is import model_as_it_is
+
+    source = paths.initial_weights
+    assert source is not None  # the experiment would have been refused
+    emulator, report = model_as_it_is(ReplayEmulator.from_experiment(paths.experiment, paths.root), source)
+    there = checkpoint.read_meta(source)
+    origin = there.get("imported") or {"run": there["hashes"].get("run"), "update": there["update"]}
+    note_experiment(paths)
+    run_files.keep(paths.run, "initial.json", json.dumps(report.to_json(), indent=2) + "\n")
+    meta = {
+        "total": 0,
+        "position": asdict(Position()),
+        "experiment": paths.experiment.model_dump(mode="json"),
+        "hashes": paths.hashes,
+        "provenance": provenance() | {"taken_from": origin},
+    }
+    path = checkpoint.save(paths.checkpoints, 0, emulator.arrays(), {}, meta)
+    run_files.note_checkpoints(paths.run, [path.name])
+    return report.lines()
 
 
 class _Training:

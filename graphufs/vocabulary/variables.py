@@ -61,8 +61,8 @@ TABLE: tuple[Variable, ...] = (
     ),
 )
 
-LAND_STATIC = "land_static"
-"""Replay's land mask that does not change with sea ice: 1 is land."""
+LAND_STATIC, LAND_SEA_MASK = "land_static", "land_sea_mask"
+"""Replay's land mask, the same whatever the sea ice (0 is water, 1 land, 2 ice), and that of analyses, a fraction."""
 
 BY_REPLAY: dict[str, Variable] = {variable.replay: variable for variable in TABLE}
 BY_WEATHERBENCH: dict[str, Variable] = {variable.weatherbench: variable for variable in TABLE}

@@ -192,10 +192,10 @@ def _seeps(reference: Reference, convention: Convention) -> SeepsClimatology | N
 
 
 def _lag_correlation(experiment: Experiment, paths: Paths, reference: Reference, report: Report) -> np.ndarray:
-    """The lag correlation [lead, channel] over the training period, from its file if it was computed before."""
+    """The lag correlation [lead, channel] over the baselines' period, from its file if it was computed before."""
     truth, leads = reference.truth, reference.forecasts.leads
     hours = (leads / np.timedelta64(1, "h")).tolist()
-    period = experiment.data.training
+    period = experiment.baseline_period
     options = experiment.evaluation
     grid = {} if options.grid == "native" else {"grid": options.grid, "regridding": options.regridding}
     if reference.source or options.derived:
@@ -236,6 +236,6 @@ def independent(experiment: Experiment, initial_times: np.ndarray) -> int:
     """How many forecasts [time] use and verify on no time of the training and validation periods."""
     before = timedelta(hours=(experiment.data.input_frames - 1) * experiment.data.time_step)
     after = timedelta(hours=experiment.forecast.lead_time)
-    seen = (experiment.data.training, experiment.data.validation)
+    seen = experiment.seen_periods.values()
     times = initial_times.astype("datetime64[s]").tolist()
     return sum(all(time + after < period.start or time - before > period.end for period in seen) for time in times)

@@ -12,6 +12,7 @@ import xarray as xr
 from graphufs import masking
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
+from graphufs.data.static_fields import land_fraction
 from graphufs.errors import UserError
 from graphufs.grid.grid import Grid
 from graphufs.grid.regridding import Method, Regridder
@@ -22,7 +23,7 @@ from graphufs.storage.provenance import provenance
 from graphufs.storage.zarr_io import open_zarr, require_whole, store_damage
 from graphufs.vocabulary.conventions import DRY_METRES
 from graphufs.vocabulary.derived_variables import DERIVED_VARIABLES
-from graphufs.vocabulary.variables import LAND_STATIC, weatherbench_name
+from graphufs.vocabulary.variables import weatherbench_name
 from graphufs.weatherbench.climatology.store import write_store
 from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.inputs.derived_truth import DerivedTruth
@@ -304,10 +305,10 @@ def write_climatology(
 
 def _land(prepared: PreparedData, grid: Grid, target: Grid, method: Method) -> np.ndarray | None:
     """The fraction of land, [lat, lon] on `target`, from `grid`, that of the data; None where these have no mask."""
-    if (mask := prepared.static.get(LAND_STATIC)) is None:
+    if (fraction := land_fraction(prepared.static)) is None:
         return None
     own = Grid(prepared.latitude, prepared.longitude)
-    fraction = (mask == 1).astype(np.float64)[grid.orientation(own, "the prepared data")]
+    fraction = fraction[grid.orientation(own, "the prepared data")]
     return fraction if target.agrees(grid) else Regridder(grid, target, method)(fraction)
 
 

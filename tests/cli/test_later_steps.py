@@ -55,6 +55,7 @@ def era5(path: Path, start: str = "1993-12-31T18", **names: str) -> str:
 
 
 AGAINST = "evaluation.truth=era5"
+BY_WEATHERBENCHS_NAMES = [f"data.{key}=[surface_pressure, temperature]" for key in ("targets", "inputs")]
 SURFACE = "evaluation.era5.native_layers=leave_out"
 
 
@@ -100,7 +101,14 @@ PARTLY = [f"training.init_from={RELEASED}", "training.init_partial=true", "model
             [*PARTLY, "training.init_statistics=source"],
             "which holds no statistics",
         ),
-        (["evaluation.regions=[global_land]", "data.inputs=[pressfc, ugrd10m, tmp]"], "needs to know what is land"),
+        (
+            ["evaluation.regions=[global_land]", "data.inputs=[pressfc, ugrd10m, tmp]"],
+            "needs to know what is land, and there is no land_static among data.inputs;",
+        ),
+        (
+            ["evaluation.regions=[global_land]", *BY_WEATHERBENCHS_NAMES],
+            "needs to know what is land, and there is no land_sea_mask among data.inputs;",
+        ),
     ],
 )
 def test_what_a_training_or_its_scores_would_refuse_is_refused(
@@ -108,6 +116,11 @@ def test_what_a_training_or_its_scores_would_refuse_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=told):
         check(with_settings(store, *overrides), tmp_path)
+
+
+@pytest.mark.parametrize("names", [[], ["data.targets=[temperature]", "data.inputs=[temperature, land_sea_mask]"]])
+def test_regions_of_land_pass_with_a_mask_of_either_name(names: list[str], store: Path, tmp_path: Path) -> None:
+    check(with_settings(store, "evaluation.regions=[global_land]", *names), tmp_path)
 
 
 def test_patterns_that_fit_and_symmetries_of_the_grid_pass_and_others_do_not(store: Path, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_experiments_resources_and_sites_allow_what_they_allowed(name):
         for key in added:
             take_out(now["experiment"], section.split("."), key)
     now["experiment"]["properties"]["retraining"]["properties"]["metric"]["enum"].remove("crps")
+    now["experiment"]["properties"]["training"]["properties"]["stages"]["minItems"] = 1  # with none it was refused
     # a training with a negative weight learnt to be as wrong as it could, or was refused when it began
     weights = now["experiment"]["properties"]["training"]["properties"]["loss"]["properties"]["variable_weights"]
     assert weights["additionalProperties"].pop("minimum") == 0

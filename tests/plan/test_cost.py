@@ -41,6 +41,23 @@ def test_without_the_compiler_the_matrix_products_are_counted(no_compiler, tmp_p
     assert 2 * one < two < 4 * one  # two steps, each computed again for the gradient
 
 
+def test_without_stages_a_forecast_is_all_that_is_planned(monkeypatch, tmp_path, capsys):
+    sizes = {"memory": {"total": 2**30}, "bytes": 1e9, "flop": 1e12, "kernels": 5, "seconds": 0.01}
+    forecast = sizes | {"limit": "traffic", "warnings": [], "initial_times": 1, "steps": 4}
+    found = {"stages": {}, "forecast": forecast}
+    monkeypatch.setattr(cost, "python_with_cuda", lambda: "python")
+    monkeypatch.setattr(cost, "compile_in_child", lambda *_, **__: found)
+    settings = (
+        "training.stages=[]",
+        "training.init_from=elsewhere",
+        "training.init_statistics=source",
+        "evaluation.climatology={start: 1994-01-01T00, end: 1994-01-02T00}",
+    )
+    assert plan("--root", tmp_path, *(part for one in settings for part in ("--set", one))) == 0
+    said = capsys.readouterr().out
+    assert "forecast, 1 x 4 steps" in said and "On disk" in said and "update of" not in said and "GPU-hours" not in said
+
+
 @pytest.mark.long  # it counts the operations of two updates
 def test_an_update_of_an_ensemble_costs_what_its_members_cost(no_compiler, tmp_path, capsys):
     ensemble = ("--set", "model.noise=32", "--set", "training.stages.0.loss={kind: crps, members: 3}")

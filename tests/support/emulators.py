@@ -18,7 +18,7 @@ from graphufs.emulator.domain import Domain
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.model.network import GraphCast
 from graphufs.normalization.statistics import Statistics
-from graphufs.vocabulary.variables import BY_REPLAY
+from graphufs.vocabulary.variables import BY_REPLAY, replay_name
 from tests.support.small_model import network
 
 PROGRESS = ("day_progress_cos", "day_progress_sin", "year_progress_cos", "year_progress_sin")
@@ -59,12 +59,12 @@ def emulator(
         origin="the test",
     )
     stored = sorted({*targets, *inputs, *forcings} - set(NOT_STORED))
-    static = [name for name in stored if name.endswith("_static")]
+    static = [name for name in stored if _dimensions(name) == "static"]
     channels = tuple(
         PreparedChannel(name, float(level), float(level) + 0.5) if level is not None else PreparedChannel(name)
         for name in stored
         if name not in static
-        for level in (sorted(levels) if _has_levels(name) else [None])
+        for level in (sorted(levels) if _dimensions(name) == "levels" or name in ("delz", "clwmr") else [None])
     )
     shape = (len(channels), *grid)
     domain = Domain(
@@ -97,5 +97,6 @@ def save(emulator: ReplayEmulator, folder: Path, update: int = 1) -> Path:
     return checkpoint.save(folder, update, emulator.arrays(), {"nothing": np.zeros(1)}, meta)
 
 
-def _has_levels(name: str) -> bool:
-    return BY_REPLAY[name].dimensions == "levels" if name in BY_REPLAY else name in ("delz", "clwmr")
+def _dimensions(name: str) -> str | None:
+    known = BY_REPLAY.get(replay_name(name))
+    return None if known is None else known.dimensions
