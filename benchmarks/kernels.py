@@ -36,8 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs.model.arrangement import GPU
-from graphufs.model.kernels.branches import branches
-from graphufs.model.kernels.by_row import finish
+from graphufs.model.kernels.by_row import layers_of_rows
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
 from graphufs.model.layers import MLP
@@ -51,7 +50,7 @@ DUMP = Path(os.environ["XLA_FLAGS"].rpartition("--xla_dump_to=")[2])
 ROWS = "points"
 KERNELS = (
     *("sums_at_points", "sums_at_nodes", "gradients_at_points", "gradients_at_nodes", "gradients_of_weights"),
-    *("layers_of_rows", "gradients_of_rows", "gradients_of_layers", "branches", "gradient_of_branches"),
+    *("layers_of_rows", "gradients_of_rows", "gradients_of_layers"),
 )
 FUSED = replace(GPU, kernels="fused")
 
@@ -81,19 +80,19 @@ def program(edge_set: str, width: int, samples: int, dtype: Any) -> tuple[Any, t
 
 
 def program_of_rows(width: int, samples: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Two products of each point's row, and an MLP's other layers of one of them."""
+    """An MLP of each point's row and another, the row added, and a product of that."""
     rows = jax.ShapeDtypeStruct((POINTS * samples, width), dtype)
-    mlp = jax.eval_shape(lambda: MLP.zeros(width, width, width, 1))
+    mlp = jax.eval_shape(lambda: MLP.zeros(2 * width, width, width, 1))
 
-    def layers(mlp: MLP, rows: jax.Array) -> Any:
-        same, product, other = branches(rows, (mlp.first.weight, mlp.first.weight), FUSED)
-        return finish(mlp, product, mlp.first.bias, FUSED, other=other, residual=same)
+    def layers(mlp: MLP, rows: jax.Array, others: jax.Array) -> Any:
+        sources = (rows, mlp.first.weight[:width]), (others, mlp.first.weight[width:])
+        return layers_of_rows(mlp, sources, mlp.first.bias, FUSED, residual=True, after=[mlp.first.weight[:width]])
 
-    def function(mlp: MLP, rows: jax.Array, gradient: jax.Array) -> Any:
-        result, back = jax.vjp(layers, mlp, rows)
-        return result, back(gradient)
+    def function(mlp: MLP, rows: jax.Array, others: jax.Array, gradients: Any) -> Any:
+        result, back = jax.vjp(layers, mlp, rows, others)
+        return result, back(gradients)
 
-    return jax.jit(function), (mlp, rows, rows)
+    return jax.jit(function), (mlp, rows, rows, (rows, rows))
 
 
 def compiled_kernels(edge_set: str, width: int, samples: int, dtype: Any, machine: Machine) -> list[dict[str, Any]]:

@@ -18,11 +18,13 @@ Tests compare values and gradients with those of the other arrangement.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 MOST_PARTS, SHORTEST_PART = 64, 128
 """A gradient's product over rows has at most so many parts, of at least so many rows: enough to fill a card."""
@@ -90,6 +92,19 @@ scale_columns.defvjp(
 )
 
 
+KEPT = "swish", "product"
+"""Of `activate`, on the way back of `made_again`."""
+
+
+def made_again(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`function` so that of what it computes only what `activate` keeps [row, out] is stored for its gradient.
+
+    For what is gathered, which is more than what it is gathered from, and costs nothing but that to gather again.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(*KEPT)
+    return jax.checkpoint(function, policy=policy)
+
+
 @jax.custom_vjp
 def activate(z: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """swish(z) @ weight + bias, [row, out], of z [row, in], weight [in, out] and bias [out]."""
@@ -98,10 +113,10 @@ def activate(z: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> 
 
 def _activate_forward(z: jax.Array, weight: jax.Array, bias: jax.Array | None) -> tuple[jax.Array, Any]:
     wide = z.astype(jnp.float32)
-    swish = _stored((wide * jax.nn.sigmoid(wide)).astype(z.dtype))
+    swish = checkpoint_name(_stored((wide * jax.nn.sigmoid(wide)).astype(z.dtype)), "swish")
     product = jnp.dot(swish, weight.astype(z.dtype), preferred_element_type=jnp.float32)
     product = product if bias is None else product + bias
-    return _stored(product.astype(z.dtype)), (z, swish, weight, bias is not None)
+    return checkpoint_name(_stored(product.astype(z.dtype)), "product"), (z, swish, weight, bias is not None)
 
 
 def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
@@ -109,7 +124,8 @@ def _activate_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, 
     wide = z.astype(jnp.float32)
     s = jax.nn.sigmoid(wide)
     derivative = s + wide * s * (1 - s)
-    by_z = ((g @ weight.astype(g.dtype).T).astype(jnp.float32) * derivative).astype(g.dtype)
+    # stored, as XLA would compute it again for each sum that it goes into, or store the derivative, in float32
+    by_z = _stored(((g @ weight.astype(g.dtype).T).astype(jnp.float32) * derivative).astype(g.dtype))
     return by_z, weight_gradient(swish, g), _column_sums(g) if has_bias else None
 
 
@@ -140,6 +156,13 @@ def _statistics(product: jax.Array, bias: jax.Array, epsilon: float) -> tuple[ja
     return mean, jax.lax.rsqrt((centred * centred).mean(axis=-1, keepdims=True) + epsilon)
 
 
+def _stored_statistics(product: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
+    """The same, read once and stored."""
+    x = product.astype(jnp.float32) + bias
+    mean, square = x.mean(axis=-1, keepdims=True), (x * x).mean(axis=-1, keepdims=True)
+    return _stored((mean, jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)))
+
+
 def _normalize_forward(
     product: jax.Array, bias: jax.Array, epsilon: float, scale: jax.Array | None, offset: jax.Array | None
 ) -> tuple[jax.Array, Any]:
@@ -156,10 +179,8 @@ def _normalize_backward(
     bias = _stored(bias)  # or XLA would find that the statistics are those of the way there, and store them
     if scale is None:
         mean, reciprocal = _statistics(product, bias, epsilon)
-    else:  # sums over rows need them too; in one pass
-        x = product.astype(jnp.float32) + bias
-        mean, square = x.mean(axis=-1, keepdims=True), (x * x).mean(axis=-1, keepdims=True)
-        mean, reciprocal = _stored((mean, jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)))
+    else:  # sums over rows need them too
+        mean, reciprocal = _stored_statistics(product, bias, epsilon)
     normal = (product.astype(jnp.float32) + bias - mean) * reciprocal
     wide = g.astype(jnp.float32)
     scaled = wide if scale is None else wide * scale
@@ -171,6 +192,26 @@ def _normalize_backward(
 
 
 normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def sum_normalized(product: jax.Array, bias: jax.Array, epsilon: float, parts: int) -> jax.Array:
+    """The sums [row, L] over parts of what `normalize` makes of a product [part * row, L], which is not stored."""
+    # rows are read twice, once for their mean and r; normalized rows would be read, written and read
+    mean, reciprocal = _stored_statistics(product, bias, epsilon)
+    normal = (product.astype(jnp.float32) + bias - mean) * reciprocal
+    return normal.reshape(parts, -1, product.shape[1]).sum(axis=0).astype(product.dtype)
+
+
+def _sum_normalized_backward(epsilon: float, parts: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    of_each = jnp.broadcast_to(g, (parts, *g.shape)).reshape(-1, g.shape[1])
+    return _normalize_backward(epsilon, (*saved, None), of_each)[:2]
+
+
+sum_normalized.defvjp(
+    lambda product, bias, epsilon, parts: (sum_normalized(product, bias, epsilon, parts), (product, bias)),
+    _sum_normalized_backward,
+)
 
 
 @jax.custom_vjp

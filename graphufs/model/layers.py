@@ -287,6 +287,13 @@ class MLP(eqx.Module):
         """As `finish`, but of z [..., channel] with the bias, and without the LayerNorm's scale and offset."""
         return self._normalize(z, arrangement)
 
+    def sum_of_normals(self, z: jax.Array, parts: int, arrangement: Arrangement | None = None) -> jax.Array:
+        """The sums [row, out] over parts of `normal` of z [part * row, channel]."""
+        if for_fusion(arrangement):
+            product = gpu_layers.activate(self._hidden(z, arrangement), self.linears[-1].weight)
+            return gpu_layers.sum_normalized(product, self.linears[-1].bias, EPSILON, parts)
+        return self.normal(z, arrangement).reshape(parts, -1, self.linears[-1].weight.shape[1]).sum(0)
+
     def _normalize(self, z: jax.Array, arrangement: Arrangement | None, *scale_and_offset: jax.Array) -> jax.Array:
         if scale_and_offset and scale_and_offset[0].ndim == 2:
             scale, offset = scale_and_offset

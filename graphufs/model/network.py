@@ -27,10 +27,12 @@ import jax.numpy as jnp
 
 from graphufs.model.arrays import GraphArrays
 from graphufs.model.exchange import added_up, reached
+from graphufs.model.gpu_layers import made_again
 from graphufs.model.kernels.lists import EdgeLists
 from graphufs.model.kernels.messages import sums_of_messages
+from graphufs.model.kernels.on_mesh import process
 from graphufs.model.layers import MLP, for_fusion, randomize, with_bias, with_scale
-from graphufs.model.mlp_parts import bias_with_offset, embed_features, finish, parts_of, scale_sums
+from graphufs.model.mlp_parts import Part, bias_with_offset, embed_features, finish, layers_of, scale_sums
 from graphufs.model.noise import conditioned, with_maps
 from graphufs.model.rows import add_rows, add_static, add_to_each, take
 
@@ -184,9 +186,9 @@ class GraphCast(eqx.Module):
                 at_grid = with_bias(at_grid, encoder.embed_grid.first.bias, how)
             return (
                 at_grid,
-                encoder.edges.part(embed_features(to_mesh, grid2mesh, how), 0, to_mesh.scale, arrangement=how)
+                embed_features(to_mesh, grid2mesh, how, (encoder.edges, 0, to_mesh.scale))
                 + at_receivers.at[receivers].get(mode="clip").astype(dtype),
-                decoder.edges.part(embed_features(to_grid, mesh2grid, how), 0, to_grid.scale, arrangement=how),
+                embed_features(to_grid, mesh2grid, how, (decoder.edges, 0, to_grid.scale)),
             )
 
         mesh2grid_features = graph.mesh2grid_features.reshape(graph.blocks, -1, 4)
@@ -249,32 +251,40 @@ class GraphCast(eqx.Module):
 
     def _encode(
         self, x: jax.Array, samples: int, graph: GraphArrays, edges: EdgeEmbeddings, remat: bool | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Latent grid [block, point * sample, L] and mesh [mesh * sample, L].
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """Latent grid [block, point * sample, L] (and its share of the decoder's messages), mesh [mesh * sample, L].
 
         g = embed([x, grid features]);  m_e = MLP([embedded edge, g_sender, mesh_receiver]);
         mesh += MLP([mesh, sum of m_e over incoming e]);  g += MLP(g).
         """
         size, encoder, how = self.latent_size, self.encoder, graph.arrangement
 
-        def messages(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        def messages(block: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
             x, at_grid, at_edges, senders, taken = block
-            z, static = encoder.embed_grid.part(x, 0, arrangement=how), at_grid
-            if not for_fusion(how):
-                z, static = add_static(z, at_grid, how), encoder.embed_grid.first.bias
-            grid = finish(encoder.embed_grid, z, static, how)
-            grid, at_points, z = parts_of(grid, how, (encoder.edges, size), (encoder.grid_nodes, 0))
+            if for_fusion(how):
+                after = [(encoder.edges, size, None)]
+                grid, at_points = layers_of(encoder.embed_grid, [Part(x, 0)], at_grid, how, after=after)
+            else:
+                z = add_static(encoder.embed_grid.part(x, 0, arrangement=how), at_grid, how)
+                grid = finish(encoder.embed_grid, z, encoder.embed_grid.first.bias, how)
+                at_points = encoder.edges.part(grid, size, arrangement=how)
             if isinstance(senders, EdgeLists):
                 message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
             else:
-                at_senders = take(at_points, senders, samples, how, taken)
-                message = encoder.edges.normal(add_static(at_senders, at_edges, how), how)
+
+                def normal(at_points: jax.Array, at_edges: jax.Array) -> jax.Array:
+                    at_senders = take(at_points, senders, samples, how, taken)
+                    return encoder.edges.normal(add_static(at_senders, at_edges, how), how)
+
+                message = (made_again(normal) if for_fusion(how) else normal)(at_points, at_edges)
             update = encoder.grid_nodes
-            return finish(update, z, update.first.bias, how, residual=grid), message
+            # with kernels, what the grid's rows are for the decoder's messages is made where the rows are
+            after = [(self.decoder.edges, 2 * size, None)] if graph.lists is not None else []
+            return layers_of(update, [Part(grid, 0)], update.first.bias, how, residual=True, after=after), message
 
         of_block = _remat(messages, graph.blocks, remat)
 
-        def body(total: jax.Array, block: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def body(total: jax.Array, block: tuple[Any, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             grid, message = of_block(block[0])
             if graph.lists is not None:
                 return total.at[:-samples].add(message), grid
@@ -287,7 +297,7 @@ class GraphCast(eqx.Module):
         total = jnp.zeros(((graph.reached_nodes + 1) * samples, size), jnp.float32)
         if graph.blocks == 1:
             total, grid = body(total, jax.tree.map(lambda a: a[0], blocks))
-            grid = grid[None]
+            grid = tuple(rows[None] for rows in grid)
         else:
             total, grid = jax.lax.scan(body, total, blocks)
         mesh, update = edges.mesh_nodes, encoder.mesh_nodes
@@ -322,13 +332,16 @@ class GraphCast(eqx.Module):
             return mesh, edge, offset + step.edges.offset
 
         edge, offset = edges.mesh, self.processor.embed_edges.offset
+        if graph.lists is not None and self.processor.steps[0].edges.scale.ndim == 1:
+            steps = [(step.edges, step.nodes) for step in self.processor.steps]
+            return process(steps, mesh, (edge + offset).astype(mesh.dtype), graph, samples, remat)
         for step in self.processor.steps:
             mesh, edge, offset = (jax.checkpoint(send) if remat else send)(step, mesh, edge, offset)
         return mesh
 
     def _decode(
         self,
-        grid: jax.Array,
+        grid: tuple[jax.Array, ...],
         mesh: jax.Array,
         samples: int,
         graph: GraphArrays,
@@ -342,20 +355,29 @@ class GraphCast(eqx.Module):
         at_mesh = reached(at_mesh, graph.to_grid)
         bias = bias_with_offset(update, 3 * decoder.edges.offset, size)
 
-        def decode(block: tuple[jax.Array, ...]) -> jax.Array:
-            grid, at_edges, senders = block
-            grid, at_grid, z = parts_of(grid, how, (decoder.edges, 2 * size), (update, 0))
+        def decode(block: tuple[Any, ...]) -> jax.Array:
+            (grid, *at_grid), at_edges, senders = block
             if isinstance(senders, EdgeLists):
-                total = sums_of_messages(decoder.edges, at_grid, at_mesh, at_edges, senders, samples, how)
+                total = sums_of_messages(decoder.edges, at_grid[0], at_mesh, at_edges, senders, samples, how)
             else:
-                at_corners = take(at_mesh, senders.reshape(-1), samples, how)
-                at_ends = add_to_each(add_static(at_corners, at_edges, how).reshape(3, *grid.shape), at_grid, how)
-                total = decoder.edges.normal(at_ends.reshape(-1, size), how).reshape(at_ends.shape).sum(0)
-            total = update.part(total, size, decoder.edges.scale, arrangement=how)
-            static = bias
+
+                def sums(at_mesh: jax.Array, at_edges: jax.Array, at_grid: jax.Array) -> jax.Array:
+                    at_corners = take(at_mesh, senders.reshape(-1), samples, how)
+                    at_ends = add_static(at_corners, at_edges, how).reshape(3, *at_grid.shape)
+                    at_ends = add_to_each(at_ends, at_grid, how).reshape(-1, size)
+                    return decoder.edges.sum_of_normals(at_ends, 3, how)
+
+                at_grid = decoder.edges.part(grid, 2 * size, arrangement=how)
+                total = (made_again(sums) if for_fusion(how) else sums)(at_mesh, at_edges, at_grid)
+            parts = Part(grid, 0), Part(total, size, decoder.edges.scale)
             if bias.ndim == 2:  # each sample's own
-                z, static = with_bias(z, bias, how), jnp.zeros_like(bias[0])
-            grid = finish(update, z, static, how, other=total, residual=grid)
+                z, other = (update.part(*part, arrangement=how) for part in parts)
+                z = with_bias(z, bias, how)
+                grid = finish(update, z, jnp.zeros_like(bias[0]), how, other=other, residual=grid)
+            else:
+                (grid,) = layers_of(update, parts, bias, how, residual=True)
+            if for_fusion(how):
+                return layers_of(decoder.output, [Part(grid, 0)], decoder.output.first.bias, how)[0]
             return decoder.output(grid, how)
 
         senders = graph.mesh2grid_senders if graph.lists is None else graph.lists[1]

@@ -1,3 +1,14 @@
 """Fused kernels: messages between grid and mesh, and MLPs, without their hidden arrays in a GPU's memory."""
 
-__all__ = ["branches", "by_node", "by_point", "by_row", "choice", "lists", "messages", "tile", "weights"]
+__all__ = [
+    "by_node",
+    "by_point",
+    "by_row",
+    "choice",
+    "lists",
+    "messages",
+    "row_gradients",
+    "row_tile",
+    "tile",
+    "weights",
+]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -184,16 +184,35 @@ def samples_together(samples: int, rows: int) -> int:
     return min(rows, pl.next_power_of_2(samples))
 
 
+class Called(Protocol):
+    """What a call needs to know of its sizes."""
+
+    @property
+    def samples(self) -> int:
+        """Of each edge."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Of a row."""
+        ...
+
+    @property
+    def interpret(self) -> bool:
+        """Whether to do without a GPU."""
+        ...
+
+
 def call(
     name: str,
     kernel: Callable[..., None],
     programs: int,
     out: Sequence[jax.ShapeDtypeStruct],
     operands: Sequence[jax.Array],
-    sizes: Sizes,
+    sizes: Called,
     *,
     edges: int,
-    products: int,
+    products: float,
     loads: float,
     warps: int = 8,
     stages: int = 2,
@@ -208,7 +227,7 @@ def call(
     kernel.__name__ = name
     kind = "f32" if dtype == jnp.float32 else "bf16"
     loaded = int(rows * loads * sizes.width * dtype.itemsize)
-    with jax.named_scope(f"kernel_{kind}_flop_{2 * rows * products * sizes.width**2}_loads_{loaded}"):
+    with jax.named_scope(f"kernel_{kind}_flop_{int(2 * rows * products * sizes.width**2)}_loads_{loaded}"):
         return pl.pallas_call(
             kernel,
             out_shape=list(out),

@@ -29,10 +29,7 @@ def compiled(folder: Path, edges: str, precision: str) -> list[dict[str, Any]]:
     [
         ("mesh2grid", {"sums_at_points", "gradients_at_points", "gradients_at_nodes", "gradients_of_weights"}),
         ("grid2mesh", {"sums_at_nodes", "gradients_at_points", "gradients_of_weights"}),
-        (
-            "points",
-            {"layers_of_rows", "gradients_of_rows", "gradients_of_layers", "branches", "gradient_of_branches"},
-        ),
+        ("points", {"layers_of_rows", "gradients_of_rows", "gradients_of_layers"}),
     ],
 )
 def test_the_kernels_compile_for_an_h100_and_write_no_array_over_edges_and_samples(
@@ -42,5 +39,5 @@ def test_the_kernels_compile_for_an_h100_and_write_no_array_over_edges_and_sampl
     assert {one["kernel"] for one in found} == kernels
     for one in found:
         assert 0 < one["registers"] <= 255 and one["flop"] > 0 and one["again"] > 0
-        # four arrays over points and samples at most, or three and terms without samples
-        assert one["bytes"] < (4.1 if edges == "points" else 3.6) * 65_160 * 16 * 256 * 2
+        # nine arrays over points and samples at most, or three and terms without samples
+        assert one["bytes"] < (9.1 if edges == "points" else 3.6) * 65_160 * 16 * 256 * 2

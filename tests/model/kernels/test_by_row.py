@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,97 +13,115 @@ import pytest
 from graphufs.model.arrangement import GPU
 from graphufs.model.compile import jit
 from graphufs.model.kernels import weights
-from graphufs.model.kernels.branches import branches
-from graphufs.model.kernels.by_row import finish
+from graphufs.model.kernels.by_row import layers_of_rows
 from graphufs.model.layers import EPSILON, MLP, LayerNorm, Linear
 from tests.support.rounding import assert_equal_to_rounding, rounding
 
 INTERPRETED = replace(GPU, kernels="interpreted")
 
 
-def both(points: int, count: int, width: int, dtype: Any, *, bias: bool, affine: bool) -> tuple[Any, Any]:
-    """(result, gradients by all that it is made of) of the kernels and of the plain formulas."""
-    random = np.random.default_rng(0)
+class Asked(NamedTuple):
+    """What rows are made of, and what is made of them."""
 
-    def array(*shape: int) -> jax.Array:
-        return jnp.asarray(random.normal(size=shape), jnp.float32)
+    edges: int
+    samples: int
+    width: int
+    out: int
+    inputs: tuple[int, ...]
+    terms: int = 0
+    """Of which the first has rows of nodes, gathered, the others a row for each."""
+    bias: bool = True
+    normal: bool = True
+    affine: bool = True
+    residual: bool = False
+    after: int = 0
+    only_after: bool = False
 
-    rows, other, residual, factors = (array(points * count, width) for _ in range(4))
-    last = Linear(array(width, width) / width**0.5, array(width))
-    arguments = (
-        MLP((Linear.zeros(4, width), last), LayerNorm(array(width), array(width))),
-        rows.astype(dtype),
-        other.astype(dtype) if affine else None,
-        array(width) if bias else array(points, width).astype(dtype),
-        residual.astype(dtype) if affine else None,
-    )
 
-    def fused(mlp: MLP, rows: Any, other: Any, static: Any, residual: Any) -> Any:
-        result = finish(mlp, rows, static, INTERPRETED, other=other, affine=affine, residual=residual)
-        return (result.astype(jnp.float32) * factors).sum(), result
+def both(asked: Asked, dtype: Any) -> tuple[Any, Any]:
+    """(results, gradients by all that they are made of) of the kernels and of the plain formulas."""
+    edges, samples, width, out = asked[:4]
+    random, count, nodes = np.random.default_rng(0), edges * samples, 5
+    node = jnp.asarray(random.integers(0, nodes, edges), jnp.int32)
 
-    def plain(mlp: MLP, rows: Any, other: Any, static: Any, residual: Any) -> Any:
-        z = rows.astype(jnp.float32) + (0 if other is None else other.astype(jnp.float32))
-        z = z.reshape(-1, count, width)
-        z = (z + (static if bias else static.astype(jnp.float32)[:, None])).reshape(rows.shape)
-        x = z * jax.nn.sigmoid(z) @ mlp.linears[-1].weight + mlp.linears[-1].bias
-        centred = x - x.mean(-1, keepdims=True)
-        result = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
-        if affine:
-            result = residual.astype(jnp.float32) + result * mlp.scale + mlp.offset
-        return (result * factors).sum(), result
+    def array(*shape: int, kind: Any = jnp.float32) -> jax.Array:
+        return jnp.asarray(random.normal(size=shape) / max(1, shape[0] if len(shape) == 2 else 1) ** 0.5, kind)
 
-    found, expected = (
-        jit(jax.value_and_grad(function, (0, 1, 2, 3, 4), has_aux=True))(*arguments) for function in (fused, plain)
-    )
+    def rows(number: int, columns: int) -> jax.Array:
+        return jnp.asarray(random.normal(size=(number, columns)), dtype)
+
+    arguments = {
+        "mlp": MLP(
+            (Linear.zeros(4, width), Linear(array(width, out), array(out))),
+            LayerNorm(array(out), array(out)) if asked.normal else None,
+        ),
+        "sources": [(rows(count, size), array(size, width)) for size in asked.inputs],
+        "terms": [rows(nodes * samples if place == 0 else count, width) for place in range(asked.terms)],
+        "static": array(width) if asked.bias else rows(edges, width),
+        "after": [array(out, width) for _ in range(asked.after)],
+    }
+    factors = [*([] if asked.only_after else [array(count, out)]), *(array(count, width) for _ in range(asked.after))]
+
+    def weighed(results: tuple[jax.Array, ...]) -> Any:
+        return sum((one.astype(jnp.float32) * factor).sum() for one, factor in zip(results, factors, strict=True))
+
+    def fused(given: Any) -> Any:
+        terms = [(term, node if place == 0 else None) for place, term in enumerate(given["terms"])]
+        how = {"samples": samples, "affine": asked.affine, "residual": asked.residual, "after": given["after"]}
+        how["only_after"] = asked.only_after
+        results = layers_of_rows(given["mlp"], given["sources"], given["static"], INTERPRETED, terms=terms, **how)
+        return weighed(results), results
+
+    def plain(given: Any) -> Any:
+        given = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), given)
+        mlp, last = given["mlp"], given["mlp"].linears[-1]
+        z = sum((source @ weight for source, weight in given["sources"]), start=jnp.zeros((count, width)))
+        for place, term in enumerate(given["terms"]):
+            z += term.reshape(nodes, samples, width)[node].reshape(count, width) if place == 0 else term
+        z += given["static"] if asked.bias else jnp.repeat(given["static"], samples, axis=0)
+        x = z * jax.nn.sigmoid(z) @ last.weight + last.bias
+        if asked.normal:
+            centred = x - x.mean(-1, keepdims=True)
+            x = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
+            x = x * mlp.scale + mlp.offset if asked.affine else x
+        x = x + given["sources"][0][0] if asked.residual else x
+        results = x, *(x @ matrix for matrix in given["after"])
+        results = results[asked.only_after :]
+        return weighed(results), results
+
+    found, expected = (jit(jax.value_and_grad(one, has_aux=True))(arguments) for one in (fused, plain))
     return (found[0][1], found[1]), (expected[0][1], expected[1])
 
 
+CASES = {
+    "two-sources-and-what-is-made-of-the-result": Asked(37, 3, 128, 128, (128, 128), residual=True, after=2),
+    "few-channels-and-a-static-term": Asked(37, 2, 128, 128, (29,), bias=False, after=1, only_after=True),
+    "a-few-columns-not-normalized": Asked(37, 3, 128, 6, (128,), normal=False),
+    "gathered-and-other-terms": Asked(37, 3, 16, 16, (16,), terms=2, residual=True),
+    "terms-alone-not-scaled": Asked(37, 3, 16, 16, (), terms=2, affine=False, bias=False),
+    "more-samples-than-a-tile-has-rows": Asked(3, 70, 16, 16, (3,), bias=False, after=1),
+    "one-sample": Asked(130, 1, 16, 16, (16,), bias=False, residual=True),
+}
+FAST = ("two-sources-and-what-is-made-of-the-result", "few-channels-and-a-static-term", "a-few-columns-not-normalized")
+
+
 @pytest.mark.parametrize(
-    ("points", "count", "width", "bias", "affine"),
-    [
-        pytest.param(37, 3, 128, True, True, id="two-terms-bias-scale-and-residual"),
-        pytest.param(37, 3, 128, False, False, id="static-and-nothing-more"),
-        pytest.param(3, 70, 16, False, True, id="more-samples-than-a-tile-has-rows", marks=pytest.mark.long),
-        pytest.param(130, 1, 16, False, True, id="one-sample", marks=pytest.mark.long),
-    ],
+    "asked", [pytest.param(one, id=name, marks=[] if name in FAST else pytest.mark.long) for name, one in CASES.items()]
 )
-def test_the_result_and_all_gradients_are_those_of_the_formulas(
-    points: int, count: int, width: int, bias: bool, affine: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_and_all_gradients_are_those_of_the_formulas(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "KEPT", 2**13)  # several programs share the columns of W
-    found, expected = both(points, count, width, jnp.float32, bias=bias, affine=affine)
-    bound = 4 * rounding(3 * width + points * count)
+    found, expected = both(asked, jnp.float32)
+    bound = 4 * rounding(5 * asked.width + asked.edges * asked.samples)
     for value, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert_equal_to_rounding(value, other, bound)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("affine", [True, False])
-def test_in_bfloat16_they_are_right_to_its_rounding(affine: bool) -> None:
-    found, expected = both(21, 2, 16, jnp.bfloat16, bias=affine, affine=affine)
+@pytest.mark.parametrize("asked", [pytest.param(one, id=name) for name, one in CASES.items()])
+def test_in_bfloat16_they_are_right_to_its_rounding(asked: Asked) -> None:
+    inputs = tuple(16 if size == asked.width else size for size in asked.inputs)
+    out = 16 if asked.normal else asked.out
+    found, expected = both(asked._replace(width=16, out=out, inputs=inputs), jnp.bfloat16)
     for value, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         distance = np.linalg.norm(np.asarray(value, np.float64) - np.asarray(other, np.float64))
         assert distance <= 2**-6 * np.linalg.norm(np.asarray(other, np.float64))
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.long)])
-def test_branches_and_their_gradients_are_products(dtype: Any) -> None:
-    random = np.random.default_rng(0)
-    rows, *directions = (jnp.asarray(random.normal(size=(70, 128)), dtype) for _ in range(4))
-    weights = tuple(jnp.asarray(random.normal(size=(128, 128)), jnp.float32) for _ in range(2))
-
-    def plain(rows: Any, weights: Any) -> Any:
-        return rows, *((rows.astype(jnp.float32) @ weight.astype(dtype)).astype(dtype) for weight in weights)
-
-    def found(function: Any) -> Any:
-        value, pull = jax.vjp(function, rows, weights)
-        return value, pull(tuple(directions))
-
-    here, there = found(lambda rows, weights: branches(rows, weights, INTERPRETED)), found(plain)
-    for value, other in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
-        if dtype == jnp.float32:
-            assert_equal_to_rounding(value, other, rounding(3 * 128))
-        else:
-            distance = np.linalg.norm(np.asarray(value, np.float64) - np.asarray(other, np.float64))
-            assert distance <= 2**-6 * np.linalg.norm(np.asarray(other, np.float64))
