@@ -7,6 +7,7 @@ __all__ = [
     "choice",
     "lists",
     "messages",
+    "on_mesh",
     "row_gradients",
     "row_tile",
     "tile",
