@@ -1,9 +1,9 @@
 """Real weather: train and score experiments/era5_season.yaml and compare its scores with those of persistence.
 
     python benchmarks/season.py --source STORE --seeds 0 1 2
-    python benchmarks/season.py --source STORE --set 'training.augmentation={}'
+    python benchmarks/season.py --source STORE --set 'training.augmentation={mirror: true}'
 
-Each seed is another start of the network, another order of the samples and other moves of them. The bar is pressure at
+Each seed is another start of the network and another order of the samples. The bar is pressure at
 sea level at 24 hours at least 8 % below persistence, and at 6 hours below it. Rows are added to a file in
 benchmarks/results, or take the place of earlier ones with the same settings. What was made already is not made again:
 its row then has no processor time. The exit code is 0 where every seed passes and 1 otherwise.
