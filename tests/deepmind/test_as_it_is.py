@@ -90,6 +90,7 @@ def land_weights(dataset: xr.Dataset) -> xr.DataArray:
     return areas * dataset["land_sea_mask"]
 
 
+@pytest.mark.long  # a whole chain and a night
 def test_a_released_model_goes_through_all_steps_and_a_night(tmp_path: Path) -> None:
     store, source, root = analysis(tmp_path), tmp_path / "checkpoint", tmp_path / "root"
     imported = import_checkpoint(released(tmp_path), GOLDEN, source)

@@ -114,6 +114,7 @@ def visible(html):
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
+@pytest.mark.long  # a process of Airflow, to see what it imports
 def test_the_page_is_in_airflows_menu_and_its_plugin_costs_workers_nothing():
     import subprocess
     import sys

@@ -203,6 +203,7 @@ def test_an_error_in_a_share_is_the_error_of_all() -> None:
         )  # fmt: skip
 
 
+@pytest.mark.long  # the command with threads and workers shows the same
 def test_the_step_uses_threads_where_there_are_cores(prepared: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, root = prepared
     fewer = loading.parse(loading.dump(experiment), ["forecast.every=78h"])
