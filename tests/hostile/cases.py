@@ -148,7 +148,7 @@ SET = [
     set_case("10^9 days of training", "retraining.training_days=1000000000", "training_days"),
     set_case("10^9 comparisons", "retraining.comparison_times=1000000000", "comparison_times"),
     set_case("8000 initial times", f"forecast.initial_times=[{', '.join(['1994-01-13'] * 8000)}]", "ascend"),
-    set_case("4000 bad stages", f"training.stages=[{','.join(['1'] * 4000)}]", "stages.0", "and 3981 more"),
+    set_case("4000 bad stages", f"training.stages=[{','.join(['1'] * 4000)}]", "stages.0", "and 3980 more"),
     set_case(
         "the same checkpoint twice",
         "forecast={members: 3, checkpoints: [runs/a/0123456789ab/checkpoints/00000016, "
