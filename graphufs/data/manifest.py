@@ -61,7 +61,8 @@ class Segment:
         """
         place = folder / SEGMENTS / self.name
         thorough = thorough or self._suspicion(folder).exists()
-        small = {name: self.files[name] for name in self.files if name == "frames/zarr.json" or name[:7] == "scales/"}
+        said = ("frames/zarr.json", "scales/")
+        small = {name: size for name, size in self.files.items() if name.startswith(said)}
         found = differences(place, small, thorough=True), differences(place, self.files, thorough=thorough)
         return next(itertools.chain(*found), None)
 
