@@ -20,12 +20,14 @@ run = jit(lambda x, w: jnp.sin(jnp.sin(x @ w) @ w.T).sum())  # x @ w takes 32 Mi
 w = jnp.ones((64, 2048))
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    run(x, w).block_until_ready()
-before = faults()
-for _ in range(10):
-    run(x, w).block_until_ready()
-print(kept, faults() - before)
+run(x, w).block_until_ready()
+def faults_of_ten_runs():
+    before = faults()
+    for _ in range(10):
+        run(x, w).block_until_ready()
+    return faults() - before
+# the fewest of several: a thread that has not computed before takes its first pages still
+print(kept, min(faults_of_ten_runs() for _ in range(8)))
 """
 
 
@@ -39,5 +41,5 @@ def test_programs_take_the_pages_that_others_left_unless_the_environment_says_ot
     kept, faults = run.stdout.split()
     if environment:
         assert kept == "False" and int(faults) > 40_000  # of 8192 pages in each of ten runs
-    else:  # a thread that has not computed before takes its first pages still
+    else:
         assert kept == "True" and int(faults) < 20_000
