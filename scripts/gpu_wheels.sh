@@ -4,7 +4,7 @@
 # 3.12 with JAX for CUDA, equinox, optax, xarray, numba, scipy, psutil, PyYAML, rich and pytest; these are not in it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages="pydantic pydantic-core annotated-types typing-inspection zarr numcodecs msgspec donfig google-crc32c"
+packages="pydantic pydantic-core annotated-types typing-inspection zarr numcodecs msgspec donfig google-crc32c fsspec trimesh rtree"
 [ -x .tools/bin/uv ] || scripts/setup.sh job-cpu
 new=$(mktemp -d ./.gpu-wheels.XXXXXX)
 trap 'rm -rf "$new"' EXIT

@@ -64,3 +64,45 @@ def test_a_check_on_a_card_without_wheels_or_python_says_what_to_do(tmp_path):
         [folder / script.name], capture_output=True, text=True, env={"PYTHON": str(other), "PATH": "/usr/bin:/bin"}
     )
     assert ended.returncode == 2 and "Python 3.12" in ended.stderr and "3.10.1" in ended.stderr
+
+
+WITHOUT_WHEELS = """
+import re, sys
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions, requires, PackageNotFoundError
+brought, wheels = set(sys.argv[1].split()), set(sys.argv[2].split())
+waiting = list(brought)
+while waiting:  # the machine has what its packages need, too
+    try:
+        lines = requires(waiting.pop()) or ()
+    except PackageNotFoundError:
+        continue
+    needs = {re.match(r"[\\w.-]+", line)[0].lower().replace("_", "-") for line in lines if "extra ==" not in line}
+    waiting += needs - brought
+    brought |= needs
+of = packages_distributions()
+class Machine(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        names = {one.lower().replace("_", "-") for one in of.get(name, ())}
+        missing = names and not names & (brought | wheels | {"graphufs"})
+        return None if missing else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Machine
+sys.path[:0] = sys.argv[3:]
+import gpu
+from graphufs.graph.icosphere import icosahedron
+from graphufs.graph.nearest_face import nearest_faces
+assert nearest_faces(icosahedron().vertices[:1], icosahedron()).shape == (1,)
+"""
+
+
+def test_the_wheels_for_a_machine_with_a_card_are_all_that_the_check_imports():
+    top = Path(__file__).parents[1]
+    script = (top / "scripts" / "gpu_wheels.sh").read_text()
+    wheels = script.partition('packages="')[2].partition('"')[0]
+    brought = "jax jaxlib equinox optax xarray numba scipy psutil pyyaml rich pytest pip"
+    command = [sys.executable, "-c", WITHOUT_WHEELS, brought]
+    subprocess.run([*command, wheels, str(top / "benchmarks"), str(top)], check=True)
+    fewer = wheels.replace("rtree", "")
+    ended = subprocess.run([*command, fewer, str(top / "benchmarks"), str(top)], capture_output=True, text=True)
+    assert "No module named 'rtree'" in ended.stderr
