@@ -12,7 +12,7 @@ import numpy as np
 from graphufs.steps import Event, Progress
 from graphufs.train.divergence import Guard
 from graphufs.train.ensemble.collapse import described, require_spread
-from graphufs.train.stages import Plan, PlannedStage
+from graphufs.train.stages import PlannedStage
 from graphufs.train.train_step import UpdateResult
 
 Sink = Callable[[str, int, dict[str, Any]], None]
@@ -25,8 +25,8 @@ class Logbook:
     Reading an outcome waits for the device, so this is done for several updates at once.
     """
 
-    def __init__(self, plan: Plan, sinks: Sequence[Sink], progress: Progress) -> None:
-        self.plan, self.sinks, self.progress = plan, sinks, progress
+    def __init__(self, sinks: Sequence[Sink], progress: Progress) -> None:
+        self.sinks, self.progress = sinks, progress
         self._pending: list[UpdateResult] = []
         self.restart_clock()
 
@@ -47,8 +47,8 @@ class Logbook:
         """Drop what was not reported."""
         self._pending = []
 
-    def report(self, done: int, stage: PlannedStage, guard: Guard, rate_factor: float) -> None:
-        """Report the updates since the last report; `done` is the number of the last one.
+    def report(self, done: int, stage: PlannedStage, guard: Guard, learning_rate: float) -> None:
+        """Report the updates since the last report; `done` is the number of the last one, which had `learning_rate`.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Logbook:
             loss=loss,
             loss_by_variable=diagnostics.by_variable,
             error_by_level=diagnostics.by_level,
-            learning_rate=float(self.plan.rate(done - 1)) * rate_factor,
+            learning_rate=learning_rate,
             gradient_norm=float(np.mean(norms)),
             samples_per_second=round(speed, 3),
             waiting=round(waiting, 4),

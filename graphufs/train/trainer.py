@@ -162,7 +162,7 @@ class _Training:
         self.state, self.position = self._start() if there is None else self._restore(there)
         if there is not None:
             self._compare_environments(there)
-        self.logbook = Logbook(plan, self._sinks(), progress)
+        self.logbook = Logbook(self._sinks(), progress)
         if self.settings.validation_forecasts is not None:
             from graphufs.train.validation_forecasts import (
                 ValidationForecaster,  # brings xarray, which training alone spares
@@ -246,7 +246,8 @@ class _Training:
         while batch is not None:
             done, factor = self.position.done, self.position.rate_factor
             self.programs.require_fit()
-            self.state, outcome = program(self.state, self.objective.controls(done, factor), batch)
+            controls = self.objective.controls(done, factor)
+            self.state, outcome = program(self.state, controls, batch)
             batch = self._next(batches)  # comes while the update is computed, before anything waits for that
             self.logbook.note(outcome)
             self.position = replace(self.position, done=(done := done + 1))
@@ -256,7 +257,7 @@ class _Training:
             forecast = forecasts is not None and (ends or done % forecasts.every == 0)
             save = ends or stop or late or done % settings.checkpoint_every == 0
             if validate or forecast or save or done % REPORT_EVERY == 0:
-                self.logbook.report(done, stage, guard, factor)
+                self.logbook.report(done, stage, guard, float(controls.learning_rate) * factor)
                 self.position = replace(self.position, guard=guard.state())
             if validate:
                 loss = self.objective.mean_loss(self.state.forecaster, self.validation, stage.loss)
