@@ -47,15 +47,18 @@ from rich.console import Console
 from rich.table import Table
 
 from graphufs.config import loading
+from graphufs.config.training import Optimizer
 from graphufs.model.arrangement import GPU
 from graphufs.plan.ahead import Machine
 from graphufs.plan.domains import domain_of
 from graphufs.plan.programs import TrainingPrograms
 from graphufs.plan.target import Target, names
 from graphufs.train.loss import batch_loss_and_grads, loss_and_diagnostics
+from graphufs.train.optimizer import optimizer
+from graphufs.train.vectors import changed
 
 OURS, FUSED, PLAIN = "graphufs", "fused", "plain"
-OPTIMIZER = optax.adamw(1e-3, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.1)
+OPTIMIZER = Optimizer(b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.1, clip=None)
 RESULTS = Path(__file__).parent / "results"
 QUARTER = Path(__file__).parents[1] / "experiments" / "quarter_degree.yaml"
 
@@ -111,12 +114,17 @@ def program(wanted: Wanted, precision: Any, side: str) -> tuple[Callable[..., An
     plain = jax.value_and_grad(loss_and_diagnostics, has_aux=True)
     gradients: Any = batch_loss_and_grads if side != PLAIN else plain
 
+    moments = optimizer(OPTIMIZER, lambda _: 1e-3).init(network)
+
+    def change(old: Any, gradient: Any, rate: jax.Array, norm: jax.Array | None) -> Any:
+        updates, moments = optimizer(OPTIMIZER, lambda _: rate, norm).update(gradient, old[1], old[0])
+        return optax.apply_updates(old[0], updates), moments
+
     def update(state: Any, step: Any, weights: Any, sample: Sample) -> Any:
         (loss, _), found = gradients(state[0], step, weights, *sample)
-        updates, moments = OPTIMIZER.update(found, state[1], state[0])
-        return (optax.apply_updates(state[0], updates), moments), loss
+        return changed(change, state, found, jax.numpy.float32(1e-3), stepper.graph.arrangement)[0], loss
 
-    return update, ((network, OPTIMIZER.init(network)), step, case.weights(), sample)
+    return update, ((network, moments), step, case.weights(), sample)
 
 
 def row(name: str, side: str, precision: str, machine: Machine, repeats: int) -> dict[str, Any]:

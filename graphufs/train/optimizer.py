@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -38,14 +39,41 @@ def learning_rate(settings: LearningRate, updates: int) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [settings.warmup_updates])
 
 
-def optimizer(settings: Optimizer, rate: optax.Schedule) -> optax.GradientTransformation:
+def optimizer(settings: Optimizer, rate: optax.Schedule, norm: jax.Array | None = None) -> optax.GradientTransformation:
     """AdamW (decoupled weight decay on all parameters) after clipping by the global norm.
 
-    The structure of its state does not depend on the settings, so that stages can hand it on.
+    The structure of its state does not depend on the settings, so that stages can hand it on; nor on whether the
+    gradient's norm is given, with which it may be applied to a part of the parameters. Rate and
+    norm are scalars.
     """
-    clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
-    adamw = optax.adamw(rate, b1=settings.b1, b2=settings.b2, eps=settings.eps, weight_decay=settings.weight_decay)
-    return optax.chain(clip, adamw)
+    most = settings.clip
+    if norm is None:
+        clip = optax.identity() if most is None else optax.clip_by_global_norm(most)
+        adamw = optax.adamw(rate, b1=settings.b1, b2=settings.b2, eps=settings.eps, weight_decay=settings.weight_decay)
+        return optax.chain(clip, adamw)
+    # in parts, as kernels cannot be made of what optax.adamw does with a rate that is an array
+    return optax.chain(
+        optax.identity() if most is None else _clip_by_given_norm(most, norm),
+        optax.chain(
+            optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
+            optax.add_decayed_weights(settings.weight_decay),
+            _scale_by_rate(rate),
+        ),
+    )
+
+
+def _clip_by_given_norm(most: float, norm: jax.Array) -> optax.GradientTransformation:
+    return optax.stateless_with_tree_map(lambda g, _: jax.lax.select(norm < most, g, g / norm * most))
+
+
+def _scale_by_rate(rate: optax.Schedule) -> optax.GradientTransformation:
+    """As optax.scale_by_learning_rate of a schedule."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        scaled = jax.tree.map(lambda update: -rate(state.count) * update, updates)
+        return scaled, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(optax.scale_by_schedule(rate).init, update)
 
 
 def split(network: GraphCast, freeze: Sequence[str]) -> tuple[GraphCast, GraphCast | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from graphufs.train.loss import SQUARED, LossDiagnostics, LossWeights, batch_los
 from graphufs.train.loss_weights import channel_factors
 from graphufs.train.optimizer import by_tensor, optimizer, rate_factors, split
 from graphufs.train.stages import Plan, PlannedStage
-from graphufs.train.vectors import as_networks, as_vectors
+from graphufs.train.vectors import changed
 
 # Whether each step of a rollout is computed again for the gradient; None leaves it to scan_steps. For blocks of grid
 # points see ReplayEmulator.stepper.
@@ -274,6 +274,16 @@ class Objective:
 
         by_name = rate_factors(self.emulator.network, factors) if factors else {}
 
+        def change(old: State, gradient: Any, controls: Controls, norm: jax.Array | None) -> State:
+            """Of networks, or of vectors or blocks of their numbers; of blocks with the whole gradient's norm."""
+            transformation = optimizer(settings, lambda _: controls.learning_rate, norm)
+            updates, moments = transformation.update(gradient, old.optimizer, old.network)
+            updates = jax.tree.map(lambda update: controls.rate_factor * update, updates)
+            if factors:
+                updates = by_tensor(updates, by_name)
+            network = optax.apply_updates(old.network, updates)
+            return State(network, moments, self._averaged(old.average, network, controls.done))
+
         def update(
             state: State, controls: Controls, stepper: Stepper, weights: LossWeights, static: Any, batch: Batch
         ) -> tuple[State, UpdateResult]:
@@ -285,19 +295,12 @@ class Objective:
             average = None if state.average is None else split(state.average, training.freeze)[0]
             state = State(learning, state.optimizer, average)
             (value, diagnostics), gradient = shared((learning, frozen), constants, (batch, drawn))
-            transformation = optimizer(settings, lambda _: controls.learning_rate)
-            # a factor is of a tensor, which a vector of all of them does not know
-            apart = stepper.graph.arrangement.for_fusion or bool(factors)
-            old, gradient = (state, gradient) if apart else (as_vectors(state), as_vectors(gradient))
-            updates, moments = transformation.update(gradient, old.optimizer, old.network)
-            updates = jax.tree.map(lambda update: controls.rate_factor * update, updates)
-            if factors:
-                updates = by_tensor(updates, by_name)
-            network = optax.apply_updates(old.network, updates)
-            average = self._averaged(old.average, network, controls.done)
-            new = State(network, moments, average)
-            result = UpdateResult(value, diagnostics, optax.tree.norm(gradient))
-            return _with_frozen(new if apart else as_networks(new, state), frozen), result
+            how = stepper.graph.arrangement
+            if not self.devices.single:  # among devices XLA alone
+                how = replace(how, kernels="xla")
+            # a factor is of a tensor, which a vector or block of numbers does not know
+            new, norm = changed(change, state, gradient, controls, how, apart=bool(factors))
+            return _with_frozen(new, frozen), UpdateResult(value, diagnostics, norm)
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)
 

@@ -5,6 +5,7 @@ __all__ = [
     "by_point",
     "by_row",
     "choice",
+    "each_number",
     "lists",
     "messages",
     "on_mesh",

@@ -230,8 +230,42 @@ def gradients_of_layers(given: Given, found: RowGradients, sizes: Rows) -> list[
         warps=WARPS,
         stages=1,
     )
-    total = sums.sum(0)[:, : sizes.out]
-    return [total[:width], *total[width:], *[None] * (3 - vectors)]
+    return [*_added_up(sums, sizes), *[None] * (3 - vectors)]
+
+
+def _added_up(sums: jax.Array, sizes: Rows) -> list[jax.Array]:
+    """The sums over shares of [share, L + vectors, out]: a matrix [L, out], vectors [out]; not slices of an array.
+
+    XLA would have a kernel for each slice.
+    """
+    shares, rows, out = sums.shape
+    vectors = rows - sizes.width
+    places = pl.next_power_of_2(shares)
+
+    def kernel(sums: Any, matrix: Any, *others: Any) -> None:
+        row, columns = pl.program_id(0), jnp.arange(out, dtype=jnp.int32)
+        share = jnp.arange(places, dtype=jnp.int32)
+        there = jnp.broadcast_to((share < shares)[:, None], (places, out))
+        given = sums.at[jnp.minimum(share, shares - 1)[:, None], row, columns[None, :]]
+        total = triton.load(given, mask=there, other=0).sum(0)
+        inside = columns < sizes.out
+        for place, ref in enumerate(others):
+            wanted = inside & (row == sizes.width + place)
+            triton.store(ref.at[past_the_end(columns, wanted, sizes.out)], total, mask=wanted)
+        wanted = inside & (row < sizes.width)
+        of_matrix = jnp.full(out, row, jnp.int32)
+        triton.store(matrix.at[past_the_end(of_matrix, wanted, sizes.width), columns], total, mask=wanted)
+
+    shapes = [(sizes.width, sizes.out), *[(sizes.out,)] * vectors]
+    called = pl.pallas_call(
+        kernel,
+        name="added_up",
+        out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        grid=(rows,),
+        interpret=sizes.interpret,
+        compiler_params=triton.CompilerParams(num_warps=8, num_stages=1),
+    )
+    return list(called(sums))
 
 
 def _columns(array: Any, rows: jax.Array, columns: jax.Array, sizes: Rows) -> jax.Array:
