@@ -203,8 +203,21 @@ class Objective:
         # the structure of its state does not depend on the settings; what is frozen has none
         settings = self.emulator.experiment.training
         moments = optimizer(settings.optimizer, self.plan.rate).init(split(network, settings.freeze)[0])
-        state: State = self.devices.replicate(State(network, moments, average))
-        return state
+        return self.place(State(network, moments, average))
+
+    def place(self, state: State) -> State:
+        """A state that every process has whole, over the devices."""
+        placed: State = self.devices.place(state, self.state_specs(state))
+        return placed
+
+    def state_specs(self, state: State) -> State:
+        """How a state is divided over the devices: parameters are the same on all, moments where that is asked for."""
+        same: State = jax.tree.map(lambda _: PartitionSpec(), state)
+        return same._replace(optimizer=self.devices.spread(state.optimizer)) if self._spreads else same
+
+    @property
+    def _spreads(self) -> bool:
+        return self.emulator.experiment.training.compute.shard_optimizer and not self.devices.single
 
     def program(self, stage: PlannedStage, device_batch_size: int) -> Program:
         """Compile a stage's update: a device computes `device_batch_size` samples of its part of a batch at once."""
@@ -286,8 +299,8 @@ class Objective:
             state = State(learning, state.optimizer, average)
             (value, diagnostics), gradient = shared((learning, frozen), constants, (batch, drawn))
             transformation = optimizer(settings, lambda _: controls.learning_rate)
-            # a factor is of a tensor, which a vector of all of them does not know
-            apart = stepper.graph.arrangement.for_fusion or bool(factors)
+            # a factor is of a tensor, which a vector of all of them does not know; and tensors are what is divided
+            apart = stepper.graph.arrangement.for_fusion or bool(factors) or self._spreads
             old, gradient = (state, gradient) if apart else (as_vectors(state), as_vectors(gradient))
             updates, moments = transformation.update(gradient, old.optimizer, old.network)
             updates = jax.tree.map(lambda update: controls.rate_factor * update, updates)
@@ -296,6 +309,8 @@ class Objective:
             network = optax.apply_updates(old.network, updates)
             average = self._averaged(old.average, network, controls.done)
             new = State(network, moments, average)
+            if self._spreads:
+                new = self.devices.constrain(new, self.state_specs(new))
             result = UpdateResult(value, diagnostics, optax.tree.norm(gradient))
             return _with_frozen(new if apart else as_networks(new, state), frozen), result
 

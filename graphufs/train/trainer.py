@@ -205,7 +205,7 @@ class _Training:
             count, *moments = initial_moments(self.objective.emulator, source)
             first, second = (split(one, self.settings.freeze)[0] for one in moments)
             taken = optax.tree.set(state.optimizer, count=count, mu=first, nu=second)
-            state = state._replace(optimizer=self.devices.replicate(taken))
+            state = self.objective.place(state._replace(optimizer=taken))
         return state, Position()
 
     def _restore(self, path: Path) -> tuple[State, Position]:
@@ -219,7 +219,7 @@ class _Training:
             state = State(forecaster, moments, None)
         else:
             state = State(checkpoint.unflatten(like.network, training, "network", path), moments, forecaster)
-        return self.devices.replicate(state), Position.from_meta(meta)
+        return self.objective.place(state), Position.from_meta(meta)
 
     def _compare_environments(self, path: Path) -> None:
         """Say what differs from where the checkpoint was written: from here on, bits may too."""
@@ -306,6 +306,7 @@ class _Training:
 
     def _save(self) -> None:
         """Write a checkpoint and remove those no longer needed."""
+        moments = self.devices.gather(self.state.optimizer)
         if self.devices.primary:
             emulator = replace(self.objective.emulator, network=self.state.forecaster)
             meta = {
@@ -315,7 +316,7 @@ class _Training:
                 "hashes": self.paths.hashes,
                 "provenance": provenance(),
             }
-            training = checkpoint.flatten(self.state.optimizer, "optimizer")
+            training = checkpoint.flatten(moments, "optimizer")
             if self.state.average is not None:
                 training |= checkpoint.flatten(self.state.network, "network")
             folder = self.paths.checkpoints
