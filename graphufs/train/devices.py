@@ -79,8 +79,14 @@ class Devices:
     @property
     def shard(self) -> tuple[int, int]:
         """(part, parts): which part of each batch this process reads, of how many there are."""
-        together = max(1, self.space * jax.process_count() // self.count)  # processes that share each sample
+        together = self.sharers[1]
         return jax.process_index() // together, jax.process_count() // together
+
+    @property
+    def sharers(self) -> tuple[int, int]:
+        """(this one, processes): the processes that share each sample with this one."""
+        together = max(1, self.space * jax.process_count() // self.count)
+        return jax.process_index() % together, together
 
     @property
     def primary(self) -> bool:
@@ -103,7 +109,8 @@ class Devices:
     def scatter(self, batch: Any, specs: Any = None) -> Any:
         """A pytree of host arrays [this process's samples, ...] as arrays [all samples, ...] over the devices.
 
-        `specs`, of the same structure: how each array is divided; None: by samples alone.
+        `specs`, of the same structure: how each array is divided; None: by samples alone. Of what is divided over the
+        devices that share samples, along its last axis, this process has what its own devices hold.
         """
         if self.single:
             return batch
@@ -111,13 +118,17 @@ class Devices:
         first = self.shard[0] * self.groups // self.shard[1]
 
         def place(part: Any, spec: PartitionSpec) -> jax.Array:
-            of_group = len(part) * self.shard[1] // self.groups
+            here, sharers = self.sharers if SPACE in spec else (0, 1)
+            begins = first * (len(part) * self.shard[1] // self.groups), here * part.shape[-1]
 
             def piece(index: Any) -> Any:
-                rows = slice(*(bound - first * of_group for bound in index[0].indices(shape[0])[:2]))
-                return part[rows, *index[1:]]
+                rows, points = (
+                    slice(*(bound - begin for bound in index[axis].indices(shape[axis])[:2]))
+                    for axis, begin in zip((0, -1), begins, strict=True)
+                )
+                return part[rows, ..., points]
 
-            shape = (len(part) * self.shard[1], *part.shape[1:])
+            shape = (len(part) * self.shard[1], *part.shape[1:-1], part.shape[-1] * sharers)
             return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), piece)
 
         return jax.tree.map(place, batch, specs)

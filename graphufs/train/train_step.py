@@ -179,7 +179,6 @@ class Objective:
             return batch if device.platform == "cpu" else jax.device_put(batch, device)
         if self.division is None:
             return self.devices.scatter(batch)
-        batch = self.division.batch(batch)
         return self.devices.scatter(batch, self.division.batch_specs(batch))
 
     @cached_property
@@ -227,7 +226,7 @@ class Objective:
         sample = stage.loader.samples.read(stage.loader.initial_times(0)[:1])
         share = stage.loader.batch_size // self.devices.shard[1]
         widened = jax.tree.map(lambda part: np.broadcast_to(part, (share, *part.shape[1:])), sample)
-        size = sum(part.nbytes for part in jax.tree.leaves(widened)) * self.devices.shard[1] // self.devices.count
+        size = sum(part.nbytes for part in jax.tree.leaves(widened)) * self.devices.processes // self.devices.count
         if self.devices.single:
             batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), widened)
         else:

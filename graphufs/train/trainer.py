@@ -158,6 +158,11 @@ class _Training:
                 "prepare more data: `graphufs prepare` lists the stamps left out"
             )
         self.validation = WindowReader.of(self.experiment, data, validation.initial, 1)
+        if self.objective.division is not None:
+            part = self.objective.division.part(devices)
+            self.validation = replace(self.validation, part=part)
+            for stage in plan.stages:
+                stage.loader.read_only(part)
         self.saved = time.monotonic()
         self.state, self.position = self._start() if there is None else self._restore(there)
         if there is not None:
