@@ -185,6 +185,9 @@ class Compute(Section):
     """Devices of this machine that share a batch; where not given, as many as divide it."""
     mesh: Annotated[DeviceMesh, NotIdentity(ROUNDING), Later()] = DeviceMesh()
     """What the devices of all processes share: batch x space is their number."""
+    shard_optimizer: Annotated[bool, NotIdentity(ROUNDING), Later()] = False
+    """Whether the optimizer's moments, twice the memory of the parameters, are divided over all devices. What each
+    device then finds for its part is exchanged once an update."""
     members_in_turn: Annotated[bool, NotIdentity(ROUNDING), Later()] = False
     """Whether the members of an ensemble follow each other, each computed again for the gradient: the memory is that of
     one, for a third more time. Else they are computed together, as so many more samples."""

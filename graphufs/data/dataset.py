@@ -12,7 +12,7 @@ from graphufs.config.base import Period
 from graphufs.data.channels import PreparedChannel, slice_of, variable_slices
 from graphufs.data.manifest import SEGMENTS, STATIC, Manifest, Segment, places
 from graphufs.data.static_fields import read_static
-from graphufs.data.zarr_segment import PackedFrames, Unreadable, read_places
+from graphufs.data.zarr_segment import PackedFrames, Part, Unreadable, read_places
 from graphufs.errors import UserError
 from graphufs.replay.times import listing, stamps_in
 from graphufs.replay.variable_facts import VariableFacts
@@ -131,11 +131,11 @@ class PreparedData:
         """
         return slice_of(variable_slices(self.channels), name)
 
-    def read(self, stamps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def read(self, stamps: np.ndarray, out: np.ndarray | None = None, part: Part | None = None) -> np.ndarray:
         """Frames at any stamps, datetime64 [n], in any order, repeats allowed; land stays NaN in ocean frames.
 
         `out` is a buffer to fill, C-contiguous float32 [n, channel, lat, lon]; filling one again and again is several
-        times faster than a fresh one.
+        times faster than a fresh one. With a `part` of the grid points, frames are [n, channel, 1, point].
 
         Raises
         ------
@@ -143,13 +143,14 @@ class PreparedData:
             If a stamp is not there, or its frame is not what was written.
         """
         stamps = np.asarray(stamps, "datetime64[ns]")
-        shape = (stamps.size, *self.frame_shape)
+        grid = self.frame_shape[1:] if part is None else (1, part.points.size)
+        shape = (stamps.size, len(self.channels), *grid)
         if out is None:
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise UserError(f"read needs a C-contiguous float32 buffer of shape {shape}, got {out.dtype} {out.shape}")
         try:
-            read_places(self._segments, self._where[self._indices(stamps)], out)
+            read_places(self._segments, self._where[self._indices(stamps)], out, part)
         except Unreadable as error:
             segment = self._committed[error.segment]
             segment.suspect(self.folder)

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from graphufs.config.experiment import Experiment
 from graphufs.data.dataset import PreparedData
+from graphufs.data.zarr_segment import Part
 from graphufs.errors import UserError
 from graphufs.forcings import derived_forcing
 from graphufs.vocabulary.variables import DERIVED_FORCINGS
@@ -40,6 +41,7 @@ class Batch(NamedTuple):
 
     frames: float32 [batch, time, channel, lat, lon], the prepared data of the whole window, input frames first.
     derived: by name, float32 [batch, time, 1, lat or 1, lon or 1], computed for the same times.
+    Where only a part of the grid points was read, these are lat and lon: 1 and as many as the part has.
     """
 
     frames: NDArray[np.float32]
@@ -56,6 +58,8 @@ class WindowReader:
     input_frames: int
     rollout: int
     tisr_period: int
+    part: Part | None = None
+    """The grid points that are read; None: all, as they lie."""
 
     @classmethod
     def of(
@@ -80,13 +84,19 @@ class WindowReader:
     @property
     def bytes_per_sample(self) -> int:
         """Memory of one sample's frames and derived forcings."""
-        channels, rows, columns = self.data.frame_shape
+        channels, rows, columns = self.frame_shape
         maps = channels + ("toa_incident_solar_radiation" in self.derived)
         return 4 * (self.input_frames + self.rollout) * maps * rows * columns
 
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(channel, lat, lon) of a frame as it is read."""
+        shape = self.data.frame_shape
+        return shape if self.part is None else (shape[0], 1, self.part.points.size)
+
     def buffer(self, samples: int) -> NDArray[np.float32]:
         """Memory for the frames of so many samples, float32 [sample * time, channel, lat, lon]."""
-        return np.empty((samples * (self.input_frames + self.rollout), *self.data.frame_shape), np.float32)
+        return np.empty((samples * (self.input_frames + self.rollout), *self.frame_shape), np.float32)
 
     def read(
         self,
@@ -96,7 +106,8 @@ class WindowReader:
     ) -> Batch:
         """Read the samples of the given initial times [sample] as one batch, into a `buffer` if one is given."""
         stamps = self.window(initial_times)
-        frames = self.data.read(stamps.ravel(), buffer)
+        taken = () if self.part is None else (self.part,)
+        frames = self.data.read(stamps.ravel(), buffer, *taken)
         return Batch(frames.reshape(stamps.shape + frames.shape[1:]), self.derive(stamps, cache))
 
     def derive(
@@ -104,7 +115,17 @@ class WindowReader:
     ) -> dict[str, NDArray[np.float32]]:
         """The derived forcings at windows of stamps [batch, time]."""
         cache = cache or DerivedCache()
-        return {name: np.stack([cache.get(self, name, window) for window in stamps]) for name in self.derived}
+        return {
+            name: np.stack([self._of_part(cache.get(self, name, window)) for window in stamps]) for name in self.derived
+        }
+
+    def _of_part(self, field: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What of a field [..., lat or 1, lon or 1] belongs to the grid points that are read; a number stays one."""
+        if self.part is None or field.shape[-2:] == (1, 1):
+            return field
+        places = np.divmod(self.part.points, self.data.frame_shape[2])
+        row, column = (place * (size > 1) for place, size in zip(places, field.shape[-2:], strict=True))
+        return field[..., row, column][..., None, :]
 
 
 class DerivedCache:
@@ -182,11 +203,19 @@ class BatchLoader:
         self.samples, self.batch_size, self.key = samples, batch_size, key
         share = batch_size // processes
         self._shard = slice(process * share, (process + 1) * share)
-        self.ahead = max(1, min(AHEAD, AHEAD_BYTES // (share * samples.bytes_per_sample)))
-        """Batches read ahead of the one in use."""
         self.waited = 0.0
         """Seconds that the consumer spent waiting so far."""
         self._cache = DerivedCache()
+
+    @property
+    def ahead(self) -> int:
+        """Batches read ahead of the one in use."""
+        share = self._shard.stop - self._shard.start
+        return max(1, min(AHEAD, AHEAD_BYTES // (share * self.samples.bytes_per_sample)))
+
+    def read_only(self, part: Part) -> None:
+        """From now on read only a part of the grid points: which samples a batch takes does not depend on it."""
+        self.samples = replace(self.samples, part=part)
 
     @property
     def batches_per_epoch(self) -> int:

@@ -38,6 +38,10 @@ INDICES = 4096
 MOST_BUFFERS = 512
 """Frames of one read, each with its checksum: systems take 1,024 buffers."""
 CHECKSUM_BYTES = 4
+GAP_BYTES = 16 * 2**10
+"""What lies between two wanted stretches of a field is read, too, up to so much: that is faster than one more read."""
+BLOCK_BYTES = 2**20
+"""Of fields of which a part is wanted, read at once: they stay in a cache until it is taken out of them."""
 NOWHERE = np.uint64(2**64 - 1)
 """The offset of a frame that was never written, which stands for NaN."""
 
@@ -121,6 +125,33 @@ class Place:
     rows: slice
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some grid points of every frame, for one of several processes that share what they read."""
+
+    points: np.ndarray
+    """Numbers of points [point] in a field [lat * lon], in any order, repeats allowed."""
+    reader: tuple[int, int] = (0, 1)
+    """(this process, processes): each compares the checksums of its share of the frames, for which it reads them whole,
+    once; what one finds damaged ends them all."""
+
+    def compares(self, frame: int) -> bool:
+        """Whether this process compares the checksum of a frame of some number."""
+        return frame % self.reader[1] == self.reader[0]
+
+
+@lru_cache(64)
+def _stretches(part: Part, channels: int, size: int, itemsize: int) -> list[tuple[int, int]]:
+    """First and last byte, not included, of what is read of fields [channel, point] of so many points."""
+    wanted = np.unique(part.points)
+    breaks = np.flatnonzero(np.diff(wanted) > 1)
+    fields = np.arange(channels)[:, None] * size
+    first = (fields + wanted[[0, *(breaks + 1)]]).ravel() * itemsize
+    last = (fields + wanted[[*breaks, -1]] + 1).ravel() * itemsize
+    far = np.flatnonzero(first[1:] - last[:-1] > GAP_BYTES)
+    return list(zip(first[[0, *(far + 1)]].tolist(), last[[*far, -1]].tolist(), strict=True))
+
+
 class PackedFrames:
     """Reads the frames of one segment; safe to use from several threads. It keeps nothing open."""
 
@@ -140,8 +171,8 @@ class PackedFrames:
         self._bytes += CHECKSUM_BYTES if self._checksums else 0
         self._scales: np.ndarray | None = None
 
-    def read(self, shard: int, first: int, out: np.ndarray) -> None:
-        """Fill `out` [n, channel, lat, lon] with neighbouring frames of a shard.
+    def read(self, shard: int, first: int, out: np.ndarray, part: Part | None = None) -> None:
+        """Fill `out` [n, channel, lat, lon] with neighbouring frames of a shard; [n, channel, 1, point] with a part.
 
         Raises
         ------
@@ -150,11 +181,11 @@ class PackedFrames:
         """
         if self.dtype == np.int16:
             codes = np.empty(out.shape, np.int16)
-            self._read(shard, first, codes)
+            self._read(shard, first, codes, part)
             begin = shard * self.per_shard + first
             packing.unpack(codes, self._scales_of(slice(begin, begin + len(out))), out)
         else:
-            self._read(shard, first, out)
+            self._read(shard, first, out, part)
 
     def _scales_of(self, rows: slice) -> np.ndarray:
         """What the codes of some frames mean, float32 [n, channel, 2]."""
@@ -163,7 +194,7 @@ class PackedFrames:
         found: np.ndarray = self._scales[rows]
         return found
 
-    def _read(self, shard: int, first: int, out: np.ndarray) -> None:
+    def _read(self, shard: int, first: int, out: np.ndarray, part: Part | None) -> None:
         """Fill `out` with what lies on disk of neighbouring frames."""
         path = self._folder / "c" / str(shard) / "0/0/0"
         descriptor = os.open(path, os.O_RDONLY)
@@ -171,9 +202,12 @@ class PackedFrames:
             written = os.fstat(descriptor).st_mtime_ns
             offsets = _index(path, written, self.per_shard)[first : first + len(out)]
             compared = self._compared.setdefault((shard, written), np.zeros(self.per_shard, bool))[first:]
+            if part is not None:
+                self._fill_part(descriptor, offsets, out, compared, part, shard * self.per_shard + first)
+                return
             for begin in range(0, len(out), MOST_BUFFERS):
-                part = slice(begin, min(begin + MOST_BUFFERS, len(out)))
-                self._fill(descriptor, offsets[part], out[part], compared[part])
+                rows = slice(begin, min(begin + MOST_BUFFERS, len(out)))
+                self._fill(descriptor, offsets[rows], out[rows], compared[rows])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         finally:
@@ -201,6 +235,31 @@ class PackedFrames:
             if google_crc32c.value(out[row].reshape(-1).view(np.uint8)) != checksums[row]:
                 raise ValueError(f"the checksum of the frame at byte {offsets[row]} differs")
         compared[:] = True
+
+    def _fill_part(
+        self, descriptor: int, offsets: np.ndarray, out: np.ndarray, compared: np.ndarray, part: Part, number: int
+    ) -> None:
+        """Read a part of frames at `offsets` [n], the first of which has this number in the segment."""
+        channels, size = self.shape[1], self.shape[2] * self.shape[3]
+        block = np.empty((max(1, BLOCK_BYTES // (size * self.dtype.itemsize)), size), self.dtype)
+        for row, offset in enumerate(offsets.tolist()):
+            if offset == NOWHERE:
+                out[row] = np.nan if out.dtype == np.float32 else packing.NONE
+                continue
+            compares = self._checksums and not compared[row] and part.compares(number + row)
+            at, checksum = offset, 0
+            for begin in range(0, channels, len(block)):
+                fields = block[: channels - begin]
+                view = fields.data.cast("B")
+                whole = [(0, view.nbytes)]
+                for first, last in whole if compares else _stretches(part, *fields.shape, fields.itemsize):
+                    _whole(descriptor, [view[first:last]], at + first)
+                checksum = google_crc32c.extend(checksum, fields.reshape(-1).view(np.uint8)) if compares else 0
+                np.take(fields, part.points, axis=1, out=out[row, begin : begin + len(fields), 0], mode="clip")
+                at += view.nbytes
+            if compares and checksum.to_bytes(CHECKSUM_BYTES, "little") != os.pread(descriptor, CHECKSUM_BYTES, at):
+                raise ValueError(f"the checksum of the frame at byte {offset} differs")
+            compared[row] |= compares
 
 
 def _whole(descriptor: int, buffers: list[memoryview], offset: int) -> None:
@@ -238,8 +297,12 @@ class Unreadable(ValueError):
         self.segment = segment
 
 
-def read_places(segments: Sequence[PackedFrames], places: np.ndarray, out: np.ndarray) -> None:
+def read_places(
+    segments: Sequence[PackedFrames], places: np.ndarray, out: np.ndarray, part: Part | None = None
+) -> None:
     """Fill `out` [n, channel, lat, lon] with the frames at `places` [n, 2] (segment, frame).
+
+    With a part of each, `out` is [n, channel, 1, point].
 
     Raises
     ------
@@ -247,10 +310,10 @@ def read_places(segments: Sequence[PackedFrames], places: np.ndarray, out: np.nd
         If one is not what was written.
     """
 
-    def read(part: Sequence[Place]) -> None:
-        for place in part:
+    def read(chosen: Sequence[Place]) -> None:
+        for place in chosen:
             try:
-                segments[place.segment].read(place.shard, place.first, out[place.rows])
+                segments[place.segment].read(place.shard, place.first, out[place.rows], part)
             except (ValueError, OSError) as error:
                 raise Unreadable(place.segment, str(error)) from error
 

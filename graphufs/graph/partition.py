@@ -1,9 +1,9 @@
 """A graph divided over several devices: which grid points, mesh nodes and edges each has, and what it needs of others.
 
-The sphere is cut in two again and again, across its longest side, at the median of the grid points and at that of the
-mesh nodes (recursive coordinate bisection): parts are equally large, and neighbours stay together. A grid point takes
-its edges along, an edge of the mesh belongs to its receiver. So all that crosses is what a mesh node holds, once a
-message step.
+The sphere is cut in two again and again, across its longest side (of several, latitudes first), at the median of the
+grid points and at that of the mesh nodes (recursive coordinate bisection): parts are equally large, and neighbours stay
+together. A grid point takes its edges along, an edge of the mesh belongs to its receiver. So all that crosses is what a
+mesh node holds, once a message step.
 """
 
 from __future__ import annotations
@@ -217,7 +217,9 @@ def _bisected(graph: Graph, parts: int) -> tuple[Numbers, Numbers]:
                 part_of[numbers] = first
             return
         low = count // 2
-        axis = int(np.ptp(positions[1][chosen[1]], axis=0).round(3).argmax())
+        sides = np.ptp(positions[1][chosen[1]], axis=0)
+        # of the longest the last, across latitudes: a field's first halves are a stretch each of what is stored
+        axis = int(np.flatnonzero(sides >= 0.9 * sides.max())[-1])
         halves = []
         for xyz, numbers in zip(positions, chosen, strict=True):
             here = xyz[numbers].round(6)  # places on the cut itself are told apart by their other coordinates

@@ -60,8 +60,11 @@ class TrainingPrograms:
         number = partial(jax.ShapeDtypeStruct, ())
         controls = Controls(number(np.int32), number(np.float32), number(np.float32), number(np.uint32))  # type: ignore[arg-type]
         batch = self._batch(batch_size, rollout)
+        if self.machine is not None:
+            state = self.machine.divided(state, self.objective.state_specs(state))
         return self.objective.update(settings, device_batch_size, loss), (
-            *self._everywhere((state, controls)),
+            state,
+            self._everywhere(controls),
             *self._constants,
             batch,
         )

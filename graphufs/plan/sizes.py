@@ -105,4 +105,4 @@ def disk_bytes(experiment: Experiment, domain: Domain, work: Work, numbers: int,
 def batch_bytes(experiment: Experiment, domain: Domain, rollout: int, nodes: int) -> int:
     """What a node reads for one update."""
     frames = experiment.data.input_frames + rollout
-    return experiment.training.batch_size // nodes * frames * frame_bytes(experiment, domain)
+    return experiment.training.batch_size * frames * frame_bytes(experiment, domain) // nodes

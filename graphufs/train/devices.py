@@ -2,7 +2,8 @@
 
 On one device nothing is sharded. With several, each holds its part of the batch (`jax.sharding`), and with several
 processes (`jax.distributed`, started by the one that starts the processes) each process brings its part. Groups of
-devices may share each sample (`space`): each has a part of the grid then.
+devices may share each sample (`space`): each has a part of the grid then. What no device needs whole, an optimizer's
+moments, can be divided over all of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from graphufs.config.training import DeviceMesh
 from graphufs.errors import UserError
+from graphufs.model.compile import jit
 from graphufs.model.exchange import SPACE
 
 AXIS = "batch"
@@ -77,8 +79,14 @@ class Devices:
     @property
     def shard(self) -> tuple[int, int]:
         """(part, parts): which part of each batch this process reads, of how many there are."""
-        together = max(1, self.space * jax.process_count() // self.count)  # processes that share each sample
+        together = self.sharers[1]
         return jax.process_index() // together, jax.process_count() // together
+
+    @property
+    def sharers(self) -> tuple[int, int]:
+        """(this one, processes): the processes that share each sample with this one."""
+        together = max(1, self.space * jax.process_count() // self.count)
+        return jax.process_index() % together, together
 
     @property
     def primary(self) -> bool:
@@ -101,7 +109,8 @@ class Devices:
     def scatter(self, batch: Any, specs: Any = None) -> Any:
         """A pytree of host arrays [this process's samples, ...] as arrays [all samples, ...] over the devices.
 
-        `specs`, of the same structure: how each array is divided; None: by samples alone.
+        `specs`, of the same structure: how each array is divided; None: by samples alone. Of what is divided over the
+        devices that share samples, along its last axis, this process has what its own devices hold.
         """
         if self.single:
             return batch
@@ -109,13 +118,17 @@ class Devices:
         first = self.shard[0] * self.groups // self.shard[1]
 
         def place(part: Any, spec: PartitionSpec) -> jax.Array:
-            of_group = len(part) * self.shard[1] // self.groups
+            here, sharers = self.sharers if SPACE in spec else (0, 1)
+            begins = first * (len(part) * self.shard[1] // self.groups), here * part.shape[-1]
 
             def piece(index: Any) -> Any:
-                rows = slice(*(bound - first * of_group for bound in index[0].indices(shape[0])[:2]))
-                return part[rows, *index[1:]]
+                rows, points = (
+                    slice(*(bound - begin for bound in index[axis].indices(shape[axis])[:2]))
+                    for axis, begin in zip((0, -1), begins, strict=True)
+                )
+                return part[rows, ..., points]
 
-            shape = (len(part) * self.shard[1], *part.shape[1:])
+            shape = (len(part) * self.shard[1], *part.shape[1:-1], part.shape[-1] * sharers)
             return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), piece)
 
         return jax.tree.map(place, batch, specs)
@@ -134,6 +147,33 @@ class Devices:
             return jax.make_array_from_callback(whole.shape, NamedSharding(self.mesh, spec), lambda index: whole[index])
 
         return jax.tree.map(divided, tree, specs)
+
+    def spread(self, tree: Any) -> Any:
+        """How a pytree of arrays is divided over all devices: each along its first axis that can be cut evenly.
+
+        Vectors and numbers, which are small, are the same on every device, as is what cannot be cut.
+        """
+
+        def spec(leaf: Any) -> PartitionSpec:
+            axes = [axis for axis, size in enumerate(leaf.shape) if leaf.ndim > 1 and size % self.count == 0]
+            return PartitionSpec(*[None] * axes[0], self.mesh.axis_names) if axes else PartitionSpec()
+
+        return jax.tree.map(spec, tree)
+
+    def constrain(self, tree: Any, specs: Any) -> Any:
+        """In a program: a pytree of arrays, divided as `specs`, of the same structure, say."""
+        return jax.tree.map(
+            lambda leaf, spec: jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec)), tree, specs
+        )
+
+    def gather(self, tree: Any) -> Any:
+        """A pytree of arrays, divided or not, so that this process has all of each. All processes have to ask."""
+        if self.processes == 1:
+            return tree
+        whole = jit(lambda leaf: leaf, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+        return jax.tree.map(
+            lambda leaf: leaf if leaf.is_fully_replicated else np.asarray(whole(leaf).addressable_data(0)), tree
+        )
 
     def local(self, tree: Any) -> Any:
         """A pytree that `replicate` made, on this process's first device: for work that every process does alone."""

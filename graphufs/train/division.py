@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from graphufs.data.loader import Batch
+from graphufs.data.zarr_segment import Part
 from graphufs.emulator.emulator import ReplayEmulator
 from graphufs.graph.partition import Partition
 from graphufs.model.exchange import SPACE
@@ -66,20 +67,13 @@ class Division:
         """On a device: the constants without the axis of parts."""
         return jax.tree.map(lambda leaf, spec: leaf[0] if spec == PARTS else leaf, constants, specs)
 
-    def batch(self, batch: Batch) -> Batch:
-        """A batch with its points in the order of the parts."""
-        rows, columns = self.partition.grid_shape
-
-        def ordered(field: Any) -> Any:
-            if field.shape[-2:] == (1, 1):
-                return field
-            return self.partition.divided(np.broadcast_to(field, (*field.shape[:-2], rows, columns)))
-
-        found: Batch = jax.tree.map(ordered, batch)
-        return found
+    def part(self, devices: Devices) -> Part:
+        """The points that this process's devices hold, in the order of their parts: what it has to read."""
+        here, sharers = devices.sharers
+        return Part(np.array_split(self.partition.points, sharers)[here].ravel().astype(np.intp), (here, sharers))
 
     def outline(self, batch: Batch) -> tuple[Batch, Batch]:
-        """The shapes that `batch` would make of those of a batch, and how they are divided."""
+        """The shapes of a batch of which all parts were read, given those of its fields, and how they are divided."""
 
         def ordered(field: Any) -> Any:
             shape = (*field.shape[:-2], 1, self.partition.points.size)

@@ -179,7 +179,6 @@ class Objective:
             return batch if device.platform == "cpu" else jax.device_put(batch, device)
         if self.division is None:
             return self.devices.scatter(batch)
-        batch = self.division.batch(batch)
         return self.devices.scatter(batch, self.division.batch_specs(batch))
 
     @cached_property
@@ -203,8 +202,21 @@ class Objective:
         # the structure of its state does not depend on the settings; what is frozen has none
         settings = self.emulator.experiment.training
         moments = optimizer(settings.optimizer, self.plan.rate).init(split(network, settings.freeze)[0])
-        state: State = self.devices.replicate(State(network, moments, average))
-        return state
+        return self.place(State(network, moments, average))
+
+    def place(self, state: State) -> State:
+        """A state that every process has whole, over the devices."""
+        placed: State = self.devices.place(state, self.state_specs(state))
+        return placed
+
+    def state_specs(self, state: State) -> State:
+        """How a state is divided over the devices: parameters are the same on all, moments where that is asked for."""
+        same: State = jax.tree.map(lambda _: PartitionSpec(), state)
+        return same._replace(optimizer=self.devices.spread(state.optimizer)) if self._spreads else same
+
+    @property
+    def _spreads(self) -> bool:
+        return self.emulator.experiment.training.compute.shard_optimizer and not self.devices.single
 
     def program(self, stage: PlannedStage, device_batch_size: int) -> Program:
         """Compile a stage's update: a device computes `device_batch_size` samples of its part of a batch at once."""
@@ -214,7 +226,7 @@ class Objective:
         sample = stage.loader.samples.read(stage.loader.initial_times(0)[:1])
         share = stage.loader.batch_size // self.devices.shard[1]
         widened = jax.tree.map(lambda part: np.broadcast_to(part, (share, *part.shape[1:])), sample)
-        size = sum(part.nbytes for part in jax.tree.leaves(widened)) * self.devices.shard[1] // self.devices.count
+        size = sum(part.nbytes for part in jax.tree.leaves(widened)) * self.devices.processes // self.devices.count
         if self.devices.single:
             batch = jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), widened)
         else:
@@ -298,8 +310,10 @@ class Objective:
             how = stepper.graph.arrangement
             if not self.devices.single:  # among devices XLA alone
                 how = replace(how, kernels="xla")
-            # a factor is of a tensor, which a vector or block of numbers does not know
-            new, norm = changed(change, state, gradient, controls, how, apart=bool(factors))
+            # a factor is of a tensor, which a vector or block of numbers does not know; and tensors are what is divided
+            new, norm = changed(change, state, gradient, controls, how, apart=bool(factors) or self._spreads)
+            if self._spreads:
+                new = self.devices.constrain(new, self.state_specs(new))
             return _with_frozen(new, frozen), UpdateResult(value, diagnostics, norm)
 
         return jit(update, deterministic=compute.deterministic, donate_argnums=0)

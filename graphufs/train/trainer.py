@@ -158,6 +158,11 @@ class _Training:
                 "prepare more data: `graphufs prepare` lists the stamps left out"
             )
         self.validation = WindowReader.of(self.experiment, data, validation.initial, 1)
+        if self.objective.division is not None:
+            part = self.objective.division.part(devices)
+            self.validation = replace(self.validation, part=part)
+            for stage in plan.stages:
+                stage.loader.read_only(part)
         self.saved = time.monotonic()
         self.state, self.position = self._start() if there is None else self._restore(there)
         if there is not None:
@@ -205,7 +210,7 @@ class _Training:
             count, *moments = initial_moments(self.objective.emulator, source)
             first, second = (split(one, self.settings.freeze)[0] for one in moments)
             taken = optax.tree.set(state.optimizer, count=count, mu=first, nu=second)
-            state = state._replace(optimizer=self.devices.replicate(taken))
+            state = self.objective.place(state._replace(optimizer=taken))
         return state, Position()
 
     def _restore(self, path: Path) -> tuple[State, Position]:
@@ -219,7 +224,7 @@ class _Training:
             state = State(forecaster, moments, None)
         else:
             state = State(checkpoint.unflatten(like.network, training, "network", path), moments, forecaster)
-        return self.devices.replicate(state), Position.from_meta(meta)
+        return self.objective.place(state), Position.from_meta(meta)
 
     def _compare_environments(self, path: Path) -> None:
         """Say what differs from where the checkpoint was written: from here on, bits may too."""
@@ -307,6 +312,7 @@ class _Training:
 
     def _save(self) -> None:
         """Write a checkpoint and remove those no longer needed."""
+        moments = self.devices.gather(self.state.optimizer)
         if self.devices.primary:
             emulator = replace(self.objective.emulator, network=self.state.forecaster)
             meta = {
@@ -316,7 +322,7 @@ class _Training:
                 "hashes": self.paths.hashes,
                 "provenance": provenance(),
             }
-            training = checkpoint.flatten(self.state.optimizer, "optimizer")
+            training = checkpoint.flatten(moments, "optimizer")
             if self.state.average is not None:
                 training |= checkpoint.flatten(self.state.network, "network")
             folder = self.paths.checkpoints

@@ -46,6 +46,7 @@ LEFT_OUT = {
         "training.compute.mesh.batch",
         "training.compute.mesh.space",
         "training.compute.rematerialize",
+        "training.compute.shard_optimizer",
     ),
     "what is kept and told of a training": (
         "training.checkpoint_every",

@@ -50,7 +50,7 @@ ADDED = {
         "freeze",
         "learning_rate_factors",
     ),
-    "training.compute": ("members_in_turn", "mesh"),
+    "training.compute": ("members_in_turn", "mesh", "shard_optimizer"),
     "training.loss": ("diagnostics",),
     "training.stages": ("loss",),
     "normalization": ("storage",),

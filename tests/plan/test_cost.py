@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
+import jax
 import pytest
 
 from graphufs.cli.main import main
+from graphufs.config import loading
 from graphufs.plan import cost, measured
+from graphufs.plan.ahead import Machine
 from graphufs.plan.child import python_with_cuda
+from graphufs.plan.domains import domain_of
+from graphufs.plan.programs import TrainingPrograms
+from graphufs.plan.target import Target
+from graphufs.train.devices import Devices
 from tests.conftest import TINY
 
 
@@ -129,6 +137,22 @@ def test_tiny_is_compiled_for_an_h100(tmp_path, capsys, monkeypatch):
     assert 0.8 * traced < update["flop"] <= traced
     assert result["training"]["gpu_hours"] == pytest.approx(result["training"]["hours"])
     assert re.search("No prediction was compared|Measured times", result["accuracy"])
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_moments_are_planned_as_they_are_divided(sharded, tmp_path):
+    experiment = loading.load(TINY, [f"training.compute.shard_optimizer={str(sharded).lower()}"])
+    domain, _, _ = domain_of(experiment, tmp_path, "16x8")
+    machine = Machine(Target.named("h100"), 4, 1, Devices(tuple(jax.devices()) * 4))
+    programs = TrainingPrograms(experiment, domain, machine)
+    _, (state, *_) = programs.update(1, experiment.training.optimizer, 1, 4)
+
+    def held(tree):
+        return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+    assert held(state.network) == programs.parameters
+    moments = held(state.optimizer) / (2 * programs.parameters)
+    assert moments < 0.4 if sharded else moments >= 1
 
 
 @pytest.mark.long

@@ -399,6 +399,31 @@ def test_its_node_killed(bench: Bench, request: pytest.FixtureRequest, undisturb
     assert status["attempt"] == 1 and status["id"] == job["id"] and status["starts"] == 2
 
 
+@pytest.mark.long
+def test_one_of_two_nodes_killed_that_share_each_sample(
+    cluster: Cluster, bench: Bench, request: pytest.FixtureRequest, tmp_path: Path, normalized_root: Path
+) -> None:
+    """Each has half of the grid and of the mesh; begun again they go on as if nothing had been, bit for bit."""
+    row = Row(bench, "one of two nodes killed", request)
+    shared = [*SHORT, "training.compute.mesh={space: 2}", "training.compute.devices=1"]
+    two = ("--resource", "nodes=2")
+    job = bench.run(*train(bench, *two, overrides=shared))["jobs"][0]
+    bench_started(bench)
+    bench.cluster.kill_node("n2")
+    wait_for(lambda: not workers(bench), 120)  # Slurm ends the other half
+    bench.cluster.start("slurmd-n2")
+    bench.until("COMPLETED", seconds=900)
+    other = Bench(cluster, tmp_path / "undisturbed", normalized_root)
+    assert other.run(*train(other, *two, "--wait", overrides=shared))["jobs"][0]["state"] == "COMPLETED"
+    chosen = experiment(*shared)
+    assert_equal(final_arrays(chosen, bench.root), final_arrays(chosen, other.root))
+    status = row.ends(arrays="equal", note="requeued on both")
+    assert (status["attempt"], status["id"], status["starts"]) == (1, job["id"], 2)
+    assert [segment["nodes"] for segment in bench.job().segments(1)] == [["n1", "n2"]] * 2
+    meta = checkpoint.read_meta(checkpoint.last(Paths(chosen, bench.root).checkpoints))
+    assert (meta["environment"]["processes"], meta["environment"]["space"]) == (2, 2)
+
+
 def test_preempted(bench: Bench, request: pytest.FixtureRequest, undisturbed: Undisturbed) -> None:
     row = Row(bench, "preempted", request)
     job = bench.run(*train(bench, "--resource", "partition=low", overrides=SHORT))["jobs"][0]

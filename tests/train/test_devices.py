@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from graphufs.config import loading
 from graphufs.emulator import checkpoint
@@ -18,8 +17,7 @@ from graphufs.storage.paths import Paths
 from graphufs.train import metrics_file
 from graphufs.train.devices import Devices, differences
 from tests.conftest import TINY
-from tests.support.children import Child
-from tests.support.training import assert_equal_arrays, final_arrays
+from tests.support.training import assert_close, assert_equal_arrays, final_arrays, train_elsewhere
 
 # One program to compile for each number of devices: with a rollout, and as small as it gets.
 SETTINGS = [
@@ -29,21 +27,6 @@ SETTINGS = [
     "training.validate_every=16",
     "training.divergence.factor=null",
 ]
-
-
-def train(connection, experiment, root, process, processes, address):
-    """In the child: train, as one of several processes."""
-    if processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(address, processes, process)
-    return run_step("train", experiment, root)
-
-
-def train_elsewhere(experiment, root, devices, process=0, processes=1, address=""):
-    """Start a training in a process of its own that sees so many CPU devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags}
-    return Child(train, experiment, root, process, processes, address, environment=environment)
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +44,19 @@ def alone(alone_root):
     return experiment, final_arrays(Paths(experiment, alone_root))
 
 
-def close(one, other):
-    """Equal to rounding, which Adam's division by small moments enlarges."""
-    for name, values in one.items():
-        if name.startswith("network"):
-            np.testing.assert_allclose(values, other[name], rtol=0, atol=2e-4, err_msg=name)
-
-
 def final_of_two_devices(experiment, root):
     """The final arrays of a training on two devices."""
-    assert train_elsewhere(experiment, root, devices=2).hear()["status"] == "completed"
-    paths = Paths(experiment, root)
-    assert checkpoint.read_meta(checkpoint.last(paths.checkpoints))["environment"]["devices"] == 2
-    return final_arrays(paths)
+    _, found = train_elsewhere(experiment, root, devices=2)
+    last = checkpoint.last(Paths(experiment, root).checkpoints)
+    assert checkpoint.read_meta(last)["environment"]["devices"] == 2
+    return found
 
 
 @pytest.mark.long  # two that share each sample do so in test_space
 def test_two_devices_train_what_one_does(alone, normalized_root, tmp_path):
     experiment, expected = alone
     found = final_of_two_devices(experiment, shutil.copytree(normalized_root, tmp_path / "root"))
-    close(expected, found)
+    assert_close(expected, found)
     assert any((expected[name] != found[name]).any() for name in expected)  # else there was one device only
 
 
@@ -111,30 +87,73 @@ def test_a_training_may_go_on_with_another_number_of_devices(alone, alone_root, 
     paths = Paths(experiment, shutil.copytree(alone_root, tmp_path / "root"))
     shutil.rmtree(checkpoint.last(paths.checkpoints))
     assert checkpoint.updates(paths.checkpoints) == [6]
-    result = train_elsewhere(experiment, paths.root, devices=2).hear()
+    result, found = train_elsewhere(experiment, paths.root, devices=2)
     (warning,) = result["warnings"]
     assert "goes on from update 6 elsewhere" in warning and "devices was 1, is 2" in warning
-    close(expected, final_arrays(paths))
+    assert_close(expected, found)
 
 
 @pytest.mark.long  # two on nodes of Slurm do so among the faults (tests/slurm/test_jobs)
 def test_two_processes_that_share_each_batch_train_what_one_does(alone, normalized_root, tmp_path):
     experiment, expected = alone
     root = shutil.copytree(normalized_root, tmp_path / "root")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    both = [train_elsewhere(experiment, root, 1, process, 2, address) for process in (0, 1)]
-    try:
-        for child in both:
-            assert child.hear()["status"] == "completed"
-    finally:
-        for child in both:
-            child.kill()
-    paths = Paths(experiment, root)
-    close(expected, final_arrays(paths))
-    meta = checkpoint.read_meta(checkpoint.last(paths.checkpoints))
+    assert_close(expected, train_elsewhere(experiment, root, devices=1, processes=2)[1])
+    meta = checkpoint.read_meta(checkpoint.last(Paths(experiment, root).checkpoints))
     assert meta["environment"]["processes"] == 2
+
+
+WHOLE = [*SETTINGS, "training.optimizer.eps=1.0e-2", "training.compute.precision=float32"]
+"""Where small second moments do not enlarge what is rounded."""
+SHARDED = [*WHOLE, "training.compute.shard_optimizer=true"]
+ARRANGED = [(2, 1, 1), (4, 1, 2), (1, 2, 2), (2, 2, 1)]
+
+
+@pytest.mark.parametrize(("count", "space"), [(4, 1), (4, 2)])
+def test_moments_are_divided_along_an_axis_that_can_be_cut(count, space):
+    devices = Devices(tuple(jax.devices()) * count, space)
+    axes = devices.mesh.axis_names
+    shapes = [(8, 3), (3, 8), (8, 8), (8,), (3, 5), ()]
+    found = devices.spread([jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes])
+    whole = PartitionSpec()
+    assert found == [PartitionSpec(axes), PartitionSpec(None, axes), PartitionSpec(axes), whole, whole, whole]
+
+
+@pytest.fixture(scope="module")
+def unsharded(normalized_root, tmp_path_factory):
+    """The final arrays of a training on one device, which has nothing to divide."""
+    root = shutil.copytree(normalized_root, tmp_path_factory.mktemp("unsharded") / "root")
+    experiment = loading.load(TINY, SHARDED)
+    assert run_step("train", experiment, root)["status"] == "completed"
+    return final_arrays(Paths(experiment, root))
+
+
+def assert_as_learnt(found, expected):
+    """Parameters to 1e-6; moments to what sums of gradients in another order leave."""
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        if values.dtype == np.float32:
+            limit = 1e-6 if name.startswith("network") else 1e-4 * np.abs(values).max()
+            np.testing.assert_allclose(found[name], values, rtol=0, atol=limit, err_msg=name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("devices", "processes", "space"), ARRANGED)
+def test_an_optimizer_divided_over_devices_learns_what_a_whole_one_does(
+    unsharded, normalized_root, tmp_path, devices, processes, space
+):
+    experiment = loading.load(TINY, [*SHARDED, f"training.compute.mesh.space={space}"])
+    root = shutil.copytree(normalized_root, tmp_path / "root")
+    _, found = train_elsewhere(experiment, root, devices, processes)
+    assert_as_learnt(found, unsharded)
+    paths = Paths(experiment, root)
+    shutil.rmtree(checkpoint.last(paths.checkpoints))  # from the middle on: here bit for bit, elsewhere to rounding
+    result, again = train_elsewhere(experiment, root, devices, processes)
+    assert "elsewhere" not in str(result["warnings"])
+    assert_equal_arrays(found, again)
+    shutil.rmtree(checkpoint.last(paths.checkpoints))
+    result = run_step("train", loading.load(TINY, WHOLE), root)
+    assert "goes on from update 6 elsewhere" in result["warnings"][0]
+    assert_as_learnt(final_arrays(paths), found)
 
 
 def test_more_devices_than_there_are_is_refused():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +24,7 @@ from graphufs.storage.paths import Paths
 from graphufs.train.devices import Devices
 from tests.conftest import TINY
 from tests.support.children import Child
-from tests.support.training import assert_equal_arrays, final_arrays
+from tests.support.training import assert_close, assert_equal_arrays, devices_seen, final_arrays, train_elsewhere
 
 SETTINGS = [
     "model.message_steps=1",
@@ -115,41 +113,9 @@ def values_and_gradients(connection, parts, fused):
 @pytest.mark.long  # ten updates on two devices, below, come to the same
 @pytest.mark.parametrize(("parts", "fused"), [(2, False), (8, False), (3, True)])
 def test_values_and_gradients_are_those_of_one_device(parts, fused):
-    child = Child(values_and_gradients, parts, fused, environment=environment(8))
+    child = Child(values_and_gradients, parts, fused, environment=devices_seen(8))
     # sums of some hundred edges in another order
     assert child.hear() < 1e-5
-
-
-def environment(devices):
-    return os.environ | {
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    }
-
-
-def train(connection, experiment, root, process, processes, address):
-    """In the child: train, as one of several processes."""
-    if processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(address, processes, process)
-    return run_step("train", experiment, root)
-
-
-def train_elsewhere(experiment, root, devices, processes=1):
-    """Train in processes that see so many CPU devices each; the first one's result, and the final arrays."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    children = [
-        Child(train, experiment, root, process, processes, address, environment=environment(devices))
-        for process in range(processes)
-    ]
-    try:
-        results = [child.hear() for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    assert all(result["status"] == "completed" for result in results)
-    return results[0], final_arrays(Paths(experiment, root))
 
 
 @pytest.fixture(scope="module")
@@ -161,18 +127,11 @@ def alone(normalized_root, tmp_path_factory):
     return root, final_arrays(Paths(experiment, root))
 
 
-def close(one, other):
-    """Equal to rounding, which Adam's division by small moments enlarges."""
-    for name, values in one.items():
-        if name.startswith("network"):
-            np.testing.assert_allclose(values, other[name], rtol=0, atol=2e-4, err_msg=name)
-
-
 def test_ten_updates_on_two_devices_that_share_each_sample_are_those_of_one(alone, normalized_root, tmp_path):
     experiment = loading.load(TINY, [*SETTINGS, "training.compute.mesh.space=2"])
     root = shutil.copytree(normalized_root, tmp_path / "root")
     result, found = train_elsewhere(experiment, root, devices=2)
-    close(alone[1], found)
+    assert_close(alone[1], found)
     np.testing.assert_allclose(
         result["validation_loss"],
         run_step("train", loading.load(TINY, SETTINGS), alone[0])["validation_loss"],
@@ -187,7 +146,7 @@ def test_ten_updates_on_two_devices_that_share_each_sample_are_those_of_one(alon
 def test_any_arrangement_trains_what_one_device_does(alone, normalized_root, tmp_path, devices, processes, space):
     experiment = loading.load(TINY, [*SETTINGS, f"training.compute.mesh.space={space}"])
     root = shutil.copytree(normalized_root, tmp_path / "root")
-    close(alone[1], train_elsewhere(experiment, root, devices, processes)[1])
+    assert_close(alone[1], train_elsewhere(experiment, root, devices, processes)[1])
 
 
 @pytest.mark.long
@@ -205,7 +164,7 @@ def test_a_checkpoint_of_one_arrangement_goes_on_on_another_and_bit_for_bit_on_i
         if same:
             assert_equal_arrays(whole, found)
         else:
-            close(whole, found)
+            assert_close(whole, found)
             assert "goes on from update 5 elsewhere" in result["warnings"][0]
 
 

@@ -146,6 +146,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "training.compute.members_in_turn": ("training.compute.members_in_turn=true",),
     "training.compute.mesh.batch": ("training.compute.mesh.batch=2",),
     "training.compute.mesh.space": ("training.compute.mesh.space=2",),
+    "training.compute.shard_optimizer": ("training.compute.shard_optimizer=true",),
     "training.compute.deterministic": ("training.compute.deterministic=true",),
     "training.tracking.mlflow": ("training.tracking.mlflow=true",),
     "training.tracking.experiment": ("training.tracking.experiment=other",),
