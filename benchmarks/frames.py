@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from graphufs.model.keep_freed_memory import keep_freed_memory
 from graphufs.replay.times import by_month
 from graphufs.storage.checksums import files_of
 from graphufs.storage.paths import Paths
+from graphufs.storage.provenance import provenance
 
 CPU_RATIO, OPEN_SECONDS, OPEN_MIB, LINEAR = 1.2, 1.0, 300, 1.5
 """The bounds: CPU time against preadv, opening in CPU time and memory, later commits against earlier ones."""
@@ -56,6 +58,7 @@ def main() -> int:
     parser.add_argument("part", nargs="?", choices=("loader", "scale", "open"), help="default: both")
     parser.add_argument("--frames", type=int, default=480)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     parser.add_argument("--folder", type=Path, help="where data are written, and removed again (default: temporary)")
     given = parser.parse_args()
     if given.part == "open":
@@ -67,7 +70,11 @@ def main() -> int:
             figures["loader"] = loader(Path(root) / "loader", given.frames, given.repeats)
         if given.part in (None, "scale"):
             figures["scale"] = scale(Path(root) / "scale")
-    print(json.dumps({**figures, "load": os.getloadavg()[0], "cores": os.cpu_count()}, indent=2))
+    about = {"date": datetime.now(UTC).date().isoformat(), "commit": provenance()["commit"]}
+    text = json.dumps({**about, **figures, "load": os.getloadavg()[0], "cores": os.cpu_count()}, indent=2)
+    print(text)
+    if given.json:
+        given.json.write_text(text + "\n")
     missed = [line for part in figures.values() for line in part["missed"]]
     print("\n".join(missed) or "all bounds hold")
     return 1 if missed else 0

@@ -24,6 +24,8 @@ from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 from graphufs.weatherbench.one_truth import days_without_data, independent
 from graphufs.weatherbench.references import open_climatology
+from graphufs.weatherbench.results import parts
+from graphufs.weatherbench.results.growing import can_grow, grown
 from graphufs.weatherbench.results.scores import Scores
 from graphufs.weatherbench.results.table import small_table
 from graphufs.weatherbench.scoring.diagnostics import Diagnostics
@@ -103,6 +105,7 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
         If they are not of one kind, or an initial time has another result than before.
     """
     states = tonight.states()
+    later = before is not None and can_grow(before, states)
     if before is not None:
         for name in SAME:
             old, new = (scores.dataset.attrs.get(name) for scores in (before, tonight))
@@ -111,13 +114,14 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
                     f"these scores do not fit those of the nights before: their {name} is {new!r} instead of {old!r}; "
                     "use the experiment that `graphufs plan-nightly` gives"
                 )
-        earlier = before.states()
-        if set(earlier) != set(states):
+        if {*before.forecasts} != {*states}:
             raise UserError(
-                f"these scores are of {', '.join(states)}, those of the nights before of {', '.join(earlier)}; both "
-                "must compare the same forecasts"
+                f"these scores are of {', '.join(states)}, those of the nights before of "
+                f"{', '.join(before.forecasts)}; both must compare the same forecasts"
             )
-        states = {name: earlier[name].merge(state) for name, state in states.items()}
+        if not later:
+            earlier = before.states()
+            states = {name: earlier[name].merge(state) for name, state in states.items()}
     diagnostics, histograms = tonight.diagnostics, tonight.histograms
     if before is not None:
         diagnostics = _together(Diagnostics, before.diagnostics, tonight.diagnostics)
@@ -125,7 +129,9 @@ def merge(before: Scores | None, tonight: Scores) -> Scores:
     # of single forecasts no members are told
     lasting = {name: tonight.dataset.attrs[name] for name in LASTING if name in tonight.dataset.attrs}
     attributes = {str(name): tonight.dataset[name].attrs for name in tonight.dataset.data_vars}
-    return Scores.from_states(states, lasting, attributes, diagnostics, histograms)
+    if before is not None and later:
+        return grown(before, states, lasting, attributes, diagnostics, histograms)
+    return Scores.from_states(states, lasting, attributes, diagnostics, histograms, part=parts.LENGTH)
 
 
 def _together(

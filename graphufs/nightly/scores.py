@@ -1,4 +1,6 @@
-"""Where a model's nightly scores lie, and how they grow: a whole new store each time, shown by moving one link.
+"""Where a model's nightly scores lie, and how they grow: a new store each time, shown by moving one link.
+
+What of the statistics is in full parts (`graphufs.weatherbench.results.parts`) is not written again: versions share it.
 
 <run folder>/nightly/<checkpoint>/scores.zarr                link to the newest version
                                   scores-<key>.zarr, .csv    a version; the one before is kept for readers
@@ -53,7 +55,8 @@ class NightlyScores:
         """The scores so far, None before the first night. What is opened stays whole while the store grows.
 
         Where the newest version is gone or damaged, it is the one before, and the loss is said: a plan finds the
-        initial times of the lost nights again.
+        initial times of the lost nights again. Of full parts the files' sizes alone are looked at, so that this takes
+        the same however many there are; `graphufs check --thorough` reads them.
 
         Raises
         ------
@@ -69,12 +72,12 @@ class NightlyScores:
             return None
         version = self.store.resolve()
         try:
-            return Scores.open(version)
+            return Scores.open(version, finished_parts=False)
         except UserError as error:
             for other in sorted(self.folder.glob("scores-*.zarr")):
                 if other != version:
                     with suppress(UserError):
-                        scores = Scores.open(other)
+                        scores = Scores.open(other, finished_parts=False)
                         logger.warning("%s. Those of the nights before it are used; later ones are scored again", error)
                         return scores
             raise UserError(

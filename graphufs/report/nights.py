@@ -75,7 +75,7 @@ def _months(times: np.ndarray, ratios: Mapping[str, np.ndarray]) -> list[Night]:
 def _ratios(scores: Scores, reference: str, lead: np.timedelta64) -> np.ndarray:
     """The emulator's RMSE over a reference's at a lead, the mean over the targets, by initial time, float64 [init]."""
     at = int(np.flatnonzero(scores.leads == lead)[0])
-    states = scores.states()
+    states = scores.states("rmse")
     mine, other = (states[name].by_initial_time(["rmse"])["rmse"][:, at, :, 0] for name in (FORECAST, reference))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((mine / other).mean(axis=1))

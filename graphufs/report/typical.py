@@ -24,7 +24,7 @@ def typical_time(scores: Scores, lead: np.timedelta64, among: np.ndarray) -> np.
     """
     at = int(np.flatnonzero(scores.leads == lead)[0])
     times = np.intersect1d(scores.initial_times, among)
-    errors = scores.states()[FORECAST].select(times).by_initial_time(["rmse"])["rmse"][:, at, :, 0]
+    errors = scores.states("rmse")[FORECAST].select(times).by_initial_time(["rmse"])["rmse"][:, at, :, 0]
     relative = (errors / errors.mean(axis=0)).mean(axis=1)
     order = np.argsort(relative)  # NaN last
     return times[order[(len(order) - 1) // 2]]

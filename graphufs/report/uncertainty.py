@@ -39,7 +39,7 @@ def evidence(scores: Scores) -> Evidence:
     reference = next((name for name in REFERENCES if name in scores.forecasts), "")
     if len(scores.initial_times) < AT_LEAST:
         return Evidence({}, reference, "", [], AT_LEAST)
-    bands = {name: score_uncertainty(state, "rmse", level=LEVEL) for name, state in scores.states().items()}
+    bands = {name: score_uncertainty(state, "rmse", level=LEVEL) for name, state in scores.states("rmse").items()}
     if not reference:
         return Evidence(bands, "", "", [], 0)
     found: Comparison = compare(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from graphufs import reading
@@ -41,10 +42,16 @@ def crc32(path: Path, size: int | None = None) -> int:
     return checksum
 
 
-def files_of(folder: Path, *, without: str = CHECKSUMS) -> Files:
-    """Size and checksum of all files below a folder, except the one that is to hold the list."""
+def files_of(
+    folder: Path, *, without: str = CHECKSUMS, known: Mapping[str, tuple[int, int]] = MappingProxyType({})
+) -> Files:
+    """Size and checksum of all files below a folder, except the one that is to hold the list.
+
+    Those that are `known` are not read.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / without)
-    return {path.relative_to(folder).as_posix(): (path.stat().st_size, crc32(path)) for path in files}
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: known.get(name) or (path.stat().st_size, crc32(path)) for name, path in names.items()}
 
 
 def listed(content: Mapping[str, Any], key: str = "files") -> Files | None:
@@ -103,11 +110,16 @@ def known_files(folder: Path) -> Files:
 
 
 def differences(
-    folder: Path, files: Mapping[str, tuple[int, int]], *, thorough: bool, growing: Collection[str] = ()
+    folder: Path,
+    files: Mapping[str, tuple[int, int]],
+    *,
+    thorough: bool | Callable[[str], bool],
+    growing: Collection[str] = (),
 ) -> Iterator[str]:
     """What is wrong with each file below a folder that is not as listed. Checksums are compared if `thorough`.
 
-    To files that are `growing` something may have been appended since they were listed.
+    `thorough` may also say by name of which files. To files that are `growing` something may have been appended since
+    they were listed.
     """
     for name, (size, checksum) in files.items():
         path = folder / name
@@ -115,7 +127,7 @@ def differences(
             found = path.stat().st_size
             if found != size and not (name in growing and found > size):
                 yield f"{path} has {found} bytes instead of {size}"
-            elif thorough and crc32(path, size) != checksum:
+            elif (thorough(name) if callable(thorough) else thorough) and crc32(path, size) != checksum:
                 yield f"{path} has changed since it was written"
         except (FileNotFoundError, NotADirectoryError):
             yield f"{path} is missing"

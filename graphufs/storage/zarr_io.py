@@ -7,7 +7,7 @@ import json
 import sqlite3  # noqa: F401  before xarray loads cfgrib where that is installed: see docs/decisions.md
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import xarray as xr
 from graphufs import reading
 from graphufs.errors import CannotOpen, UserError
 from graphufs.storage.atomic import new_folder
-from graphufs.storage.checksums import Damaged, differences, files_of, listed, read_checked, write_checked
+from graphufs.storage.checksums import Damaged, Files, differences, files_of, listed, read_checked, write_checked
 
 LEAD_ENCODING = {"units": "hours", "dtype": "int64"}
 """How leads and other durations are stored. xarray adds the attribute dtype="timedelta64[ns]", without which newer
@@ -141,14 +141,19 @@ def _indexed(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def write_zarr(
-    path: Path, groups: Mapping[str | None, xr.Dataset], chunks: Mapping[str, Mapping[str, int]] | None = None
+    path: Path,
+    groups: Mapping[str | None, xr.Dataset],
+    chunks: Mapping[str, Mapping[str, int]] | None = None,
+    *,
+    begin: Callable[[Path], Files] | None = None,
 ) -> None:
     """Write the datasets of some groups (None is the root) as a zarr v2 store with consolidated metadata, atomically.
 
     A store already there is replaced. `chunks` has by variable the chunk length along some dimensions; others are one
-    chunk.
+    chunk. `begin` may put other groups into the folder first, and gives the checksums of its files that are known.
     """
     with new_folder(path) as temporary:
+        known = {} if begin is None else begin(temporary)
         for group, dataset in groups.items():
             encoding = time_encoding(dataset)
             for name, array in dataset.variables.items():
@@ -158,16 +163,16 @@ def write_zarr(
             dataset.drop_encoding().to_zarr(
                 temporary, group=group, mode="a", zarr_format=2, consolidated=True, encoding=encoding
             )
-        add_checksums(temporary)
+        add_checksums(temporary, known)
 
 
-def add_checksums(path: Path) -> None:
+def add_checksums(path: Path, known: Mapping[str, tuple[int, int]] | None = None) -> None:
     """Note size and checksum of all files of a zarr v2 store in its consolidated metadata.
 
-    Other readers of zarr pass over them there.
+    Other readers of zarr pass over them there. Files whose entries are `known` are not read.
     """
     content = json.loads((path / MARK).read_text())
-    write_checked(path / MARK, {**content, "files": files_of(path, without=MARK)})
+    write_checked(path / MARK, {**content, "files": files_of(path, without=MARK, known=known or {})})
 
 
 def has_checksums(path: Path) -> bool:
@@ -181,10 +186,11 @@ def has_checksums(path: Path) -> bool:
     return (path / MARK).is_file() and "files" in read_checked(path / MARK)
 
 
-def store_damage(path: Path, *, thorough: bool = True) -> str | None:
+def store_damage(path: Path, *, thorough: bool | Callable[[str], bool] = True) -> str | None:
     """What is wrong with a zarr v2 store written here, or None; the first thing if it is more.
 
-    Files are compared with the checksums in the consolidated metadata, or with their sizes only where not `thorough`.
+    Files are compared with the checksums in the consolidated metadata, or with their sizes only where not `thorough`,
+    which may say so of each file by its path below the store.
     Where there are none, as in what earlier versions wrote, every chunk must be there.
     """
     try:

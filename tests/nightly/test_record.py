@@ -195,7 +195,8 @@ def test_a_model_that_is_not_registered_is_refused(finished_root, copy_of_root, 
 def test_where_the_newest_scores_are_damaged_those_of_the_nights_before_are_used(tmp_path, monkeypatch, caplog):
     damaged = []
 
-    def opened(path):
+    def opened(path, *, finished_parts):
+        assert not finished_parts
         if path.name in damaged or not path.is_dir():
             raise UserError(f"the scores at {path} are damaged")
         return path.name

@@ -50,7 +50,7 @@ def ensemble_part(
     diagnostics = None if scores.diagnostics is None else Diagnostics.restore(scores.diagnostics)
     bands: dict[str, Inference] = {}
     if len(scores.initial_times) >= AT_LEAST:
-        bands = {name: score_uncertainty(state, "crps", level=LEVEL) for name, state in scores.states().items()}
+        bands = {name: score_uncertainty(state, "crps", level=LEVEL) for name, state in scores.states("crps").items()}
     channels = [channel for channel in scores.channels if _scored(scores, channel)]
     leads = shown_leads(scores)
     chosen = [leads[at] for at in sorted(set(np.linspace(0, len(leads) - 1, RANK_LEADS).astype(int)))]

@@ -64,15 +64,15 @@ class Side:
     scores: Scores
     forecast: str = FORECAST
 
-    def state(self) -> ScoreState:
-        """The state behind its scores.
+    def state(self, metric: str | None = None) -> ScoreState:
+        """The state behind its scores; for a `metric` perhaps with no more than what that is made of.
 
         Raises
         ------
         UserError
             If the scores have no such forecast.
         """
-        states = self.scores.states()
+        states = self.scores.states(metric)
         if self.forecast not in states:
             raise UserError(f"{self.name} has no forecast {self.forecast}, only {', '.join(states)}")
         return states[self.forecast]
@@ -187,7 +187,7 @@ def compare(
     """
     direction(metric)
     require_comparable(a, b, metric, allow)
-    first, second, left_out = _common(a, b)
+    first, second, left_out = _common(a, b, metric)
     inference = score_difference(first, second, metric, method=method, level=level, seed=seed, replicates=replicates)
     common = np.intersect1d(first.initial_times, second.initial_times)
     of_a, of_b = (state.select(common).finalize([metric], skipna=False)[metric] for state in (first, second))
@@ -239,9 +239,10 @@ def require_comparable(a: Side, b: Side, metric: str, allow: Sequence[str] = ())
         )
 
 
-def _common(a: Side, b: Side) -> tuple[ScoreState, ScoreState, tuple[str, ...]]:
+def _common(a: Side, b: Side, metric: str) -> tuple[ScoreState, ScoreState, tuple[str, ...]]:
     """The states of both on what both were scored on, and what was left out."""
-    first, second = a.state(), b.state()
+    alike = a.scores.axes.statistics == b.scores.axes.statistics
+    first, second = (side.state(metric if alike else None) for side in (a, b))
     if OF_ONE_MEMBER & {*first.axes.statistics} ^ OF_ONE_MEMBER & {*second.axes.statistics}:
         first, second = as_one_member(first), as_one_member(second)  # one of the two is an ensemble
     left_out, wanted = [], {}

@@ -103,7 +103,7 @@ def _infer(
     known = states[0].axes.metrics
     if metric not in known:
         raise UserError(f"these scores cannot tell {metric}, only {', '.join(known)}")
-    averages = [state.averages() for state in states]
+    averages = [state.averages(known[metric].statistics) for state in states]
     weighted = list(zip(signs, averages, strict=True))
     estimate = np.asarray(sum(sign * known[metric].combine(one, time_mean()) for sign, one in weighted))
     influence = np.asarray(sum(sign * influences(known[metric], one) for sign, one in weighted))

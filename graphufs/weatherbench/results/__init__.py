@@ -1,3 +1,3 @@
 """Scores: kept, shown, and written as official files."""
 
-__all__ = ["display", "ensemble_files", "official_files", "scores", "table"]
+__all__ = ["contents", "display", "ensemble_files", "growing", "official_files", "parts", "scores", "table"]

@@ -6,16 +6,17 @@ spatial means by initial time, from which scores over other initial times, other
 computed without reading a forecast again. The group `diagnostics`, where there, holds maps and spectra
 (`graphufs.weatherbench.scoring.diagnostics`); `histograms`, where there, ranks and exceedance of ensembles
 (`graphufs.weatherbench.scoring.histograms`).
+
+Scores that grow (`graphufs.weatherbench.results.growing`) have their statistics in parts of so many initial times, each
+with a checksum, and in the group `sums` what scores are made of, summed over all initial times.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,22 @@ import xarray as xr
 
 from graphufs.errors import UserError
 from graphufs.storage.atomic import write_text
-from graphufs.storage.checksums import crc32
+from graphufs.storage.checksums import Files, crc32
 from graphufs.storage.zarr_io import open_zarr, store_damage, write_zarr
 from graphufs.vocabulary import cf
 from graphufs.vocabulary.conventions import CONVENTIONS, DEFAULT, Convention
 from graphufs.vocabulary.labels import truth_name
-from graphufs.weatherbench.inputs.channels import Channel, index_of_level, unpack
+from graphufs.weatherbench.inputs.channels import Channel
 from graphufs.weatherbench.metrics.ensemble_metrics import metrics_of
+from graphufs.weatherbench.results import contents, parts
 from graphufs.weatherbench.results.display import Unit, channel_name, unit
-from graphufs.weatherbench.scoring.score_state import Axes, ScoreState, require_same_times
+from graphufs.weatherbench.scoring.running_sums import RunningSums
+from graphufs.weatherbench.scoring.score_state import Axes, ScoreState, checksum_of_parts, require_same_times
 
-GROUP = "statistics"
+GROUP = parts.GROUP
 DIAGNOSTICS = "diagnostics"
 HISTOGRAMS = "histograms"
+SUMS = "sums"
 
 
 class Scores:
@@ -50,12 +54,18 @@ class Scores:
         diagnostics: xr.Dataset | None = None,
         histograms: xr.Dataset | None = None,
         states: Mapping[str, ScoreState] | None = None,
+        *,
+        sums: xr.Dataset | None = None,
+        path: Path | None = None,
     ) -> None:
         self.dataset = dataset
         self._statistics = statistics
         self._states = states
+        self._of_metric: dict[str | None, Mapping[str, ScoreState]] = {}
         self.diagnostics = diagnostics
         self.histograms = histograms
+        self.sums = sums
+        self.path = path
 
     @classmethod
     def from_states(
@@ -65,44 +75,34 @@ class Scores:
         variable_attributes: Mapping[str, Mapping[str, Any]],
         diagnostics: xr.Dataset | None = None,
         histograms: xr.Dataset | None = None,
+        *,
+        part: int | None = None,
     ) -> Scores:
         """Finish the scores of states, by name of the forecast, that share their initial times.
 
         `attributes` are recorded with the scores, those of each variable are its unit and long name. `diagnostics` are
-        maps and spectra over the same initial times, `histograms` those of ensembles.
+        maps and spectra over the same initial times, `histograms` those of ensembles. Scores that are to grow have
+        their statistics in parts of `part` initial times.
         """
         times = require_same_times(states)
         axes = next(iter(states.values())).axes
-        metrics = axes.metrics
-        finished = [np.stack(list(state.finalize().values())) for state in states.values()]
-        coordinates = {"forecast": list(states), "region": list(axes.regions), "lead_time": np.array(axes.leads)}
-        channels = [[channel.variable, channel.level] for channel in axes.channels]
-        common = {
-            "convention": axes.convention,
-            "skipna": axes.skipna,
-            "initial_times": len(times),
-            "channels": channels,
-            **attributes,
-        }
-        scores = _dataset(
-            np.moveaxis(np.stack(finished), -1, 2),
-            axes.channels,
-            ["forecast", "metric", "region", "lead_time", "channel"],
-            {**coordinates, "metric": list(metrics)},
-        ).assign_attrs(common | {f"metric_{name}": metric.description for name, metric in metrics.items()})
-        statistics = _dataset(
-            np.moveaxis(np.stack([state.stacked() for state in states.values()]), -1, 3),
-            axes.channels,
-            ["forecast", "init_time", "statistic", "region", "lead_time", "channel"],
-            {**coordinates, "statistic": list(axes.statistics), "init_time": times},
-        ).assign_attrs(common | {"sha256": {name: state.checksum() for name, state in states.items()}})
-        for name in scores.data_vars:
-            scores[name].attrs.update(variable_attributes.get(str(name), {}))
-        return cls(scores, statistics, diagnostics, histograms, {name: state.copy() for name, state in states.items()})
+        common = contents.common_attributes(axes, len(times), attributes)
+        finished = {name: state.finalize() for name, state in states.items()}
+        scores = contents.scores_dataset(finished, axes, common, variable_attributes)
+        kept = {name: state.copy() for name, state in states.items()}
+        if part is None:
+            sha256: dict[str, Any] = {"sha256": {name: state.checksum() for name, state in states.items()}}
+            return cls(scores, contents.statistics_dataset(states, common | sha256), diagnostics, histograms, kept)
+        checksums = parts.checksums({name: state.part_checksums(part) for name, state in states.items()}, part)
+        statistics = contents.statistics_dataset(states, common | checksums)
+        sums = {name: RunningSums(axes).add(state.averages()) for name, state in states.items()}
+        return cls(scores, statistics, diagnostics, histograms, kept, sums=contents.sums_dataset(sums))
 
     @classmethod
-    def open(cls, path: Path) -> Scores:
-        """Open the scores at `path`.
+    def open(cls, path: Path, *, finished_parts: bool = True) -> Scores:
+        """Open the scores at `path`, after comparing their files with their checksums.
+
+        Without `finished_parts`, the sizes alone are compared of what is in parts that are full.
 
         Raises
         ------
@@ -112,34 +112,44 @@ class Scores:
         if not path.is_dir():
             raise UserError(f"there are no scores at {path}; run `graphufs evaluate` with this experiment first")
         damaged = f"the scores at {path} are damaged; `graphufs evaluate` makes those of an experiment again"
-        if (damage := store_damage(path)) is not None:
+        if (damage := store_damage(path, thorough=finished_parts or parts.growing(path))) is not None:
             raise UserError(f"{damaged} ({damage})")
         try:
             dataset, statistics = open_zarr(path).load(), open_zarr(path, GROUP)
-            diagnostics, histograms = (
-                open_zarr(path, name) if (path / name).is_dir() else None for name in (DIAGNOSTICS, HISTOGRAMS)
+            diagnostics, histograms, sums = (
+                open_zarr(path, name) if (path / name).is_dir() else None for name in (DIAGNOSTICS, HISTOGRAMS, SUMS)
             )
         # codecs and parsers raise classes of their own, which share no base below Exception
         except Exception as error:
             raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
         known = dataset.attrs.get("sha256")  # stores of before have none
-        if known is not None and known != _checksums(dataset, statistics):
+        if known is not None and known != contents.checksums(dataset, statistics, sums):
             raise UserError(f"{damaged} (their checksum differs)")
-        return cls(dataset, statistics, diagnostics, histograms)
+        return cls(dataset, statistics, diagnostics, histograms, sums=sums, path=path)
 
     def write(self, path: Path) -> None:
         """Write the store, and next to it a table with the ending .csv for people."""
         table = self.csv()
         write_text(path.with_suffix(".csv"), table)
-        whole = self.dataset.assign_attrs(
-            sha256=_checksums(self.dataset, self._statistics), csv_crc32=zlib.crc32(table.encode())
-        )
-        groups: dict[str | None, xr.Dataset] = {None: whole, GROUP: self._statistics}
-        if self.diagnostics is not None:
-            groups[DIAGNOSTICS] = self.diagnostics
-        if self.histograms is not None:
-            groups[HISTOGRAMS] = self.histograms
-        write_zarr(path, groups, chunks={"maps": {"statistic": 1, "lead_time": 1}})
+        sha256 = contents.checksums(self.dataset, self._labels(), self.sums)
+        whole = self.dataset.assign_attrs(sha256=sha256, csv_crc32=zlib.crc32(table.encode()))
+        groups: dict[str | None, xr.Dataset | None] = {
+            None: whole, DIAGNOSTICS: self.diagnostics, HISTOGRAMS: self.histograms, SUMS: self.sums
+        }  # fmt: skip
+        there = {name: group for name, group in groups.items() if group is not None}
+        statistics, begin = self._to_write()
+        chunks = {"maps": {"statistic": 1, "lead_time": 1}}
+        if self.part is not None:
+            chunks |= {str(name): {"init_time": self.part} for name in ("init_time", *self._statistics.data_vars)}
+        write_zarr(path, there | statistics, chunks, begin=begin)
+
+    def _labels(self) -> xr.Dataset:
+        """The statistics, with all initial times, or their axes alone."""
+        return self._statistics
+
+    def _to_write(self) -> tuple[dict[str | None, xr.Dataset], Callable[[Path], Files] | None]:
+        """The group of statistics to write; or what writes it, for `write_zarr`."""
+        return {GROUP: self._statistics}, None
 
     def table_damage(self, path: Path) -> str | None:
         """What is wrong with the table for people beside the store at `path` that was opened; None if nothing is."""
@@ -238,54 +248,83 @@ class Scores:
             mine, other = (np.float64(self.at("rmse", name, channel, lead)) for name in (forecast, reference))
             return float(mine / other)
 
-    def states(self) -> dict[str, ScoreState]:
+    @property
+    def part(self) -> int | None:
+        """Initial times of a part of the statistics, where these grow."""
+        found = self._statistics.attrs.get(parts.PART)
+        return None if found is None else int(found)
+
+    @property
+    def part_checksums(self) -> dict[str, list[str]]:
+        """By forecast, the checksums of the parts of its state, of scores that grow."""
+        return dict(self._statistics.attrs[parts.CHECKSUMS])
+
+    @property
+    def axes(self) -> Axes:
+        """What the numbers of the states stand for."""
+        return contents.axes_of(self._statistics, self.channels, self.convention)
+
+    def states(self, metric: str | None = None) -> dict[str, ScoreState]:
         """The states behind the scores, ready to merge with those of other initial times.
+
+        For a `metric`, what it is made of may be all that they have: of scores that grow nothing else is read.
 
         Raises
         ------
         UserError
             If a state is damaged.
         """
+        whole = self._states is not None or self.part is None or metric not in self.axes.metrics
+        key = None if whole else metric
+        if key not in self._of_metric:
+            self._of_metric[key] = self._read_of(key)
+        return {name: state.copy() for name, state in self._of_metric[key].items()}
+
+    def _read_of(self, metric: str | None) -> Mapping[str, ScoreState]:
+        """The states of a metric alone, or of all, which are kept."""
+        if metric is not None:
+            names = self.axes.statistics
+            wanted = [names.index(name) for name in self.axes.metrics[metric].statistics]
+            return self._read(self._statistics.isel(statistic=wanted))
         if self._states is None:
             self._states = self._read_states()
-        return {name: state.copy() for name, state in self._states.items()}
+        return self._states
+
+    def unfinished(self) -> dict[str, ScoreState]:
+        """The states of the initial times after the last full part, of scores that grow.
+
+        Raises
+        ------
+        UserError
+            If they are damaged.
+        """
+        assert self.part is not None
+        start = len(self.initial_times) // self.part * self.part
+        states = self._read(self._statistics.isel(init_time=slice(start, None)))
+        for name, state in states.items():
+            if len(state) and state.checksum() != self.part_checksums[name][-1]:
+                raise _damaged(f" of {name}")
+        return states
 
     def _read_states(self) -> dict[str, ScoreState]:
+        states = self._read(self._statistics)
+        for name, state in states.items():
+            if self.part is None:
+                good = state.checksum() == self.checksums[name]
+            else:
+                known = self.part_checksums[name]
+                good = state.part_checksums(self.part) == known and checksum_of_parts(known) == self.checksums[name]
+            if not good:
+                raise _damaged(f" of {name}")
+        return states
+
+    def _read(self, statistics: xr.Dataset) -> dict[str, ScoreState]:
         try:
-            group = self._statistics.load()
+            statistics = statistics.load()
         # see `open`
         except Exception as error:
-            raise UserError(
-                f"the stored statistics are damaged ({type(error).__name__}: {error}); remove the scores, and "
-                "`graphufs evaluate` makes them again"
-            ) from error
-        axes = Axes(
-            tuple(map(str, group["statistic"].values)),
-            tuple(group["lead_time"].values),
-            self.channels,
-            tuple(map(str, group["region"].values)),
-            self.convention,
-            bool(group.attrs.get("skipna", False)),
-        )
-        states = {}
-        for position, name in enumerate(self.forecasts):
-            of_forecast = group.isel(forecast=position)
-            pieces = []
-            for variable, level in axes.channels:
-                array = of_forecast[variable]
-                if level is not None:
-                    array = array.isel(level=index_of_level(group, level))
-                pieces.append(array.transpose("init_time", "statistic", "lead_time", "region").values)
-            averages = np.stack(pieces, axis=3)
-            states[name] = ScoreState(axes)
-            for time, values in zip(group["init_time"].values, averages, strict=True):
-                states[name].update(time, values)
-            if states[name].checksum() != group.attrs["sha256"][name]:
-                raise UserError(
-                    f"the stored statistics of {name} are damaged (their checksum differs); remove the scores, and "
-                    "`graphufs evaluate` makes them again"
-                )
-        return states
+            raise _damaged("", f"{type(error).__name__}: {error}") from error
+        return contents.states_of(statistics, contents.axes_of(statistics, self.channels, self.convention))
 
     def csv(self) -> str:
         """All scores as comma-separated values, one a line."""
@@ -311,29 +350,6 @@ class Scores:
         return text.getvalue()
 
 
-def _checksums(dataset: xr.Dataset, statistics: xr.Dataset) -> dict[str, str]:
-    """Those of the scores, and of the axes of the statistics, whose values the states have checksums of."""
-    return {"scores": _fingerprint(dataset), "axes": _fingerprint(statistics.drop_vars(list(statistics.data_vars)))}
-
-
-def _fingerprint(dataset: xr.Dataset) -> str:
-    """The SHA-256 of a dataset's values and coordinates, and of its channels, to find out a damaged copy."""
-    digest = hashlib.sha256(json.dumps(dataset.attrs.get("channels")).encode())
-    for name in sorted(map(str, dataset.variables)):
-        values = dataset[name].values
-        digest.update(f"{name} {dataset[name].dims} {values.shape}".encode())
-        if values.dtype.kind in "mM":
-            values = values.astype(f"{values.dtype.kind}8[ns]").astype("<i8")
-        elif values.dtype.kind in "iufb":
-            values = values.astype("<f8")
-        else:
-            values = np.frombuffer("\0".join(map(str, values.ravel())).encode(), np.uint8)
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
-
-
-def _dataset(
-    values: np.ndarray, channels: tuple[Channel, ...], dims: list[str], coordinates: dict[str, Any]
-) -> xr.Dataset:
-    variables, level = unpack(values, channels, dims)
-    return xr.Dataset(variables, coordinates | level)
+def _damaged(whose: str, why: str = "their checksum differs") -> UserError:
+    remedy = "remove the scores, and `graphufs evaluate` makes them again"
+    return UserError(f"the stored statistics{whose} are damaged ({why}); {remedy}")

@@ -10,6 +10,7 @@ __all__ = [
     "members",
     "one_member",
     "parallel",
+    "running_sums",
     "score",
     "score_state",
     "spectra",

@@ -87,10 +87,7 @@ class ScoreState:
         UserError
             If the two have other statistics, leads, channels, regions or conventions, or contradict each other.
         """
-        if self.axes != other.axes:
-            names = [field.name for field in fields(Axes)]
-            differing = [name for name in names if getattr(self.axes, name) != getattr(other.axes, name)]
-            raise UserError(f"scores can only be merged where they agree in {', '.join(differing)}; these do not")
+        require_same_axes(self.axes, other.axes)
         merged = ScoreState(self.axes)
         for state in (self, other):
             for time, averages in state._averages.items():
@@ -170,6 +167,30 @@ class ScoreState:
         digest = hashlib.sha256(self.initial_times.astype("<i8").tobytes())
         digest.update(self.stacked().astype("<f8").tobytes())
         return digest.hexdigest()
+
+    def part_checksums(self, part: int) -> list[str]:
+        """The checksums of each so many initial times, one after the other."""
+        times = self.initial_times
+        return [self.select(times[start : start + part]).checksum() for start in range(0, len(times), part)]
+
+
+def checksum_of_parts(checksums: Sequence[str]) -> str:
+    """The checksum of a state by those of its parts; of a single part it is that of the part."""
+    return checksums[0] if len(checksums) == 1 else hashlib.sha256("".join(checksums).encode()).hexdigest()
+
+
+def require_same_axes(one: Axes, other: Axes) -> None:
+    """See that two states can be merged.
+
+    Raises
+    ------
+    UserError
+        If they have other statistics, leads, channels, regions or conventions.
+    """
+    if one != other:
+        names = [field.name for field in fields(Axes)]
+        differing = [name for name in names if getattr(one, name) != getattr(other, name)]
+        raise UserError(f"scores can only be merged where they agree in {', '.join(differing)}; these do not")
 
 
 def require_same_times(states: Mapping[str, ScoreState]) -> np.ndarray:
