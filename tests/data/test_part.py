@@ -50,7 +50,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, int]]:
         sizes.clear()
         return found
 
-    monkeypatch.setattr(zarr_segment.os, "preadv", counting)
+    monkeypatch.setattr(os, "preadv", counting)
     return since
 
 
