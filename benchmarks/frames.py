@@ -1,12 +1,13 @@
 """Reading frames for training against `preadv` of the same frames, and years of prepared data opened and committed.
 
     python benchmarks/frames.py            # both parts; exit code 1 if a bound is missed
-    python benchmarks/frames.py loader     # batches of the prototype at its full size, warm, in shuffled order
+    python benchmarks/frames.py loader     # batches of the prototype at its full size, in shuffled order
     python benchmarks/frames.py scale      # 30 years, 44,000 stamps, 84 channels of tiny fields; a thousand commits
 
 `loader` reads the same batches in turn by `PreparedData.read`, as the loader does, and by bare positioned reads, both
-with its threads and its buffers. `scale` opens the data in a process of its own, whose memory is told, and commits
-segments one after the other: the second half may cost what the first did.
+with its threads and its buffers: with the files in the page cache, and after the system was asked to drop them.
+`scale` opens the data in a process of its own, whose memory is told, and commits segments one after the other: the
+second half may cost what the first did.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from growth_segments import copies
-from loader import CASES, EXPERIMENTS, write_store
+from loader import CASES, EXPERIMENTS, drop_from_cache, write_store
 
 from graphufs.config import loading
 from graphufs.data.channels import PreparedChannel
@@ -48,8 +49,10 @@ from graphufs.storage.checksums import files_of
 from graphufs.storage.paths import Paths
 from graphufs.storage.provenance import provenance
 
-CPU_RATIO, OPEN_SECONDS, OPEN_MIB, LINEAR = 1.2, 1.0, 300, 1.5
-"""The bounds: CPU time against preadv, opening in CPU time and memory, later commits against earlier ones."""
+CPU_RATIO, RATES = 1.2, {"warm": 0.9, "cold": 0.8}
+"""The bounds of the loader: CPU time and samples a second against preadv."""
+OPEN_SECONDS, OPEN_MIB, LINEAR = 1.0, 300, 1.5
+"""The bounds of the scale: opening in CPU time and memory, later commits against earlier ones."""
 YEARS, CHANNELS, COMMITS = 30, 84, 1000
 
 
@@ -100,21 +103,34 @@ def loader(root: Path, frames: int, repeats: int) -> dict[str, Any]:
             descriptor, offset = offsets[at]
             os.preadv(descriptor, [out[row].data.cast("B")], offset)
 
-    taken: dict[str, list[tuple[float, float]]] = {"ours": [], "preadv": []}
     count = batches.batches_per_epoch
-    for turn in range(repeats + 1):  # the first warms the page cache
-        for name, read in (("ours", ours), ("preadv", bare)):
-            taken[name].append(_timed(read, batches, range(turn * count, (turn + 1) * count)))
     samples = count * experiment.training.batch_size
-    cpu, wall = ({name: statistics.median(t[at] for t in all_[1:]) for name, all_ in taken.items()} for at in (0, 1))
-    ratio = statistics.median(a[0] / b[0] for a, b in zip(taken["ours"][1:], taken["preadv"][1:], strict=True))
-    return {
-        "frame_mib": round(4 * float(np.prod(data.frame_shape)) / 2**20, 2),
-        "cpu_ms_a_sample": {name: round(1000 * value / samples, 2) for name, value in cpu.items()},
-        "samples_a_second": {name: round(samples / value) for name, value in wall.items()},
-        "cpu_ratio": round(ratio, 2),
-        "missed": [f"{ratio:.2f} times the CPU time of preadv, not {CPU_RATIO}"] if ratio > CPU_RATIO else [],
-    }
+    found: dict[str, Any] = {"frame_mib": round(4 * float(np.prod(data.frame_shape)) / 2**20, 2), "missed": []}
+    for state, least in RATES.items():
+        taken: dict[str, list[tuple[float, float]]] = {"ours": [], "preadv": []}
+        for turn in range(repeats + 1):  # the first warms the page cache
+            for name, read in (("ours", ours), ("preadv", bare)):
+                if state == "cold":
+                    drop_from_cache(paths.data)
+                taken[name].append(_timed(read, batches, range(turn * count, (turn + 1) * count)))
+        both = list(zip(taken["ours"][1:], taken["preadv"][1:], strict=True))
+        cpu, rate = (statistics.median(a[at] / b[at] for a, b in both) for at in (0, 1))
+        found[state] = {
+            "cpu_ms_a_sample": {name: _median(all_, 0, samples / 1000) for name, all_ in taken.items()},
+            "samples_a_second": {name: round(1000 / _median(all_, 1, samples / 1000)) for name, all_ in taken.items()},
+            "cpu_ratio": round(cpu, 2),
+            "rate_ratio": round(1 / rate, 2),
+        }
+        if state == "warm" and cpu > CPU_RATIO:
+            found["missed"].append(f"{cpu:.2f} times the CPU time of preadv, not {CPU_RATIO}")
+        if 1 / rate < least:
+            found["missed"].append(f"{1 / rate:.2f} of the rate of preadv {state}, not {least}")
+    return found
+
+
+def _median(taken: list[tuple[float, float]], at: int, of: float) -> float:
+    """The median of CPU (0) or wall time (1) but for the first time, divided."""
+    return round(statistics.median(one[at] for one in taken[1:]) / of, 3)
 
 
 def _timed(read: Callable[[np.ndarray, np.ndarray], None], loader: BatchLoader, numbers: range) -> tuple[float, float]:

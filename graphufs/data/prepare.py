@@ -123,8 +123,8 @@ def run(experiment: Experiment, root: Path, *, progress: Progress, should_stop: 
             should_stop=should_stop,
             stopped=lambda: f"stopped after {committed} segments; repeat the command to go on",
             here=write_here,
-            # the next month of a store far away is read while the last reads of one are waited for
-            threads=2 if is_remote(store.url) else None,
+            # two months of a store far away are read, so that no late request is waited for, while one is written
+            threads=3 if is_remote(store.url) else None,
         )
         with ExitStack() as stack:
             pool = stack.enter_context(reading_pool(store, selection))
@@ -161,7 +161,7 @@ class _Tally:
     def __init__(self, progress: Progress, done: float, total: float) -> None:
         self.progress, self.done, self.total = progress, done, total
         self.invalid = 0
-        self._lock = Lock()  # two segments may be read at once
+        self._lock = Lock()  # several segments may be read at once
         self._received, self._since = TRAFFIC.received, time.monotonic()
 
     def advance(self, stamps: float) -> None:

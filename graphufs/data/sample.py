@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from graphufs.data.segments import costs
+from graphufs.data.channels import variable_slices
+from graphufs.data.segments import costs, reading_pool
 from graphufs.data.selection import Selection
 from graphufs.data.static_fields import present_mask, read_static_fields
 from graphufs.errors import UserError
@@ -35,17 +37,14 @@ def check_sample(store: ReplayStore, selection: Selection, stamps: np.ndarray, t
         return
     mask = present_mask(store, selection, stamps)
     count = int(np.clip(LOOK_BYTES // max(1, costs(store, selection).per_stamp), FEWEST, LOOKS))
-    first = 0
-    for name in selection.varying:
-        levels = selection.levels.get(name)
-        channels = slice(first, first + (1 if levels is None else levels.size))
-        first = channels.stop
-        look = _Look(store, name, levels, mask[channels])
-        look.at(_spread(stamps, count))
-        is_target = name in targets
-        if name not in store.allowances.implausible and look.is_suspicious(is_target):
-            look.at(_spread(stamps, count + MORE))
-            look.require_use(is_target, [channel.native for channel in selection.channels[channels]])
+    with reading_pool(store, selection) as pool:
+        for name, channels in variable_slices(selection.channels).items():
+            look = _Look(store, name, selection.levels.get(name), mask[channels])
+            look.at(_spread(stamps, count), pool)
+            is_target = name in targets
+            if name not in store.allowances.implausible and look.is_suspicious(is_target):
+                look.at(_spread(stamps, count + MORE), pool)
+                look.require_use(is_target, [channel.native for channel in selection.channels[channels]])
 
 
 def _spread(stamps: np.ndarray, count: int) -> np.ndarray:
@@ -62,12 +61,11 @@ class _Look:
         self.first: np.ndarray | None = None
         self.same = np.ones(len(there), bool)
 
-    def at(self, stamps: np.ndarray) -> None:
-        for stamp in stamps:
-            if stamp in self.seen:
-                continue
-            self.seen.append(stamp)
-            values = self.store.read(self.name, np.array([stamp]), self.levels).reshape(self.there.shape)
+    def at(self, stamps: np.ndarray, pool: ThreadPoolExecutor) -> None:
+        stamps = np.setdiff1d(stamps, self.seen)
+        self.seen.extend(stamps)
+        for values in pool.map(lambda stamp: self.store.read(self.name, np.array([stamp]), self.levels), stamps):
+            values = values.reshape(self.there.shape)
             if not np.isfinite(values[self.there]).all():
                 continue
             self.whole += 1

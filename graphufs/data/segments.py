@@ -37,12 +37,16 @@ from graphufs.storage.checksums import files_of
 from graphufs.storage.zarr_io import is_remote
 
 READ_BYTES = 64 * 2**20
-"""Decoded bytes one read aims at: enough to make its overhead small, little enough to keep several in memory."""
+"""Decoded bytes that one read aims at, to have little overhead, and several in memory."""
+VERIFY_BYTES = 2**24
+"""Read back at once."""
+ROWS = 8
+"""Chunk rows that one read of a store far away takes at most: zarr asks for little more at once in one read."""
 READERS = 4
-"""Reads at once of a local store, whose chunks are decoded by as many cores."""
+"""Reads at once of a local store."""
 SEGMENT_BYTES = 16 * 2**30
 """Bytes that a segment may hold: a kill loses minutes, also where a month would take hours. What it costs to read does
-not count: of whole columns a few levels may be wanted, and segments of a few stamps each are files without number."""
+not count: of whole columns a few levels may be wanted."""
 TURNS = Semaphore(max(1, len(os.sched_getaffinity(0)) // READERS))
 """Of segments written at once by one worker: the more threads it has, the more memory they would take."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -81,23 +85,23 @@ def costs(store: ReplayStore, selection: Selection) -> Costs:
         row = store.bytes_per_chunk_row(name, levels)
         travelling = store.bytes_per_chunk_row(name, levels, travelling=True)
         per_stamp, fetched = per_stamp + row // stamps, fetched + travelling // stamps
-        largest = max(largest, min(_rows_at_once(row), max(1, SHARD_BYTES // frame)) * travelling)
+        largest = max(largest, min(_rows_at_once(store, travelling), max(1, SHARD_BYTES // frame)) * travelling)
     readers = store.limits.reads(2 * largest)  # as they come, and decoded
     return Costs(per_stamp, frame, fetched, readers if is_remote(store.url) else min(READERS, readers))
 
 
-def _rows_at_once(row: int) -> int:
-    """How many chunk rows of so many bytes one read takes."""
-    return max(1, READ_BYTES // row)
+def _rows_at_once(store: ReplayStore, row: int) -> int:
+    """How many chunk rows of so many bytes, as they travel, one read takes."""
+    return max(1, min(READ_BYTES // row, ROWS if is_remote(store.url) else READ_BYTES))
 
 
 def read_plan(store: ReplayStore, selection: Selection, stamps: np.ndarray) -> list[tuple[str, slice]]:
-    """Cut the reading of `stamps` [time] into (variable, rows): whole chunks of the store, about READ_BYTES each."""
+    """Cut the reading of `stamps` [time] into (variable, rows): whole chunks of the store, READ_BYTES each at most."""
     positions = np.searchsorted(store.times, stamps)
     plan = []
     for name in selection.varying:
         chunk = positions // store.stamps_per_chunk(name)
-        most = _rows_at_once(store.bytes_per_chunk_row(name, selection.levels.get(name)))
+        most = _rows_at_once(store, store.bytes_per_chunk_row(name, selection.levels.get(name), travelling=True))
         first = 0
         while first < stamps.size:
             # all rows that fall into the next `most` distinct chunks
@@ -135,8 +139,7 @@ def read_frames(
     def read(name: str, rows: slice, into: np.ndarray, part: np.ndarray) -> float:
         values = store.read(name, part[rows], selection.levels.get(name))
         into[rows, slices[name]] = values if name in selection.levels else values[:, None]
-        channels = slices[name].stop - slices[name].start
-        return (rows.stop - rows.start) * channels / len(selection.channels)
+        return (rows.stop - rows.start) * (slices[name].stop - slices[name].start) / len(selection.channels)
 
     blocks = [slice(first, min(first + block, stamps.size)) for first in range(0, stamps.size, block)]
     running: set[Future[float]] = set()
@@ -256,13 +259,16 @@ def verify(folder: Path, rows: slice, written: np.ndarray) -> None:
     OSError
         If they differ.
     """
-    found, frames = np.empty_like(written), PackedFrames(folder)
-    numbers = np.arange(rows.start, rows.start + len(found))
-    read_places([frames], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
-    if frames.dtype == np.int16:
-        written = packing.rounded(written)
-    if not np.array_equal(found.view(np.uint32), written.view(np.uint32)):
-        raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
+    frames, most = PackedFrames(folder), max(1, VERIFY_BYTES // written[0].nbytes)
+    room = np.empty_like(written[:most])
+    for first in range(0, len(written), most):
+        part = written[first : first + most]
+        numbers, found = rows.start + first + np.arange(len(part)), room[: len(part)]
+        read_places([frames], np.stack([np.zeros_like(numbers), numbers], axis=1), found)
+        if frames.dtype == np.int16:
+            part = packing.rounded(part)
+        if not np.array_equal(found.view(np.uint32), part.view(np.uint32)):
+            raise OSError(errno.EIO, f"what was read back from {folder} differs from what was written")
 
 
 @dataclass(frozen=True)
@@ -299,15 +305,9 @@ def write_ordered(order: Order, stamps: np.ndarray) -> Segment:
         store, selection, header, mask = _opened(order)
         return write_segment(
             Path(order.folder),
-            store,
-            selection,
-            header,
-            mask,
-            stamps,
-            advance=lambda stamps: None,
-            should_stop=parallel.abandoned,
+            store, selection, header, mask, stamps, advance=lambda stamps: None, should_stop=parallel.abandoned,
             name=f".{segment_name(stamps)}.{uuid4().hex}",
-        )
+        )  # fmt: skip
     finally:
         TURNS.release()
 

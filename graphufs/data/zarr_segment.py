@@ -3,8 +3,9 @@
 The inner chunk is a frame, frames are packed along time into shards of about a hundred megabytes (few files, which
 parallel file systems like), and nothing is compressed, so that a frame is one stretch of one file. Each frame has its
 CRC-32C, which is compared the first time that it is read after opening, since that takes half as long as reading from
-the page cache; segments of earlier versions have none. Written with zarr-python; read by positioned reads straight into
-the caller's buffer, neighbours by one. Compression halved the files and took 1.4 times the CPU time for small frames.
+the page cache; segments of earlier versions have none. Read by positioned reads straight into the caller's buffer,
+neighbours by one. Shards are written here, byte for byte as by zarr-python, which keeps the event loop meanwhile that
+also brings what is read from far away. Compression halved the files and took 1.4 times the CPU time for small frames.
 
 Where they are packed to 16 bits (graphufs.storage.packing), `frames` holds the codes, and `scales` what they mean.
 """
@@ -42,7 +43,7 @@ GAP_BYTES = 16 * 2**10
 """What lies between two wanted stretches of a field is read, too, up to so much: that is faster than one more read."""
 BLOCK_BYTES = 2**20
 """Of fields of which a part is wanted, read at once: they stay in a cache until it is taken out of them."""
-NOWHERE = np.uint64(2**64 - 1)
+NOWHERE = 2**64 - 1
 """The offset of a frame that was never written, which stands for NaN."""
 
 
@@ -60,7 +61,7 @@ def create(
     latitude: np.ndarray,
     longitude: np.ndarray,
     storage: str = "float32",
-) -> tuple[zarr.Array[Any] | Packing, int]:
+) -> tuple[Frames | Packing, int]:
     """Create an empty segment that xarray can open too; return its [frame, channel, lat, lon] and frames a shard."""
     group = zarr.create_group(str(folder), overwrite=True)
     shape = (stamps.size, len(channels), latitude.size, longitude.size)
@@ -93,17 +94,55 @@ def create(
         array.attrs.update(attributes)
     group.attrs["variables"] = [channel.variable for channel in channels]
     if dtype.kind == "f":
-        return frames, per_shard
+        return Frames(frames, folder / FRAMES, per_shard), per_shard
     of_scales = {"shape": (*shape[:2], 2), "dimension_names": ("time", "channel", "scale")}
     scales = group.create_array(SCALES, dtype="float32", fill_value=np.nan, **of_scales)  # type: ignore[arg-type]
-    return Packing(frames, scales), per_shard
+    return Packing(Frames(frames, folder / FRAMES, per_shard), scales), per_shard
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames [frame, channel, lat, lon] that are written as they are assigned, in whole shards."""
+
+    array: zarr.Array[Any]
+    folder: Path
+    per_shard: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of all frames."""
+        return self.array.shape
+
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        first, stop, _ = rows.indices(self.shape[0])
+        if first % self.per_shard or (stop < self.shape[0] and stop % self.per_shard) or len(values) != stop - first:
+            raise ValueError(f"{len(values)} frames for the rows {first} to {stop} are no whole shards")
+        for begin in range(first, stop, self.per_shard):
+            part = np.ascontiguousarray(values[begin - first :][: self.per_shard], self.array.dtype)
+            self._write(self.folder / "c" / str(begin // self.per_shard) / "0/0/0", part)
+
+    def _write(self, path: Path, frames: np.ndarray) -> None:
+        """Write a shard, the last of which may have fewer frames than it has places."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        index = np.full((self.per_shard, 2), NOWHERE, "<u8")
+        index[: len(frames), 1] = size = frames[0].nbytes + CHECKSUM_BYTES
+        index[: len(frames), 0] = size * np.arange(len(frames))
+        with open(path, "wb") as file:
+            for content in (*frames, index):
+                file.write(content.data)
+                file.write(_checksum(content).tobytes())
+
+
+def _checksum(content: np.ndarray) -> np.ndarray:
+    """The CRC-32C of an array, as it is written."""
+    return np.array(google_crc32c.value(content.reshape(-1).view(np.uint8)), "<u4")
 
 
 @dataclass(frozen=True)
 class Packing:
     """Frames float32 [frame, channel, lat, lon] that are packed as they are assigned."""
 
-    frames: zarr.Array[Any]
+    frames: Frames
     scales: zarr.Array[Any]
 
     @property
@@ -157,6 +196,7 @@ class PackedFrames:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FRAMES
+        self._place = str(self._folder / "c")
         array = json.loads((self._folder / "zarr.json").read_bytes())
         self.shape: tuple[int, ...] = tuple(array["shape"])
         self.per_shard = int(array["chunk_grid"]["configuration"]["chunk_shape"][0])
@@ -196,18 +236,21 @@ class PackedFrames:
 
     def _read(self, shard: int, first: int, out: np.ndarray, part: Part | None) -> None:
         """Fill `out` with what lies on disk of neighbouring frames."""
-        path = self._folder / "c" / str(shard) / "0/0/0"
+        path = f"{self._place}/{shard}/0/0/0"
         descriptor = os.open(path, os.O_RDONLY)
         try:
             written = os.fstat(descriptor).st_mtime_ns
-            offsets = _index(path, written, self.per_shard)[first : first + len(out)]
-            compared = self._compared.setdefault((shard, written), np.zeros(self.per_shard, bool))[first:]
+            offsets = _index(path, written, self.per_shard)
+            compared = self._compared.get((shard, written))
+            if compared is None:
+                compared = self._compared.setdefault((shard, written), np.zeros(self.per_shard, bool))
             if part is not None:
-                self._fill_part(descriptor, offsets, out, compared, part, shard * self.per_shard + first)
+                rows = slice(first, first + len(out))
+                self._fill_part(descriptor, offsets[rows], out, compared[rows], part, shard * self.per_shard + first)
                 return
             for begin in range(0, len(out), MOST_BUFFERS):
-                rows = slice(begin, min(begin + MOST_BUFFERS, len(out)))
-                self._fill(descriptor, offsets[rows], out[rows], compared[rows])
+                rows = slice(first + begin, first + min(begin + MOST_BUFFERS, len(out)))
+                self._fill(descriptor, offsets[rows], out[begin : begin + MOST_BUFFERS], compared[rows])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         finally:
@@ -218,23 +261,24 @@ class PackedFrames:
 
         The latter is bool [n], and becomes True.
         """
-        checksums = np.empty(len(out), "<u4")
-        breaks = np.flatnonzero(np.diff(offsets) != self._bytes) + 1
-        for first, last in pairwise([0, *breaks.tolist(), len(out)]):
-            if offsets[first] == NOWHERE:
+        checksums = bytearray(CHECKSUM_BYTES * len(out))
+        begins, ends, summed = offsets.tolist(), memoryview(checksums), self._checksums
+        breaks = [row for row in range(1, len(begins)) if begins[row] - begins[row - 1] != self._bytes]
+        for first, last in pairwise([0, *breaks, len(out)]):
+            if begins[first] == NOWHERE:
                 out[first:last] = np.nan if out.dtype == np.float32 else packing.NONE
-                checksums[first:last] = 0
                 continue
             buffers = []
             for row in range(first, last):
                 buffers.append(out[row].data.cast("B"))
-                if self._checksums:
-                    buffers.append(checksums[row : row + 1].data.cast("B"))
-            _whole(descriptor, buffers, int(offsets[first]))
-        for row in np.flatnonzero(~compared & (offsets != NOWHERE)).tolist() if self._checksums else ():
-            if google_crc32c.value(out[row].reshape(-1).view(np.uint8)) != checksums[row]:
-                raise ValueError(f"the checksum of the frame at byte {offsets[row]} differs")
-        compared[:] = True
+                if summed:
+                    buffers.append(ends[CHECKSUM_BYTES * row : CHECKSUM_BYTES * (row + 1)])
+            _whole(descriptor, buffers, begins[first])
+        if summed and not compared.all():
+            for row in np.flatnonzero(~compared & (offsets != NOWHERE)).tolist():
+                if _checksum(out[row]) != np.frombuffer(checksums, "<u4")[row]:
+                    raise ValueError(f"the checksum of the frame at byte {begins[row]} differs")
+            compared[:] = True
 
     def _fill_part(
         self, descriptor: int, offsets: np.ndarray, out: np.ndarray, compared: np.ndarray, part: Part, number: int
@@ -268,6 +312,8 @@ def _whole(descriptor: int, buffers: list[memoryview], offset: int) -> None:
         got = os.preadv(descriptor, buffers, offset)
         if got == 0:
             raise ValueError("it was cut off")
+        if got == sum(buffer.nbytes for buffer in buffers):
+            return
         offset += got
         while buffers and got >= buffers[0].nbytes:
             got -= buffers.pop(0).nbytes
@@ -276,7 +322,7 @@ def _whole(descriptor: int, buffers: list[memoryview], offset: int) -> None:
 
 
 @lru_cache(INDICES)
-def _index(path: Path, written: int, frames: int) -> np.ndarray:
+def _index(path: str, written: int, frames: int) -> np.ndarray:
     """Where the frames of a shard begin, uint64 [frame]; its index is its end, `written` then [ns since the epoch]."""
     with open(path, "rb") as file:
         size = 16 * frames + CHECKSUM_BYTES

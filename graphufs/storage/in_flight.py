@@ -8,6 +8,7 @@ on the network; the bytes that come in a second tell.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -17,12 +18,16 @@ from typing import Any, Self
 
 from graphufs.errors import UserError
 
-AT_FIRST = 8
+AT_FIRST = 32
 """Requests at once to a store nothing is known of."""
 BETTER, WORSE = 1.15, 0.7
 """By how much the rate must change for more requests at once, or fewer."""
 AGAIN = 20
 """Looks at the rate after which one more request than now is tried, since a network may have become faster."""
+BEGUN = 4
+"""One of so many turns at least is for what begins something."""
+SLOW, OF = 5.0, 16
+"""How many times longer than the last OF or so a request may take until it is slow."""
 MOST = {"requests": 1024, "reading_mib": 2**20}
 
 
@@ -30,8 +35,8 @@ MOST = {"requests": 1024, "reading_mib": 2**20}
 class Limits:
     """What reading a source may take; each is a key of `storage_options`, for all clients alike."""
 
-    requests: int = 64
-    """Requests to an object store in flight at once, at most."""
+    requests: int = 96
+    """Requests to an object store in flight at once, at most: about as many as its client has connections."""
     reading_mib: int = 2304
     """MiB that all reads in flight may take, of the chunks as they come and decoded. One read always goes on."""
 
@@ -70,42 +75,64 @@ class Turns:
 
     def __init__(self, most: int) -> None:
         self.limit, self._most = min(AT_FIRST, most), most
-        self._active, self._waiting = 0, deque[asyncio.Future[None]]()
+        self._active = self._begun = 0
+        self._waiting, self._patient = deque[asyncio.Future[None]](), deque[asyncio.Future[None]]()
         self._ended, self._bytes, self._looks = 0, 0, 0
         self._since, self._best = time.monotonic(), 0.0
+        self._usual = math.inf
+
+    @property
+    def slow(self) -> float:
+        """Seconds after which a request for few bytes takes far longer than others did; infinite without others."""
+        return SLOW * self._usual
+
+    def took(self, seconds: float) -> None:
+        """Note how long a request for few bytes took."""
+        self._usual = seconds if math.isinf(self._usual) else self._usual + (seconds - self._usual) / OF
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn to make a request, and have it."""
+    async def turn(self, *, patient: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn to make a request, and have it.
+
+        One that is `patient` lets others go first: it begins something, which is of use once what was begun is ended.
+        But some always have turns, so that when those end, there is something to go on with.
+        """
         if self._active >= self.limit:
             waiting = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
+            (self._patient if patient else self._waiting).append(waiting)
             try:
                 await waiting
             except asyncio.CancelledError:
                 if waiting.done() and not waiting.cancelled():
-                    self._end()  # the turn had come
+                    self._end(patient)  # the turn had come
                 raise
         else:
-            self._active += 1
+            self._begin(patient)
         try:
             yield
         finally:
-            self._end()
+            self._end(patient)
 
     def came(self, size: int) -> None:
         """Note that a request has brought so many bytes."""
+        if not (self._waiting or self._patient):  # so few are wanted that the rate tells nothing of the limit
+            self._ended, self._bytes, self._since = 0, 0, time.monotonic()
+            return
         self._ended, self._bytes = self._ended + 1, self._bytes + size
         if self._ended >= 2 * self.limit:  # those that were in flight when the limit was set tell less of it
             self._look(time.monotonic())
 
-    def _end(self) -> None:
-        self._active -= 1
-        while self._waiting and self._active < self.limit:
-            waiting = self._waiting.popleft()
+    def _begin(self, patient: bool) -> None:
+        self._active, self._begun = self._active + 1, self._begun + patient
+
+    def _end(self, patient: bool) -> None:
+        self._active, self._begun = self._active - 1, self._begun - patient
+        while self._active < self.limit and (self._waiting or self._patient):
+            patient = bool(self._patient) and (not self._waiting or self._begun < self.limit // BEGUN)
+            waiting = (self._patient if patient else self._waiting).popleft()
             if not waiting.done():
                 waiting.set_result(None)
-                self._active += 1
+                self._begin(patient)
 
     def _look(self, now: float) -> None:
         rate = self._bytes / max(now - self._since, 1e-6)

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from threading import Thread
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsspec import get_filesystem_class
@@ -40,21 +41,15 @@ os.environ.setdefault(ASK_BUCKET_TYPE, "false")
 
 TICK = 0.5
 """Seconds between two looks at a request in flight."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a request is made again, the first time and at most; each pause is twice the one before."""
 SILENCE = 60.0
 """Seconds between two lines about the same slow store, at least."""
 DAY = 86400.0
 REFUSALS = (
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-    ImportError,
-    TypeError,
-    ValueError,
+    FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, TypeError, ValueError,
     UserError,
-)
+)  # fmt: skip
 """Errors that stay when a request is made again."""
 TEMPORARY_STATUS = (408, 429)
 """HTTP statuses below 500 that may be others the next time."""
@@ -104,7 +99,7 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
     patience, rest = Patience.split(options)
     limits, rest = Limits.split(rest)
     shown, address = str(address), true(address)
-    rest = _with_timeouts(address, rest, patience)
+    rest = _with_timeouts(address, rest, patience, limits)
     if address.split("::")[-1].startswith(("gs://", "gcs://")):
         _ask_no_bucket_type()
     for link in address.split("::"):
@@ -118,6 +113,7 @@ def open_remote(address: str, options: Mapping[str, Any]) -> PatientStore:
             f"the client for {shown} found no credentials within {patience.connect_timeout:g} s; check the network, "
             "or say in storage_options how to log in, such as {token: anon} for a public bucket"
         )
+    _ask_once(store)
     return PatientStore(store, shown, patience, Turns(limits.requests), spent=time.monotonic() - begun)
 
 
@@ -143,8 +139,7 @@ class PatientStore(WrapperStore[Store]):
     ) -> None:
         super().__init__(store)
         self._address, self._patience, self._spent, self._answered = address, patience, spent, answered
-        self._turns = turns
-        self._told = -math.inf
+        self._turns, self._told = turns, -math.inf
 
     def _with_store(self, store: Store) -> Self:
         return type(self)(store, self._address, self._patience, self._turns, spent=self._spent, answered=self._answered)
@@ -153,7 +148,7 @@ class PatientStore(WrapperStore[Store]):
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """The bytes of an object, or of a range in it; None where there is none."""
-        kind = prototype or default_buffer_prototype()
+        kind, part = prototype or default_buffer_prototype(), isinstance(byte_range, RangeByteRequest)
 
         async def get() -> Buffer | None:
             found = await self._store.get(key, kind, byte_range)
@@ -166,8 +161,7 @@ class PatientStore(WrapperStore[Store]):
                     raise OSError(f"{len(found)} bytes came instead of {wanted}")
             return found
 
-        async with self._turns.turn():
-            answer = await self._ask(key, get)
+        answer = await self._ask(key, get, part=part, patient=isinstance(byte_range, UpTo))
         self._turns.came(0 if answer is None else len(answer))
         return answer
 
@@ -196,24 +190,39 @@ class PatientStore(WrapperStore[Store]):
         for name in await self._ask(prefix, listed):
             yield name
 
-    async def _ask(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(
+        self, what: str, call: Callable[[], Awaitable[T]], *, part: bool = False, patient: bool = False
+    ) -> T:
+        """What a call gives in the end; `part` says that it is for few bytes, `patient` that others may go first."""
         waited, pause, trouble = 0.0, FIRST_PAUSE, "no answer"
         cause: BaseException | None = None
         while True:
-            request = asyncio.ensure_future(call())
-            try:
-                while not request.done():
-                    self._require_time(what, waited, trouble, cause)
-                    looked = time.monotonic()
-                    await asyncio.wait({request}, timeout=TICK)
-                    # not more than that: where this process got no turn itself, the server is not to blame
-                    waited += min(time.monotonic() - looked, TICK)
-            finally:
-                request.cancel()
-            cause = request.exception()
-            if cause is None:
+            requests: set[asyncio.Future[T]] = set()
+            async with self._turns.turn(patient=patient):
+                begun = waited
+                try:
+                    requests.add(asyncio.ensure_future(call()))
+                    while not (ended := [request for request in requests if request.done()]):
+                        self._require_time(what, waited, trouble, cause)
+                        looked = time.monotonic()
+                        await asyncio.wait(requests, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+                        # not more than that: where this process got no turn itself, the server is not to blame
+                        waited += min(time.monotonic() - looked, TICK)
+                        if part and len(requests) == 1 and waited - begun > max(TICK, self._turns.slow):
+                            requests.add(
+                                asyncio.ensure_future(call())
+                            )  # this connection may be silent; parts are small
+                finally:
+                    for request in requests:
+                        request.cancel()
+            causes = [request.exception() for request in ended]
+            if None in causes:
                 self._answered = True
-                return request.result()
+                if part:
+                    self._turns.took(waited - begun)
+                return ended[causes.index(None)].result()
+            cause = causes[0]
+            assert cause is not None
             if lasting(cause):
                 raise cause
             trouble = reason(cause)
@@ -242,6 +251,14 @@ class PatientStore(WrapperStore[Store]):
             )
 
 
+def _ask_once(store: FsspecStore) -> None:
+    """Have gcsfs leave it to PatientStore to ask again: it waits for seconds before, each time within a turn."""
+    filesystem: Any = store.fs
+    once = getattr(getattr(type(filesystem), "_request", None), "__wrapped__", None)
+    if once is not None and type(filesystem).__module__.startswith("gcsfs."):
+        filesystem._request = MethodType(once, filesystem)
+
+
 def lasting(error: BaseException) -> bool:
     """Whether an error of a client means that asking again is of no use."""
     if isinstance(error, REFUSALS) or not isinstance(error, Exception):
@@ -252,6 +269,8 @@ def lasting(error: BaseException) -> bool:
         return not isinstance(error, (ClientError, ConnectionError, HTTPClientError))
     if type(error) is OSError and str(error).startswith("Forbidden"):  # gcsfs for status 403
         return True
+    if "Invalid Credentials" in str(error):  # Google says so now and then of valid ones, as gcsfs knows
+        return False
     status = str(error.status if hasattr(error, "status") else getattr(error, "code", ""))  # of aiohttp, of gcsfs
     return status.isdecimal() and 400 <= int(status) < 500 and int(status) not in TEMPORARY_STATUS
 
@@ -273,8 +292,10 @@ def _ask_no_bucket_type() -> None:
         register_implementation(protocol, GCSFileSystem, clobber=True)
 
 
-def _with_timeouts(address: str, options: Mapping[str, Any], patience: Patience) -> dict[str, Any]:
-    """The options with timeouts for the client of an address, as far as they say none themselves.
+def _with_timeouts(
+    address: str, options: Mapping[str, Any], patience: Patience, limits: Limits | None = None
+) -> dict[str, Any]:
+    """The options with timeouts for the client of an address, and connections, as far as they say none themselves.
 
     Of a chain (simplecache::gs://...) the last link is the client, whose options have its name.
     """
@@ -286,8 +307,9 @@ def _with_timeouts(address: str, options: Mapping[str, Any], patience: Patience)
     elif protocol in ("http", "https"):
         own["client_kwargs"] = {"timeout": _aiohttp_timeout(patience), **own.get("client_kwargs", {})}
     elif protocol in ("s3", "s3a"):
-        times = {"connect_timeout": patience.connect_timeout, "read_timeout": patience.read_timeout}
-        own["config_kwargs"] = {**times, **own.get("config_kwargs", {})}
+        given: dict[str, float] = {"connect_timeout": patience.connect_timeout, "read_timeout": patience.read_timeout}
+        given["max_pool_connections"] = (limits or Limits()).requests  # of its own, it has 10
+        own["config_kwargs"] = {**given, **own.get("config_kwargs", {})}
     else:
         return dict(options)
     return own if link == address else {**options, protocol: own}

@@ -8,6 +8,7 @@ import sqlite3  # noqa: F401  before xarray loads cfgrib where that is installed
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def open_zarr(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, in several lines: what matters is looked at later
             found = xr.open_zarr(store, group=group, chunks=None, create_default_indexes=False, **decoding)
-            return _indexed(found)
+            return _indexed(found, together=remote)
     except UserError as error:
         kind = CannotOpen if isinstance(error, object_stores.Unreachable) else UserError
         raise kind(f"cannot open {what}: {error}") from error
@@ -115,8 +116,10 @@ def zarr_store(address: Path | str, storage_options: Mapping[str, Any] | None = 
     return address, ""
 
 
-def _indexed(dataset: xr.Dataset) -> xr.Dataset:
+def _indexed(dataset: xr.Dataset, *, together: bool) -> xr.Dataset:
     """The dataset with the indexes that xarray makes by default, none of which it reads that is absurdly long.
+
+    Far away, all that they are made of is asked for `together`.
 
     Raises
     ------
@@ -137,6 +140,9 @@ def _indexed(dataset: xr.Dataset) -> xr.Dataset:
                     "are allowed in a coordinate"
                 )
             made[name] = coordinate.variable
+    if together and made:
+        with ThreadPoolExecutor(len(made)) as pool:
+            list(pool.map(xr.Variable.load, made.values()))
     return dataset.assign_coords(xr.Coordinates(made))
 
 

@@ -10,11 +10,13 @@ import pytest
 import zarr
 
 from graphufs.config.experiment import Experiment
-from graphufs.data import merge
+from graphufs.data import merge, zarr_segment
+from graphufs.data.channels import PreparedChannel
 from graphufs.data.dataset import PreparedData
 from graphufs.data.manifest import SEGMENTS
 from graphufs.errors import UserError
 from graphufs.steps import run_step
+from graphufs.storage import packing
 from graphufs.storage.paths import Paths
 from tests.support.experiments import daily_experiment
 from tests.support.lookalike import build_atmosphere
@@ -98,3 +100,24 @@ def test_what_is_known_to_more_bits_is_refused(store: Path, tmp_path: Path) -> N
     logarithm = {"pressfc": {"function": "log"}}
     with pytest.raises(UserError, match=r"takes the log of pressfc, and .* does not say .* \(nbits\)"):
         run_step("prepare", packed(store, transforms=logarithm), tmp_path)
+
+
+@pytest.mark.parametrize("storage", ["float32", "int16"])
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_shards_are_byte_for_byte_what_zarr_writes(
+    storage: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = (PreparedChannel("pressfc"), PreparedChannel("tmp", 500.0, 505.65))
+    monkeypatch.setattr(zarr_segment, "SHARD_BYTES", 3 * 4 * 2 * 4 * 8)
+    stamps = np.datetime64("1994-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
+    values = np.random.default_rng(0).standard_normal((count, 2, 4, 8), np.float32)
+    values[-1, 0, 0, 0] = np.nan
+    into, _ = zarr_segment.create(tmp_path, stamps, channels, np.arange(4.0), np.arange(8.0), storage)
+    into[:] = values
+    files = {path: path.read_bytes() for path in (tmp_path / "frames" / "c").rglob("0") if path.is_file()}
+    for path in files:
+        path.unlink()
+    zarr.open_array(tmp_path / "frames")[:] = values if storage == "float32" else packing.pack(values)[0]
+    assert len(files) == -(-count // 3) and files == {path: path.read_bytes() for path in files}
+    with pytest.raises(ValueError, match="no whole shards"):
+        into[1:2] = values[:1]

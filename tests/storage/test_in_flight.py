@@ -24,20 +24,50 @@ def test_limits_that_cannot_be_are_refused(options: dict[str, object]) -> None:
 
 
 def test_more_is_asked_at_once_as_long_as_that_brings_more() -> None:
-    turns = Turns(64)
-    assert turns.limit == AT_FIRST
-    for rate, limit in ((100, 16), (200, 32), (205, 32), (100, 24), (105, 24), (300, 48), (600, 64), (6000, 64)):
+    turns = Turns(256)
+    assert turns.limit == AT_FIRST == 32
+    for rate, limit in ((100, 64), (200, 128), (205, 128), (100, 96), (105, 96), (300, 192), (600, 256), (6000, 256)):
         turns._bytes, turns._since = rate, 0.0
         turns._look(1.0)
         assert turns.limit == limit
 
 
 def test_after_a_while_one_more_is_tried() -> None:
-    turns = Turns(64)
+    turns = Turns(256)
     for _ in range(AGAIN + 1):
         turns._bytes, turns._since = 100, 0.0
         turns._look(1.0)
     assert turns.limit == 2 * AT_FIRST + 1
+
+
+def test_where_nobody_waits_the_rate_says_nothing_of_the_limit() -> None:
+    turns = Turns(256)
+    for _ in range(1000):
+        turns.came(10**6)
+    assert turns.limit == AT_FIRST
+
+
+def test_what_begins_something_lets_all_others_go_first() -> None:
+    turns, order = Turns(1), []
+
+    async def ask(name: int, patient: bool) -> None:
+        async with turns.turn(patient=patient):
+            await asyncio.sleep(0)
+            order.append(name)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(ask(number, number % 2 == 1) for number in range(6)))
+
+    asyncio.run(all_of_them())
+    assert order == [0, 2, 4, 1, 3, 5]
+
+
+def test_what_takes_several_times_as_long_as_others_is_slow() -> None:
+    turns = Turns(8)
+    assert turns.slow == float("inf")
+    for _ in range(100):
+        turns.took(0.2)
+    assert turns.slow == pytest.approx(1.0)
 
 
 def test_never_more_are_in_flight_than_the_limit_and_whoever_gives_up_takes_no_turn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numcodecs
@@ -55,9 +56,11 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServ
         yield server
 
 
-def read(server: ObjectServer, name: str, client: str = "http", **selection: Any) -> np.ndarray:
+def read(
+    server: ObjectServer, name: str, client: str = "http", *, read_timeout: float = 1, **selection: Any
+) -> np.ndarray:
     address, options = server.address(client, "store.zarr")
-    options |= {"connect_timeout": 5, "read_timeout": 1, "retry_for": 30}
+    options |= {"connect_timeout": 5, "read_timeout": read_timeout, "retry_for": 60}
     return open_zarr(address, storage_options=options)[name].isel(selection).values
 
 
@@ -97,6 +100,14 @@ def test_requests_for_parts_are_made_again_whatever_the_fault(server: ObjectServ
     server.faults = lambda name, time: fault if "/lz4/1" in name and time in (1, 3) else ""
     assert np.array_equal(read(server, "lz4", level=[3, 30]), values("lz4")[:, [3, 30]])
     assert server.asked["store.zarr/lz4/1.0.0.0"] > 3
+
+
+def test_a_part_whose_connection_is_silent_is_asked_for_beside_it(server: ObjectServer) -> None:
+    """Long before the client gives the connection up."""
+    server.faults = lambda name, time: "stall" if "/lz4/2" in name and time == 2 else ""
+    begun = monotonic()
+    assert np.array_equal(read(server, "lz4", level=[3, 30], read_timeout=60), values("lz4")[:, [3, 30]])
+    assert monotonic() - begun < 30 and server.asked["store.zarr/lz4/2.0.0.0"] == 4
 
 
 def test_a_server_without_ranges_gives_the_same(server: ObjectServer) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,8 @@ AT_LEAST = 2**20
 """Decoded bytes of a chunk of which parts are asked for."""
 USUAL_BLOCK = 2**19
 """Bytes of a block, as zarr's defaults make them; chunks far below a megabyte have smaller ones."""
+KEPT_BYTES = 2**24
+"""Filled bytes of a chunk that a thread keeps for the next: to get pages from the system took longer than to decode."""
 PLAIN = 0x2
 """The flag of a chunk that is not compressed."""
 
@@ -162,17 +165,17 @@ class PartialPipeline(BoundedChunks):
             return
         numbers = header.blocks(wanted)
         blocks = await self._blocks(getter, spec, header, numbers)
-        chunk = np.empty(size, np.uint8)  # what is not filled takes no memory
 
         def decode() -> None:
+            chunk = _room(size, header.block * numbers.size)
             for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
                 first, last = int(run[0]) * header.block, min((int(run[-1]) + 1) * header.block, size)
                 part = header.chunk(int(run[0]), [blocks[number] for number in run.tolist()])
                 decompress.decode(part, out=chunk[first:last])
+            values = chunk.view(spec.dtype.to_native_dtype()).reshape(spec.shape)[selection]
+            out[place] = values.squeeze(axis=drop_axes) if drop_axes else values
 
         await asyncio.to_thread(decode)
-        values = chunk.view(spec.dtype.to_native_dtype()).reshape(spec.shape)[selection]
-        out[place] = values.squeeze(axis=drop_axes) if drop_axes else values
 
     async def _blocks(self, getter: Any, spec: Any, header: Header, numbers: np.ndarray) -> dict[int, bytes]:
         """The blocks with these numbers, by number, read by as few requests as are worth it."""
@@ -192,6 +195,22 @@ class PartialPipeline(BoundedChunks):
         for part in await asyncio.gather(*map(fetch, groups)):
             found |= part
         return found
+
+
+class _Kept(threading.local):
+    room = np.empty(0, np.uint8)
+
+
+_KEPT = _Kept()
+
+
+def _room(size: int, filled: int) -> np.ndarray:
+    """Room for a chunk, uint8 [size], for this thread until it asks again; what is not filled takes no memory."""
+    if filled > KEPT_BYTES:
+        return np.empty(size, np.uint8)
+    if _KEPT.room.size != size:
+        _KEPT.room = np.empty(size, np.uint8)
+    return _KEPT.room
 
 
 def selected_bytes(shape: Sequence[int], selection: Sequence[Any], itemsize: int) -> np.ndarray:
