@@ -1,7 +1,8 @@
 """The fused kernels alone, compiled for a card on a machine without one: registers, spills, what they move and load.
 
 Each edge set's sums of messages and their way back are compiled for P0's grid (65,160 points, 162 nodes), with some
-latent size and number of samples; so is what goes row by row through the points' MLPs (`points`). For each kernel:
+latent size and number of samples; so is what goes row by row through the points' MLPs (`points`), and into the first of
+them (`channels`). For each kernel:
 what CUDA's assembler says of a thread's registers and of the bytes of them that are spilled to memory; the bytes of
 operands and results; the bytes that are loaded again, from a cache where they still are; FLOP. No kernel runs, so
 nothing here is a time.
@@ -47,7 +48,9 @@ POINTS, NODES, PLACES = 65_160, 162, 3
 EDGES = {"grid2mesh": 100_655, "mesh2grid": 195_480}
 """Of P0, and the most edges of a point in both."""
 DUMP = Path(os.environ["XLA_FLAGS"].rpartition("--xla_dump_to=")[2])
-ROWS = "points"
+ROWS, CHANNELS = "points", "channels"
+INPUTS = 190
+"""Channels of a point, as of 13 levels."""
 KERNELS = (
     *("sums_at_points", "sums_at_nodes", "gradients_at_points", "gradients_at_nodes", "gradients_of_weights"),
     *("layers_of_rows", "gradients_of_rows", "gradients_of_layers"),
@@ -95,12 +98,30 @@ def program_of_rows(width: int, samples: int, dtype: Any) -> tuple[Any, tuple[An
     return jax.jit(function), (mlp, rows, rows, (rows, rows))
 
 
+def program_of_channels(width: int, samples: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
+    """An MLP of each point's channels and of what is known of the point, and a product of that."""
+    channels = jax.ShapeDtypeStruct((POINTS * samples, INPUTS), dtype)
+    point, rows = (jax.ShapeDtypeStruct((count, width), dtype) for count in (POINTS, POINTS * samples))
+    mlp = jax.eval_shape(lambda: MLP.zeros(INPUTS, width, width, 1))
+
+    def layers(mlp: MLP, channels: jax.Array, point: jax.Array) -> Any:
+        sources = [(channels, mlp.first.weight)]
+        return layers_of_rows(mlp, sources, point, FUSED, samples=samples, after=[mlp.linears[-1].weight])
+
+    def function(mlp: MLP, channels: jax.Array, point: jax.Array, gradients: Any) -> Any:
+        result, back = jax.vjp(layers, mlp, channels, point)
+        return result, back(gradients)
+
+    return jax.jit(function), (mlp, channels, point, (rows, rows))
+
+
 def compiled_kernels(edge_set: str, width: int, samples: int, dtype: Any, machine: Machine) -> list[dict[str, Any]]:
     """What is known of each fused kernel of an edge set."""
     for old in DUMP.iterdir():
         old.unlink()
-    if edge_set == ROWS:
-        function, arguments = program_of_rows(width, samples, dtype)
+    if edge_set in (ROWS, CHANNELS):
+        made = program_of_rows if edge_set == ROWS else program_of_channels
+        function, arguments = made(width, samples, dtype)
     else:
         function, arguments = program(edge_set, width, samples, dtype)
     text = function.trace(*machine.replicated(arguments)).lower(lowering_platforms=("cuda",)).compile().as_text()
@@ -145,7 +166,7 @@ def main() -> int:
     parser.add_argument("--latent-size", type=int, default=256)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
-    parser.add_argument("--edges", nargs="+", choices=[*EDGES, ROWS], default=[*EDGES, ROWS])
+    parser.add_argument("--edges", nargs="+", choices=[*EDGES, ROWS, CHANNELS], default=[*EDGES, ROWS])
     parser.add_argument("--device", choices=names(), default="h100")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

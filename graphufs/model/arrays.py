@@ -117,6 +117,11 @@ class GraphArrays(eqx.Module):
         return self.grid_features.shape[0]
 
     @property
+    def padded(self) -> bool:
+        """Whether there may be edges that only make a block, or a device's part, as long as the others."""
+        return self.blocks > 1 or self.to_grid is not None
+
+    @property
     def reached_nodes(self) -> int:
         """The number of mesh nodes that edges from and to the grid end at, those of other devices included."""
         return self.mesh_features.shape[0] if self.to_grid is None else self.to_grid.reached

@@ -269,7 +269,9 @@ class GraphCast(eqx.Module):
                 grid = finish(encoder.embed_grid, z, encoder.embed_grid.first.bias, how)
                 at_points = encoder.edges.part(grid, size, arrangement=how)
             if isinstance(senders, EdgeLists):
-                message = sums_of_messages(encoder.edges, at_points, None, at_edges, senders, samples, how)
+                message = sums_of_messages(
+                    encoder.edges, at_points, None, at_edges, senders, samples, how, padded=graph.padded
+                )
             else:
 
                 def normal(at_points: jax.Array, at_edges: jax.Array) -> jax.Array:
@@ -358,7 +360,9 @@ class GraphCast(eqx.Module):
         def decode(block: tuple[Any, ...]) -> jax.Array:
             (grid, *at_grid), at_edges, senders = block
             if isinstance(senders, EdgeLists):
-                total = sums_of_messages(decoder.edges, at_grid[0], at_mesh, at_edges, senders, samples, how)
+                total = sums_of_messages(
+                    decoder.edges, at_grid[0], at_mesh, at_edges, senders, samples, how, padded=graph.padded
+                )
             else:
 
                 def sums(at_mesh: jax.Array, at_edges: jax.Array, at_grid: jax.Array) -> jax.Array:

@@ -68,20 +68,25 @@ def gradients_at_nodes(
         terms, of_node, starts, point, (gradient, out) = unpack(refs)
         everything = jnp.arange(sizes.width, dtype=jnp.int32)
 
-        def add(tile: Tile, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        chunks = jnp.arange(len(sizes.chunks), dtype=jnp.int32)[:, None]
+
+        def add(tile: Tile, total: jax.Array) -> jax.Array:
             normal, reciprocal, _ = message(terms, tile, sizes)
             g = take(gradient, tile.point, everything).astype(jnp.float32)
             by_x, _, _ = before_normalization(normal, reciprocal, g)
             by_x = jnp.where(tile.there[:, None], by_x, 0).astype(terms.weight.dtype)
-            return tuple(
-                total + back_to_z(by_x, terms, tile, start, sizes).sum(0)
-                for start, total in zip(sizes.chunks, totals, strict=True)
-            )
 
-        zeros = tuple(jnp.zeros(sizes.columns, jnp.float32) for _ in sizes.chunks)
-        totals = _through_edges(add, zeros, of_node, starts, point, sizes)
-        for start, total in zip(sizes.chunks, totals, strict=True):
-            out[pl.program_id(0), pl.ds(start, sizes.columns)] = total
+            # a loop, as chunks of W that are the same for all tiles would all be kept in shared memory
+            def add_chunk(chunk: jax.Array, total: jax.Array) -> jax.Array:
+                of_chunk = back_to_z(by_x, terms, tile, chunk * sizes.columns, sizes).sum(0)
+                return total + jnp.where(chunks == chunk, of_chunk[None, :], 0)
+
+            return jax.lax.fori_loop(0, len(sizes.chunks), add_chunk, total)
+
+        zeros = jnp.zeros((len(sizes.chunks), sizes.columns), jnp.float32)
+        total = _through_edges(add, zeros, of_node, starts, point, sizes)
+        columns = chunks * sizes.columns + jnp.arange(sizes.columns, dtype=jnp.int32)[None, :]
+        triton.store(out.at[pl.program_id(0), columns], total)
 
     loads = 2 * loads_of_message(terms, sizes) + 1
     programs = sizes.nodes * sizes.samples

@@ -29,6 +29,8 @@ def sums_of_messages(
     lists: EdgeLists,
     samples: int,
     arrangement: Arrangement,
+    *,
+    padded: bool = True,
 ) -> jax.Array:
     """The sums over edges of mlp.normal(static + at_point[their points] + at_node[their nodes]).
 
@@ -48,6 +50,8 @@ def sums_of_messages(
         How many.
     arrangement
         Its kernels are `fused`, for a GPU, or `interpreted`, which is slow, and possible anywhere.
+    padded
+        Whether there may be edges that only pad a block.
 
     Returns
     -------
@@ -63,6 +67,7 @@ def sums_of_messages(
         width=at_point.shape[1],
         places=lists.of_point.shape[0],
         to_points=at_node is not None,
+        padded=padded,
         interpret=arrangement.kernels == "interpreted",
     )
     last = mlp.linears[-1]
@@ -99,7 +104,9 @@ def _sums_backward(sizes: Sizes, saved: Any, gradient: jax.Array) -> tuple[Any, 
     if at_node is not None:
         lists_of_nodes = lists.of_node, lists.starts, lists.point
         by_node = gradients_at_nodes(terms, *lists_of_nodes, gradient, sizes).astype(at_node.dtype)
-    static = jnp.where((lists.node < sizes.nodes)[:, None], found.static, 0)
+    static = found.static
+    if sizes.padded:
+        static = jnp.where((lists.node < sizes.nodes)[:, None], static, 0)
     return found.at_point, by_node, static, by_weight, by_bias, None
 
 

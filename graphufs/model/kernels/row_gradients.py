@@ -10,6 +10,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from graphufs.model.kernels.row_tile import (
+    CHUNK,
     Given,
     Rows,
     Tile,
@@ -137,8 +138,9 @@ def gradients_of_rows(
 
 
 def _few_channels(given: Given, sizes: Rows) -> bool:
-    """Whether rows are made of less than what goes into the activation."""
-    return not given.terms and 2 * sum(map(sizes.padded, sizes.inputs)) <= sizes.width
+    """Whether what goes into the activation is soon made again: of rows of a few channels and a small matrix."""
+    channels = sum(map(sizes.padded, sizes.inputs))
+    return not given.terms and 2 * channels <= sizes.width and channels * sizes.width * sizes.item <= CHUNK
 
 
 def _of_result(given: Given, direct: Any, of_products: tuple[Any, ...], tile: Tile, sizes: Rows) -> jax.Array:

@@ -22,6 +22,8 @@ from jax.experimental.pallas import triton
 
 from graphufs.model.layers import EPSILON
 
+PREFETCHED = 256
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -35,7 +37,8 @@ class Sizes:
     places: int
     to_points: bool
     """Whether messages go from nodes to points, or the other way."""
-
+    padded: bool = True
+    """Whether there may be edges that only pad a block."""
     rows: int = 64
     """Of a tile, a power of two."""
     chunk: int = 64
@@ -140,7 +143,7 @@ def before_normalization(normal: jax.Array, reciprocal: jax.Array, g: jax.Array)
     return reciprocal * (g - of_g - normal * of_product), of_g, of_product
 
 
-def back_to_z(by_x: jax.Array, terms: Terms, tile: Tile, start: int, sizes: Sizes) -> jax.Array:
+def back_to_z(by_x: jax.Array, terms: Terms, tile: Tile, start: int | jax.Array, sizes: Sizes) -> jax.Array:
     """The gradient of the columns of z that begin at `start`, float32 [row, column], from that of x [row, L]."""
     columns = start + jnp.arange(sizes.columns, dtype=jnp.int32)
     weight = take(terms.weight, columns, jnp.arange(sizes.width, dtype=jnp.int32))
@@ -215,14 +218,17 @@ def call(
     products: float,
     loads: float,
     warps: int = 8,
-    stages: int = 2,
+    stages: int | None = None,
 ) -> list[jax.Array]:
     """Run `programs` instances of a kernel over arrays [...] in device memory, kernel(*operands, *results).
 
     It goes through `edges` edges at most, and for a sample of each makes `products` products of its row with an [L, L]
     matrix and loads `loads` rows, most of them from a cache. The FLOP and the bytes that are loaded stand in the name
-    of the scope, and so in the compiled program's text, for graphufs.plan.
+    of the scope, and so in the compiled program's text, for graphufs.plan. What the next turn of a loop multiplies is
+    loaded meanwhile (`stages`), where a processor's shared memory has room for both: of rows of PREFETCHED numbers at
+    most.
     """
+    stages = stages or (2 if sizes.width <= PREFETCHED else 1)
     rows, dtype = edges * sizes.samples, operands[0].dtype
     kernel.__name__ = name
     kind = "f32" if dtype == jnp.float32 else "bf16"
