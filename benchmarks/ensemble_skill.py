@@ -1,13 +1,17 @@
-"""How good demo_ensemble is on the evaluation year, against its bars: seeds, members and leads in one table.
+"""How good an ensemble is on the evaluation year, against its bars: seeds, members and leads in one table.
 
-Each seed's training, forecasts and scores, and the demo's at the same initial times, are taken from a root as they lie;
-with --run what is lacking is made first. The bars, over the targets at 1, 2, 3 and 5 days:
+Each seed's training, forecasts and scores, and at the same initial times those of the single forecasts it goes on from,
+are taken from a root as they lie; with --run what is lacking is made first. Both are shipped experiments, which
+--ensemble and --single name. The bars, over the targets at 1, 2, 3 and 5 days:
 
     corrected spread/skill                      mean in [0.9, 1.1], each target in [0.8, 1.25]
     fair CRPS / deterministic mean abs. error   mean over targets and leads at most 0.80
     fair CRPS / that of climatology             below 1 at each lead
     RMSE of the mean / deterministic RMSE       mean at most 1.02
     member spectra / the truth's                each of wavenumbers 1 to 10 in [0.8, 1.25]
+
+The mean of M members has an error that the mean of all that could be drawn has not: of a calibrated ensemble it is
+sqrt(1 + 1/M) larger, 3 % with 16. The table says how large the RMSE is without it, too; the bar is with it.
 
 Climatology as an ensemble has as members the truth of the training year at the same hour, of days that lie up to 30
 days from the valid time's day of the year, every fourth.
@@ -18,7 +22,9 @@ days from the valid time's day of the year, every fourth.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +61,16 @@ class Found:
     """Figures of one seed, each float64 [lead, target]; spectra float64 [lead, target, wavenumber]."""
 
     rmse: np.ndarray
+    rmse_of_all: np.ndarray
+    """Of the mean of as many members as could be drawn."""
     crps: np.ndarray
     climatology: np.ndarray
     spread_skill: np.ndarray
     spectra: np.ndarray
+    single_spectra: np.ndarray
+    """Of the deterministic forecasts."""
+    power: np.ndarray
+    """What each wavenumber has of the truth's variance in those of the bar: its share."""
 
 
 def scores_of(experiment: Experiment, root: Path, run: bool) -> Scores:
@@ -74,6 +86,27 @@ def table_of(scores: Scores, metric: str) -> np.ndarray:
     """A metric of the forecasts, [lead, target]."""
     leads = [np.timedelta64(24 * day, "h") for day in DAYS]
     return np.array([[scores.at(metric, FORECAST, channel, lead) for channel in scores.channels] for lead in leads])
+
+
+def spectra_of(scores: Scores, source: str = FORECAST, members: bool = False) -> np.ndarray:
+    """Mean power of a source by zonal wavenumber, [lead, target, wavenumber]; of its members, each by itself.
+
+    Raises
+    ------
+    UserError
+        If the scores have none.
+    """
+    if scores.diagnostics is None:
+        raise UserError("the scores have no spectra: evaluation.map_leads leaves them out")
+    diagnosed = Diagnostics.restore(scores.diagnostics)
+    at = [diagnosed.leads.tolist().index(np.timedelta64(24 * day, "h").astype("m8[ns]").tolist()) for day in DAYS]
+    if members:
+        if diagnosed.member_spectra is None:
+            raise UserError("the scores have no spectra of members")
+        return np.asarray(diagnosed.member_spectra.mean()[at].mean(axis=1)[..., WAVENUMBERS])
+    if diagnosed.spectra is None:
+        raise UserError("the scores have no spectra")
+    return np.asarray(diagnosed.spectra.sums[source].mean()[at].mean(axis=-2)[..., WAVENUMBERS])
 
 
 def climatology_crps(experiment: Experiment, root: Path, times: np.ndarray) -> np.ndarray:
@@ -103,33 +136,29 @@ def climatology_crps(experiment: Experiment, root: Path, times: np.ndarray) -> n
     return found / len(times)
 
 
-def figures(seed: int, members: int, root: Path, run: bool, more: list[str]) -> tuple[Found, tuple[Channel, ...]]:
-    """All figures of a seed."""
+def figures(seed: int, chosen: argparse.Namespace) -> tuple[Found, tuple[Channel, ...]]:
+    """All figures of a seed, of the experiments and in the root that were chosen."""
+    root: Path = chosen.root
     at_leads = f"evaluation.map_leads=[{', '.join(f'{24 * day}h' for day in DAYS)}]"  # those of the spectra
-    own = [f"training.seed={seed}", f"forecast.members={members}", at_leads]
-    ours = loading.load(EXPERIMENTS / "demo_ensemble.yaml", [*own, *more])
+    own = [f"training.seed={seed}", f"forecast.members={chosen.members}", at_leads]
+    ours = loading.load(EXPERIMENTS / f"{chosen.ensemble}.yaml", [*own, *chosen.set])
     forecast = ours.forecast
-    same = [f"forecast.every={forecast.every}h", f"forecast.lead_time={forecast.lead_time}h"]
-    hourly = loading.load(EXPERIMENTS / "demo_hourly.yaml", same)
-    single = scores_of(hourly, root, run)  # first: the ensemble goes on from its checkpoint
-    scores = scores_of(ours, root, run)
+    same = [f"forecast.every={forecast.every}h", f"forecast.lead_time={forecast.lead_time}h", at_leads]
+    single = scores_of(loading.load(EXPERIMENTS / f"{chosen.single}.yaml", same), root, chosen.run)
+    scores = scores_of(ours, root, chosen.run)  # second: it goes on from the other's checkpoint
     if not np.array_equal(scores.initial_times, single.initial_times):
-        raise UserError("demo_hourly and its ensemble were scored at other initial times")
-    if scores.diagnostics is None:
-        raise UserError("the scores have no spectra: evaluation.map_leads leaves them out")
-    diagnosed = Diagnostics.restore(scores.diagnostics)
-    if diagnosed.member_spectra is None or diagnosed.spectra is None:
-        raise UserError("the scores have no spectra of members")
-    at = [diagnosed.leads.tolist().index(np.timedelta64(24 * day, "h").astype("m8[ns]").tolist()) for day in DAYS]
-    of_members = diagnosed.member_spectra.mean()[at].mean(axis=1)
-    of_truth = diagnosed.spectra.sums[TRUTH].mean()[at].mean(axis=-2)
-    crps = table_of(scores, "crps")
+        raise UserError(f"{chosen.single} and {chosen.ensemble} were scored at other initial times")
+    members, truth, one = spectra_of(scores, FORECAST, members=True), spectra_of(scores, TRUTH), spectra_of(single)
+    crps, rmse = table_of(scores, "crps"), table_of(single, "rmse")
     found = Found(
-        table_of(scores, "ensemble_mean_rmse") / table_of(single, "rmse"),
+        table_of(scores, "ensemble_mean_rmse") / rmse,
+        table_of(scores, "debiased_ensemble_mean_rmse") / rmse,
         crps / table_of(single, "mae"),
         crps / climatology_crps(ours, root, scores.initial_times),
         table_of(scores, "spread_skill"),
-        (of_members / of_truth)[..., WAVENUMBERS],
+        members / truth,
+        one / truth,
+        truth / truth.sum(axis=-1, keepdims=True),
     )
     return found, scores.channels
 
@@ -159,19 +188,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--run", action="store_true", help="make what is lacking")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of demo_ensemble")
+    parser.add_argument("--ensemble", default="demo_ensemble", help="the experiment")
+    parser.add_argument("--single", default="demo_hourly", help="the deterministic one")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the ensemble")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    console, everything, good = Console(width=110), dict[str, Any](), True
+    console, good = Console(width=110), True
+    everything: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True, cwd=EXPERIMENTS).strip(),
+        "experiments": [options.single, options.ensemble],
+        "set": options.set,
+        "members": options.members,
+        "days": DAYS,
+        "seeds": {},
+    }
     for seed in options.seeds:
         try:
-            found, channels = figures(seed, options.members, options.root, options.run, options.set)
+            found, channels = figures(seed, options)
         except UserError as error:
             sys.exit(f"seed {seed}: {error}")
         table = Table(title=f"seed {seed}, {options.members} members")
         for heading in (
             "lead",
             "RMSE/det.",
+            "of all",
             "CRPS/MAE",
             "CRPS/climatology",
             "spread/skill",
@@ -179,11 +220,12 @@ def main() -> None:
             "spectra",
         ):
             table.add_column(heading)
+        by_target = tuple(vars(found).values())
         for at, day in enumerate(DAYS):
             spectrum = found.spectra[at]
             table.add_row(
                 f"{day} d",
-                *(f"{part[at].mean():.3f}" for part in (found.rmse, found.crps, found.climatology, found.spread_skill)),
+                *(f"{part[at].mean():.3f}" for part in by_target[:5]),
                 " ".join(f"{value:.2f}" for value in found.spread_skill[at]),
                 f"{spectrum.min():.2f} to {spectrum.max():.2f}",
             )
@@ -192,7 +234,9 @@ def main() -> None:
         for name, (met, words) in judged(found).items():
             good &= met
             console.print(f"  {'met' if met else 'MISSED':<7} {name:<20} {words}")
-        everything[str(seed)] = {name: values.tolist() for name, values in vars(found).items()}
+        everything["targets"] = list(map(str, channels))
+        rounded = {name: np.round(values, 4).tolist() for name, values in vars(found).items()}
+        everything["seeds"][seed] = {"met": {name: bool(met) for name, (met, _) in judged(found).items()}, **rounded}
     if options.json:
         options.json.write_text(json.dumps(everything, indent=2) + "\n")
     sys.exit(0 if good else 1)
