@@ -62,6 +62,24 @@ def test_what_begins_something_lets_all_others_go_first() -> None:
     assert order == [0, 2, 4, 1, 3, 5]
 
 
+def test_some_turns_are_always_for_what_begins_something() -> None:
+    turns, most = Turns(8), 0
+
+    async def ask(patient: bool) -> None:
+        nonlocal most
+        async with turns.turn(patient=patient):
+            await asyncio.sleep(0)
+            if turns._waiting:
+                most = max(most, turns._begun)
+            await asyncio.sleep(0)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(ask(number >= 200) for number in range(300)))
+
+    asyncio.run(all_of_them())
+    assert most == 2 and (turns._active, turns._begun) == (0, 0)
+
+
 def test_what_takes_several_times_as_long_as_others_is_slow() -> None:
     turns = Turns(8)
     assert turns.slow == float("inf")
