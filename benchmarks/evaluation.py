@@ -22,9 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 VARIABLES = ("geopotential", "specific_humidity", "temperature", "u_component_of_wind", "v_component_of_wind")
 LEVELS = (500, 700, 850)
 LEADS = 40
@@ -156,6 +153,9 @@ def main() -> None:
         peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         print(usage.ru_utime + usage.ru_stime, int(peak.split()[1]) / 1024)
         return
+
+    from rich.console import Console  # not in the processes that are measured
+    from rich.table import Table
 
     table = Table("case", "mode", "CPU s", "over reading", "at most", "MB", "at most ")
     found: list[dict[str, object]] = []

@@ -43,6 +43,8 @@ NIGHT_RATIO = 1.5
 """So many times the CPU time of the first may a later night take: the scores it is merged with grow."""
 RECORDED = (10, 1440)
 """Initial times of a model, after the nights whose record is timed."""
+SPREAD = 0.2
+"""Of the numbers of initial times that are made up, about those of a real one: the same ones would take no room."""
 RECORD_RATIO = 1.3
 """So many times the CPU time of the first may the record of the last take."""
 WIDE = (
@@ -218,7 +220,7 @@ def records(root: Path, counts: Sequence[int] = RECORDED) -> dict[str, Any]:
         own = loading.parse(next(one for one in results if one["step"] == "plan_nightly")["experiment"], origin="plan")
         scores = place.open()
         assert scores is not None
-        _lengthen(place, count - INITIAL_TIMES - scores.initial_times.size)
+        _lengthen(place, count - INITIAL_TIMES - scores.initial_times.size, SPREAD)
         began = time.process_time()
         recorded = run_step("record_nightly", own, root)
         if recorded["added"] != INITIAL_TIMES:
@@ -234,22 +236,23 @@ def records(root: Path, counts: Sequence[int] = RECORDED) -> dict[str, Any]:
     return {"points": found, "ratio": ratio, "missed": missed}
 
 
-def _lengthen(place: NightlyScores, count: int) -> None:
-    """Give a model's scores so many initial times more, before all others, whose scores are those of the last."""
+def _lengthen(place: NightlyScores, count: int, spread: float = 0.0) -> None:
+    """Give a model's scores so many initial times more, before all others, whose scores are like those of the last."""
     so_far = place.open()
     assert so_far is not None
 
     def longer(state: ScoreState) -> ScoreState:
         averages = state.select(state.initial_times[-1:]).stacked()[0]
-        grown = state.copy()
+        grown, random = state.copy(), np.random.default_rng(0)
         for number in range(1, count + 1):
-            grown.update(state.initial_times[0] - number * np.timedelta64(12, "h"), averages)
+            varied = averages * random.uniform(1 - spread, 1 + spread, averages.shape)
+            grown.update(state.initial_times[0] - number * np.timedelta64(12, "h"), varied)
         return grown
 
     states = {name: longer(state) for name, state in so_far.states().items()}
     attributes = {key: value for key, value in so_far.dataset.attrs.items() if key not in ("initial_times", "sha256")}
     variables = {str(name): so_far.dataset[name].attrs for name in so_far.dataset.data_vars}
-    place.write(Scores.from_states(states, attributes, variables, so_far.diagnostics))
+    place.write(Scores.from_states(states, attributes, variables, so_far.diagnostics, part=so_far.part))
 
 
 def _age(path: Path, days: float) -> None:

@@ -187,6 +187,8 @@ def score(
     ensemble = MemberScoring(truth, axes, means, tuple(components.values()), quantiles) if of_members else None
     held: np.ndarray | None = None  # the forecast's members, whose memory the next initial time takes over
     truths, climatology_window, order = FrameWindow(truth.read), FrameWindow(climatology.read), np.sort(initial_times)
+    # what stays lies together: between what comes and goes it would leave holes twice its size
+    room = {name: np.empty((len(order), *axes.shape)) for name in names}
     for done, time in enumerate(order, 1):
         valid = time + forecasts.offsets
         # without baselines the initial time is not looked at, and nothing need be known of it
@@ -228,9 +230,11 @@ def score(
                         histograms.update(name, time, counts)
                     for member_observer in member_observers:
                         member_observer.observe_members(name, time, members, observed)
-            states[name].update(time, averages)
+            room[name][done - 1] = averages
+            states[name].update(time, room[name][done - 1])
             for observer in observers:
                 observer.observe(name, time, values, observed, climatology_at_leads)
+        del values, seen, climatology_frames, at_leads  # gone before the next ones are read
         after_each(done, len(order))
     return states
 
