@@ -47,6 +47,7 @@ def layers_of_rows(
     samples: int = 1,
     affine: bool = True,
     residual: bool = False,
+    both: bool = False,
     after: Sequence[jax.Array] = (),
     only_after: bool = False,
 ) -> tuple[jax.Array, ...]:
@@ -70,6 +71,8 @@ def layers_of_rows(
         Whether a LayerNorm's scale and offset are applied. An MLP without a LayerNorm has no normalization.
     residual
         Whether the first of the sources is added to the result.
+    both
+        Whether the result and the first of the sources together are a second result, before the products.
     after
         Matrices [out, L].
     only_after
@@ -110,6 +113,7 @@ def layers_of_rows(
         item=rows[0].dtype.itemsize,
         normal=mlp.norm is not None,
         residual=residual,
+        both=both,
         interpret=arrangement.kernels == "interpreted",
         hidden=only_after,
     )
@@ -132,8 +136,11 @@ def _layers(given: Given, sizes: Rows) -> tuple[jax.Array, ...]:
             x = x * given.scale[...][None, :] + given.offset[...][None, :]
         if sizes.residual:
             x = x + tiles[0].astype(jnp.float32)
+        everything = jnp.arange(x.shape[1], dtype=jnp.int32)
         if not sizes.hidden:
-            put(results[0], row, jnp.arange(x.shape[1], dtype=jnp.int32), x)
+            put(results[0], row, everything, x)
+        if sizes.both:
+            put(results[1], row, everything, x + tiles[0].astype(jnp.float32))
         x = x.astype(dtype)
         for weight, out in zip(given.after, results[len(results) - len(given.after) :], strict=True):
 
@@ -144,7 +151,7 @@ def _layers(given: Given, sizes: Rows) -> tuple[jax.Array, ...]:
 
             jax.lax.fori_loop(0, sizes.chunks, multiply, 0)
 
-    shapes = [*([] if sizes.hidden else [sizes.out]), *(weight.shape[1] for weight in given.after)]
+    shapes = [*([] if sizes.hidden else [sizes.out] * (1 + sizes.both)), *(weight.shape[1] for weight in given.after)]
     found = call(
         "layers_of_rows",
         kernel,
@@ -168,9 +175,10 @@ def _forward(given: Given, sizes: Rows) -> tuple[tuple[jax.Array, ...], Any]:
 
 def _backward(sizes: Rows, saved: Any, gradients: tuple[jax.Array, ...]) -> tuple[Given]:
     given, result = saved
-    direct, of_products = (None, gradients) if sizes.hidden else (gradients[0], gradients[1:])
+    direct, rest = (None, gradients) if sizes.hidden else (gradients[0], gradients[1:])
+    of_both, of_products = (rest[0], rest[1:]) if sizes.both else (None, rest)
     cast = rounded(given, _dtype(given))
-    found = gradients_of_rows(cast, direct, of_products, sizes)
+    found = gradients_of_rows(cast, direct, of_both, of_products, sizes)
     by_weight, by_bias, by_scale, by_offset = gradients_of_layers(cast, found, sizes)
     by_terms: list[Any] = []
     for term, nodes in zip(given.terms, given.nodes, strict=True):

@@ -45,12 +45,16 @@ def process(
             if edge.shape[0] != graph.mesh.senders.shape[0] * samples:  # before the first step, the same for all
                 sources, static = [], gpu_layers.add_bias(gpu_layers.matmul(edge, of_edge), static)
             terms = [(reached(ends[0], graph.to_mesh), graph.mesh.senders), (ends[1], graph.mesh.receivers)]
-            (message,) = layers_of_rows(edges, sources, static, how, terms=terms, samples=samples)
+            # after the last step no edge is read; before the first, it has no samples yet
+            both = bool(sources and after)
+            message, *sums = layers_of_rows(edges, sources, static, how, terms=terms, samples=samples, both=both)
+            if after:
+                edge = sums[0] if both else add_static(message, edge, how)
             total = add_rows(jnp.zeros(mesh.shape, jnp.float32), graph.mesh.receivers, message, samples, how)
             of_nodes = nodes.first.weight
             sources = [(mesh, of_nodes[:size]), (total.astype(mesh.dtype), of_nodes[size:])]
             mesh, *ends = layers_of_rows(nodes, sources, nodes.first.bias, how, residual=True, after=after)
-            return mesh, add_static(message, edge, how), ends
+            return mesh, edge, ends
 
         mesh, edge, ends = (jax.checkpoint(send) if remat else send)(edges, nodes, after, mesh, edge, ends)
     return mesh

@@ -48,10 +48,17 @@ class RowGradients(NamedTuple):
 
 
 def gradients_of_rows(
-    given: Given, direct: jax.Array | None, of_products: tuple[jax.Array, ...], sizes: Rows
+    given: Given,
+    direct: jax.Array | None,
+    of_both: jax.Array | None,
+    of_products: tuple[jax.Array, ...],
+    sizes: Rows,
 ) -> RowGradients:
-    """The gradients along rows, from that of the result [row, out] (None: 0) and those of its products [row, L]."""
-    leaves, tree = jax.tree.flatten((given, direct, of_products))
+    """The gradients along rows, from that of the result [row, out] (None: 0) and those of its products [row, L].
+
+    `of_both` [row, out] is that of the result and the first source together; None where nobody asked for these.
+    """
+    leaves, tree = jax.tree.flatten((given, direct, of_both, of_products))
     dtype, count, width = given.weight.dtype, sizes.count, sizes.width
     summed = sizes.statics == 1
     in_tile = not summed and 1 < sizes.samples <= sizes.rows and sizes.rows % sizes.samples == 0
@@ -59,7 +66,8 @@ def gradients_of_rows(
     if not _few_channels(given, sizes):
         out["value"] = count, width
     shapes = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in out.items()}
-    if of_products:
+    together = bool(of_products) or of_both is not None
+    if together:
         shapes["result"] = jax.ShapeDtypeStruct((count, sizes.out), dtype)
     if sizes.normal:
         shapes["numbers"] = jax.ShapeDtypeStruct((NUMBERS, count), jnp.float32)
@@ -67,14 +75,16 @@ def gradients_of_rows(
         shapes["static"] = jax.ShapeDtypeStruct((sizes.tiles if summed else sizes.statics, width), jnp.float32)
 
     def kernel(*refs: Any) -> None:
-        given, direct, of_products = jax.tree.unflatten(tree, refs[: len(leaves)])
+        given, direct, of_both, of_products = jax.tree.unflatten(tree, refs[: len(leaves)])
         out = dict(zip(shapes, refs[len(leaves) :], strict=True))
         program = pl.program_id(0)  # interpreted, a loop does not know it
         tile = here(program, sizes)
         tiles = sources_of(given, tile, sizes)
         g = _of_result(given, direct, of_products, tile, sizes)
         everything = jnp.arange(g.shape[1], dtype=jnp.int32)
-        if of_products:
+        if of_both is not None:
+            g = g + wide(of_both, tile.row, sizes.out, sizes).astype(jnp.float32)
+        if together:
             put(out["result"], tile, everything, g)
         by_x = g if given.scale is None else g * given.scale[...][None, :]
         if sizes.normal:
@@ -104,7 +114,11 @@ def gradients_of_rows(
             )
 
         none = tuple(jnp.zeros((sizes.rows, sizes.padded(size)), jnp.float32) for size in sizes.inputs)
-        totals = jax.lax.fori_loop(0, sizes.chunks, add, (g, *none[1:]) if sizes.residual else none)
+        if sizes.residual:
+            none = g, *none[1:]
+        elif of_both is not None:  # loaded again rather than kept
+            none = wide(of_both, tile.row, sizes.out, sizes).astype(jnp.float32), *none[1:]
+        totals = jax.lax.fori_loop(0, sizes.chunks, add, none)
         for place, total in enumerate(totals):
             put(out[f"source {place}"], tile, jnp.arange(total.shape[1], dtype=jnp.int32), total)
 
@@ -117,7 +131,11 @@ def gradients_of_rows(
         sizes,
         edges=count // sizes.samples,
         products=(2 + sizes.normal) * sizes.firsts + (1 + sizes.normal) * sizes.last + len(of_products) * sizes.last,
-        loads=2 * sizes.loads + 2 * len(given.terms) + len(of_products) * (1 + sizes.loads_of_weight) + 1,
+        loads=2 * sizes.loads
+        + 2 * len(given.terms)
+        + len(of_products) * (1 + sizes.loads_of_weight)
+        + 1
+        + 2 * sizes.both,
         warps=16,
         stages=1,
     )
@@ -131,7 +149,7 @@ def gradients_of_rows(
         by_name["z"],
         tuple(by_name[f"source {place}"] for place in range(len(sizes.inputs))),
         static,
-        by_name["result"] if of_products else direct,  # type: ignore[arg-type]
+        by_name["result"] if together else direct,  # type: ignore[arg-type]
         by_name.get("value"),
         by_name.get("numbers"),
     )

@@ -37,6 +37,8 @@ class Rows:
     residual: bool
     """Whether the first source is added to the result."""
     interpret: bool
+    both: bool = False
+    """Whether the result and the first source together are a second result."""
     hidden: bool = False
     """Whether the result itself is not asked for, but only its products."""
 

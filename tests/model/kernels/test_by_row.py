@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     normal: bool = True
     affine: bool = True
     residual: bool = False
+    both: bool = False
     after: int = 0
     only_after: bool = False
 
@@ -60,7 +61,10 @@ def both(asked: Asked, dtype: Any) -> tuple[Any, Any]:
         "static": array(width) if asked.bias else rows(edges, width),
         "after": [array(out, width) for _ in range(asked.after)],
     }
-    factors = [*([] if asked.only_after else [array(count, out)]), *(array(count, width) for _ in range(asked.after))]
+    factors = [
+        *([] if asked.only_after else [array(count, out) for _ in range(1 + asked.both)]),
+        *(array(count, width) for _ in range(asked.after)),
+    ]
 
     def weighed(results: tuple[jax.Array, ...]) -> Any:
         return sum((one.astype(jnp.float32) * factor).sum() for one, factor in zip(results, factors, strict=True))
@@ -68,7 +72,7 @@ def both(asked: Asked, dtype: Any) -> tuple[Any, Any]:
     def fused(given: Any) -> Any:
         terms = [(term, node if place == 0 else None) for place, term in enumerate(given["terms"])]
         how = {"samples": samples, "affine": asked.affine, "residual": asked.residual, "after": given["after"]}
-        how["only_after"] = asked.only_after
+        how |= {"only_after": asked.only_after, "both": asked.both}
         results = layers_of_rows(given["mlp"], given["sources"], given["static"], INTERPRETED, terms=terms, **how)
         return weighed(results), results
 
@@ -85,7 +89,8 @@ def both(asked: Asked, dtype: Any) -> tuple[Any, Any]:
             x = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
             x = x * mlp.scale + mlp.offset if asked.affine else x
         x = x + given["sources"][0][0] if asked.residual else x
-        results = x, *(x @ matrix for matrix in given["after"])
+        sums = [x + given["sources"][0][0]] if asked.both else []
+        results = x, *sums, *(x @ matrix for matrix in given["after"])
         results = results[asked.only_after :]
         return weighed(results), results
 
@@ -98,6 +103,7 @@ CASES = {
     "few-channels-and-a-static-term": Asked(37, 2, 128, 128, (29,), bias=False, after=1, only_after=True),
     "a-few-columns-not-normalized": Asked(37, 3, 128, 6, (128,), normal=False),
     "gathered-and-other-terms": Asked(37, 3, 16, 16, (16,), terms=2, residual=True),
+    "together-with-a-source": Asked(37, 3, 16, 16, (16,), terms=2, both=True, after=1),
     "terms-alone-not-scaled": Asked(37, 3, 16, 16, (), terms=2, affine=False, bias=False),
     "more-samples-than-a-tile-has-rows": Asked(3, 70, 16, 16, (3,), bias=False, after=1),
     "one-sample": Asked(130, 1, 16, 16, (16,), bias=False, residual=True),
