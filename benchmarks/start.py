@@ -2,8 +2,8 @@
 
 Run it as `python benchmarks/start.py [--root DIR] [--experiment FILE]`. The bare minimum is a process that imports what
 a training needs, reads data and statistics, compiles the first stage's update alone and takes it; nothing is cached.
-The starts are `graphufs train`, to the checkpoint of the first update. Seconds are given as they pass and as processor
-time, which a busy machine changes less.
+The starts are `graphufs train`, to the line of the first update in its metrics. Seconds are given as they pass and as
+processor time, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def start(path: Path, experiment: Experiment, root: Path, cache: Path) -> Start:
         env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
     ) as process:
         watched = psutil.Process(process.pid)
-        while not (layout.checkpoints / "00000001").exists():
+        while not (layout.metrics.exists() and layout.metrics.stat().st_size):
             if process.poll() is not None:
                 raise SystemExit(f"the training ended with {process.returncode} before its first update")
             time.sleep(0.01)

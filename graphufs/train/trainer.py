@@ -178,9 +178,8 @@ class _Training:
     def run(self) -> None:
         """Train to the end, going back after trouble as often as allowed."""
         try:
-            self.programs.prepare(
-                [stage for stage in self.plan.stages if stage.end > self.position.done], self.progress
-            )
+            self._others = [stage for stage in self.plan.stages if stage.end > self.position.done]
+            self.programs.prepare(self._others, self.progress)
             while self.position.done < self.plan.total:
                 try:
                     for stage in self.plan.stages:
@@ -255,6 +254,10 @@ class _Training:
             self.state, outcome = program(self.state, controls, batch)
             batch = self._next(batches)  # comes while the update is computed, before anything waits for that
             self.logbook.note(outcome)
+            if self._others:
+                outcome.loss.block_until_ready()
+                self.programs.prepare_others(self._others)
+                self._others = []
             self.position = replace(self.position, done=(done := done + 1))
             ends = done == stage.end
             stop, late = self.devices.agree(self.should_stop(), self._is_late())

@@ -209,6 +209,7 @@ def test_the_first_stage_does_not_wait_for_the_longest_to_be_compiled(tiny, norm
     monkeypatch.setattr(Objective, "program", slowly)
     monkeypatch.setattr("graphufs.train.compiling.compiled_steps.available_bytes", lambda device: 2**20)
     programs.prepare(plan.stages, lambda event: None)
+    programs.prepare_others(plan.stages)
     assert compiled == ["one-step"] and programs[plan.stages[0]]
     programs.require_fit()  # nothing is known yet
     go_on.set()
@@ -233,6 +234,7 @@ def test_the_stages_between_are_compiled_beside_the_training_too_and_none_after_
     emulator = SimpleNamespace(experiment=experiment)
     programs = Programs(SimpleNamespace(emulator=emulator, devices=Devices.choose(2), constants={}, program=program))
     programs.prepare(stages, lambda event: None)
+    programs.prepare_others(stages)
     assert all(begun.acquire(timeout=60) for _ in range(3))
     programs.close()
     go_on.set()

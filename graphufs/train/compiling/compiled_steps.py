@@ -21,7 +21,7 @@ class _TooLarge(UserError):
 
 
 class Programs:
-    """Compiles the first stage's update when it is asked for, and those of the others beside what runs first.
+    """Compiles the first stage's update when it is asked for, and those of the others beside the training.
 
     XLA compiles without Python's lock: two programs are made at once, or one while another runs.
     """
@@ -53,7 +53,7 @@ class Programs:
 
         An ensemble's members count as so many more steps. The longest is compiled at the same time where it may decide
         how many samples are computed at once, and where processes have to agree. Elsewhere the first stage does not
-        wait for it: whether it fits, `require_fit` says.
+        wait for it: `prepare_others` begins it, and whether it fits, `require_fit` says.
 
         Raises
         ------
@@ -64,27 +64,41 @@ class Programs:
             return
         first, longest = stages[0], max(stages, key=lambda stage: stage.steps_at_once)
         progress(Event(f"compiling stage {first.name}", 0, 1))
-        _ = self.objective.constants  # before two threads ask for them
         waits = self._may_shrink or self.objective.devices.processes > 1
         if not waits and self._key(first) != self._key(longest):
-            self[first]  # it has all processors
+            self[first]
+        else:
+            self._agree(first, longest, waits)
+        progress(Event(f"compiling stage {first.name}", 1, 1))
+
+    def _agree(self, first: PlannedStage, longest: PlannedStage, waits: bool) -> None:
+        """Compile both updates, with fewer samples at once until the longest fits if that may decide."""
+        _ = self.objective.constants  # before two threads ask for them
         while True:
             fitting = self._programs[self._key(longest)] = self._beside.submit(self._fitting, longest)
             try:
                 self[first]
                 if waits:
                     fitting.result()
-                break
+                return
             except _TooLarge:
                 if not self._may_shrink:
                     raise
             size = self.device_batch_size // 2
             self.device_batch_size = next(n for n in range(size, 0, -1) if self._share % n == 0)
             self._programs.clear()
-        for stage in stages if self.objective.devices.processes == 1 else ():
+
+    def prepare_others(self, stages: Sequence[PlannedStage]) -> None:
+        """Begin to compile what is not yet, the longest rollout first: after the first update, which would wait."""
+        if self.objective.devices.processes > 1 or not stages:
+            return
+        longest = max(stages, key=lambda stage: stage.steps_at_once)
+        for stage in (longest, *stages):
             if (key := self._key(stage)) not in self._programs:
-                self._programs[key] = self._beside.submit(self.objective.program, stage, self.device_batch_size)
-        progress(Event(f"compiling stage {first.name}", 1, 1))
+                if stage is longest:
+                    self._programs[key] = self._beside.submit(self._fitting, stage)
+                else:
+                    self._programs[key] = self._beside.submit(self.objective.program, stage, self.device_batch_size)
 
     def close(self) -> None:
         """Begin to compile nothing more: a process that is asked to end would wait for that."""
