@@ -43,8 +43,7 @@ def optimizer(settings: Optimizer, rate: optax.Schedule, norm: jax.Array | None 
     """AdamW (decoupled weight decay on all parameters) after clipping by the global norm.
 
     The structure of its state does not depend on the settings, so that stages can hand it on; nor on whether the
-    gradient's norm is given, with which it may be applied to a part of the parameters. Rate and
-    norm are scalars.
+    gradient's norm is given, with which it may be applied to a part of the parameters. Rate and norm are scalars.
     """
     most = settings.clip
     if norm is None:

@@ -124,11 +124,6 @@ def _starts(places: Sequence[Place]) -> list[int]:
     return [0, *np.cumsum([pl.cdiv(place[0].size, BLOCK) for place in places]).tolist()]
 
 
-def _by_place(refs: Sequence[Any], places: int) -> list[Sequence[Any]]:
-    each = len(refs) // places
-    return [refs[first : first + each] for first in range(0, len(refs), each)]
-
-
 def _load(ref: Any, index: jax.Array) -> jax.Array:
     size = ref.shape[0]
     return triton.load(ref.at[jnp.minimum(index, size - 1)], mask=index < size, other=0)
