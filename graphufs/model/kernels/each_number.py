@@ -21,19 +21,16 @@ MOST_ARRAYS = 480
 
 Place = Sequence[jax.Array]
 """Arrays of one shape, float32 [...]: a parameter, its gradient, and so on."""
+Function = Callable[[Any, list[jax.Array]], Sequence[jax.Array]]
+"""Of scalars and a block [n] of each of a place's arrays, makes the new blocks of the first ones."""
 
 
 def change_each(
-    function: Callable[[Any, list[jax.Array]], Sequence[jax.Array]],
-    places: Sequence[Place],
-    scalars: Any,
-    changed: int,
-    *,
-    interpret: bool,
+    function: Function, places: Sequence[Place], scalars: Any, changed: int, *, interpret: bool
 ) -> list[list[jax.Array]]:
-    """`function(scalars, numbers)` in place of the first `changed` arrays of each place, which are used up.
+    """`function` in place of the first `changed` arrays of each place, which are used up.
 
-    `numbers` are a block [n] of each of a place's arrays; `scalars` is a pytree of arrays [].
+    `scalars` is a pytree of arrays [].
     """
     found: list[list[jax.Array]] = []
     for part in _parts(places, changed):
@@ -42,11 +39,7 @@ def change_each(
 
 
 def _change(
-    function: Callable[[Any, list[jax.Array]], Sequence[jax.Array]],
-    places: Sequence[Place],
-    scalars: Any,
-    changed: int,
-    interpret: bool,
+    function: Function, places: Sequence[Place], scalars: Any, changed: int, interpret: bool
 ) -> list[list[jax.Array]]:
     """The same, of as many places as one call takes."""
     leaves, tree = jax.tree.flatten(scalars)

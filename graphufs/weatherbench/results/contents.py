@@ -62,15 +62,9 @@ def states_of(statistics: xr.Dataset, axes: Axes) -> dict[str, ScoreState]:
     """The states that such a dataset, or a piece of one, was made of; `axes` has its statistics."""
     states = {}
     for position, name in enumerate(map(str, statistics["forecast"].values)):
-        of_forecast = statistics.isel(forecast=position)
-        pieces = []
-        for variable, level in axes.channels:
-            array = of_forecast[variable]
-            if level is not None:
-                array = array.isel(level=index_of_level(statistics, level))
-            pieces.append(array.transpose("init_time", "statistic", "lead_time", "region").values)
+        found = _numbers(statistics.isel(forecast=position), axes.channels, "init_time", "statistic")
         states[name] = ScoreState(axes)
-        for time, values in zip(statistics["init_time"].values, np.stack(pieces, axis=3), strict=True):
+        for time, values in zip(statistics["init_time"].values, found, strict=True):
             states[name].update(time, values)
     return states
 
@@ -100,16 +94,11 @@ def sums_dataset(sums: Mapping[str, RunningSums]) -> xr.Dataset:
 
 def sums_of(dataset: xr.Dataset, axes: Axes) -> dict[str, RunningSums]:
     """The running sums, of these axes, that such a dataset was made of."""
-    pieces = []
-    for variable, level in axes.channels:
-        array = dataset[variable]
-        if level is not None:
-            array = array.isel(level=index_of_level(dataset, level))
-        pieces.append(array.transpose("forecast", "sum", "lead_time", "region").values)
+    found = _numbers(dataset, axes.channels, "forecast", "sum")
     names, count = list(map(str, dataset["sum"].values)), int(dataset.attrs["initial_times"])
     return {
         str(forecast): RunningSums(axes, count, dict(zip(names, values, strict=True)))
-        for forecast, values in zip(dataset["forecast"].values, np.stack(pieces, axis=3), strict=True)
+        for forecast, values in zip(dataset["forecast"].values, found, strict=True)
     }
 
 
@@ -139,6 +128,17 @@ def _fingerprint(dataset: xr.Dataset) -> str:
             values = np.frombuffer("\0".join(map(str, values.ravel())).encode(), np.uint8)
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
+
+
+def _numbers(dataset: xr.Dataset, channels: tuple[Channel, ...], *first: str) -> np.ndarray:
+    """What `_dataset` was given, [*first, lead_time, channel, region]."""
+    pieces = []
+    for variable, level in channels:
+        array = dataset[variable]
+        if level is not None:
+            array = array.isel(level=index_of_level(dataset, level))
+        pieces.append(array.transpose(*first, "lead_time", "region").values)
+    return np.stack(pieces, axis=3)
 
 
 def _dataset(
